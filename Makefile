@@ -1,0 +1,67 @@
+# make demo | make test | make serve STUDIES=dir. Each creates .venv when needed.
+PYTHON      ?= $(shell command -v python3.11 || command -v python3)
+VENV        ?= .venv
+CONSTRAINTS ?= constraints.txt
+# For a machine without GPU: PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu" saves about 6 GB.
+PIP_ARGS    ?=
+
+APP  := apps/sam3d_adapter
+PY   := $(VENV)/bin/python
+DONE := $(VENV)/.installed
+TYPED := $(wildcard $(addprefix $(APP)/lib/,models interaction inference transforms))
+PYTEST_ARGS ?=
+
+# One click (demo) and real use (serve).
+STUDIES ?=
+IMAGE   ?=
+CLICK   ?=
+PRESET  ?=
+HOST    ?= 127.0.0.1
+PORT    ?=
+CONF    ?=
+
+export STUDIES IMAGE CLICK PRESET HOST PORT CONF
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo serve test test-slow test-e2e lint format clean
+
+help:  ## list the commands
+	@grep -hE '^[a-z0-9-]+:.*  ## ' $(MAKEFILE_LIST) | awk -F':.*  ## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+venv: $(DONE)  ## create .venv with everything (about 4 minutes, 9 GB)
+
+$(DONE): $(APP)/requirements.txt requirements-dev.txt $(CONSTRAINTS)
+	@"$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 11) else \
+	  f"Python 3.10 or 3.11 is needed, {sys.executable} is {v[0]}.{v[1]} (MONAI Label 0.8.5 imports distutils). Set PYTHON=...")'
+	@test -x "$(PY)" || "$(PYTHON)" -m venv "$(VENV)" || { echo "Cannot create $(VENV): on Debian, apt install python3-venv" >&2; exit 1; }
+	@echo "Installing the requirements into $(VENV): about 4 minutes and 9 GB, once."
+	"$(PY)" -m pip install --disable-pip-version-check --progress-bar off $(PIP_ARGS) \
+	  $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -r requirements-dev.txt
+	@touch "$@"
+
+demo: $(DONE)  ## a click on a phantom through the real server; or STUDIES=dir IMAGE=id CLICK=i,j,k PRESET=ct
+	"$(PY)" -m demo.run
+
+serve: $(DONE)  ## real use on this machine: STUDIES=dir or http://.../dicom-web [PORT=8000]
+	"$(PY)" -m demo.serve
+
+test: $(DONE)  ## the fast tests
+	"$(PY)" -m pytest $(PYTEST_ARGS)
+
+test-slow: $(DONE)  ## the slow tests
+	"$(PY)" -m pytest -m slow --timeout 600 $(PYTEST_ARGS)
+
+test-e2e: $(DONE)  ## real server, Orthanc, OHIF in Chromium
+	"$(PY)" -m pytest -m e2e --timeout 600 $(PYTEST_ARGS)
+
+lint: $(DONE)  ## style, format, types
+	"$(VENV)/bin/ruff" check .
+	"$(VENV)/bin/ruff" format --check .
+	$(if $(TYPED),"$(VENV)/bin/mypy" $(TYPED),@echo "mypy: nothing to check yet")
+
+format: $(DONE)  ## let ruff put the code in form
+	"$(VENV)/bin/ruff" check --fix .
+	"$(VENV)/bin/ruff" format .
+
+clean:  ## remove caches and what the demo wrote (not .venv)
+	rm -rf demo/out demo/studies ci-logs .pytest_cache .mypy_cache .ruff_cache .hypothesis
