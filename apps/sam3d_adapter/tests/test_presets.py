@@ -1,0 +1,123 @@
+"""The preset reader: every shipped file is valid, every kind of mistake is named."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lib.presets import PresetError, WindowIntensity, load_preset, load_presets
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+# Task statistics of the published models: clip HU, mean, std, target label value.
+AUTHORS = {
+    "kits": ((-54, 247), 59.53867, 55.457336, 2),
+    "lits": ((-48, 163), 60.057533, 40.198017, 2),
+    "pancreas": ((-39, 204), 68.45214, 63.422806, 2),
+    "colon": ((-57, 175), 65.175035, 32.651197, 1),
+}
+
+
+@pytest.fixture
+def valid() -> dict:
+    return yaml.safe_load((CONFIGS / "ct.yaml").read_text())
+
+
+def write(folder: Path, content: object, name: str = "some.yaml") -> Path:
+    path = folder / name
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_shipped_preset_is_valid(path: Path) -> None:
+    preset = load_preset(path)
+    assert preset.name == path.stem
+    assert preset.roi.size == 128 and preset.roi.spacing_mm == 1.0
+    hash(preset)  # used in cache keys
+
+
+@pytest.mark.parametrize("name", AUTHORS)
+def test_published_statistics_are_the_authors(name: str) -> None:
+    preset = load_preset(CONFIGS / f"{name}.yaml")
+    clip, mean, std, target = AUTHORS[name]
+    assert preset.intensity == WindowIntensity(clip_hu=clip, mean=mean, std=std)
+    assert preset.target_label == target
+    assert preset.model.size == "vit_b" and preset.model.base == "model/sam_vit_b_01ec64.pth"
+
+
+# (where, value, words the message must hold); value ... removes the key
+MISTAKES = [
+    (("labels",), "x", ["labels", "unknown", "description"]),
+    (("label",), ..., ["label", "missing"]),
+    (("label",), "  ", ["label", "non-empty"]),
+    (("target_label",), 0, ["target_label", "between 1 and 255"]),
+    (("model", "size"), "huge", ["model.size", "huge", "tiny", "vit_b"]),
+    (("model", "path"), "x", ["model.path", "unknown", "weights"]),
+    (("model", "base"), "../../etc/passwd", ["model.base", "inside the app folder"]),
+    (("model", "weights"), "/etc/passwd", ["model.weights", "inside the app folder"]),
+    (("roi", "size"), 128.5, ["roi.size", "whole number"]),
+    (("roi", "size"), True, ["roi.size", "a number"]),
+    (("roi", "spacing_mm"), 0, ["roi.spacing_mm", "between"]),
+    (("roi", "spacing_mm"), float("nan"), ["roi.spacing_mm", "a number"]),
+    (("roi", "axes"), "SAL5", ["roi.axes", "three letters"]),
+    (("roi", "axes"), "SSR", ["roi.axes", "three letters"]),
+    (("intensity", "mode"), "zscore", ["intensity.mode", "window", "percentile"]),
+    (("intensity", "clip_hu"), [240, -160], ["intensity.clip_hu", "below"]),
+    (("intensity", "clip_hu"), 240, ["intensity.clip_hu", "list"]),
+    (("intensity", "std"), 0, ["intensity.std", "between"]),
+    (("intensity", "low"), 1, ["intensity.low", "unknown"]),
+    (("roi",), 128, ["roi", "mapping"]),
+]
+
+
+@pytest.mark.parametrize(("where", "value", "words"), MISTAKES)
+def test_each_mistake_names_file_key_and_choices(
+    tmp_path: Path, valid: dict, where: tuple, value: object, words: list
+) -> None:
+    section = valid
+    for key in where[:-1]:
+        section = section[key]
+    if value is ...:
+        del section[where[-1]]
+    else:
+        section[where[-1]] = value
+    with pytest.raises(PresetError) as caught:
+        load_preset(write(tmp_path, valid))
+    for word in [*words, "some.yaml"]:
+        assert word in str(caught.value)
+
+
+def test_percentiles_out_of_order(tmp_path: Path, valid: dict) -> None:
+    valid["intensity"] = {"mode": "percentile", "low": 99, "high": 1}
+    with pytest.raises(PresetError, match="below high"):
+        load_preset(write(tmp_path, valid))
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [1", ""])
+def test_a_file_that_is_no_mapping(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "some.yaml"
+    path.write_text(text)
+    with pytest.raises(PresetError, match="some.yaml"):
+        load_preset(path)
+
+
+def test_file_name_must_be_a_task_name(tmp_path: Path, valid: dict) -> None:
+    with pytest.raises(PresetError, match="task's name"):
+        load_preset(write(tmp_path, valid, "My Task.yaml"))
+
+
+def test_selection_keeps_the_given_order() -> None:
+    assert list(load_presets(CONFIGS, ("mr", "ct"))) == ["mr", "ct"]
+    assert set(AUTHORS) | {"ct", "mr"} == set(load_presets(CONFIGS))
+
+
+@pytest.mark.parametrize("names", [("ct", "nonsense"), ()])
+def test_unknown_selection_lists_the_choices(names: tuple) -> None:
+    with pytest.raises(PresetError, match="choose from: colon, ct, kits, lits, mr, pancreas"):
+        load_presets(CONFIGS, names)
+
+
+def test_folder_without_presets(tmp_path: Path) -> None:
+    with pytest.raises(PresetError, match="no preset"):
+        load_presets(tmp_path)
