@@ -1,0 +1,159 @@
+"""The mask decoder, in two parts: what an ROI needs once, and what every click needs again."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lib.models.layers import conv3x3x3
+
+
+def _upsample(x: Tensor, size: int) -> Tensor:
+    return F.interpolate(x, size=(size,) * 3, mode="trilinear", align_corners=True)
+
+
+def _head(in_channels: int, out_channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        conv3x3x3(in_channels, out_channels),
+        nn.InstanceNorm3d(out_channels),
+        nn.ReLU(),
+        conv3x3x3(out_channels, out_channels),
+        nn.InstanceNorm3d(out_channels),
+        nn.ReLU(),
+    )
+
+
+class MultiLevelHeads(nn.Module):
+    """One convolutional head a feature level, named head2, head3, ... as in the published checkpoints."""
+
+    def __init__(self, *, levels: int, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.names = [f"head{level + 2}" for level in range(levels)]
+        for name in self.names:
+            self.add_module(name, _head(in_channels, out_channels))
+
+    def head(self, level: int) -> nn.Module:
+        """The head of a feature level, 0 being the shallowest."""
+        return self.get_submodule(self.names[level])
+
+
+class DetailBranch(nn.Module):
+    """Convolutions on the ROI's own voxels, for structure finer than a token; cached with the ROI.
+
+    Args:
+        dims: Channels at decoder resolution, then at half of it, and so on.
+    """
+
+    def __init__(self, dims: tuple[int, ...]) -> None:
+        super().__init__()
+        self.down = nn.ModuleList(_head(i, o) for i, o in zip((8, *dims[:-1]), dims, strict=True))
+        self.up = nn.ModuleList(nn.Conv3d(i, o, 1, bias=False) for i, o in zip(dims[1:], dims[:-1], strict=True))
+
+    def forward(self, roi_hwd: Tensor, size: int) -> Tensor:
+        """Map the ROI (B, 1, H, W, D) to (B, dims[0], size, size, size)."""
+        # The 8 voxels under each decoder voxel as channels: nothing of the full resolution is lost.
+        x = _space_to_channels(roi_hwd, roi_hwd.shape[-1] // size)
+        maps: list[Tensor] = []
+        for level, convs in enumerate(self.down):
+            x = convs(x if level == 0 else F.avg_pool3d(x, 2))
+            maps.append(x)
+        for level in reversed(range(len(self.up))):
+            x = maps[level] + _upsample(self.up[level](x), maps[level].shape[-1])
+        return x
+
+
+def _space_to_channels(x: Tensor, factor: int) -> Tensor:
+    b, _, h, w, d = x.shape
+    x = x.view(b, h // factor, factor, w // factor, factor, d // factor, factor)
+    return x.permute(0, 2, 4, 6, 1, 3, 5).reshape(b, factor**3, h // factor, w // factor, d // factor)
+
+
+class RefineBlock(nn.Module):
+    """A residual convolution on the fused map."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.conv = conv3x3x3(dim, dim)
+        self.norm = nn.InstanceNorm3d(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W, D) to the same shape."""
+        return x + F.relu(self.norm(self.conv(x)))
+
+
+class MaskDecoder3d(nn.Module):
+    """Fuse the feature levels and the image into logits.
+
+    The first fused convolution is linear before its norm, so the share of everything that does not depend on clicks is
+    summed once (`prepare`) and only the deepest head's share is added per click (`forward`).
+
+    Args:
+        levels: Feature levels.
+        neck_dim: Channels of a feature map.
+        head_dim: Channels of a head and of the fused map.
+        num_classes: Logits.
+        decode_stride: ROI voxels along one axis of a decoder voxel.
+        detail_dims: Channels of the detail branch; empty for none.
+        refine_blocks: Residual convolutions after the fused map.
+    """
+
+    def __init__(
+        self,
+        *,
+        levels: int,
+        neck_dim: int,
+        head_dim: int,
+        num_classes: int,
+        decode_stride: int,
+        detail_dims: tuple[int, ...],
+        refine_blocks: int,
+    ) -> None:
+        super().__init__()
+        self.decode_stride = decode_stride
+        self.mlahead = MultiLevelHeads(levels=levels, in_channels=neck_dim, out_channels=head_dim)
+        self.detail = DetailBranch(detail_dims) if detail_dims else None
+        self.refine = nn.Sequential(*(RefineBlock(head_dim) for _ in range(refine_blocks)))
+        self.deepest = slice((levels - 1) * head_dim, levels * head_dim)
+        fused = levels * head_dim + 1 + (detail_dims[0] if detail_dims else 0)
+        self.classifier = nn.Sequential(
+            conv3x3x3(fused, head_dim),
+            nn.InstanceNorm3d(head_dim),
+            nn.ReLU(),
+            conv3x3x3(head_dim, num_classes),
+        )
+
+    def prepare(self, roi: Tensor, feature_maps: list[Tensor]) -> Tensor:
+        """The part of the fused convolution that no click changes.
+
+        Args:
+            roi: (B, 1, D, H, W), the encoder's input.
+            feature_maps: All levels but the deepest, each (B, C, H', W', D').
+
+        Returns:
+            (B, head_dim, size, size, size) in (H, W, D) order, before the norm.
+        """
+        size = roi.shape[-1] // self.decode_stride
+        roi_hwd = roi.permute(0, 1, 3, 4, 2)
+        parts = [_upsample(self.mlahead.head(i)(x), size) for i, x in enumerate(feature_maps)]
+        parts.append(F.interpolate(roi_hwd, size=(size,) * 3, mode="trilinear", align_corners=False))
+        if self.detail is not None:
+            parts.append(self.detail(roi_hwd, size))
+        weight = self.classifier[0].weight
+        weight = torch.cat((weight[:, : self.deepest.start], weight[:, self.deepest.stop :]), dim=1)
+        return F.conv3d(torch.cat(parts, dim=1), weight, padding=1)
+
+    def forward(self, prompted_map: Tensor, prepared: Tensor, roi_size: int) -> Tensor:
+        """Logits of an ROI.
+
+        Args:
+            prompted_map: (B, C, H', W', D'), the deepest level after the prompt encoder.
+            prepared: What `prepare` gave for the ROI.
+            roi_size: Side of the ROI in voxels.
+
+        Returns:
+            (B, classes, D, H, W), before softmax.
+        """
+        deepest = _upsample(self.mlahead.head(-1)(prompted_map), prepared.shape[-1])
+        fused = prepared + F.conv3d(deepest, self.classifier[0].weight[:, self.deepest], padding=1)
+        x = self.refine(F.relu(self.classifier[1](fused)))
+        x = _upsample(self.classifier[3](x), roi_size)  # (B, classes, H, W, D)
+        return x.permute(0, 1, 4, 2, 3)

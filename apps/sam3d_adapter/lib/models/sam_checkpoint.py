@@ -1,0 +1,71 @@
+"""Start from Segment Anything's own checkpoint files (sam_vit_b_01ec64.pth and its larger siblings)."""
+
+import pickle
+import re
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lib.models.checkpoint import CheckpointError, LoadReport, assign
+from lib.models.sam3d import Sam3dAdapter
+from lib.models.trainable import frozen_names
+
+_PREFIX = "image_encoder."
+_NORM = re.compile(r"image_encoder\.blocks\.\d+\.norm[12]\.(weight|bias)")
+
+_IGNORED = {
+    "prompt_encoder.": "SAM's 2-D prompt encoder is replaced by a 3-D one",
+    "mask_decoder.": "SAM's 2-D mask decoder is replaced by a 3-D one",
+    "image_encoder.neck.": "SAM's 2-D neck is replaced by one 3-D neck a level",
+}
+
+
+def unpickle_tensors(path: Path) -> object:
+    """Read a torch file that may hold tensors and plain containers only.
+
+    Raises:
+        CheckpointError: Absent, damaged, or it holds other objects, which are never executed.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file.")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path}: not a readable file of tensors ({reason}).") from error
+
+
+def load_sam_checkpoint(model: Sam3dAdapter, path: Path) -> LoadReport:
+    """Load SAM's image encoder and create what it lacks by the published rules.
+
+    Frozen parameters and the norms come from the file, ``rel_pos_d`` becomes the mean of ``rel_pos_h`` and
+    ``rel_pos_w``, everything else that trains keeps its fresh initialisation.
+
+    Raises:
+        CheckpointError: The file is not a SAM checkpoint of this size.
+    """
+    state = unpickle_tensors(path)
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise CheckpointError(f"{path}: expected a dictionary of tensors as SAM publishes it, found {type(state)}.")
+    ignored = {k: reason for k in state for prefix, reason in _IGNORED.items() if k.startswith(prefix)}
+    tensors: dict[str, Tensor] = {k: v for k, v in state.items() if k not in ignored}
+    foreign = [k for k in tensors if not k.startswith(_PREFIX)]
+    if foreign:
+        raise CheckpointError(f"{path}: keys {foreign[:5]} do not belong to a SAM checkpoint.")
+    created: dict[str, str] = {}
+    expected = frozen_names(model) | {n for n, _ in model.named_parameters() if _NORM.fullmatch(n)}
+    for index in range(model.config.depth):
+        scale = f"{_PREFIX}blocks.{index}.attn.rel_pos_scale"
+        tensors[scale] = torch.ones(())
+        created[scale] = "1: SAM's relative positions are not scaled"
+    assign(model, tensors, expected, path)
+    with torch.no_grad():
+        for index, block in enumerate(model.image_encoder.blocks):
+            block.attn.rel_pos_d.copy_(0.5 * (block.attn.rel_pos_h + block.attn.rel_pos_w))
+            created[f"{_PREFIX}blocks.{index}.attn.rel_pos_d"] = "mean of rel_pos_h and rel_pos_w"
+    loaded = tuple(sorted(expected - created.keys()))
+    for name, _ in model.named_parameters():
+        if name not in expected and name not in created:
+            created[name] = "fresh initialisation"
+    return LoadReport(loaded, created, ignored)
