@@ -1,0 +1,121 @@
+"""Models held by the server process: loaded on first use, verified, one copy per weights and device."""
+
+import logging
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from lib.models.checkpoint import CheckpointError, load_model
+from lib.models.sam3d import Sam3dAdapter
+
+logger = logging.getLogger(__name__)
+
+FileSignature = tuple[int, int, int]  # inode, size in bytes, modification time in ns
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What identifies a model: its size and its two files."""
+
+    size: str
+    base: Path
+    weights: Path
+
+    def missing_files(self) -> list[Path]:
+        """Those of the two files that do not exist."""
+        return [path for path in (self.base, self.weights) if not path.is_file()]
+
+    def signature(self) -> tuple[FileSignature, ...]:
+        """Changes whenever one of the files is replaced.
+
+        Raises:
+            OSError: a file does not exist.
+        """
+        stats = [path.stat() for path in (self.base, self.weights)]
+        return tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A verified model on its device.
+
+    Attributes:
+        model: in eval mode, no parameter requires a gradient.
+        version: sha256 of the weights.
+        lock: held around every forward pass; shared by all models of the device, whose memory they share.
+    """
+
+    model: Sam3dAdapter
+    version: str
+    device: torch.device
+    lock: threading.Lock
+
+
+@dataclass(frozen=True)
+class _Slot:
+    signature: tuple[FileSignature, ...]
+    loaded: LoadedModel | None
+    error: str | None
+
+
+class ModelStore:
+    """Loads models when first asked and keeps them; presets with the same files share one copy.
+
+    Files that are replaced are picked up at the next request. If the new ones do not verify, the model that is already
+    held keeps serving and the log says why; if there is none, the reason is remembered, so that a broken file of
+    several hundred megabytes is not read again at every click.
+    """
+
+    def __init__(self) -> None:
+        self._slots: dict[tuple[ModelSpec, str], _Slot] = {}
+        self._device_locks: dict[str, threading.Lock] = {}
+        self._lock = threading.Lock()
+
+    def get(self, spec: ModelSpec, device: str) -> LoadedModel:
+        """The verified model on ``device`` (``"cpu"``, ``"cuda:0"``).
+
+        Raises:
+            CheckpointError: a file is missing or does not verify.
+        """
+        with self._lock:
+            slot = self._slots.get((spec, device))
+            missing = spec.missing_files()
+            if missing:
+                if slot and slot.loaded:
+                    return slot.loaded
+                raise CheckpointError(f"Weights not found: {', '.join(map(str, missing))}.")
+            signature = spec.signature()
+            if slot is None or slot.signature != signature:
+                slot = self._load(spec, device, signature, slot.loaded if slot else None)
+                self._slots[spec, device] = slot
+            if slot.loaded is None:
+                raise CheckpointError(slot.error or "Weights could not be loaded.")
+            return slot.loaded
+
+    def problem(self, spec: ModelSpec) -> str | None:
+        """Why the model cannot be served, without loading anything: missing files, or what an earlier attempt said."""
+        missing = spec.missing_files()
+        if missing:
+            return f"missing: {', '.join(path.name for path in missing)}"
+        with self._lock:
+            slots = [slot for (held, _), slot in self._slots.items() if held == spec]
+        failed = [slot for slot in slots if slot.loaded is None]
+        return failed[0].error if failed and failed[0].signature == spec.signature() else None
+
+    def _load(
+        self, spec: ModelSpec, device: str, signature: tuple[FileSignature, ...], held: LoadedModel | None
+    ) -> _Slot:
+        try:
+            model, report = load_model(size=spec.size, base=spec.base, weights=spec.weights)
+        except CheckpointError as error:
+            if held:
+                logger.warning("Keeping model %s: the replaced files do not verify: %s", held.version[:12], error)
+            else:
+                logger.error("Model not served: %s", error)
+            return _Slot(signature, held, str(error))
+        model = model.to(device).eval().requires_grad_(False)
+        lock = self._device_locks.setdefault(device, threading.Lock())
+        logger.info("Loaded %s model %s on %s.", spec.size, report.version[:12], device)
+        return _Slot(signature, LoadedModel(model, report.version, torch.device(device), lock), None)

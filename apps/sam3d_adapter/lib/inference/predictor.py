@@ -1,0 +1,115 @@
+"""One ROI and its clicks to logits: encode at most once per ROI, decode per click."""
+
+import time
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lib.inference.embedding_cache import EmbeddingCache
+from lib.inference.model_store import LoadedModel
+from lib.models.sam3d import RoiEmbedding
+
+
+class PredictorError(ValueError):
+    """A prediction that was asked for with parts that do not fit."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Answer for one set of clicks.
+
+    Attributes:
+        logits: (2, D, H, W) float32 on the CPU, before softmax; channel 1 is the foreground.
+        encoded: False where the embedding came from the cache.
+        encode_ms: time of the image encoder, ms; 0 where cached.
+        decode_ms: time of prompt encoder and mask decoder, ms.
+    """
+
+    logits: Tensor
+    encoded: bool
+    encode_ms: float
+    decode_ms: float
+
+
+class Predictor:
+    """Runs one loaded model.
+
+    The answer is a pure function of model version, ROI content and clicks: the cache holds embeddings only, never
+    anything that an earlier click left behind.
+
+    Args:
+        loaded: the model, its version, its device and the device's lock.
+        cache: shared by all predictors of the process.
+    """
+
+    def __init__(self, loaded: LoadedModel, cache: EmbeddingCache) -> None:
+        self._loaded = loaded
+        self._cache = cache
+
+    @property
+    def version(self) -> str:
+        """Belongs into every cache key: weights and device, on which the embedding lies."""
+        return f"{self._loaded.version}@{self._loaded.device}"
+
+    def predict(
+        self,
+        roi: Tensor | None,
+        clicks_dhw: Tensor,
+        *,
+        key: Hashable | None = None,
+        embedding: RoiEmbedding | None = None,
+    ) -> Prediction:
+        """Segments what the clicks point at.
+
+        Args:
+            roi: (1, D, H, W) float32 normalised, zero outside the image; may be None where ``embedding`` is given.
+            clicks_dhw: (N, 3) voxel indices of the ROI, order D, H, W; at least one, all foreground.
+            key: identifies volume content, ROI, intensity rule and ``version``; None to bypass the cache.
+            embedding: what an earlier look-up of ``key`` found.
+
+        Raises:
+            PredictorError: no click, a click array of another shape, neither ROI nor embedding.
+            torch.OutOfMemoryError: even after the cache was emptied.
+        """
+        if clicks_dhw.ndim != 2 or clicks_dhw.shape[0] == 0 or clicks_dhw.shape[1] != 3:
+            raise PredictorError(f"Clicks of shape {tuple(clicks_dhw.shape)}; (N, 3) with N of at least 1 is needed.")
+        if roi is None and embedding is None:
+            raise PredictorError("Neither an ROI nor its embedding was given.")
+        try:
+            return self._predict(roi, clicks_dhw, key, embedding)
+        except torch.OutOfMemoryError:
+            # Cached embeddings lie on the device too; without them the click may fit.
+            self._cache.clear()
+            torch.cuda.empty_cache()
+            return self._predict(roi, clicks_dhw, key, embedding)
+
+    def _predict(
+        self, roi: Tensor | None, clicks_dhw: Tensor, key: Hashable | None, embedding: RoiEmbedding | None
+    ) -> Prediction:
+        encode_ms, encoded = 0.0, False
+        # One lock over look-up, encoding and storing: two users of the same ROI must not both encode it.
+        with self._loaded.lock, torch.inference_mode():
+            if embedding is None and key is not None:
+                embedding = self._cache.get(key)
+            if embedding is None:
+                assert roi is not None  # checked by predict
+                start = time.perf_counter()
+                embedding = self._loaded.model.encode(self._to_device(roi)[None])
+                self._synchronize()
+                encode_ms, encoded = (time.perf_counter() - start) * 1000, True
+                if key is not None:
+                    self._cache.put(key, embedding)
+            start = time.perf_counter()
+            logits = self._loaded.model.decode(embedding, self._to_device(clicks_dhw)[None])[0].float().cpu()
+            decode_ms = (time.perf_counter() - start) * 1000
+        return Prediction(logits=logits, encoded=encoded, encode_ms=encode_ms, decode_ms=decode_ms)
+
+    def _to_device(self, tensor: Tensor) -> Tensor:
+        # MONAI's MetaTensor would carry its metadata through every layer.
+        return tensor.as_subclass(Tensor).to(self._loaded.device, torch.float32)
+
+    def _synchronize(self) -> None:
+        if self._loaded.device.type == "cuda":
+            torch.cuda.synchronize(self._loaded.device)

@@ -1,0 +1,20 @@
+"""Small random weights written through the checkpoint interface, for tests that need a model that loads."""
+
+from pathlib import Path
+
+import torch
+
+from lib.models.build import build_model
+from lib.models.checkpoint import save_base, save_trained
+
+
+def write_test_weights(folder: Path, *, seed: int = 0) -> tuple[Path, Path]:
+    """A base and a weights file of size "test" in ``folder``; equal seeds give equal files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = build_model("test")
+    base, weights = folder / "test_base.safetensors", folder / "test_weights.safetensors"
+    save_base(model, base)
+    save_trained(model, weights, provenance={"source": f"random, seed {seed}, for tests"})
+    return base, weights
