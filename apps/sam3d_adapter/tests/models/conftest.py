@@ -1,0 +1,42 @@
+"""Models of the test size with values that exercise every term."""
+
+import pytest
+import torch
+from lib.models.build import build_model
+from lib.models.config import MODEL_SIZES
+
+
+def randomised(size):
+    """A model none of whose parameters is zero or one, so that no term can hide."""
+    model = build_model(size)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+@pytest.fixture(scope="module")
+def model():
+    """The test size, as the published model is built: no detail branch."""
+    return randomised("test")
+
+
+@pytest.fixture(scope="module")
+def detail_model():
+    """The test size with the detail branch and refinement of `tiny`."""
+    import dataclasses
+
+    return randomised(dataclasses.replace(MODEL_SIZES["test"], detail_dims=(4, 6), refine_blocks=1))
+
+
+@pytest.fixture
+def roi():
+    """Two ROIs of 32 voxels with structure at every place."""
+    return torch.randn(2, 1, 32, 32, 32, generator=torch.Generator().manual_seed(5))
+
+
+@pytest.fixture
+def clicks_dhw():
+    """Three clicks an ROI, away from any symmetry."""
+    return torch.tensor([[[3.0, 20.0, 9.0], [15.0, 2.0, 30.0], [8.0, 8.0, 1.0]]]).expand(2, -1, -1).clone()

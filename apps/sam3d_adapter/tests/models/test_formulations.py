@@ -1,0 +1,123 @@
+"""The cheap formulations against the plain ones: values and gradients, fp32 and bf16, and the kernel that runs."""
+
+import pytest
+import torch
+from lib.models.attention import WindowAttention3d
+from lib.models.stem import folded_stem, upsampling_matrix
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.plain import plain_attention, plain_decode, plain_encode, plain_forward, plain_stem
+
+FP32, BF16 = 1e-5, 2e-2  # relative to the largest value
+
+
+def relative_error(got, expected):
+    return ((got.float() - expected.float()).abs().max() / expected.float().abs().max()).item()
+
+
+def gradients(output, parameters):
+    weight = torch.randn(output.shape, generator=torch.Generator().manual_seed(11))
+    return torch.autograd.grad((output.float() * weight).sum(), parameters)
+
+
+def assert_same_values_and_gradients(cheap, plain, parameters, tolerance):
+    got, expected = cheap(), plain()
+    assert relative_error(got, expected) < tolerance
+    for a, b in zip(gradients(got, parameters), gradients(expected, parameters), strict=True):
+        assert relative_error(a, b) < tolerance
+
+
+def test_upsampling_matrix_rows_are_interpolation_weights():
+    matrix = upsampling_matrix(patch_size=4, upsample=2, device=torch.device("cpu"), dtype=torch.float64)
+    expected = torch.tensor([[1, 3, 0, 0], [0, 3, 1, 0], [0, 1, 3, 0], [0, 0, 3, 1]], dtype=torch.float64) / 4
+    torch.testing.assert_close(matrix, expected)
+
+
+@pytest.mark.parametrize("side", [16, 24, 32])
+def test_folded_stem_equals_the_upsampled_one(model, side):
+    encoder = model.image_encoder
+    roi = torch.randn(2, 1, side, side, side, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    parameters = [roi, *encoder.slice_embed.parameters(), *encoder.patch_embed.parameters()]
+    assert_same_values_and_gradients(
+        lambda: folded_stem(roi, encoder.patch_embed, encoder.slice_embed, upsample=encoder.upsample),
+        lambda: plain_stem(encoder, roi),
+        parameters,
+        FP32,
+    )
+
+
+def attention(*, shift, dim=64, num_heads=2, window=4):
+    attn = WindowAttention3d(dim=dim, num_heads=num_heads, window=window, shift=shift, rel_pos_side=5)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in attn.parameters():
+            parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return attn
+
+
+@pytest.mark.parametrize("shift", [0, 2])
+@pytest.mark.parametrize("grid", [(8, 8, 8), (4, 8, 12)], ids=str)
+def test_bias_free_attention_equals_the_biased_one(shift, grid):
+    attn = attention(shift=shift)
+    tokens = torch.randn(2, *grid, 64, generator=torch.Generator().manual_seed(4), requires_grad=True)
+    parameters = [tokens, *attn.parameters()]
+    assert_same_values_and_gradients(lambda: attn(tokens), lambda: plain_attention(attn, tokens), parameters, FP32)
+
+
+@pytest.mark.parametrize("shift", [0, 2])
+def test_bias_free_attention_in_bfloat16(shift):
+    attn = attention(shift=shift)
+    tokens = torch.randn(1, 8, 8, 8, 64, generator=torch.Generator().manual_seed(4))
+    expected = plain_attention(attn, tokens)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = attn(tokens)
+    assert relative_error(got, expected) < BF16
+
+
+def kernels_run(function):
+    with profile(activities=[ProfilerActivity.CPU]) as recorded:
+        function()
+    return {event.key for event in recorded.key_averages()}
+
+
+@pytest.mark.parametrize("shift", [0, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_the_fused_kernel_runs_forward_and_backward(shift, dtype):
+    attn = attention(shift=shift)
+    tokens = torch.randn(1, 8, 8, 8, 64, requires_grad=True)
+
+    def step():
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype is torch.bfloat16):
+            attn(tokens).float().sum().backward()
+
+    ran = kernels_run(step)
+    assert "aten::_scaled_dot_product_flash_attention_for_cpu" in ran
+    assert "aten::_scaled_dot_product_flash_attention_for_cpu_backward" in ran
+    assert "aten::_scaled_dot_product_attention_math" not in ran
+
+
+def test_without_equal_widths_the_unfused_path_would_run():
+    q, v = torch.randn(1, 2, 64, 96), torch.randn(1, 2, 64, 64)
+    ran = kernels_run(lambda: torch.nn.functional.scaled_dot_product_attention(q, q, v))
+    assert "aten::_scaled_dot_product_flash_attention_for_cpu" not in ran
+
+
+@pytest.mark.parametrize("which", ["model", "detail_model"])
+def test_split_decoder_equals_the_whole_one(which, request, roi, clicks_dhw):
+    model = request.getfixturevalue(which)
+    maps = [m.detach() for m in plain_encode(model.image_encoder, roi)]
+    decoder = model.mask_decoder
+
+    def split():
+        prompted = model.prompt_encoder(maps[-1], clicks_dhw, (32, 32, 32))
+        return decoder(prompted, decoder.prepare(roi, maps[:-1]), 32)
+
+    parameters = list(decoder.parameters())
+    assert_same_values_and_gradients(split, lambda: plain_decode(model, roi, maps, clicks_dhw), parameters, FP32)
+
+
+@pytest.mark.parametrize("which", ["model", "detail_model"])
+def test_whole_network_equals_the_plain_one(which, request, roi, clicks_dhw):
+    model = request.getfixturevalue(which)
+    with torch.no_grad():
+        assert relative_error(model(roi, clicks_dhw), plain_forward(model, roi, clicks_dhw)) < FP32
