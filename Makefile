@@ -11,16 +11,15 @@ DONE := $(VENV)/.installed
 TYPED := $(wildcard $(addprefix $(APP)/lib/,models interaction inference transforms))
 PYTEST_ARGS ?=
 
-# One click (demo) and real use (serve).
+# Given as NAME=value, handed on as --name=value.
+SEED    ?=
 STUDIES ?=
 IMAGE   ?=
 CLICK   ?=
 PRESET  ?=
-HOST    ?= 127.0.0.1
+HOST    ?=
 PORT    ?=
-CONF    ?=
-
-export STUDIES IMAGE CLICK PRESET HOST PORT CONF
+option = $(if $($(1)),--$(2)='$($(1))')
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo serve test test-slow test-e2e lint format clean
@@ -40,10 +39,11 @@ $(DONE): $(APP)/requirements.txt requirements-dev.txt $(CONSTRAINTS)
 	@touch "$@"
 
 demo: $(DONE)  ## a click on a phantom through the real server; or STUDIES=dir IMAGE=id CLICK=i,j,k PRESET=ct
-	"$(PY)" -m demo.run
+	@"$(PY)" -m demo.run $(call option,STUDIES,studies) $(call option,IMAGE,image) $(call option,CLICK,click) \
+	  $(call option,PRESET,preset) $(call option,PORT,port) $(call option,SEED,seed)
 
 serve: $(DONE)  ## real use on this machine: STUDIES=dir or http://.../dicom-web [PORT=8000]
-	"$(PY)" -m demo.serve
+	@"$(PY)" $(APP)/serve.py $(call option,STUDIES,studies) $(call option,PORT,port) $(call option,HOST,host)
 
 test: $(DONE)  ## the fast tests
 	"$(PY)" -m pytest $(PYTEST_ARGS)

@@ -1,0 +1,160 @@
+"""``make demo``: a click on a volume through the real server, its Dice and times by stage, and a picture."""
+
+import argparse
+import contextlib
+import logging
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from demo import APP_DIR, REPOSITORY
+from demo.client import Answer, send_clicks
+from demo.phantom import phantom_study
+from demo.picture import draw
+from demo.progress import Progress
+from demo.study import DemoError, Study, Voxel, deepest_voxel, dice, parse_click, user_study
+from lib.host.launch import LaunchError, running_server
+from lib.presets import Preset, PresetError, WindowIntensity, load_presets
+
+# Beyond that a second click would only correct the outermost voxels.
+GOOD_DICE = 0.97
+
+
+def main() -> int:
+    arguments = _arguments()
+    # A terminated demo must take its server along.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
+    logging.basicConfig(level=logging.WARNING)
+    try:
+        with tempfile.TemporaryDirectory(prefix="sam3d-demo-") as folder:
+            run(arguments, Path(folder))
+    except (DemoError, LaunchError, PresetError) as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def run(arguments: argparse.Namespace, folder: Path) -> None:
+    """Make or fetch the volume, start the server, click twice, show what came.
+
+    Args:
+        arguments: of the command line.
+        folder: an empty folder for files that need not stay.
+
+    Raises:
+        DemoError, LaunchError, PresetError: with what to do about it.
+    """
+    preset = load_presets(APP_DIR / "configs", (arguments.preset,))[arguments.preset]
+    studies = folder / "studies"
+    studies.mkdir()
+    study = _study(arguments, studies)
+    spacing = np.linalg.norm(study.affine[:3, :3], axis=0)
+    print(
+        f"  {study.image_id}: {' x '.join(map(str, study.image.shape))} voxels of "
+        f"{' x '.join(f'{mm:.2f}' for mm in spacing)} mm; preset '{preset.name}'"
+    )
+    answers: list[tuple[str, list[Voxel], Answer]] = []
+    log_path = arguments.out / "server.log"
+    with contextlib.ExitStack() as stack:
+        with Progress("Starting the server (MONAI Label, loopback only)"):
+            server = stack.enter_context(running_server(APP_DIR, studies, log_path=log_path, port=arguments.port))
+        for name, clicks in (("first click", [study.click]), ("second click", None)):
+            clicks = clicks or [study.click, _next_click(study, answers[0][2])]
+            with Progress(f"{name.capitalize()} at {clicks[-1]}"):
+                answers.append((name, clicks, send_clicks(server.url, study, preset.name, clicks, folder)))
+    _print_table(study, answers)
+    path = arguments.out / "demo.png"
+    _picture(path, study, preset, answers)
+    print(f"\npicture    {_short(path)}\nserver log {_short(log_path)}")
+    if not answers[0][2].mask.any():
+        raise DemoError("The mask is empty: the model sees nothing at this click.")
+
+
+def _study(arguments: argparse.Namespace, studies: Path) -> Study:
+    if arguments.studies is None:
+        if arguments.image is not None or arguments.click is not None:
+            raise DemoError("IMAGE= and CLICK= need STUDIES=, the folder of the volume.")
+        with Progress(f"Making a phantom (seed {arguments.seed})"):
+            return phantom_study(studies, seed=arguments.seed)
+    click = None if arguments.click is None else parse_click(arguments.click)
+    with Progress("Reading the volume"):
+        return user_study(studies, arguments.studies, arguments.image, click)
+
+
+def _next_click(study: Study, answer: Answer) -> Voxel:
+    """Deep inside what the mask misses, as a user would click; the same voxel again if nothing is known missing."""
+    if study.truth is None:
+        return study.click
+    missed = study.truth & ~answer.mask
+    if not missed.any() or dice(answer.mask, study.truth) > GOOD_DICE:
+        return study.click
+    return deepest_voxel(missed, study.affine)
+
+
+def _print_table(study: Study, answers: Sequence[tuple[str, list[Voxel], Answer]]) -> None:
+    voxel_ml = abs(float(np.linalg.det(study.affine[:3, :3]))) / 1000
+    print()
+    for name, clicks, answer in answers:
+        overlap = "" if study.truth is None else f"Dice {dice(answer.mask, study.truth):.3f}  "
+        volume = float(answer.mask.sum()) * voxel_ml
+        print(f"{name:<13}{clicks[-1]!s:<18}{overlap}mask {volume:.1f} ml  {answer.seconds:.2f} s in all")
+        if answer.stages_ms:
+            print(" " * 13 + ", ".join(f"{stage} {ms:.0f} ms" for stage, ms in answer.stages_ms.items()))
+        for warning in answer.warnings:
+            print(" " * 13 + f"warning: {warning}")
+
+
+def _picture(path: Path, study: Study, preset: Preset, answers: Sequence[tuple[str, list[Voxel], Answer]]) -> None:
+    first, second = (answer for _, _, answer in answers)
+    overlap = "" if study.truth is None else f"Dice {dice(first.mask, study.truth):.3f}, "
+    draw(
+        path,
+        image=study.image,
+        affine=study.affine,
+        clicks=np.array([study.click]),
+        mask=first.mask,
+        truth=study.truth,
+        window=_window(preset, study.image),
+        title=f"One click: {overlap}{first.seconds:.1f} s; the next click in {second.seconds:.1f} s",
+        subtitle=f"{study.what}; preset '{preset.name}', voxel {study.click}",
+    )
+
+
+def _window(preset: Preset, image: np.ndarray) -> tuple[float, float]:
+    """Black and white of the picture: the preset's own window, or nearly all of what the volume holds."""
+    if isinstance(preset.intensity, WindowIntensity):
+        return preset.intensity.clip_hu
+    values = image[::2, ::2, ::2]
+    low, high = np.percentile(values[np.isfinite(values) & (values != 0)], (1, 99.5))
+    return float(low), float(high)
+
+
+def _short(path: Path) -> Path:
+    return path.relative_to(REPOSITORY) if path.is_relative_to(REPOSITORY) else path
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m demo.run", description=__doc__)
+    parser.add_argument("--studies", type=Path, help="folder of your own NIfTI volumes; without it a phantom is made")
+    parser.add_argument("--image", help="which volume of the folder")
+    parser.add_argument("--click", help="voxel index i,j,k; without it, deep inside the label of the same name")
+    parser.add_argument("--preset", default="ct", help="task preset, a file of configs/ (default: %(default)s)")
+    parser.add_argument("--port", type=int, help="TCP port of the server (default: a free one)")
+    parser.add_argument("--seed", type=int, default=7, help="which phantom (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=REPOSITORY / "demo" / "out", help="folder of the picture and the log"
+    )
+    arguments = parser.parse_args()
+    arguments.out = arguments.out.resolve()
+    return arguments
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
