@@ -42,8 +42,10 @@ demo: $(DONE)  ## a click on a phantom through the real server; or STUDIES=dir I
 	@"$(PY)" -m demo.run $(call option,STUDIES,studies) $(call option,IMAGE,image) $(call option,CLICK,click) \
 	  $(call option,PRESET,preset) $(call option,PORT,port) $(call option,SEED,seed)
 
-serve: $(DONE)  ## real use on this machine: STUDIES=dir or http://.../dicom-web [PORT=8000]
-	@"$(PY)" $(APP)/serve.py $(call option,STUDIES,studies) $(call option,PORT,port) $(call option,HOST,host)
+serve: $(DONE)  ## real use on this machine: STUDIES=dir or http://.../dicom-web [PORT=8000] [PRESET=ct,mr]
+	@test -n '$(STUDIES)' || { echo "Give STUDIES=, a folder of images or http://.../dicom-web" >&2; exit 1; }
+	@"$(PY)" $(APP)/serve.py $(call option,STUDIES,studies) $(call option,PORT,port) $(call option,HOST,host) \
+	  $(call option,PRESET,preset)
 
 test: $(DONE)  ## the fast tests
 	"$(PY)" -m pytest $(PYTEST_ARGS)

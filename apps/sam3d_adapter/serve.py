@@ -44,6 +44,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--studies", required=True, help="folder of images, or http://.../dicom-web")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--host", default=LOOPBACK)
+    parser.add_argument("--preset", help="presets to offer, with commas (default: all)")
     parser.add_argument("--conf", nargs=2, action="append", metavar=("KEY", "VALUE"), help="a setting of the app")
     return parser.parse_args()
 
