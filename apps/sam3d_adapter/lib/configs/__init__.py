@@ -1,0 +1,1 @@
+"""How the tasks are put together from the presets and the server's ``--conf`` values."""

@@ -1,0 +1,1 @@
+"""What MONAI Label needs mended, one file a defect."""

@@ -1,0 +1,32 @@
+"""--conf strings."""
+
+import pytest
+
+from lib.configs.conf import Conf, ConfError, parse_conf
+
+
+def test_nothing_given() -> None:
+    assert parse_conf({}) == Conf()
+
+
+def test_values_are_read() -> None:
+    conf = parse_conf({"models": " ct, mr,ct ", "embedding_cache_mb": "3", "volume_cache_mb": "0"})
+    assert conf == Conf(models=("ct", "mr"), embedding_cache_mb=3, volume_cache_mb=0)
+    assert conf.embedding_cache_bytes == 3 * 1024 * 1024
+
+
+def test_what_the_host_sets_itself_is_let_through() -> None:
+    assert parse_conf({"server_mode": "true"}) == Conf()
+
+
+@pytest.mark.parametrize(
+    ("conf", "text"),
+    [
+        ({"model": "ct"}, "--conf model is unknown; choose from: models"),
+        ({"embedding_cache_mb": "-1"}, "embedding_cache_mb"),
+        ({"volume_cache_mb": "1.5"}, "volume_cache_mb"),
+    ],
+)
+def test_mistakes_are_named(conf: dict, text: str) -> None:
+    with pytest.raises(ConfError, match=text):
+        parse_conf(conf)

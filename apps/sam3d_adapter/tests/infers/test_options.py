@@ -1,0 +1,96 @@
+"""Requests as viewers send them, and as they should not."""
+
+import pytest
+import torch
+
+from lib.infers import options
+from lib.infers.options import OptionError, read_request
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+
+def test_defaults(no_gpu: None) -> None:
+    assert read_request({"image": "a"}) == {
+        "image": "a",
+        "device": "cpu",
+        "threshold": 0.5,
+        "result_extension": ".nrrd",
+        "result_compress": False,
+        "result_dtype": "uint8",
+    }
+
+
+def test_foreign_keys_never_reach_the_pipeline(no_gpu: None) -> None:
+    foreign = ("label", "roi", "slice", "reset_state", "pred", "embedding", "roi_geometry", "clicks", "warnings")
+    foreign += (
+        "pred_meta_dict",
+        "result",
+        "skip_writer",
+        "logging",
+        "model_filename",
+        "latencies",
+        "labels",
+        "spatial_size",
+    )
+    request = dict.fromkeys(foreign, "x") | {"foreground": [[1, 2, 3]], "result_dtype": "float64"}
+    read = read_request(request)
+    assert not set(foreign) & set(read)
+    assert read["foreground"] == [[1, 2, 3]] and read["result_dtype"] == "uint8"
+
+
+@pytest.mark.parametrize(
+    ("value", "device"), [(None, "cuda:0"), ("", "cuda:0"), ("cuda", "cuda:0"), ("cuda:1", "cuda:1"), ("cpu", "cpu")]
+)
+def test_devices(two_gpus: None, value: object, device: str) -> None:
+    assert options.read_device(value) == device
+
+
+@pytest.mark.parametrize("value", ["cuda", "cuda:0", "cuda:-1", "tpu", "cuda; rm", ["cpu"], 0, "CPU"])
+def test_devices_this_machine_lacks(no_gpu: None, value: object) -> None:
+    with pytest.raises(OptionError, match="choose from: cpu"):
+        options.read_device(value)
+
+
+def test_device_number_out_of_range(two_gpus: None) -> None:
+    with pytest.raises(OptionError, match="cuda:0, cuda:1, cpu"):
+        options.read_device("cuda:2")
+
+
+@pytest.mark.parametrize(("value", "number"), [(0.25, 0.25), ("0.75", 0.75), (None, 0.5)])
+def test_threshold(value: object, number: float) -> None:
+    assert options.read_threshold(value) == number
+
+
+@pytest.mark.parametrize("value", [0, 1, 0.0, "1.0", -0.1, 2, float("nan"), "inf", "", "half", True, [0.5], {}])
+def test_threshold_out_of_range(value: object) -> None:
+    with pytest.raises(OptionError, match="threshold"):
+        options.read_threshold(value)
+
+
+@pytest.mark.parametrize("value", [".nrrd", ".nii", ".nii.gz"])
+def test_result_extension(no_gpu: None, value: str) -> None:
+    assert read_request({"result_extension": value})["result_extension"] == value
+
+
+@pytest.mark.parametrize("value", [".png", "/../x.nrrd", "nrrd", 3, [".nrrd"]])
+def test_result_extension_is_whitelisted(no_gpu: None, value: object) -> None:
+    with pytest.raises(OptionError, match=".nii.gz"):
+        read_request({"result_extension": value})
+
+
+@pytest.mark.parametrize(("value", "flag"), [(True, True), ("true", True), (1, True), (0, False), ("False", False)])
+def test_result_compress(no_gpu: None, value: object, flag: bool) -> None:
+    assert read_request({"result_compress": value})["result_compress"] is flag
+
+
+def test_result_compress_of_another_kind(no_gpu: None) -> None:
+    with pytest.raises(OptionError, match="result_compress"):
+        read_request({"result_compress": "maybe"})
