@@ -118,7 +118,10 @@ def deepest_voxel(mask: np.ndarray, affine: np.ndarray) -> Voxel:
     high = np.argwhere(mask).max(axis=0) + 2
     box = np.pad(mask[tuple(slice(a, b) for a, b in zip(low, high, strict=True))], 1)
     depth = ndimage.distance_transform_edt(box, sampling=nib.affines.voxel_sizes(affine))
-    i, j, k = (int(n) for n in np.array(np.unravel_index(int(depth.argmax()), box.shape)) - 1 + low)
+    deepest = np.argwhere(depth >= depth.max() * (1 - 1e-6))
+    # Many are equally deep in something long: its end is nobody's choice.
+    middle = deepest[np.linalg.norm(deepest - deepest.mean(axis=0), axis=1).argmin()]
+    i, j, k = (int(n) for n in middle - 1 + low)
     return i, j, k
 
 

@@ -33,9 +33,10 @@ def main() -> int:
     log.info(
         "Ready in about 10 s at %s/ (%s)", url, "OHIF: /ohif/" if is_dicomweb else "3D Slicer, MITK, Python client"
     )
-    command = server_command(
-        APP_DIR, studies, port=arguments.port, host=arguments.host, conf=dict(arguments.conf or ())
-    )
+    conf = dict(arguments.conf or ())
+    if arguments.preset:
+        conf["models"] = arguments.preset
+    command = server_command(APP_DIR, studies, port=arguments.port, host=arguments.host, conf=conf)
     os.execve(sys.executable, command, server_environment(port=arguments.port, host=arguments.host))
 
 
