@@ -1,0 +1,89 @@
+"""What the answer to a click says besides the mask."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from lib.presets import Preset
+
+# Transforms of the pipeline by the stage they belong to.
+_STAGE_OF = {
+    "LoadVolumed": "load",
+    "ReadClicksd": "load",
+    "PlaceRoid": "resample",
+    "ResampleRoid": "resample",
+    "NormaliseIntensityd": "resample",
+    "RoiLogitsToImaged": "paste",
+}
+
+EMPTY_MASK = "The mask is empty; viewers keep the mask they have. Click the middle of the structure, or add clicks."
+
+
+class Stages:
+    """Time spent in each stage of one request, ms."""
+
+    def __init__(self) -> None:
+        names = ("weights", "load", "resample", "encode", "decode", "paste", "write")
+        self._milliseconds = dict.fromkeys(names, 0.0)
+
+    def add(self, stage: str, milliseconds: float) -> None:
+        """Adds to a stage."""
+        self._milliseconds[stage] += milliseconds
+
+    @contextmanager
+    def time(self, stage: str) -> Iterator[None]:
+        """Adds the time of the ``with`` block."""
+        start = time.perf_counter()
+        yield
+        self.add(stage, (time.perf_counter() - start) * 1000)
+
+    def add_transforms(self, latencies: Mapping[str, Mapping[str, float]]) -> None:
+        """Adds what MONAI Label measured for each transform.
+
+        Args:
+            latencies: seconds by transform, by phase ("pre", "post").
+        """
+        for phase in latencies.values():
+            for transform, seconds in phase.items():
+                if transform in _STAGE_OF:
+                    self.add(_STAGE_OF[transform], seconds * 1000)
+
+    def milliseconds(self) -> dict[str, float]:
+        """ms by stage, rounded to 0.1."""
+        return {stage: round(value, 1) for stage, value in self._milliseconds.items()}
+
+
+def describe(preset: Preset, data: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON part of the answer, without times.
+
+    Args:
+        preset: of the task.
+        data: after the post transforms: ``pred`` (i, j, k), ``clicks``, ``roi_geometry``, ``model_version``,
+            ``encoded``, ``device``, ``threshold``, ``warnings``.
+    """
+    roi = data["roi_geometry"]
+    voxels = int(np.count_nonzero(np.asarray(data["pred"])))
+    warnings = list(data.get("warnings", ()))
+    if voxels == 0:
+        warnings.append(EMPTY_MASK)
+    middle_dhw = (np.asarray(roi.size_dhw, dtype=float) - 1) / 2
+    return {
+        "label": preset.label,
+        "preset": preset.name,
+        "model_version": data["model_version"],
+        "device": data["device"],
+        "threshold": data["threshold"],
+        "clicks": [list(click.ijk) for click in data["clicks"]],
+        "roi": {
+            "centre_ijk": [round(float(x), 3) for x in np.ravel(roi.dhw_to_ijk(middle_dhw[None]))],
+            "size_dhw": list(roi.size_dhw),
+            "spacing_mm": roi.spacing_mm,
+            "axes": preset.roi.axes,
+        },
+        "encoded": data["encoded"],
+        "mask_voxels": voxels,
+        "warnings": warnings,
+    }

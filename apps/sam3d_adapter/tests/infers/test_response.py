@@ -1,0 +1,69 @@
+"""The JSON beside the mask."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lib.infers.response import EMPTY_MASK, Stages, describe
+from lib.presets import load_preset
+
+PRESET = load_preset(Path(__file__).parents[2] / "configs" / "ct.yaml")
+
+
+class FakeRoi:
+    """ROI indices are image indices shifted by ten."""
+
+    size_dhw = (4, 4, 4)
+    spacing_mm = 1.0
+
+    def dhw_to_ijk(self, points: np.ndarray) -> np.ndarray:
+        return points + 10
+
+
+def data(voxels: int, **more: Any) -> dict[str, Any]:
+    pred = np.zeros((5, 6, 7), np.uint8)
+    pred.flat[:voxels] = 1
+    return {
+        "pred": pred,
+        "clicks": (SimpleNamespace(ijk=(1, 2, 3)),),
+        "roi_geometry": FakeRoi(),
+        "model_version": "abc",
+        "encoded": True,
+        "device": "cpu",
+        "threshold": 0.5,
+    } | more
+
+
+def test_says_what_was_done() -> None:
+    described = describe(PRESET, data(3))
+    json.dumps(described, allow_nan=False)
+    assert described["label"] == "lesion" and described["preset"] == "ct"
+    assert described["clicks"] == [[1, 2, 3]] and described["mask_voxels"] == 3
+    assert described["roi"] == {
+        "centre_ijk": [11.5, 11.5, 11.5],
+        "size_dhw": [4, 4, 4],
+        "spacing_mm": 1.0,
+        "axes": "SAR",
+    }
+    assert described["warnings"] == []
+
+
+def test_empty_mask_is_added_to_the_warnings() -> None:
+    before = ["Dropped a click."]
+    assert describe(PRESET, data(0, warnings=before))["warnings"] == ["Dropped a click.", EMPTY_MASK]
+    assert before == ["Dropped a click."]
+
+
+def test_stages_add_up_by_stage() -> None:
+    stages = Stages()
+    stages.add("encode", 12.34)
+    stages.add_transforms({"pre": {"LoadVolumed": 0.01, "ReadClicksd": 0.002, "Foreign": 5}, "post": {}})
+    with stages.time("write"):
+        pass
+    milliseconds = stages.milliseconds()
+    assert milliseconds["load"] == pytest.approx(12) and milliseconds["encode"] == 12.3
+    assert milliseconds["write"] >= 0 and milliseconds["paste"] == 0
