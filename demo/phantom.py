@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 
 from demo.study import Study, deepest_voxel
 from lib.phantoms.phantom import make_phantom
+from lib.phantoms.study import save_volume
 
 # mm; the lesion nearest to this is clicked: neither a speck nor larger than what a click can mean.
 TYPICAL_DIAMETER_MM = 35.0
@@ -23,7 +23,7 @@ def phantom_study(folder: Path, *, seed: int) -> Study:
     lesion = min(phantom.lesions, key=lambda lesion: abs(np.log(lesion.diameter_mm / TYPICAL_DIAMETER_MM)))
     truth = phantom.labels == lesion.label
     image_id = f"phantom_{seed}"
-    nib.save(nib.Nifti1Image(phantom.image, phantom.affine), folder / f"{image_id}.nii.gz")
+    save_volume(folder / f"{image_id}.nii.gz", phantom.image, phantom.affine)
     what = f"phantom {seed}: lesion of {lesion.diameter_mm:.0f} mm, {lesion.contrast_hu:+.0f} HU"
     if lesion.touching:
         what += ", touching tissue of its own density"

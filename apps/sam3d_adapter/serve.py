@@ -37,7 +37,7 @@ def main() -> int:
     if arguments.preset:
         conf["models"] = arguments.preset
     command = server_command(APP_DIR, studies, port=arguments.port, host=arguments.host, conf=conf)
-    os.execve(sys.executable, command, server_environment(port=arguments.port, host=arguments.host))
+    os.execve(sys.executable, command, server_environment())
 
 
 def _arguments() -> argparse.Namespace:

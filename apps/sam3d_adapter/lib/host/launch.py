@@ -91,8 +91,8 @@ def server_command(
     return command
 
 
-def server_environment(*, port: int, host: str = LOOPBACK, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of the server: this one, with what MONAI Label needs and should not have open.
+def server_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of the server: this one, with what MONAI Label needs.
 
     Whatever is set already stays: an administrator may know better.
     """
@@ -102,8 +102,6 @@ def server_environment(*, port: int, host: str = LOOPBACK, extra: Mapping[str, s
     env.setdefault("PYTHONUNBUFFERED", "1")
     # Automatic scoring after POST /reload makes the server wait for itself.
     env.setdefault("MONAI_LABEL_AUTO_UPDATE_SCORING", "false")
-    # Default: pages of any site may send requests with the user's credentials. OHIF is served from here and needs none.
-    env.setdefault("MONAI_LABEL_CORS_ORIGINS", f'["http://{host}:{port}"]')
     env.update(extra or {})
     return env
 
@@ -149,7 +147,7 @@ def running_server(
         process = subprocess.Popen(
             command,
             cwd=log_path.parent,
-            env=server_environment(port=port, extra=env),
+            env=server_environment(env),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -92,12 +92,15 @@ def test_values_with_spaces_stay_one_argument(tmp_path: Path) -> None:
     ]
 
 
-def test_the_environment_closes_what_is_open_by_default_but_leaves_choices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MONAI_LABEL_CORS_ORIGINS", raising=False)
-    monkeypatch.setenv("MONAI_LABEL_AUTO_UPDATE_SCORING", "true")
-    env = server_environment(port=8001, extra={"OMP_NUM_THREADS": "1"})
-    assert env["MONAI_LABEL_CORS_ORIGINS"] == '["http://127.0.0.1:8001"]'
-    assert env["MONAI_LABEL_AUTO_UPDATE_SCORING"] == "true"
+@pytest.mark.parametrize(("chosen", "expected"), [(None, "false"), ("true", "true")])
+def test_the_environment_mends_defaults_but_leaves_choices(
+    monkeypatch: pytest.MonkeyPatch, chosen: str | None, expected: str
+) -> None:
+    monkeypatch.delenv("MONAI_LABEL_AUTO_UPDATE_SCORING", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("MONAI_LABEL_AUTO_UPDATE_SCORING", chosen)
+    env = server_environment({"OMP_NUM_THREADS": "1"})
+    assert env["MONAI_LABEL_AUTO_UPDATE_SCORING"] == expected
     assert env["OMP_NUM_THREADS"] == "1"
     assert env["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
 
