@@ -55,15 +55,12 @@ def grow_lesions(rng: np.random.Generator, scene: Scene, config: PhantomConfig) 
     count = int(rng.integers(config.lesion_count[0], config.lesion_count[1] + 1))
     low, high = np.log(np.array(config.diameter_mm) * (1.04, 0.98))
     diameters = np.sort(np.exp(rng.uniform(low, high, size=count)))[::-1]
-    taken: list[Site] = []
-    grown: list[GrownLesion] = []
+    sites: list[Site] = []
     for diameter in diameters:
-        site = find_site(rng, scene, float(diameter), taken)
-        if site is None:
-            continue
-        taken.append(site)
-        grown.append(grow_lesion(rng, scene, site, config))
-    return grown
+        site = find_site(rng, scene, float(diameter), sites)
+        if site is not None:
+            sites.append(site)
+    return [grow_lesion(rng, scene, site, [o for o in sites if o is not site], config) for site in sites]
 
 
 def directions(rng: np.random.Generator, count: int) -> Array:
@@ -122,19 +119,19 @@ def lump(rng: np.random.Generator, shape: tuple[int, int, int], centre: Array, r
     coords = np.stack(
         [(axis - np.float32(c)) * np.float32(step_mm / radius) for axis, c in zip(axes, centre, strict=True)]
     )
-    field: Array | None = None
+    field = np.full(shape, 1e3, np.float32)
     for lobe in range(int(rng.integers(1, 5))):
         turned = np.tensordot(Rotation.random(random_state=rng).as_matrix().astype(np.float32), coords, axes=1)
-        offset = 0.0 if lobe == 0 else rng.uniform(0.45, 0.85) * directions(rng, 1)[0]
+        offset = (0.0 if lobe == 0 else rng.uniform(0.45, 0.85)) * directions(rng, 1)[0]
         size = rng.uniform(0.7, 1.35, size=3) * (1.0 if lobe == 0 else rng.uniform(0.45, 0.75))
         inside = np.sqrt(
             sum(((t - o) / s) ** 2 for t, o, s in zip(turned, np.broadcast_to(offset, 3), size, strict=True))
         )
         inside = ((inside - 1) * float(size.min())).astype(np.float32)
-        field = inside if field is None else unite_smooth(field, inside, 0.12)
-    roughness = rng.uniform(0.05, 0.16)
-    field = field + roughness * smooth_noise(rng, shape, step_mm, max(0.7 * radius, 2.5 * step_mm))
-    field += 0.35 * roughness * smooth_noise(rng, shape, step_mm, max(0.3 * radius, 2.0 * step_mm))
+        field = unite_smooth(field, inside, 0.12)
+    roughness = rng.uniform(0.06, 0.17)
+    field = field + roughness * smooth_noise(rng, shape, step_mm, max(0.5 * radius, 2.0 * step_mm))
+    field += 0.35 * roughness * smooth_noise(rng, shape, step_mm, max(0.22 * radius, 1.5 * step_mm))
     # The level that encloses the wanted volume; the field is about a distance, so it stays one.
     voxels = min(max(int(round(4 / 3 * np.pi * (radius / step_mm) ** 3)), 4), field.size - 2)
     ordered = np.partition(field.ravel(), [voxels - 1, voxels])
@@ -177,8 +174,10 @@ def sample(structure: Structure, points: Array) -> Array:
     return values
 
 
-def grow_lesion(rng: np.random.Generator, scene: Scene, site: Site, config: PhantomConfig) -> GrownLesion:
-    """Draw the lesion of one site."""
+def grow_lesion(
+    rng: np.random.Generator, scene: Scene, site: Site, others: list[Site], config: PhantomConfig
+) -> GrownLesion:
+    """Draw the lesion of one site, and what it touches, which keeps away from the other sites."""
     contrast = float(rng.uniform(*config.contrast_hu) * rng.choice([-1, 1]))
     hu = scene.structures[site.host].hu + contrast
     texture_hu = float(rng.uniform(2, 6))
@@ -186,7 +185,7 @@ def grow_lesion(rng: np.random.Generator, scene: Scene, site: Site, config: Phan
     body = local_structure(rng, scene, site.centre, radius, hu, texture_hu)
     companion = None
     if rng.random() < config.touching_share:
-        companion = grow_companion(rng, scene, body, site, hu, texture_hu)
+        companion = grow_companion(rng, scene, body, site, others, hu, texture_hu)
     core = None
     if site.diameter_mm >= 20 and rng.random() < config.necrotic_share:
         depth = rng.uniform(0.3, 0.5) * radius
@@ -204,18 +203,27 @@ def grow_lesion(rng: np.random.Generator, scene: Scene, site: Site, config: Phan
 
 
 def grow_companion(
-    rng: np.random.Generator, scene: Scene, body: Structure, site: Site, hu: float, texture_hu: float
+    rng: np.random.Generator,
+    scene: Scene,
+    body: Structure,
+    site: Site,
+    others: list[Site],
+    hu: float,
+    texture_hu: float,
 ) -> Structure | None:
     """Draw a structure of equal density against the body; None if none comes to lie in contact."""
     step = scene.acquisition.lattice_mm
     surface = np.argwhere(np.abs(body.distance - 0.5 * step) < 0.5 * step) + np.array(body.origin)
     radius = site.diameter_mm / 2
-    for _ in range(12):
+    for _ in range(40):
         own_radius = float(np.clip(rng.uniform(0.6, 1.5) * radius, 7.0, 38.0))
         direction = directions(rng, 1)[0]
         centre = site.centre + direction * (0.9 * radius + rng.uniform(0.4, 0.85) * own_radius) / step
         inside = np.all((centre >= 0) & (centre <= np.array(scene.tissue.shape) - 1))
         if not inside or scene.depth[tuple(np.rint(centre).astype(int))] > -0.5 * own_radius:
+            continue
+        gaps = [np.linalg.norm(centre - o.centre) * step - own_radius - 0.5 * o.diameter_mm for o in others]
+        if min(gaps, default=99.0) < 4.0:
             continue
         companion = local_structure(rng, scene, centre, own_radius, hu, texture_hu)
         contact = float(np.mean(sample(companion, surface) < 0)) if len(surface) else 0.0

@@ -1,6 +1,6 @@
 """One phantom from one seed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.ndimage import center_of_mass, find_objects
@@ -76,7 +76,7 @@ def make_phantom(seed: int, *, config: PhantomConfig | None = None) -> Phantom:
     acquisition = draw_acquisition(rng, config, np.array(centre) + rng.uniform(-14, 14, size=3))
     scene = Scene(acquisition, warped_coords(rng, acquisition))
     (build_limb if is_limb else build_trunk)(rng, scene)
-    grown = grow_lesions(rng, scene, config)
+    grown = [keep_in_range(lesion, acquisition, config) for lesion in grow_lesions(rng, scene, config)]
     hu = scene.render(rng)
     labels = paint_lesions(rng, hu, grown, acquisition)
     image = acquisition.store(scan_image(rng, hu, acquisition))
@@ -95,6 +95,21 @@ def warped_coords(rng: np.random.Generator, acquisition: Acquisition) -> tuple[A
         warp = smooth_noise(rng, acquisition.lattice_shape, acquisition.lattice_mm, 55.0)
         coords.append(line + np.float32(WARP_MM) * warp)
     return coords[0], coords[1], coords[2]
+
+
+def keep_in_range(lesion: GrownLesion, acquisition: Acquisition, config: PhantomConfig) -> GrownLesion:
+    """Swell or shrink a lesion whose voxels, on a coarse grid, came out beyond the range of diameters."""
+    refined = refine_distance(lesion.body, acquisition)
+    if refined is None:
+        return lesion
+    distance = refined[1].ravel()
+    low, high = (np.pi / 6 * d**3 / np.prod(acquisition.spacing) for d in config.diameter_mm)
+    count = int(np.count_nonzero(distance < 0))
+    wanted = int(np.clip(count, np.ceil(low), np.floor(high)))
+    if wanted == count or wanted >= distance.size:
+        return lesion
+    level = np.partition(distance, wanted)[wanted]
+    return replace(lesion, body=replace(lesion.body, distance=lesion.body.distance - level))
 
 
 def paint_lesions(rng: np.random.Generator, hu: Array, grown: list[GrownLesion], acquisition: Acquisition) -> Array:

@@ -38,7 +38,7 @@ class Scene:
 
     Attributes:
         acquisition: the scan.
-        coords: patient right, anterior, superior of every lattice point, mm, slightly warped so that nothing is regular.
+        coords: patient right, anterior, superior of every lattice point, mm, slightly warped: no outline is regular.
         structures: painted first to last.
         tissue: (lattice) index into ``structures`` of what is on top; -1 = air around the body.
         depth: (lattice) distance to the skin, mm, negative inside.

@@ -12,7 +12,7 @@ FAR_MM = 20.0
 """Value of a distance field where no shape is near."""
 
 
-def ellipsoid(coords: Sequence[Array], centre: Sequence[float], radii: Sequence[float]) -> Array:
+def ellipsoid(coords: Sequence[Array], centre: Sequence[float] | Array, radii: Sequence[float] | Array) -> Array:
     """Distance to an axis-parallel ellipsoid; with two coordinates an endless elliptic cylinder.
 
     Args:
