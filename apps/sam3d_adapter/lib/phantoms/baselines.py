@@ -131,6 +131,7 @@ def grow_smoothed(smoothed: Array, distance: Array, spacing: Spacing, click: Vox
     band = (np.abs(smoothed - mean) <= params.tolerance_hu) & (distance <= params.max_radius_mm)
     # Where the click itself is an outlier, what touches the small ball around it counts as clicked.
     seeds = distance <= max(params.seed_mm, min(spacing))
+    allowed = band
     if params.open_mm:
         opened = binary_opening(band, structure=element(spacing, params.open_mm))
         band = opened if (opened & seeds).any() else band
@@ -144,10 +145,9 @@ def grow_smoothed(smoothed: Array, distance: Array, spacing: Spacing, click: Vox
         if near.max() == 0:
             return seeds
         piece = int(near.argmax())
-    region = pieces == piece
-    region = binary_dilation(region, structure=generate_binary_structure(3, 1)) & (distance <= params.max_radius_mm)
-    region &= np.abs(smoothed - mean) <= 1.5 * params.tolerance_hu
-    return binary_fill_holes(region | (pieces == piece))
+    # The opening shaved the rim as well as the bridges; one voxel of it comes back where the density allows.
+    rim = binary_dilation(pieces == piece, structure=generate_binary_structure(3, 1))
+    return binary_fill_holes((pieces == piece) | (rim & allowed))
 
 
 def element(spacing: Spacing, radius_mm: float) -> Array:
