@@ -131,7 +131,5 @@ def _environment(folder: Path) -> dict[str, str]:
         "MONAI_LABEL_DICOMWEB_CACHE_PATH": str(folder / "dicom_cache"),
         # Seconds. Default: two hours, within which a new series would stay unseen.
         "MONAI_LABEL_DICOMWEB_CACHE_EXPIRY": "1",
-        # monailabel 0.8.5 does not start with a list in this one (main.py:294: AnyHttpUrl is not JSON serializable).
-        "MONAI_LABEL_CORS_ORIGINS": "[]",
         "MPLCONFIGDIR": str(folder / "matplotlib"),
     }
