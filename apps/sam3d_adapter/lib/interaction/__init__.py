@@ -1,0 +1,1 @@
+"""Clicks, axes and the ROI they place: numpy only, no image data."""

@@ -1,0 +1,185 @@
+"""An image in memory, and the store of the images used last."""
+
+import hashlib
+import logging
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib.interaction.axes import Array, AxesError, image_directions
+
+logger = logging.getLogger(__name__)
+
+
+class ImageError(ValueError):
+    """An image that cannot be segmented: what it is, what is expected, what to do."""
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """One image, shared by all requests that name it: nobody may write into it.
+
+    Attributes:
+        voxels: (i, j, k), in the order and, for integers, the type of the file.
+        affine: (4, 4), voxel index to RAS mm.
+        content_key: equal for images of equal voxels, type and affine, whatever their files are called.
+    """
+
+    voxels: Tensor
+    affine: Array
+    content_key: str
+    _statistics: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the voxels."""
+        return self.voxels.numel() * self.voxels.element_size()
+
+    def statistic(self, key: Hashable, compute: Callable[[Tensor], Any]) -> Any:
+        """What ``compute`` gives for the voxels, worked out once per ``key`` and kept as long as the volume."""
+        with self._lock:
+            if key not in self._statistics:
+                self._statistics[key] = compute(self.voxels)
+            return self._statistics[key]
+
+
+def make_volume(array: np.ndarray, affine: np.ndarray, name: str) -> Volume:
+    """Checks an image and keeps its type where torch can compute with it.
+
+    Args:
+        array: (i, j, k); trailing axes of one voxel are dropped.
+        affine: (4, 4), voxel index to RAS mm.
+        name: for messages.
+
+    Raises:
+        ImageError: not three axes of two or more voxels, no real numbers, an affine that gives no frame in space.
+    """
+    while array.ndim > 3 and array.shape[-1] == 1:
+        array = array[..., 0]
+    if array.ndim != 3 or min(array.shape) < 2:
+        raise ImageError(
+            f"Image {name} has {array.ndim} axes of {' x '.join(map(str, array.shape))} voxels; one volume of 3 axes "
+            "with at least 2 voxels each is expected. Choose one volume of a series, not a slice or a time series."
+        )
+    if array.dtype.kind not in "biuf":
+        raise ImageError(f"Image {name} holds values of type {array.dtype}; one real number per voxel is expected.")
+    try:
+        image_directions(affine)
+    except AxesError as error:
+        raise ImageError(f"Image {name} has no usable position in space. {error} Export it again.") from error
+    array = _torch_type(array)
+    affine = np.array(affine, dtype=np.float64)
+    affine.setflags(write=False)
+    return Volume(torch.from_numpy(array), affine, _content_key(array, affine))
+
+
+def _torch_type(array: np.ndarray) -> np.ndarray:
+    """The array in its own type if torch computes with it, else in the smallest one that holds its values."""
+    kind, size = array.dtype.kind, array.dtype.itemsize
+    wanted: np.dtype[Any] = array.dtype.newbyteorder("=")
+    if kind == "f":
+        wanted = np.dtype(np.float32)
+    elif kind == "b":
+        wanted = np.dtype(np.uint8)
+    elif kind == "u" and size > 1:
+        wanted = np.dtype({2: np.int32, 4: np.int64}.get(size, np.float32))
+    array = array.astype(wanted, copy=False)
+    # torch takes neither read-only arrays nor such that run backwards.
+    usable = array.flags.writeable and min(array.strides) > 0
+    return array if usable else array.copy(order="K")
+
+
+def _content_key(array: np.ndarray, affine: np.ndarray) -> str:
+    digest = hashlib.blake2b(repr((array.shape, array.dtype.str)).encode() + affine.tobytes(), digest_size=20)
+    # Files run i fastest, so this is the memory as it lies, without a copy.
+    digest.update(np.ascontiguousarray(array.T).data)
+    return digest.hexdigest()
+
+
+class VolumeCache:
+    """Keeps the images used last, and with them their statistics.
+
+    A file that was replaced is another image: entries are found by path, size, modification time and inode. Of requests
+    that ask for the same file at the same time, one reads it and the others wait.
+
+    Args:
+        max_bytes: budget for the voxels. An image larger than the whole budget is not kept.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        if max_bytes < 0:
+            raise ValueError(f"max_bytes (={max_bytes}) must not be negative.")
+        self.max_bytes = max_bytes
+        self._entries: OrderedDict[Hashable, Volume] = OrderedDict()
+        self._reading: dict[Hashable, threading.Lock] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held now."""
+        with self._lock:
+            return sum(volume.nbytes for volume in self._entries.values())
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, path: Path, read: Callable[[Path], Volume]) -> Volume:
+        """The image of a file, read with ``read`` if it is not held.
+
+        Raises:
+            OSError: the file does not exist.
+        """
+        key = file_key(path)
+        with self._lock:
+            if (held := self._find(key)) is not None:
+                return held
+            reading = self._reading.setdefault(key, threading.Lock())
+        with reading:
+            with self._lock:
+                if (held := self._find(key)) is not None:
+                    return held
+            try:
+                volume = read(path)
+            finally:
+                with self._lock:
+                    self._reading.pop(key, None)
+            # Replaced while it was read: what was read may be neither the old nor the new image.
+            if file_key(path) == key:
+                self._put(key, volume)
+            return volume
+
+    def _find(self, key: Hashable) -> Volume | None:
+        volume = self._entries.get(key)
+        if volume is not None:
+            self._entries.move_to_end(key)
+        return volume
+
+    def _put(self, key: Hashable, volume: Volume) -> None:
+        if volume.nbytes > self.max_bytes:
+            logger.warning("An image of %d bytes exceeds the cache of %d bytes.", volume.nbytes, self.max_bytes)
+            return
+        with self._lock:
+            held = sum(other.nbytes for other in self._entries.values())
+            while held + volume.nbytes > self.max_bytes:
+                held -= self._entries.popitem(last=False)[1].nbytes
+            self._entries[key] = volume
+
+
+def file_key(path: Path) -> Hashable:
+    """Changes when the file, or a file of the folder, is replaced.
+
+    Raises:
+        OSError: the file does not exist.
+    """
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    stats = [os.stat(file) for file in files]
+    return (str(path.resolve()), *((s.st_size, s.st_mtime_ns, s.st_ino) for s in stats))
