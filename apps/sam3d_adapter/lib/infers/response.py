@@ -69,7 +69,8 @@ def describe(preset: Preset, data: Mapping[str, Any]) -> dict[str, Any]:
     warnings = list(data.get("warnings", ()))
     if voxels == 0:
         warnings.append(EMPTY_MASK)
-    middle_dhw = (np.asarray(roi.size_dhw, dtype=float) - 1) / 2
+    # The ROI index on which the centre is placed.
+    centre_dhw = np.array([[length // 2 for length in roi.size_dhw]], dtype=float)
     return {
         "label": preset.label,
         "preset": preset.name,
@@ -78,7 +79,8 @@ def describe(preset: Preset, data: Mapping[str, Any]) -> dict[str, Any]:
         "threshold": data["threshold"],
         "clicks": [list(click.ijk) for click in data["clicks"]],
         "roi": {
-            "centre_ijk": [round(float(x), 3) for x in np.ravel(roi.dhw_to_ijk(middle_dhw[None]))],
+            "centre_ijk": _rounded(roi.dhw_to_ijk(centre_dhw)),
+            "centre_ras_mm": _rounded(roi.dhw_to_mm(centre_dhw)),
             "size_dhw": list(roi.size_dhw),
             "spacing_mm": roi.spacing_mm,
             "axes": preset.roi.axes,
@@ -87,3 +89,7 @@ def describe(preset: Preset, data: Mapping[str, Any]) -> dict[str, Any]:
         "mask_voxels": voxels,
         "warnings": warnings,
     }
+
+
+def _rounded(points: np.ndarray) -> list[float]:
+    return [round(float(value), 3) for value in np.ravel(points)]

@@ -23,6 +23,9 @@ class FakeRoi:
     def dhw_to_ijk(self, points: np.ndarray) -> np.ndarray:
         return points + 10
 
+    def dhw_to_mm(self, points: np.ndarray) -> np.ndarray:
+        return points * -2
+
 
 def data(voxels: int, **more: Any) -> dict[str, Any]:
     pred = np.zeros((5, 6, 7), np.uint8)
@@ -44,7 +47,8 @@ def test_says_what_was_done() -> None:
     assert described["label"] == "lesion" and described["preset"] == "ct"
     assert described["clicks"] == [[1, 2, 3]] and described["mask_voxels"] == 3
     assert described["roi"] == {
-        "centre_ijk": [11.5, 11.5, 11.5],
+        "centre_ijk": [12.0, 12.0, 12.0],
+        "centre_ras_mm": [-4.0, -4.0, -4.0],
         "size_dhw": [4, 4, 4],
         "spacing_mm": 1.0,
         "axes": "SAR",

@@ -1,0 +1,41 @@
+"""Puts the app's tasks together from the presets and the server's settings."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from lib.configs.conf import parse_conf
+from lib.inference.embedding_cache import EmbeddingCache
+from lib.inference.model_store import ModelStore
+from lib.infers.click_segmentation import ClickSegmentation, SharedState
+from lib.presets import load_presets
+from lib.transforms.load_volume import VolumeCache
+
+logger = logging.getLogger(__name__)
+
+
+class Sam3dAdapterConfig:
+    """The tasks of one app; cheap to build, since every background task of MONAI Label builds the app again.
+
+    Args:
+        app_dir: the app folder, with ``configs/`` and the weights.
+        conf: ``--conf`` pairs.
+
+    Raises:
+        ConfError: an unknown or impossible setting.
+        PresetError: an unknown preset, or one that cannot be used.
+    """
+
+    def __init__(self, app_dir: Path, conf: Mapping[str, str]) -> None:
+        settings = parse_conf(conf)
+        self._app_dir = app_dir
+        self.presets = load_presets(app_dir / "configs", settings.models)
+        self._shared = SharedState(
+            models=ModelStore(),
+            embeddings=EmbeddingCache(settings.embedding_cache_bytes),
+            volumes=VolumeCache(settings.volume_cache_bytes),
+        )
+
+    def infers(self) -> dict[str, ClickSegmentation]:
+        """One infer task per preset, under the preset's name."""
+        return {name: ClickSegmentation(preset, self._app_dir, self._shared) for name, preset in self.presets.items()}

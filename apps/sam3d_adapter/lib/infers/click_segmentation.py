@@ -1,0 +1,140 @@
+"""The infer task of one preset: clicks in, mask out, for every viewer of MONAI Label."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from fastapi import HTTPException
+from monailabel.interfaces.tasks.infer_v2 import InferType
+from monailabel.tasks.infer.basic_infer import BasicInferTask
+
+from lib.inference.embedding_cache import EmbeddingCache
+from lib.inference.model_store import ModelSpec, ModelStore
+from lib.inference.predictor import Predictor
+from lib.infers.errors import http_errors
+from lib.infers.missing_weights import how_to_supply
+from lib.infers.options import DEFAULT_THRESHOLD, available_devices, read_request
+from lib.infers.response import Stages, describe
+from lib.presets import Preset
+from lib.transforms.load_volume import LoadVolumed, VolumeCache
+from lib.transforms.normalise import NormaliseIntensityd
+from lib.transforms.paste import RoiLogitsToImaged
+from lib.transforms.place_roi import PlaceRoid
+from lib.transforms.read_clicks import ReadClicksd
+from lib.transforms.resample import ResampleRoid
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SharedState:
+    """What the tasks of a process share: images, models and embeddings are held once, whichever task asks."""
+
+    models: ModelStore
+    embeddings: EmbeddingCache
+    volumes: VolumeCache
+
+
+class ClickSegmentation(BasicInferTask):
+    """Segments the structure the foreground clicks point at.
+
+    Building it reads no weights: every background task of MONAI Label builds the whole app again.
+
+    Args:
+        preset: the task's values.
+        app_dir: folder against which the preset's weight files are named.
+        shared: models and caches.
+    """
+
+    def __init__(self, preset: Preset, app_dir: Path, shared: SharedState) -> None:
+        self.preset = preset
+        self._app_dir = app_dir
+        self._shared = shared
+        self._spec = ModelSpec(preset.model.size, app_dir / preset.model.base, app_dir / preset.model.weights)
+        super().__init__(
+            # No path: with one, MONAI Label's /model endpoint lets anyone replace or delete the weights.
+            path=None,
+            network=None,
+            # The one type that OHIF, Slicer and MITK all offer and that takes a binary mask of one structure.
+            type=InferType.DEEPGROW,
+            labels={preset.label: 1},
+            dimension=3,
+            description=preset.description,
+            config={"device": available_devices(), "threshold": DEFAULT_THRESHOLD},
+        )
+
+    def is_valid(self) -> bool:
+        """True: MONAI Label hides tasks that are not, and a task without weights is to be seen with the reason."""
+        return True
+
+    def info(self) -> dict[str, Any]:
+        """As MONAI Label's, with the reason in the description where the task cannot be served."""
+        problem = self._shared.models.problem(self._spec)
+        description = f"{self.preset.description} [not available, {problem}]" if problem else self.preset.description
+        return {**super().info(), "description": description}
+
+    def __call__(
+        self, request: Mapping[str, Any], callbacks: Mapping[Any, Any] | None = None
+    ) -> tuple[str | None, dict[str, Any]]:
+        """One click.
+
+        Raises:
+            HTTPException: 422 for what the client sent, 503 for what the server lacks; the detail says what to do.
+        """
+        start = time.perf_counter()
+        with http_errors():
+            read = read_request(request)
+            missing = self._spec.missing_files()
+            if missing:
+                raise HTTPException(503, how_to_supply(self.preset.name, missing, self._app_dir))
+            file, params = super().__call__(read, callbacks)
+        params["latency_ms"]["total"] = round((time.perf_counter() - start) * 1000, 1)
+        return file, params
+
+    def pre_transforms(self, data: dict[str, Any]) -> Sequence[Callable[[dict[str, Any]], dict[str, Any]]]:
+        """From the path of the image and the keys of the clicks to the normalised ROI, or its cached embedding."""
+        stages = data["stages"] = Stages()
+        with stages.time("weights"):
+            loaded = self._shared.models.get(self._spec, data["device"])
+        predictor = data["predictor"] = Predictor(loaded, self._shared.embeddings)
+        data["model_version"] = loaded.version
+        roi, intensity = self.preset.roi, self.preset.intensity
+        cached = {"embedding_cache": self._shared.embeddings, "version": predictor.version}
+        return [
+            LoadVolumed(cache=self._shared.volumes),
+            ReadClicksd(),
+            PlaceRoid(size=roi.size, spacing_mm=roi.spacing_mm, roi_axes=roi.axes),
+            ResampleRoid(intensity, **cached),
+            NormaliseIntensityd(intensity),
+        ]
+
+    def run_inferer(self, data: dict[str, Any], convert_to_batch: bool = True, device: str = "cuda") -> dict[str, Any]:
+        """Encodes the ROI, unless its embedding is at hand, and decodes the clicks."""
+        clicks = torch.from_numpy(data["roi_geometry"].clicks_to_dhw(data["clicks"]))
+        prediction = data["predictor"].predict(
+            data.get("roi"), clicks, key=data["embedding_key"], embedding=data.get("embedding")
+        )
+        data["logits"], data["encoded"] = prediction.logits, prediction.encoded
+        data["stages"].add("encode", prediction.encode_ms)
+        data["stages"].add("decode", prediction.decode_ms)
+        return data
+
+    def post_transforms(self, data: dict[str, Any]) -> Sequence[Callable[[dict[str, Any]], dict[str, Any]]]:
+        """From logits to the mask on the image's own grid."""
+        return [RoiLogitsToImaged(threshold=data["threshold"])]
+
+    def writer(
+        self, data: dict[str, Any], extension: str | None = None, dtype: Any = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Writes the mask with the image's geometry and describes the answer."""
+        stages: Stages = data["stages"]
+        stages.add_transforms(data["latencies"])
+        data[self.output_json_key] = describe(self.preset, data)
+        with stages.time("write"):
+            file, params = super().writer(data, extension, dtype)
+        params["latency_ms"] = stages.milliseconds()
+        return file, params

@@ -1,0 +1,41 @@
+"""Errors of the lower layers as HTTP answers, the only kind whose text reaches the viewers."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from fastapi import HTTPException
+
+from lib.inference.predictor import PredictorError
+from lib.infers.options import OptionError
+from lib.interaction.click import ClickError
+from lib.models.checkpoint import CheckpointError
+from lib.transforms.load_volume import ImageError
+
+logger = logging.getLogger(__name__)
+
+# 422: the request is understood but cannot be carried out as it stands; 503: the server lacks something.
+STATUS: dict[type[Exception], int] = {
+    ClickError: 422,
+    ImageError: 422,
+    OptionError: 422,
+    PredictorError: 422,
+    CheckpointError: 503,
+}
+
+
+@contextmanager
+def http_errors() -> Iterator[None]:
+    """Turns the errors of ``STATUS`` and lack of GPU memory into ``HTTPException`` with their text.
+
+    All others pass: an unforeseen error is a fault of the server, whose trace belongs into the log.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        logger.exception("The GPU is out of memory.")
+        raise HTTPException(503, "The GPU is out of memory. Try again later, or with device 'cpu'.") from error
+    except tuple(STATUS) as error:
+        status = next(code for kind, code in STATUS.items() if isinstance(error, kind))
+        raise HTTPException(status, str(error)) from error

@@ -1,0 +1,51 @@
+"""MONAI Label app that serves 3DSAM-adapter: click on a structure in OHIF, 3D Slicer or MITK, get its 3-D mask.
+
+Wiring only: what is built lies in ``lib.configs``, what MONAI Label needs mended in ``lib.host``.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from monailabel.interfaces.app import MONAILabelApp
+
+from lib.configs.task_config import Sam3dAdapterConfig
+from lib.host.bundle_path import own_bundle_path
+from lib.host.image_access import admit_image
+from lib.host.label_tag import require_safe_tag
+from lib.host.train_stats import with_safe_stats
+from lib.host.unknown_model import require_model
+from lib.version import __version__
+
+DESCRIPTION = (
+    "Click-to-segment in 3-D with 3DSAM-adapter (SAM adapted to volumes). Research use only; not a medical device."
+)
+
+
+class Sam3dAdapterApp(MONAILabelApp):
+    """The app that ``monailabel start_server`` finds: the one class here with MONAILabelApp as its direct base."""
+
+    def __init__(self, app_dir: str, studies: str, conf: dict[str, str] | None) -> None:
+        # Before the base class, whose constructor calls the init_* methods.
+        self._config = Sam3dAdapterConfig(Path(app_dir), conf or {})
+        super().__init__(
+            app_dir=app_dir,
+            studies=studies,
+            conf=conf or {},
+            name="3DSAM-adapter",
+            description=DESCRIPTION,
+            version=__version__,
+        )
+
+    def init_infers(self) -> dict[str, Any]:
+        return self._config.infers()
+
+    def init_trainers(self) -> dict[str, Any]:
+        return with_safe_stats({})
+
+    def infer(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
+        require_model(request.get("model"), self._infers)
+        require_safe_tag(request.get("label_tag"))
+        return super().infer(admit_image(request, datastore or self.datastore(), self.sessions()), datastore)
+
+    def bundle_path(self, model: str) -> str:
+        return own_bundle_path(self.app_dir)
