@@ -303,6 +303,7 @@ def test_background_task_runs_no_code_of_the_caller(site: Site) -> None:
     assert not proof.exists()
 
 
+@pytest.mark.slow
 def test_unknown_preset_ends_the_start_with_the_choices(tmp_path: Path) -> None:
     app = copy_app(tmp_path)
     (tmp_path / "studies").mkdir()
