@@ -4,12 +4,14 @@ It runs on the parameters of a `Sam3dAdapter`, so tests and benchmarks compare l
 """
 
 import torch
-from lib.models.attention import WindowAttention3d, merge_windows, partition_windows
-from lib.models.image_encoder import Block3d, ImageEncoder3d
-from lib.models.sam3d import Sam3dAdapter
 from segment_anything.modeling.image_encoder import get_rel_pos
 from torch import Tensor
 from torch.nn import functional as F
+
+from lib.models.attention import WindowAttention3d, merge_windows, partition_windows
+from lib.models.image_encoder import Block3d, ImageEncoder3d
+from lib.models.mask_decoder import _space_to_channels
+from lib.models.sam3d import Sam3dAdapter
 
 
 def plain_stem(encoder: ImageEncoder3d, roi: Tensor) -> Tensor:
@@ -54,7 +56,9 @@ def plain_attention(attn: WindowAttention3d, tokens: Tensor) -> Tensor:
     column = torch.einsum("nahwdc,wkc->nahwdk", q_grid, get_rel_pos(w, w, attn.rel_pos_w))
     slice_ = torch.einsum("nahwdc,dkc->nahwdk", q_grid, get_rel_pos(w, w, attn.rel_pos_d))
     scale = attn.rel_pos_scale
-    pairs = pairs + scale * row[..., None, None] + scale * column[..., None, :, None] + scale * slice_[..., None, None, :]
+    pairs = (
+        pairs + scale * row[..., None, None] + scale * column[..., None, :, None] + scale * slice_[..., None, None, :]
+    )
     logits = pairs.view_as(logits)
     if shift:
         mask = shift_mask(grid, window, shift).to(logits)
@@ -95,8 +99,11 @@ def plain_decode(model: Sam3dAdapter, roi: Tensor, maps: list[Tensor], clicks_dh
     roi_hwd = roi.permute(0, 1, 3, 4, 2)
     heads.append(F.interpolate(roi_hwd, size=(size,) * 3, mode="trilinear", align_corners=False))
     if decoder.detail is not None:
-        heads.append(decoder.detail(roi_hwd, size))
-    x = decoder.classifier[2](decoder.classifier[1](decoder.classifier[0](torch.cat(heads, 1))))
+        heads.append(decoder.detail(_space_to_channels(roi_hwd, decoder.decode_stride)))
+    fused = decoder.classifier[0](torch.cat(heads, 1))
+    if decoder.click_maps is not None:
+        fused = fused + decoder.click_maps(clicks_dhw, size, side)
+    x = decoder.classifier[2](decoder.classifier[1](fused))
     x = decoder.classifier[3](decoder.refine(x))
     return F.interpolate(x, size=(side,) * 3, mode="trilinear", align_corners=True).permute(0, 1, 4, 2, 3)
 

@@ -53,7 +53,8 @@ def build_model(size: str | ModelConfig) -> Sam3dAdapter:
             num_classes=c.num_classes,
             decode_stride=c.decode_stride,
             detail_dims=c.detail_dims,
-            refine_blocks=c.refine_blocks,
+            refine_dims=c.refine_dims,
+            click_map_sigmas=c.click_map_sigmas,
         ),
     )
     return model.eval()

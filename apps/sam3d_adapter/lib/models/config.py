@@ -59,9 +59,11 @@ class ModelConfig:
     num_classes: int = 2
     """Logits: background, foreground."""
     detail_dims: tuple[int, ...] = ()
-    """Channels of the convolutional detail branch, from decoder resolution downwards; empty in the published model."""
-    refine_blocks: int = 0
-    """Residual convolutions after the fused map, run per click; none in the published model."""
+    """Channels of the convolutional detail branch, from decoder resolution downwards; none in the published model."""
+    refine_dims: tuple[int, ...] = ()
+    """Channels of the convolutions run per click on the fused map, the same way; none in the published model."""
+    click_map_sigmas: tuple[float, ...] = ()
+    """Widths, in ROI voxels, of the bumps that tell the decoder where the clicks are; none in the published model."""
 
     def __post_init__(self) -> None:
         if self.depth % self.levels:
@@ -74,6 +76,8 @@ class ModelConfig:
             raise ConfigError(f"window (={self.window}) must be even: alternate blocks shift by half of it.")
         if self.pos_embed_side % self.max_tokens:
             raise ConfigError(f"pos_embed_side (={self.pos_embed_side}) must be a multiple of {self.max_tokens}.")
+        if self.refine_dims and self.refine_dims[0] != self.head_dim:
+            raise ConfigError(f"refine_dims (={self.refine_dims}) must start with head_dim (={self.head_dim}).")
         self.tokens(self.roi_size)
 
     @property
@@ -132,9 +136,11 @@ _TINY = ModelConfig(
     neck_dim=64,
     prompt_heads=4,
     prompt_mlp_dim=256,
+    levels=2,
     head_dim=16,
     detail_dims=(16, 32, 64),
-    refine_blocks=1,
+    refine_dims=(16, 32, 64),
+    click_map_sigmas=(3.0, 10.0, 30.0),
 )
 
 # For tests alone: every mechanism of the sizes above, in milliseconds.

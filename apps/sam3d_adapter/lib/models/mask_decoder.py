@@ -11,7 +11,7 @@ def _upsample(x: Tensor, size: int) -> Tensor:
     return F.interpolate(x, size=(size,) * 3, mode="trilinear", align_corners=True)
 
 
-def _head(in_channels: int, out_channels: int) -> nn.Sequential:
+def _double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(
         conv3x3x3(in_channels, out_channels),
         nn.InstanceNorm3d(out_channels),
@@ -29,29 +29,28 @@ class MultiLevelHeads(nn.Module):
         super().__init__()
         self.names = [f"head{level + 2}" for level in range(levels)]
         for name in self.names:
-            self.add_module(name, _head(in_channels, out_channels))
+            self.add_module(name, _double_conv(in_channels, out_channels))
 
     def head(self, level: int) -> nn.Module:
         """The head of a feature level, 0 being the shallowest."""
         return self.get_submodule(self.names[level])
 
 
-class DetailBranch(nn.Module):
-    """Convolutions on the ROI's own voxels, for structure finer than a token; cached with the ROI.
+class ConvPyramid(nn.Module):
+    """A small U-shaped stack of convolutions: down by averaging, up by adding.
 
     Args:
-        dims: Channels at decoder resolution, then at half of it, and so on.
+        in_channels: Channels of the input.
+        dims: Channels at the input's resolution, then at half of it, and so on.
     """
 
-    def __init__(self, dims: tuple[int, ...]) -> None:
+    def __init__(self, in_channels: int, dims: tuple[int, ...]) -> None:
         super().__init__()
-        self.down = nn.ModuleList(_head(i, o) for i, o in zip((8, *dims[:-1]), dims, strict=True))
+        self.down = nn.ModuleList(_double_conv(i, o) for i, o in zip((in_channels, *dims[:-1]), dims, strict=True))
         self.up = nn.ModuleList(nn.Conv3d(i, o, 1, bias=False) for i, o in zip(dims[1:], dims[:-1], strict=True))
 
-    def forward(self, roi_hwd: Tensor, size: int) -> Tensor:
-        """Map the ROI (B, 1, H, W, D) to (B, dims[0], size, size, size)."""
-        # The 8 voxels under each decoder voxel as channels: nothing of the full resolution is lost.
-        x = _space_to_channels(roi_hwd, roi_hwd.shape[-1] // size)
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W, D) to (B, dims[0], H, W, D); H, W and D equal."""
         maps: list[Tensor] = []
         for level, convs in enumerate(self.down):
             x = convs(x if level == 0 else F.avg_pool3d(x, 2))
@@ -67,17 +66,33 @@ def _space_to_channels(x: Tensor, factor: int) -> Tensor:
     return x.permute(0, 2, 4, 6, 1, 3, 5).reshape(b, factor**3, h // factor, w // factor, d // factor)
 
 
-class RefineBlock(nn.Module):
-    """A residual convolution on the fused map."""
+class ClickMaps(nn.Module):
+    """Where the clicks are, as further input channels of the first fused convolution.
 
-    def __init__(self, dim: int) -> None:
+    Its weights start at zero, so that weights trained without it give the same logits until they are trained with it.
+
+    Args:
+        sigmas: Standard deviations of the Gaussian bumps in ROI voxels, one channel each.
+        out_channels: Channels of the fused map.
+    """
+
+    def __init__(self, sigmas: tuple[float, ...], out_channels: int) -> None:
         super().__init__()
-        self.conv = conv3x3x3(dim, dim)
-        self.norm = nn.InstanceNorm3d(dim)
+        self.sigmas = sigmas
+        self.conv = conv3x3x3(len(sigmas), out_channels)
+        nn.init.zeros_(self.conv.weight)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W, D) to the same shape."""
-        return x + F.relu(self.norm(self.conv(x)))
+    def forward(self, clicks_dhw: Tensor, size: int, roi_size: int) -> Tensor:
+        """Map clicks (B, N, 3) in ROI voxels to (B, C, size, size, size) in (H, W, D) order."""
+        stride = roi_size / size
+        # The centre of decoder voxel k lies at ROI index (k + 1/2) * stride - 1/2.
+        centres = (torch.arange(size, device=clicks_dhw.device, dtype=clicks_dhw.dtype) + 0.5) * stride - 0.5
+        squared = (clicks_dhw[..., None] - centres).square()  # (B, N, 3, size)
+        d, h, w = squared.unbind(2)
+        squared_distance = h[..., :, None, None] + w[..., None, :, None] + d[..., None, None, :]  # (B, N, H, W, D)
+        nearest = squared_distance.amin(1)
+        maps = torch.stack([torch.exp(-nearest / (2 * sigma**2)) for sigma in self.sigmas], 1)
+        return self.conv(maps.to(self.conv.weight.dtype))
 
 
 class MaskDecoder3d(nn.Module):
@@ -92,8 +107,10 @@ class MaskDecoder3d(nn.Module):
         head_dim: Channels of a head and of the fused map.
         num_classes: Logits.
         decode_stride: ROI voxels along one axis of a decoder voxel.
-        detail_dims: Channels of the detail branch; empty for none.
-        refine_blocks: Residual convolutions after the fused map.
+        detail_dims: Channels of a pyramid on the ROI's own voxels, for structure finer than a token; cached with the
+            ROI. Empty for none.
+        refine_dims: Channels of a pyramid on the fused map, run per click; the first is `head_dim`. Empty for none.
+        click_map_sigmas: See `ClickMaps`; empty for none.
     """
 
     def __init__(
@@ -105,13 +122,15 @@ class MaskDecoder3d(nn.Module):
         num_classes: int,
         decode_stride: int,
         detail_dims: tuple[int, ...],
-        refine_blocks: int,
+        refine_dims: tuple[int, ...],
+        click_map_sigmas: tuple[float, ...],
     ) -> None:
         super().__init__()
         self.decode_stride = decode_stride
         self.mlahead = MultiLevelHeads(levels=levels, in_channels=neck_dim, out_channels=head_dim)
-        self.detail = DetailBranch(detail_dims) if detail_dims else None
-        self.refine = nn.Sequential(*(RefineBlock(head_dim) for _ in range(refine_blocks)))
+        self.detail = ConvPyramid(decode_stride**3, detail_dims) if detail_dims else None
+        self.refine = ConvPyramid(head_dim, refine_dims) if refine_dims else nn.Identity()
+        self.click_maps = ClickMaps(click_map_sigmas, head_dim) if click_map_sigmas else None
         self.deepest = slice((levels - 1) * head_dim, levels * head_dim)
         fused = levels * head_dim + 1 + (detail_dims[0] if detail_dims else 0)
         self.classifier = nn.Sequential(
@@ -136,24 +155,29 @@ class MaskDecoder3d(nn.Module):
         parts = [_upsample(self.mlahead.head(i)(x), size) for i, x in enumerate(feature_maps)]
         parts.append(F.interpolate(roi_hwd, size=(size,) * 3, mode="trilinear", align_corners=False))
         if self.detail is not None:
-            parts.append(self.detail(roi_hwd, size))
+            # The voxels under each decoder voxel as channels: nothing of the full resolution is lost.
+            parts.append(self.detail(_space_to_channels(roi_hwd, self.decode_stride)))
         weight = self.classifier[0].weight
         weight = torch.cat((weight[:, : self.deepest.start], weight[:, self.deepest.stop :]), dim=1)
         return F.conv3d(torch.cat(parts, dim=1), weight, padding=1)
 
-    def forward(self, prompted_map: Tensor, prepared: Tensor, roi_size: int) -> Tensor:
+    def forward(self, prompted_map: Tensor, prepared: Tensor, clicks_dhw: Tensor, roi_size: int) -> Tensor:
         """Logits of an ROI.
 
         Args:
             prompted_map: (B, C, H', W', D'), the deepest level after the prompt encoder.
             prepared: What `prepare` gave for the ROI.
+            clicks_dhw: (B, N, 3) voxel indices of the ROI.
             roi_size: Side of the ROI in voxels.
 
         Returns:
             (B, classes, D, H, W), before softmax.
         """
-        deepest = _upsample(self.mlahead.head(-1)(prompted_map), prepared.shape[-1])
+        size = prepared.shape[-1]
+        deepest = _upsample(self.mlahead.head(-1)(prompted_map), size)
         fused = prepared + F.conv3d(deepest, self.classifier[0].weight[:, self.deepest], padding=1)
+        if self.click_maps is not None:
+            fused = fused + self.click_maps(clicks_dhw, size, roi_size)
         x = self.refine(F.relu(self.classifier[1](fused)))
         x = _upsample(self.classifier[3](x), roi_size)  # (B, classes, H, W, D)
         return x.permute(0, 1, 4, 2, 3)

@@ -82,7 +82,7 @@ class Sam3dAdapter(nn.Module):
         """
         side = embedding.roi_size
         prompted = self.prompt_encoder(embedding.deepest, clicks_dhw, (side, side, side))
-        return self.mask_decoder(prompted, embedding.prepared, side)
+        return self.mask_decoder(prompted, embedding.prepared, clicks_dhw, side)
 
     def forward(self, roi: Tensor, clicks_dhw: Tensor) -> Tensor:
         """`decode` of `encode`."""

@@ -1,7 +1,10 @@
 """Models of the test size with values that exercise every term."""
 
+import dataclasses
+
 import pytest
 import torch
+
 from lib.models.build import build_model
 from lib.models.config import MODEL_SIZES
 
@@ -24,10 +27,9 @@ def model():
 
 @pytest.fixture(scope="module")
 def detail_model():
-    """The test size with the detail branch and refinement of `tiny`."""
-    import dataclasses
-
-    return randomised(dataclasses.replace(MODEL_SIZES["test"], detail_dims=(4, 6), refine_blocks=1))
+    """The test size with what `tiny` adds to the published decoder."""
+    additions = {"detail_dims": (4, 6), "refine_dims": (8, 6), "click_map_sigmas": (2.0, 9.0)}
+    return randomised(dataclasses.replace(MODEL_SIZES["test"], **additions))
 
 
 @pytest.fixture

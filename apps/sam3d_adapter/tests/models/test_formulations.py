@@ -1,12 +1,14 @@
 """The cheap formulations against the plain ones: values and gradients, fp32 and bf16, and the kernel that runs."""
 
+import copy
+
 import pytest
 import torch
-from lib.models.attention import WindowAttention3d
-from lib.models.stem import folded_stem, upsampling_matrix
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.plain import plain_attention, plain_decode, plain_encode, plain_forward, plain_stem
+from lib.models.attention import WindowAttention3d
+from lib.models.stem import folded_stem, upsampling_matrix
 
 FP32, BF16 = 1e-5, 2e-2  # relative to the largest value
 
@@ -104,13 +106,15 @@ def test_without_equal_widths_the_unfused_path_would_run():
 
 @pytest.mark.parametrize("which", ["model", "detail_model"])
 def test_split_decoder_equals_the_whole_one(which, request, roi, clicks_dhw):
-    model = request.getfixturevalue(which)
+    # In double precision: InstanceNorm over few voxels makes some gradients differences of large sums.
+    model = copy.deepcopy(request.getfixturevalue(which)).double()
+    roi, clicks_dhw = roi.double(), clicks_dhw.double()
     maps = [m.detach() for m in plain_encode(model.image_encoder, roi)]
     decoder = model.mask_decoder
 
     def split():
         prompted = model.prompt_encoder(maps[-1], clicks_dhw, (32, 32, 32))
-        return decoder(prompted, decoder.prepare(roi, maps[:-1]), 32)
+        return decoder(prompted, decoder.prepare(roi, maps[:-1]), clicks_dhw, 32)
 
     parameters = list(decoder.parameters())
     assert_same_values_and_gradients(split, lambda: plain_decode(model, roi, maps, clicks_dhw), parameters, FP32)

@@ -1,0 +1,198 @@
+"""Train every parameter of a small model from scratch on a folder of labelled volumes.
+
+    python -m lib.learning.pretrain --pool DIR --preset configs/ct.yaml --minutes 60 --out weights/
+
+The pool is what `python -m lib.phantoms.pool` writes. Progress goes to the log and to OUT/<size>_curve.json; a run that
+was stopped goes on from OUT/<size>_state.pt.
+"""
+
+import argparse
+import copy
+import json
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.losses import DiceCELoss
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from lib.learning.initialise import initialise_from_scratch
+from lib.learning.sampling import SamplingConfig, Volume, collate, draw_roi_size, draw_sample, remap_tissue
+from lib.models.build import build_model
+from lib.models.checkpoint import save_base, save_trained
+from lib.models.sam3d import Sam3dAdapter
+from lib.presets import Preset, load_preset
+
+logger = logging.getLogger(__name__)
+
+PEAK_LR = 1e-3
+WARM_UP_STEPS = 100
+EMA_DECAY = 0.998
+GRADIENT_NORM = 1.0  # as the published recipe
+
+
+class RoiStream(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
+    """Endless batches of normalised ROIs, truths and clicks, each batch of one ROI size.
+
+    Args:
+        pool: Folder of ``*.npz`` with image, labels, affine; files that appear later are found.
+        preset: Whose intensities.
+        config: How ROIs are drawn.
+        seed: Of all draws; each worker process gets its own stream.
+    """
+
+    def __init__(self, pool: Path, preset: Preset, config: SamplingConfig, seed: int) -> None:
+        self.pool, self.preset, self.config, self.seed = pool, preset, config, seed
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        worker = get_worker_info()
+        rng = np.random.default_rng([self.seed, worker.id if worker else 0])
+        torch.set_num_threads(1)
+        while True:
+            size = draw_roi_size(self.config, rng)
+            # About the same number of voxels in every batch.
+            count = max(1, round((80 / size) ** 3))
+            samples = [draw_sample(*self._draw_object(rng), size, self.config, rng) for _ in range(count)]
+            rois, inside, truths, clicks = collate(samples)
+            rois = self._normalise(rois)
+            for index in range(count):
+                if rng.random() < self.config.remap_share:
+                    rois[index] = remap_tissue(rois[index], rng)
+            yield torch.where(inside, rois, 0.0), truths, clicks
+
+    def _normalise(self, rois: Tensor) -> Tensor:
+        window = self.preset.intensity
+        low, high = window.clip_hu
+        return (rois.clamp(low, high) - window.mean) / window.std
+
+    def _draw_object(self, rng: np.random.Generator) -> tuple[Volume, int]:
+        files = sorted(self.pool.glob("*.npz"))
+        with np.load(files[rng.integers(len(files))]) as file:
+            volume = Volume(file["image"], file["labels"], file["affine"])
+        present = np.unique(volume.labels)
+        return volume, int(rng.choice(present[present > 0]))
+
+
+def dice(prediction: Tensor, truth: Tensor) -> float:
+    """Dice of two boolean masks, 0 if the prediction is empty."""
+    return float(2 * (prediction & truth).sum() / (prediction.sum() + truth.sum()).clamp(min=1))
+
+
+@torch.no_grad()
+def validate(model: Sam3dAdapter, batches: list[tuple[Tensor, Tensor, Tensor]]) -> float:
+    """Mean Dice after the first click alone, over fixed ROIs."""
+    scores = []
+    for rois, truths, clicks in batches:
+        logits = model(rois, clicks[:, :1])
+        scores += [dice(p, t) for p, t in zip(logits[:, 1:] > logits[:, :1], truths, strict=True)]
+    return float(np.mean(scores))
+
+
+def learning_rate(step: int, progress: float) -> float:
+    """Warm up over the first steps, then a cosine over the time that was granted."""
+    return PEAK_LR * min(1.0, (step + 1) / WARM_UP_STEPS) * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * min(progress, 1))))
+
+
+def train(
+    model: Sam3dAdapter,
+    stream: RoiStream,
+    validation: list[tuple[Tensor, Tensor, Tensor]],
+    *,
+    minutes: float,
+    out: Path,
+    workers: int = 1,
+) -> Sam3dAdapter:
+    """Train until the time is up; return the moving average of the weights."""
+    size = model.config.size
+    state_path, curve_path = out / f"{size}_state.pt", out / f"{size}_curve.json"
+    average = copy.deepcopy(model).eval()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LR, weight_decay=0.01)
+    loss_function = DiceCELoss(include_background=False, softmax=True, to_onehot_y=True)
+    step, spent, curve = 0, 0.0, []
+    if state_path.exists():
+        state = torch.load(state_path, weights_only=True)
+        model.load_state_dict(state["model"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+        step, spent, curve = state["step"], state["spent_s"], state["curve"]
+        logger.info("Going on at step %d after %.1f min.", step, spent / 60)
+    stream.seed += step
+    batches = iter(DataLoader(stream, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None))
+    losses: list[float] = []
+    model.train()
+    last, reported = time.monotonic(), spent
+    while spent < minutes * 60:
+        rois, truths, clicks = next(batches)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, spent / (minutes * 60))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = model(rois, clicks)
+        loss = loss_function(logits.float(), truths.float())
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
+        optimizer.step()
+        step += 1
+        decay = min(EMA_DECAY, (1 + step) / (10 + step))
+        with torch.no_grad():
+            for kept, new in zip(average.parameters(), model.parameters(), strict=True):
+                kept.lerp_(new, 1 - decay)
+        losses.append(loss.item())
+        now = time.monotonic()
+        spent, last = spent + now - last, now
+        if spent - reported >= 120 or spent >= minutes * 60:
+            reported = spent
+            score = validate(average, validation)
+            curve.append({"step": step, "minutes": spent / 60, "loss": float(np.mean(losses)), "dice": score})
+            logger.info(
+                "step %d, %.1f of %.0f min, loss %.4f, Dice %.4f", step, spent / 60, minutes, np.mean(losses), score
+            )
+            losses.clear()
+            curve_path.write_text(json.dumps(curve, indent=1))
+            state = {"model": model.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
+            torch.save(state | {"step": step, "spent_s": spent, "curve": curve}, state_path)
+            last = time.monotonic()
+    return average
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pool", type=Path, required=True, help="folder of training volumes (*.npz)")
+    parser.add_argument("--validation", type=Path, required=True, help="folder of other volumes for the curve")
+    parser.add_argument("--preset", type=Path, required=True, help="YAML with intensities, ROI spacing and size")
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2, help="of the training itself; one more process draws samples")
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    preset = load_preset(arguments.preset)
+    model = build_model(preset.model.size)
+    initialise_from_scratch(model, torch.Generator().manual_seed(arguments.seed))
+    config = SamplingConfig(spacing_mm=preset.roi.spacing_mm)
+    fixed = SamplingConfig(
+        roi_sizes=(preset.roi.size,), roi_weights=(1.0,), spacing_mm=preset.roi.spacing_mm, zoom=(1.0, 1.0),
+        rotation_deg=0.0, remap_share=0.0,
+    )  # fmt: skip
+    held_out = iter(RoiStream(arguments.validation, preset, fixed, seed=0))
+    validation = [next(held_out) for _ in range(12)]
+    torch.set_num_threads(arguments.threads)
+    stream = RoiStream(arguments.pool, preset, config, arguments.seed)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    average = train(model, stream, validation, minutes=arguments.minutes, out=arguments.out)
+    size = model.config.size
+    save_base(average, arguments.out / f"{size}_base.safetensors", dtype=torch.float16)
+    provenance = {
+        "data": "synthetic phantoms (lib.phantoms)", "licence": "Apache-2.0", "seed": arguments.seed,
+        "minutes": arguments.minutes, "curve": json.loads((arguments.out / f"{size}_curve.json").read_text())[-1:],
+    }  # fmt: skip
+    save_trained(average, arguments.out / f"{size}_phantom.safetensors", provenance=provenance, dtype=torch.float16)
+
+
+if __name__ == "__main__":
+    main()

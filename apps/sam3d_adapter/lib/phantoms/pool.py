@@ -1,0 +1,45 @@
+"""Write a pool of phantoms to train on: one compressed file a seed.
+
+python -m lib.phantoms.pool --out DIR --first 1000 --count 200
+"""
+
+import argparse
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from lib.phantoms.phantom import make_phantom
+
+logger = logging.getLogger(__name__)
+
+
+def write_pool(out: Path, seeds: range) -> None:
+    """Make the phantoms of these seeds; those that are there already are kept."""
+    out.mkdir(parents=True, exist_ok=True)
+    for done, seed in enumerate(seeds, start=1):
+        path = out / f"{seed:06d}.npz"
+        if path.exists():
+            continue
+        phantom = make_phantom(seed)
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            np.savez_compressed(file, image=phantom.image, labels=phantom.labels, affine=phantom.affine)
+        partial.replace(path)
+        if done % 20 == 0:
+            logger.info("%d of %d phantoms", done, len(seeds))
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--first", type=int, default=1000, help="first seed")
+    parser.add_argument("--count", type=int, default=200)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    write_pool(arguments.out, range(arguments.first, arguments.first + arguments.count))
+
+
+if __name__ == "__main__":
+    main()
