@@ -2,7 +2,8 @@
 
 MONAI Label 0.8.5 takes ``image``, from the query or from ``params``, as a path if it exists
 (``monailabel/interfaces/app.py:283``), and answers 500 to an id it does not know. Here only images of the data store,
-images of uploaded sessions and the file uploaded with the very request are let through; all else is 404. We know of no upstream issue.
+images of uploaded sessions and the file uploaded with the very request are let through; all else is 404. We know of no
+upstream issue.
 """
 
 import logging
