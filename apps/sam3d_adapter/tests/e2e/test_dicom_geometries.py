@@ -10,7 +10,7 @@ from tests.e2e.scenes import GEOMETRIES, LARGE
 from tests.support.dicom_study import Study
 from tests.support.server import AppServer
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 
 def test_the_server_sees_all_series(server: AppServer) -> None:

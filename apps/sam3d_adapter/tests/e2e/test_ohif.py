@@ -19,7 +19,7 @@ from tests.support.dicom_study import Ellipsoid, Study, Vector, Voxel
 from tests.support.ohif import Inference, missing_browser, open_ohif
 from tests.support.server import AppServer
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 MODEL, LABEL = "ct", "lesion"
 

@@ -57,6 +57,13 @@ _PLACE_ON_PAGE = f"""([id, point]) => {{
 }}"""
 _COUNT_POINTS = f"""() => window.cornerstoneTools.annotation.state.getAllAnnotations()
   .filter(annotation => annotation.metadata.toolName === '{_TOOL}').length"""
+_WATCH_PAINTING = """() => {
+  window.painting = 'awaited';
+  const on = (event, from, to) => window.cornerstone.eventTarget.addEventListener(
+    `CORNERSTONE_TOOLS_SEGMENTATION_${event}`, () => { if (window.painting === from) window.painting = to; });
+  on('DATA_MODIFIED', 'awaited', 'changed');
+  on('RENDERED', 'changed', 'shown');
+}"""
 _READ_LABEL_MAP = f"""async () => {{
   const volume = {_LABEL_MAP};
   const values = volume.voxelManager.getCompleteScalarDataArray();
@@ -129,7 +136,7 @@ class Ohif:
         query = urllib.parse.urlencode({"StudyInstanceUIDs": study_uid})
         self._page.goto(f"{self._server_url}/ohif/monai-label?{query}")
         self._page.locator("#monailabelServerURL").wait_for(timeout=60_000)
-        self._page.wait_for_function(_IS_VOLUME_SHOWN, arg="mpr-axial", timeout=60_000)
+        self._page.wait_for_function(_IS_VOLUME_SHOWN, arg="mpr-axial", timeout=120_000)
         banner = self._page.get_by_text("Confirm and Hide")
         if banner.count():
             banner.first.click()
@@ -186,8 +193,10 @@ class Ohif:
 
         Raises:
             OhifError: the server refused.
+            playwright.sync_api.TimeoutError: no answer, or none that OHIF paints.
         """
         button = self._point_prompts().locator("button.actionButton").first
+        self._page.evaluate(_WATCH_PAINTING)
         with self._page.expect_response(lambda r: f"/infer/{model}" in r.url, timeout=120_000) as caught:
             button.click()
         response = caught.value
@@ -195,7 +204,8 @@ class Ohif:
             raise OhifError(f"The server answered {response.status}: {response.text()}")
         params = multipart_params(response.request.post_data_buffer or b"")
         answer = response.body()
-        self._page.wait_for_timeout(1000)
+        # An empty mask is never painted: the wait then ends in Playwright's TimeoutError.
+        self._page.wait_for_function("() => window.painting === 'shown'", timeout=30_000)
         url = urllib.parse.urlsplit(response.request.url)
         return Inference(f"{url.path}?{url.query}", params, answer, self.label_map())
 
