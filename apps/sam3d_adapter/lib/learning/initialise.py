@@ -31,7 +31,7 @@ def initialise_from_scratch(model: Sam3dAdapter, generator: torch.Generator) -> 
             nn.init.zeros_(module.bias)
     # Slices: the mean over depth, so that the folded stem starts as a plain 3-D patch embedding.
     encoder.slice_embed.weight.fill_(1 / encoder.slice_embed.weight.shape[-1])
-    encoder.slice_embed.bias.zero_()
+    encoder.slice_embed.get_parameter("bias").zero_()
     third = encoder.pos_embed.shape[-1] // 6 * 2
     side = encoder.pos_embed.shape[1]
     encoder.pos_embed.zero_()

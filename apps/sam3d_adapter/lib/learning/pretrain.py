@@ -25,7 +25,8 @@ from lib.learning.sampling import SamplingConfig, Volume, collate, draw_roi_size
 from lib.models.build import build_model
 from lib.models.checkpoint import save_base, save_trained
 from lib.models.sam3d import Sam3dAdapter
-from lib.presets import Preset, load_preset
+from lib.presets import Preset, WindowIntensity, load_preset
+from lib.transforms.normalise import apply_window
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,9 @@ class RoiStream(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
     """
 
     def __init__(self, pool: Path, preset: Preset, config: SamplingConfig, seed: int) -> None:
-        self.pool, self.preset, self.config, self.seed = pool, preset, config, seed
+        if not isinstance(preset.intensity, WindowIntensity):
+            raise ValueError(f"Preset '{preset.name}' has no fixed intensity window to train with.")
+        self.pool, self.window, self.config, self.seed = pool, preset.intensity, config, seed
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         worker = get_worker_info()
@@ -58,16 +61,11 @@ class RoiStream(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
             count = max(1, round((80 / size) ** 3))
             samples = [draw_sample(*self._draw_object(rng), size, self.config, rng) for _ in range(count)]
             rois, inside, truths, clicks = collate(samples)
-            rois = self._normalise(rois)
+            rois = apply_window(rois, inside, self.window)
             for index in range(count):
                 if rng.random() < self.config.remap_share:
                     rois[index] = remap_tissue(rois[index], rng)
             yield torch.where(inside, rois, 0.0), truths, clicks
-
-    def _normalise(self, rois: Tensor) -> Tensor:
-        window = self.preset.intensity
-        low, high = window.clip_hu
-        return (rois.clamp(low, high) - window.mean) / window.std
 
     def _draw_object(self, rng: np.random.Generator) -> tuple[Volume, int]:
         files = sorted(self.pool.glob("*.npz"))

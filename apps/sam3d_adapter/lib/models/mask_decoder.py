@@ -157,9 +157,9 @@ class MaskDecoder3d(nn.Module):
         if self.detail is not None:
             # The voxels under each decoder voxel as channels: nothing of the full resolution is lost.
             parts.append(self.detail(_space_to_channels(roi_hwd, self.decode_stride)))
-        weight = self.classifier[0].weight
-        weight = torch.cat((weight[:, : self.deepest.start], weight[:, self.deepest.stop :]), dim=1)
-        return F.conv3d(torch.cat(parts, dim=1), weight, padding=1)
+        weight = self.classifier[0].get_parameter("weight")
+        unprompted = torch.cat((weight[:, : self.deepest.start], weight[:, self.deepest.stop :]), dim=1)
+        return F.conv3d(torch.cat(parts, dim=1), unprompted, padding=1)
 
     def forward(self, prompted_map: Tensor, prepared: Tensor, clicks_dhw: Tensor, roi_size: int) -> Tensor:
         """Logits of an ROI.
@@ -175,7 +175,8 @@ class MaskDecoder3d(nn.Module):
         """
         size = prepared.shape[-1]
         deepest = _upsample(self.mlahead.head(-1)(prompted_map), size)
-        fused = prepared + F.conv3d(deepest, self.classifier[0].weight[:, self.deepest], padding=1)
+        weight = self.classifier[0].get_parameter("weight")
+        fused = prepared + F.conv3d(deepest, weight[:, self.deepest], padding=1)
         if self.click_maps is not None:
             fused = fused + self.click_maps(clicks_dhw, size, roi_size)
         x = self.refine(F.relu(self.classifier[1](fused)))

@@ -61,8 +61,10 @@ def load_sam_checkpoint(model: Sam3dAdapter, path: Path) -> LoadReport:
         created[scale] = "1: SAM's relative positions are not scaled"
     assign(model, tensors, expected, path)
     with torch.no_grad():
-        for index, block in enumerate(model.image_encoder.blocks):
-            block.attn.rel_pos_d.copy_(0.5 * (block.attn.rel_pos_h + block.attn.rel_pos_w))
+        for index in range(model.config.depth):
+            attn = model.get_submodule(f"{_PREFIX}blocks.{index}.attn")
+            h, w, d = (attn.get_parameter(f"rel_pos_{axis}") for axis in "hwd")
+            d.copy_(0.5 * (h + w))
             created[f"{_PREFIX}blocks.{index}.attn.rel_pos_d"] = "mean of rel_pos_h and rel_pos_w"
     loaded = tuple(sorted(expected - created.keys()))
     for name, _ in model.named_parameters():

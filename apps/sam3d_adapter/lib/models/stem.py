@@ -49,7 +49,7 @@ def folded_stem(roi: Tensor, patch_embed: PatchEmbed, slice_embed: nn.Conv3d, *,
         plane = torch.einsum("cpq,ph,qw->chw", patch_embed.proj.weight.float().sum(1), fold, fold)
         depth = slice_embed.weight.float().flatten(1) @ fold  # (C, P) @ (P, taps)
         kernel = torch.einsum("cd,chw->cdhw", depth, plane).unsqueeze(1)
-        bias = patch_embed.proj.bias.float() * depth.sum(1) + slice_embed.bias.float()
+        bias = patch_embed.proj.bias.float() * depth.sum(1) + slice_embed.get_parameter("bias").float()
     padded = F.pad(roi, (1, 1, 1, 1, 1, 1), mode="replicate")
     x = F.conv3d(padded, kernel.to(roi.dtype), bias.to(roi.dtype), stride=patch_size // upsample)  # (B, C, D', H', W')
     return x.permute(0, 3, 4, 2, 1)
