@@ -3,7 +3,8 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.ndimage import center_of_mass, find_objects
+from scipy.ndimage import center_of_mass, find_objects, gaussian_filter
+from scipy.ndimage import label as connected_components
 
 from lib.phantoms.acquisition import Acquisition, draw_acquisition, scan_image
 from lib.phantoms.anatomy import TRUNK_CENTRES, build_trunk
@@ -76,7 +77,7 @@ def make_phantom(seed: int, *, config: PhantomConfig | None = None) -> Phantom:
     acquisition = draw_acquisition(rng, config, np.array(centre) + rng.uniform(-14, 14, size=3))
     scene = Scene(acquisition, warped_coords(rng, acquisition))
     (build_limb if is_limb else build_trunk)(rng, scene)
-    grown = [keep_in_range(lesion, acquisition, config) for lesion in grow_lesions(rng, scene, config)]
+    grown = [fit_to_scan(lesion, acquisition, config) for lesion in grow_lesions(rng, scene, config)]
     hu = scene.render(rng)
     labels = paint_lesions(rng, hu, grown, acquisition)
     image = acquisition.store(scan_image(rng, hu, acquisition))
@@ -97,19 +98,25 @@ def warped_coords(rng: np.random.Generator, acquisition: Acquisition) -> tuple[A
     return coords[0], coords[1], coords[2]
 
 
-def keep_in_range(lesion: GrownLesion, acquisition: Acquisition, config: PhantomConfig) -> GrownLesion:
-    """Swell or shrink a lesion whose voxels, on a coarse grid, came out beyond the range of diameters."""
-    refined = refine_distance(lesion.body, acquisition)
-    if refined is None:
-        return lesion
-    distance = refined[1].ravel()
+def fit_to_scan(lesion: GrownLesion, acquisition: Acquisition, config: PhantomConfig) -> GrownLesion:
+    """Mend a lesion that on the scan's voxels is beyond the range of diameters or in several pieces."""
     low, high = (np.pi / 6 * d**3 / np.prod(acquisition.spacing) for d in config.diameter_mm)
-    count = int(np.count_nonzero(distance < 0))
-    wanted = int(np.clip(count, np.ceil(low), np.floor(high)))
-    if wanted == count or wanted >= distance.size:
-        return lesion
-    level = np.partition(distance, wanted)[wanted]
-    return replace(lesion, body=replace(lesion.body, distance=lesion.body.distance - level))
+    for _ in range(4):
+        refined = refine_distance(lesion.body, acquisition)
+        if refined is None:
+            return lesion
+        distance = refined[1]
+        count = int(np.count_nonzero(distance < 0))
+        wanted = int(np.clip(count, np.ceil(low), np.floor(high)))
+        level = np.float32(0)
+        if wanted != count and wanted < distance.size:
+            level = np.partition(distance.ravel(), wanted)[wanted]
+        fitted = replace(lesion, body=replace(lesion.body, distance=lesion.body.distance - level))
+        if connected_components(distance < level, structure=np.ones((3, 3, 3)))[1] <= 1:
+            return fitted
+        # A neck thinner than a voxel: a smoother body has none.
+        lesion = replace(fitted, body=replace(fitted.body, distance=gaussian_filter(fitted.body.distance, 1.0)))
+    return lesion
 
 
 def paint_lesions(rng: np.random.Generator, hu: Array, grown: list[GrownLesion], acquisition: Acquisition) -> Array:
