@@ -94,8 +94,7 @@ def _read_triple(name: str, number: int, value: Any, shape: tuple[int, ...]) -> 
         value = value.tolist()
     if not isinstance(value, list | tuple) or len(value) != 3:
         raise ClickError(f"{what}; three voxel indices [i, j, k] are expected. Send a list of such triples.")
-    # bool is a number to Python; numpy's integers and floats are Real as well.
-    if not all(isinstance(part, Real) and not isinstance(part, bool) and math.isfinite(part) for part in value):
+    if not all(map(_is_finite_number, value)):
         raise ClickError(f"{what}; each of [i, j, k] must be a finite number.")
     if not all(part == int(part) for part in value):
         raise ClickError(
@@ -110,6 +109,12 @@ def _read_triple(name: str, number: int, value: Any, shape: tuple[int, ...]) -> 
             "viewer shows this very image."
         )
     return i, j, k
+
+
+def _is_finite_number(value: Any) -> bool:
+    # bool is a number to Python; numpy's integers and floats are Real as well. Not isfinite: an int may exceed a float.
+    is_number: bool = isinstance(value, Real) and not isinstance(value, bool)
+    return is_number and -math.inf < value < math.inf
 
 
 def _short(value: Any) -> str:

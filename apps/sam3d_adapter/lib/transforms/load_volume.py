@@ -8,8 +8,9 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from monai.config import KeysCollection
-from monai.data import MetaTensor
-from monai.transforms import LoadImage, MapTransform
+from monai.data import ITKReader, MetaTensor
+from monai.transforms import MapTransform
+from monai.utils import MetaKeys
 from nibabel.filebasedimages import ImageFileError
 from nibabel.wrapstruct import WrapStructError
 
@@ -74,21 +75,22 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
                 "Crop or resample it first."
             )
         proxy = image.dataobj
-        # Without scaling the stored type comes out, with it at least float32; asanyarray would give float64.
+        # Unscaled values come in their stored type; scaled ones would come as float64.
         scaled = (proxy.slope, proxy.inter) != (1, 0) and proxy.dtype.kind in "iuf"
-        return (proxy.get_scaled(np.float32) if scaled else np.asanyarray(proxy)), image.affine
+        return np.asanyarray(proxy, dtype=np.float32 if scaled else None), image.affine
     except (OSError, EOFError, zlib.error, ImageFileError, WrapStructError) as error:
         raise _unreadable(path, error) from error
 
 
 def _read_other(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
-        # ITK by name: the choice by suffix would depend on which readers are installed.
-        image = LoadImage(reader="ITKReader", image_only=True, dtype=None, ensure_channel_first=False)(path)
+        # ITK by name: LoadImage's choice depends on which readers are installed, and builds all of them for each image.
+        reader = ITKReader()
+        array, meta = reader.get_data(reader.read(str(path)))
     # Broad: the reader passes on whatever ITK, GDCM or NumPy met, and each means that the image cannot be read.
     except Exception as error:
         raise _unreadable(path, error) from error
-    return image.array, image.affine.numpy()
+    return array, np.asarray(meta[MetaKeys.AFFINE])
 
 
 def _unreadable(path: Path, error: Exception) -> ImageError:

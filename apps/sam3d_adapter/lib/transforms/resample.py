@@ -3,7 +3,6 @@
 from collections.abc import Hashable, Mapping
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
@@ -78,12 +77,9 @@ def resample_roi(voxels: Tensor, roi: Roi) -> tuple[Tensor, Tensor]:
     lengths = [voxels.shape[axis] for axis in axes]
     taps = [linear_taps(position, length) for position, length in zip(positions, lengths, strict=True)]
     box = voxels.permute(axes)[tuple(slice(tap.first, tap.stop) for tap in taps)]
-    values = interpolate(box.to(torch.float32), taps)
+    values = interpolate(box.to(torch.float32).contiguous(), taps)
 
-    d, h, w = (
-        torch.from_numpy(np.asarray(within(position, length)))
-        for position, length in zip(positions, lengths, strict=True)
-    )
+    d, h, w = (torch.from_numpy(within(position, length)) for position, length in zip(positions, lengths, strict=True))
     inside = d[:, None, None] & h[:, None] & w
     if voxels.is_floating_point():
         inside &= torch.isfinite(values)

@@ -1,0 +1,45 @@
+"""From the keys of a request to clicks and the ROI's place."""
+
+import numpy as np
+import pytest
+import torch
+
+from lib.interaction.click import Click, ClickError
+from lib.interaction.roi import place_roi
+from lib.transforms.place_roi import PlaceRoid
+from lib.transforms.read_clicks import ReadClicksd
+from lib.transforms.volume import make_volume
+from tests.support.geometry import make_affine
+
+IMAGE = torch.zeros(20, 30, 40, dtype=torch.int16)
+
+
+def test_clicks_of_a_request() -> None:
+    request = {"image": IMAGE, "foreground": [[19, 29, 39], [1, 2, 3]], "foregroundx": 7, "points": [[9, 9, 9]]}
+    data = ReadClicksd()(request)
+    assert data["clicks"] == (Click((19, 29, 39)), Click((1, 2, 3)))
+    assert data["warnings"] == []
+    assert "clicks" not in request
+
+
+def test_background_clicks_are_dropped_with_a_warning() -> None:
+    before = ["earlier"]
+    data = {"image": IMAGE, "foreground": [[1, 2, 3]], "background": [[4, 5, 6], [7, 8, 9]], "warnings": before}
+    found = ReadClicksd()(data)
+    assert found["clicks"] == (Click((1, 2, 3)),)
+    assert found["warnings"][0] == "earlier" and found["warnings"][1].startswith("2 background click(s)")
+    assert before == ["earlier"]
+
+
+@pytest.mark.parametrize("request_", [{}, {"foreground": [[20, 0, 0]]}, {"foreground": [[1, 1, 1]], "background": "x"}])
+def test_bad_requests(request_: dict) -> None:
+    with pytest.raises(ClickError):
+        ReadClicksd()({"image": IMAGE, **request_})
+
+
+def test_place() -> None:
+    affine = make_affine("PIR", (1, 2, 3), (5, 5, 5))
+    clicks = (Click((3, 20, 30)),)
+    data = {"volume": make_volume(np.zeros((20, 30, 40), np.int16), affine, "a"), "clicks": clicks}
+    placed = PlaceRoid(size=24, spacing_mm=1.5, roi_axes="IPL")(data)["roi_geometry"]
+    assert placed == place_roi(clicks, (20, 30, 40), affine, size=24, spacing_mm=1.5, roi_axes="IPL")
