@@ -3,7 +3,7 @@
 python -m benchmarks.formulations [--sizes tiny vit_b] [--threads 2]
 
 Each row runs in a fresh process, so that its peak memory is its own; the rows of one size follow one another, so that a
-shared machine's noise falls on all of them. The ROI has 128 voxels a side; the weights are random, which changes no cost.
+shared machine's noise falls on all of them. The ROI has 128 voxels a side; weights are random.
 """
 
 import argparse

@@ -97,12 +97,13 @@ def plain_decode(model: Sam3dAdapter, roi: Tensor, maps: list[Tensor], clicks_dh
         for i, x in enumerate(prompted)
     ]
     roi_hwd = roi.permute(0, 1, 3, 4, 2)
-    heads.append(F.interpolate(roi_hwd, size=(size,) * 3, mode="trilinear", align_corners=False))
+    image_hwd = F.interpolate(roi_hwd, size=(size,) * 3, mode="trilinear", align_corners=False)
+    heads.append(image_hwd)
     if decoder.detail is not None:
         heads.append(decoder.detail(_space_to_channels(roi_hwd, decoder.decode_stride)))
     fused = decoder.classifier[0](torch.cat(heads, 1))
     if decoder.click_maps is not None:
-        fused = fused + decoder.click_maps(clicks_dhw, size, side)
+        fused = fused + decoder.click_maps(clicks_dhw, decoder.click_maps.appearance(image_hwd), side)
     x = decoder.classifier[2](decoder.classifier[1](fused))
     x = decoder.classifier[3](decoder.refine(x))
     return F.interpolate(x, size=(side,) * 3, mode="trilinear", align_corners=True).permute(0, 1, 4, 2, 3)

@@ -29,6 +29,8 @@ def initialise_from_scratch(model: Sam3dAdapter, generator: torch.Generator) -> 
         if isinstance(module, nn.Linear):
             nn.init.trunc_normal_(module.weight, std=0.02, generator=generator)
             nn.init.zeros_(module.bias)
+    if model.mask_decoder.click_maps is not None:
+        model.mask_decoder.click_maps.conv.reset_parameters()
     # Slices: the mean over depth, so that the folded stem starts as a plain 3-D patch embedding.
     encoder.slice_embed.weight.fill_(1 / encoder.slice_embed.weight.shape[-1])
     encoder.slice_embed.get_parameter("bias").zero_()

@@ -10,6 +10,7 @@ import argparse
 import copy
 import json
 import logging
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,7 +93,8 @@ def validate(model: Sam3dAdapter, batches: list[tuple[Tensor, Tensor, Tensor]]) 
 
 def learning_rate(step: int, progress: float) -> float:
     """Warm up over the first steps, then a cosine over the time that was granted."""
-    return PEAK_LR * min(1.0, (step + 1) / WARM_UP_STEPS) * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * min(progress, 1))))
+    cosine = 0.5 * (1 + math.cos(math.pi * min(progress, 1)))
+    return PEAK_LR * min(1.0, (step + 1) / WARM_UP_STEPS) * (0.01 + 0.99 * cosine)
 
 
 def train(

@@ -55,6 +55,7 @@ def build_model(size: str | ModelConfig) -> Sam3dAdapter:
             detail_dims=c.detail_dims,
             refine_dims=c.refine_dims,
             click_map_sigmas=c.click_map_sigmas,
+            click_map_scales=c.click_map_scales,
         ),
     )
     return model.eval()

@@ -64,6 +64,8 @@ class ModelConfig:
     """Channels of the convolutions run per click on the fused map, the same way; none in the published model."""
     click_map_sigmas: tuple[float, ...] = ()
     """Widths, in ROI voxels, of the bumps that tell the decoder where the clicks are; none in the published model."""
+    click_map_scales: tuple[int, ...] = ()
+    """Decoder voxels over which it compares intensities with those clicked on; none in the published model."""
 
     def __post_init__(self) -> None:
         if self.depth % self.levels:
@@ -141,6 +143,7 @@ _TINY = ModelConfig(
     detail_dims=(16, 32, 64),
     refine_dims=(16, 32, 64),
     click_map_sigmas=(3.0, 10.0, 30.0),
+    click_map_scales=(1, 3, 7),
 )
 
 # For tests alone: every mechanism of the sizes above, in milliseconds.

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.layers import conv3x3x3
+from lib.models.prompt_encoder import clicks_to_grid
 
 
 def _upsample(x: Tensor, size: int) -> Tensor:
@@ -67,32 +68,63 @@ def _space_to_channels(x: Tensor, factor: int) -> Tensor:
 
 
 class ClickMaps(nn.Module):
-    """Where the clicks are, as further input channels of the first fused convolution.
+    """Where the clicks are and what looks like them, as further input channels of the first fused convolution.
 
     Its weights start at zero, so that weights trained without it give the same logits until they are trained with it.
 
     Args:
-        sigmas: Standard deviations of the Gaussian bumps in ROI voxels, one channel each.
+        sigmas: Standard deviations of Gaussian bumps at the clicks in ROI voxels, one channel each.
+        scales: Sides of the cubes, in decoder voxels, over which intensities are averaged before they are compared with
+            those at the clicks, one channel each; odd.
         out_channels: Channels of the fused map.
     """
 
-    def __init__(self, sigmas: tuple[float, ...], out_channels: int) -> None:
+    MAX_DIFFERENCE = 4.0
+    """Differences of normalised intensity beyond this mean the same: another tissue."""
+
+    def __init__(self, sigmas: tuple[float, ...], scales: tuple[int, ...], out_channels: int) -> None:
         super().__init__()
         self.sigmas = sigmas
-        self.conv = conv3x3x3(len(sigmas), out_channels)
+        self.scales = scales
+        self.conv = conv3x3x3(len(sigmas) + len(scales), out_channels)
         nn.init.zeros_(self.conv.weight)
 
-    def forward(self, clicks_dhw: Tensor, size: int, roi_size: int) -> Tensor:
-        """Map clicks (B, N, 3) in ROI voxels to (B, C, size, size, size) in (H, W, D) order."""
-        stride = roi_size / size
+    def appearance(self, image_hwd: Tensor) -> Tensor:
+        """Averages of the image (B, 1, H, W, D) over each scale's cubes: (B, scales, H, W, D)."""
+        averages = [F.avg_pool3d(image_hwd, s, 1, s // 2, count_include_pad=False) for s in self.scales]
+        return torch.cat([image_hwd[:, :0], *averages], dim=1)
+
+    def forward(self, clicks_dhw: Tensor, appearance: Tensor, roi_size: int) -> Tensor:
+        """The channels' share of the fused map.
+
+        Args:
+            clicks_dhw: (B, N, 3) in ROI voxels.
+            appearance: From `appearance`, at decoder resolution.
+            roi_size: Side of the ROI in voxels.
+
+        Returns:
+            (B, out_channels, H, W, D).
+        """
+        near = self._nearness(clicks_dhw, appearance.shape[-1], roi_size)
+        maps = torch.cat([near, self._difference(clicks_dhw, appearance, roi_size)], dim=1)
+        return self.conv(maps.to(self.conv.weight.dtype))
+
+    def _nearness(self, clicks_dhw: Tensor, size: int, roi_size: int) -> Tensor:
         # The centre of decoder voxel k lies at ROI index (k + 1/2) * stride - 1/2.
-        centres = (torch.arange(size, device=clicks_dhw.device, dtype=clicks_dhw.dtype) + 0.5) * stride - 0.5
+        index = torch.arange(size, device=clicks_dhw.device, dtype=clicks_dhw.dtype)
+        centres = (index + 0.5) * (roi_size / size) - 0.5
         squared = (clicks_dhw[..., None] - centres).square()  # (B, N, 3, size)
         d, h, w = squared.unbind(2)
-        squared_distance = h[..., :, None, None] + w[..., None, :, None] + d[..., None, None, :]  # (B, N, H, W, D)
-        nearest = squared_distance.amin(1)
-        maps = torch.stack([torch.exp(-nearest / (2 * sigma**2)) for sigma in self.sigmas], 1)
-        return self.conv(maps.to(self.conv.weight.dtype))
+        distance = h[..., :, None, None] + w[..., None, :, None] + d[..., None, None, :]  # squared; (B, N, H, W, D)
+        nearest = distance.amin(1)
+        return torch.stack([torch.exp(-nearest / (2 * sigma**2)) for sigma in self.sigmas], 1)
+
+    def _difference(self, clicks_dhw: Tensor, appearance: Tensor, roi_size: int) -> Tensor:
+        grid = clicks_to_grid(clicks_dhw, (roi_size,) * 3)[:, None, None].to(appearance.dtype)
+        clicked = F.grid_sample(appearance, grid, padding_mode="border", align_corners=False)  # (B, scales, 1, 1, N)
+        # The click that a voxel resembles most counts.
+        differences = [(appearance - one[..., None]).abs() for one in clicked.unbind(-1)]
+        return torch.stack(differences).amin(0).clamp(max=self.MAX_DIFFERENCE)
 
 
 class MaskDecoder3d(nn.Module):
@@ -111,6 +143,7 @@ class MaskDecoder3d(nn.Module):
             ROI. Empty for none.
         refine_dims: Channels of a pyramid on the fused map, run per click; the first is `head_dim`. Empty for none.
         click_map_sigmas: See `ClickMaps`; empty for none.
+        click_map_scales: See `ClickMaps`.
     """
 
     def __init__(
@@ -124,13 +157,14 @@ class MaskDecoder3d(nn.Module):
         detail_dims: tuple[int, ...],
         refine_dims: tuple[int, ...],
         click_map_sigmas: tuple[float, ...],
+        click_map_scales: tuple[int, ...],
     ) -> None:
         super().__init__()
         self.decode_stride = decode_stride
         self.mlahead = MultiLevelHeads(levels=levels, in_channels=neck_dim, out_channels=head_dim)
         self.detail = ConvPyramid(decode_stride**3, detail_dims) if detail_dims else None
         self.refine = ConvPyramid(head_dim, refine_dims) if refine_dims else nn.Identity()
-        self.click_maps = ClickMaps(click_map_sigmas, head_dim) if click_map_sigmas else None
+        self.click_maps = ClickMaps(click_map_sigmas, click_map_scales, head_dim) if click_map_sigmas else None
         self.deepest = slice((levels - 1) * head_dim, levels * head_dim)
         fused = levels * head_dim + 1 + (detail_dims[0] if detail_dims else 0)
         self.classifier = nn.Sequential(
@@ -140,7 +174,7 @@ class MaskDecoder3d(nn.Module):
             conv3x3x3(head_dim, num_classes),
         )
 
-    def prepare(self, roi: Tensor, feature_maps: list[Tensor]) -> Tensor:
+    def prepare(self, roi: Tensor, feature_maps: list[Tensor]) -> tuple[Tensor, Tensor | None]:
         """The part of the fused convolution that no click changes.
 
         Args:
@@ -148,25 +182,30 @@ class MaskDecoder3d(nn.Module):
             feature_maps: All levels but the deepest, each (B, C, H', W', D').
 
         Returns:
-            (B, head_dim, size, size, size) in (H, W, D) order, before the norm.
+            (B, head_dim, size, size, size) in (H, W, D) order, before the norm; and what `ClickMaps` compares, if any.
         """
         size = roi.shape[-1] // self.decode_stride
         roi_hwd = roi.permute(0, 1, 3, 4, 2)
         parts = [_upsample(self.mlahead.head(i)(x), size) for i, x in enumerate(feature_maps)]
-        parts.append(F.interpolate(roi_hwd, size=(size,) * 3, mode="trilinear", align_corners=False))
+        image_hwd = F.interpolate(roi_hwd, size=(size,) * 3, mode="trilinear", align_corners=False)
+        parts.append(image_hwd)
         if self.detail is not None:
             # The voxels under each decoder voxel as channels: nothing of the full resolution is lost.
             parts.append(self.detail(_space_to_channels(roi_hwd, self.decode_stride)))
         weight = self.classifier[0].get_parameter("weight")
         unprompted = torch.cat((weight[:, : self.deepest.start], weight[:, self.deepest.stop :]), dim=1)
-        return F.conv3d(torch.cat(parts, dim=1), unprompted, padding=1)
+        appearance = None if self.click_maps is None else self.click_maps.appearance(image_hwd)
+        return F.conv3d(torch.cat(parts, dim=1), unprompted, padding=1), appearance
 
-    def forward(self, prompted_map: Tensor, prepared: Tensor, clicks_dhw: Tensor, roi_size: int) -> Tensor:
+    def forward(
+        self, prompted_map: Tensor, prepared: Tensor, appearance: Tensor | None, clicks_dhw: Tensor, roi_size: int
+    ) -> Tensor:
         """Logits of an ROI.
 
         Args:
             prompted_map: (B, C, H', W', D'), the deepest level after the prompt encoder.
             prepared: What `prepare` gave for the ROI.
+            appearance: Likewise.
             clicks_dhw: (B, N, 3) voxel indices of the ROI.
             roi_size: Side of the ROI in voxels.
 
@@ -177,8 +216,8 @@ class MaskDecoder3d(nn.Module):
         deepest = _upsample(self.mlahead.head(-1)(prompted_map), size)
         weight = self.classifier[0].get_parameter("weight")
         fused = prepared + F.conv3d(deepest, weight[:, self.deepest], padding=1)
-        if self.click_maps is not None:
-            fused = fused + self.click_maps(clicks_dhw, size, roi_size)
+        if self.click_maps is not None and appearance is not None:
+            fused = fused + self.click_maps(clicks_dhw, appearance, roi_size)
         x = self.refine(F.relu(self.classifier[1](fused)))
         x = _upsample(self.classifier[3](x), roi_size)  # (B, classes, H, W, D)
         return x.permute(0, 1, 4, 2, 3)

@@ -17,17 +17,20 @@ class RoiEmbedding:
     Attributes:
         deepest: (B, C, H', W', D'), the deepest feature map.
         prepared: (B, C', size, size, size), see `MaskDecoder3d.prepare`.
+        appearance: (B, C'', size, size, size) or None, likewise.
         roi_size: Side of the ROI in voxels.
     """
 
     deepest: Tensor
     prepared: Tensor
+    appearance: Tensor | None
     roi_size: int
 
     @property
     def nbytes(self) -> int:
         """Bytes of its tensors."""
-        return self.deepest.nbytes + self.prepared.nbytes
+        tensors = (self.deepest, self.prepared, self.appearance)
+        return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
 
 class Sam3dAdapter(nn.Module):
@@ -68,7 +71,7 @@ class Sam3dAdapter(nn.Module):
             raise ValueError(f"Expected an ROI of shape (B, 1, S, S, S), got {tuple(roi.shape)}.")
         self.config.tokens(side)
         *shallow, deepest = self.image_encoder(roi)
-        return RoiEmbedding(deepest, self.mask_decoder.prepare(roi, shallow), side)
+        return RoiEmbedding(deepest, *self.mask_decoder.prepare(roi, shallow), side)
 
     def decode(self, embedding: RoiEmbedding, clicks_dhw: Tensor) -> Tensor:
         """Logits for a set of foreground clicks.
@@ -82,7 +85,7 @@ class Sam3dAdapter(nn.Module):
         """
         side = embedding.roi_size
         prompted = self.prompt_encoder(embedding.deepest, clicks_dhw, (side, side, side))
-        return self.mask_decoder(prompted, embedding.prepared, clicks_dhw, side)
+        return self.mask_decoder(prompted, embedding.prepared, embedding.appearance, clicks_dhw, side)
 
     def forward(self, roi: Tensor, clicks_dhw: Tensor) -> Tensor:
         """`decode` of `encode`."""

@@ -28,7 +28,8 @@ def model():
 @pytest.fixture(scope="module")
 def detail_model():
     """The test size with what `tiny` adds to the published decoder."""
-    additions = {"detail_dims": (4, 6), "refine_dims": (8, 6), "click_map_sigmas": (2.0, 9.0)}
+    additions = {"detail_dims": (4, 6), "refine_dims": (8, 6)}
+    additions |= {"click_map_sigmas": (2.0, 9.0), "click_map_scales": (1, 3)}
     return randomised(dataclasses.replace(MODEL_SIZES["test"], **additions))
 
 

@@ -123,14 +123,18 @@ def test_click_maps_peak_at_the_clicks(detail_model):
     maps = detail_model.mask_decoder.click_maps
     seen = []
     hook = maps.conv.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    maps(torch.tensor([[[3.0, 21.0, 10.0]]]), 16, 32)
+    image = torch.zeros(1, 1, 16, 16, 16)
+    image[0, 0, 10, 5, 1] = 3.0
+    maps(torch.tensor([[[2.5, 20.5, 10.5]]]), maps.appearance(image), 32)
     hook.remove()
     peak = (seen[0][0, 0] == seen[0][0, 0].max()).nonzero()[0].tolist()
     assert peak == [10, 5, 1]  # (H, W, D) of decoder voxels, two ROI voxels each
+    difference = seen[0][0, 2]  # intensities as they are, compared with the clicked voxel's
+    assert difference[10, 5, 1] == difference.min() < difference[2, 2, 2]
 
 
 def test_click_maps_start_without_effect(roi, clicks_dhw):
-    model = build_model(dataclasses.replace(MODEL_SIZES["test"], click_map_sigmas=(4.0,)))
+    model = build_model(dataclasses.replace(MODEL_SIZES["test"], click_map_sigmas=(4.0,), click_map_scales=(3,)))
     with torch.no_grad():
         with_maps = model(roi, clicks_dhw)
         model.mask_decoder.click_maps = None

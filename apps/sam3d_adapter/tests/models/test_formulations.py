@@ -114,7 +114,7 @@ def test_split_decoder_equals_the_whole_one(which, request, roi, clicks_dhw):
 
     def split():
         prompted = model.prompt_encoder(maps[-1], clicks_dhw, (32, 32, 32))
-        return decoder(prompted, decoder.prepare(roi, maps[:-1]), clicks_dhw, 32)
+        return decoder(prompted, *decoder.prepare(roi, maps[:-1]), clicks_dhw, 32)
 
     parameters = list(decoder.parameters())
     assert_same_values_and_gradients(split, lambda: plain_decode(model, roi, maps, clicks_dhw), parameters, FP32)
