@@ -14,6 +14,7 @@ from lib.host.image_access import admit_image
 from lib.host.label_tag import require_safe_tag
 from lib.host.train_stats import with_safe_stats
 from lib.host.unknown_model import require_model
+from lib.host.warm_up import warm_up_writer
 from lib.version import __version__
 
 DESCRIPTION = (
@@ -46,6 +47,10 @@ class Sam3dAdapterApp(MONAILabelApp):
         require_model(request.get("model"), self._infers)
         require_safe_tag(request.get("label_tag"))
         return super().infer(admit_image(request, datastore or self.datastore(), self.sessions()), datastore)
+
+    def on_init_complete(self) -> None:
+        super().on_init_complete()
+        warm_up_writer()
 
     def bundle_path(self, model: str) -> str:
         return own_bundle_path(self.app_dir)
