@@ -1,8 +1,7 @@
 """Mends: the first mask that a server writes takes seconds, because ITK loads its image writers when first used.
 
-Seen with monailabel 0.8.5 and itk 5.4 (``monailabel/transform/writer.py`` calls ``itk.imwrite``); we know of no upstream
-issue. The radiologist who clicks first should not wait for it. It happens in the main thread: ITK 5.4 crashes the process
-when a thread is the first to load its modules, as a pool of MONAI_LABEL_INFER_CONCURRENCY would be.
+Seen with monailabel 0.8.5 and itk 5.4 (``monailabel/transform/writer.py`` calls ``itk.imwrite``); we know of no
+upstream issue. The radiologist who clicks first should not wait for it.
 """
 
 import logging
