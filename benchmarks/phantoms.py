@@ -22,6 +22,7 @@ from scipy.stats import bootstrap
 
 from lib.inference.embedding_cache import EmbeddingCache
 from lib.inference.model_store import ModelSpec, ModelStore
+from lib.inference.precision import PRECISIONS
 from lib.inference.predictor import Predictor
 from lib.interaction.click import Click
 from lib.interaction.roi import place_roi
@@ -141,6 +142,7 @@ def main() -> None:
     parser.add_argument("--preset", default="ct")
     parser.add_argument("--cases", type=int, default=40, help="phantoms")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto")
     parser.add_argument("--weights", type=Path, help="folder of other weights than the shipped ones")
     parser.add_argument("--out", type=Path, help="folder for phantoms.json")
     arguments = parser.parse_args()
@@ -149,9 +151,9 @@ def main() -> None:
     folder = arguments.weights or APP / "weights"
     base, weights = (folder / Path(name).name for name in (preset.model.base, preset.model.weights))
     loaded = ModelStore().get(ModelSpec(preset.model.size, base, weights), "cpu")
-    predictor = Predictor(loaded, EmbeddingCache(0))
+    predictor = Predictor(loaded, EmbeddingCache(0), arguments.precision)
     results = {mode: evaluate(mode, arguments.cases, preset, predictor) for mode in MODES}
-    print(f"weights {loaded.version}")
+    print(f"weights {loaded.version}, {predictor.precision}")
     print(table(results))
     for mode, result in results.items():
         print(f"{mode}: encode ms {result['encode_ms']}, click ms {result['click_ms']}, tuned {result['tuned']}")

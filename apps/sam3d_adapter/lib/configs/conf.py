@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from lib.inference.precision import PRECISIONS
+
 # Set by MONAI Label itself or meant for its base class.
 _HOST_KEYS = ("server_mode",)
 _MIB = 2**20
@@ -20,11 +22,13 @@ class Conf:
         models: names of the presets to serve, in this order; None for all.
         embedding_cache_mb: memory for embeddings of ROIs, MiB.
         volume_cache_mb: memory for images as read from disk, MiB.
+        precision: number type of the network, one of ``PRECISIONS``.
     """
 
     models: tuple[str, ...] | None = None
     embedding_cache_mb: int = 2048
     volume_cache_mb: int = 2048
+    precision: str = "auto"
 
     @property
     def embedding_cache_bytes(self) -> int:
@@ -43,7 +47,7 @@ def parse_conf(conf: Mapping[str, str]) -> Conf:
     Raises:
         ConfError: unknown key, or a value of the wrong kind.
     """
-    valid = ("models", "embedding_cache_mb", "volume_cache_mb")
+    valid = ("models", "embedding_cache_mb", "volume_cache_mb", "precision")
     unknown = [key for key in conf if key not in valid + _HOST_KEYS]
     if unknown:
         raise ConfError(f"--conf {unknown[0]} is unknown; choose from: {', '.join(valid)}.")
@@ -52,7 +56,14 @@ def parse_conf(conf: Mapping[str, str]) -> Conf:
         models=_names(conf["models"]) if "models" in conf else None,
         embedding_cache_mb=_megabytes(conf, "embedding_cache_mb", default.embedding_cache_mb),
         volume_cache_mb=_megabytes(conf, "volume_cache_mb", default.volume_cache_mb),
+        precision=_precision(str(conf.get("precision", default.precision)).strip()),
     )
+
+
+def _precision(text: str) -> str:
+    if text not in PRECISIONS:
+        raise ConfError(f"--conf precision is {text!r}; choose from: {', '.join(PRECISIONS)}.")
+    return text
 
 
 def _names(text: str) -> tuple[str, ...]:

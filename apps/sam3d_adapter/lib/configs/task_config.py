@@ -34,6 +34,7 @@ class Sam3dAdapterConfig:
             models=ModelStore(),
             embeddings=EmbeddingCache(settings.embedding_cache_bytes),
             volumes=VolumeCache(settings.volume_cache_bytes),
+            precision=settings.precision,
         )
 
     def infers(self) -> dict[str, ClickSegmentation]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lib.inference.embedding_cache import EmbeddingCache
 from lib.inference.model_store import LoadedModel
+from lib.inference.precision import resolve_precision
 from lib.models.sam3d import RoiEmbedding
 
 
@@ -42,16 +43,23 @@ class Predictor:
     Args:
         loaded: the model, its version, its device and the device's lock.
         cache: shared by all predictors of the process.
+        precision: one of ``lib.inference.precision.PRECISIONS``.
     """
 
-    def __init__(self, loaded: LoadedModel, cache: EmbeddingCache) -> None:
+    def __init__(self, loaded: LoadedModel, cache: EmbeddingCache, precision: str = "fp32") -> None:
         self._loaded = loaded
         self._cache = cache
+        self._dtype = resolve_precision(precision, loaded.device)
 
     @property
     def version(self) -> str:
-        """Belongs into every cache key: weights and device, on which the embedding lies."""
-        return f"{self._loaded.version}@{self._loaded.device}"
+        """Belongs into every cache key: weights, device and number type of the embedding."""
+        return f"{self._loaded.version}@{self._loaded.device}@{self.precision}"
+
+    @property
+    def precision(self) -> str:
+        """The number type it computes in: ``fp32`` or ``bf16``."""
+        return "bf16" if self._dtype is torch.bfloat16 else "fp32"
 
     def predict(
         self,
@@ -90,7 +98,7 @@ class Predictor:
     ) -> Prediction:
         encode_ms, encoded = 0.0, False
         # One lock over look-up, encoding and storing: two users of the same ROI must not both encode it.
-        with self._loaded.lock, torch.inference_mode():
+        with self._loaded.lock, torch.inference_mode(), self._autocast():
             if embedding is None and key is not None:
                 embedding = self._cache.get(key)
             if embedding is None:
@@ -105,6 +113,11 @@ class Predictor:
             logits = self._loaded.model.decode(embedding, self._to_device(clicks_dhw)[None])[0].float().cpu()
             decode_ms = (time.perf_counter() - start) * 1000
         return Prediction(logits=logits, encoded=encoded, encode_ms=encode_ms, decode_ms=decode_ms)
+
+    def _autocast(self) -> torch.autocast:
+        # A context manager, because autocast is a state of the thread, which other requests use as well.
+        reduced = self._dtype is torch.bfloat16
+        return torch.autocast(self._loaded.device.type, dtype=torch.bfloat16, enabled=reduced)
 
     def _to_device(self, tensor: Tensor) -> Tensor:
         # MONAI's MetaTensor would carry its metadata through every layer.

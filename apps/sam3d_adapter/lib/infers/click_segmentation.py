@@ -37,6 +37,7 @@ class SharedState:
     models: ModelStore
     embeddings: EmbeddingCache
     volumes: VolumeCache
+    precision: str = "auto"
 
 
 class ClickSegmentation(BasicInferTask):
@@ -100,7 +101,7 @@ class ClickSegmentation(BasicInferTask):
         stages = data["stages"] = Stages()
         with stages.time("weights"):
             loaded = self._shared.models.get(self._spec, data["device"])
-        predictor = data["predictor"] = Predictor(loaded, self._shared.embeddings)
+        predictor = data["predictor"] = Predictor(loaded, self._shared.embeddings, self._shared.precision)
         data["model_version"] = loaded.version
         roi, intensity = self.preset.roi, self.preset.intensity
         cached = {"embedding_cache": self._shared.embeddings, "version": predictor.version}

@@ -11,7 +11,7 @@ from lib.models.sam3d import RoiEmbedding
 
 
 def embedding(floats: int) -> RoiEmbedding:
-    return RoiEmbedding(deepest=torch.zeros(floats), prepared=torch.zeros(0), roi_size=8)
+    return RoiEmbedding(deepest=torch.zeros(floats), prepared=torch.zeros(0), appearance=None, roi_size=8)
 
 
 def test_least_recently_used_goes_first() -> None:

@@ -94,7 +94,7 @@ def test_arguments_are_not_changed(loaded: LoadedModel) -> None:
 
 
 def test_version_names_weights_and_device(loaded: LoadedModel) -> None:
-    assert Predictor(loaded, EmbeddingCache(0)).version == f"{loaded.version}@cpu"
+    assert Predictor(loaded, EmbeddingCache(0)).version == f"{loaded.version}@cpu@fp32"
 
 
 def test_out_of_memory_empties_the_cache_and_tries_again(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
