@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from lib.learning.initialise import initialise_from_scratch
-from lib.learning.sampling import SamplingConfig, Volume, collate, draw_roi_size, draw_sample, remap_tissue
+from lib.learning.sampling import Sample, SamplingConfig, Volume, collate, draw_roi_size, draw_sample, remap_tissue
 from lib.models.build import build_model
 from lib.models.checkpoint import save_base, save_trained
 from lib.models.sam3d import Sam3dAdapter
@@ -56,14 +56,19 @@ class RoiStream(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
         worker = get_worker_info()
         rng = np.random.default_rng([self.seed, worker.id if worker else 0])
         torch.set_num_threads(1)
+        waiting: dict[int, list[Sample]] = {size: [] for size in self.config.roi_sizes}
         while True:
-            size = draw_roi_size(self.config, rng)
+            volume, label = self._draw_object(rng)
+            size = draw_roi_size(volume, label, self.config, rng)
+            samples = waiting[size]
+            samples.append(draw_sample(volume, label, size, self.config, rng))
             # About the same number of voxels in every batch.
-            count = max(1, round((80 / size) ** 3))
-            samples = [draw_sample(*self._draw_object(rng), size, self.config, rng) for _ in range(count)]
+            if len(samples) < round((80 / size) ** 3):
+                continue
             rois, inside, truths, clicks = collate(samples)
+            samples.clear()
             rois = apply_window(rois, inside, self.window)
-            for index in range(count):
+            for index in range(len(rois)):
                 if rng.random() < self.config.remap_share:
                     rois[index] = remap_tissue(rois[index], rng)
             yield torch.where(inside, rois, 0.0), truths, clicks
@@ -168,6 +173,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2, help="of the training itself; one more process draws samples")
+    parser.add_argument("--name", default="phantom", help="of the weights: OUT/<size>_<name>.safetensors")
+    parser.add_argument("--licence", default="Apache-2.0", help="of the weights, for their provenance")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -176,7 +183,7 @@ def main() -> None:
     initialise_from_scratch(model, torch.Generator().manual_seed(arguments.seed))
     config = SamplingConfig(spacing_mm=preset.roi.spacing_mm)
     fixed = SamplingConfig(
-        roi_sizes=(preset.roi.size,), roi_weights=(1.0,), spacing_mm=preset.roi.spacing_mm, zoom=(1.0, 1.0),
+        roi_sizes=(preset.roi.size,), spacing_mm=preset.roi.spacing_mm, zoom=(1.0, 1.0),
         rotation_deg=0.0, remap_share=0.0,
     )  # fmt: skip
     held_out = iter(RoiStream(arguments.validation, preset, fixed, seed=0))
@@ -185,13 +192,23 @@ def main() -> None:
     stream = RoiStream(arguments.pool, preset, config, arguments.seed)
     arguments.out.mkdir(parents=True, exist_ok=True)
     average = train(model, stream, validation, minutes=arguments.minutes, out=arguments.out)
-    size = model.config.size
-    save_base(average, arguments.out / f"{size}_base.safetensors", dtype=torch.float16)
     provenance = {
-        "data": "synthetic phantoms (lib.phantoms)", "licence": "Apache-2.0", "seed": arguments.seed,
-        "minutes": arguments.minutes, "curve": json.loads((arguments.out / f"{size}_curve.json").read_text())[-1:],
-    }  # fmt: skip
-    save_trained(average, arguments.out / f"{size}_phantom.safetensors", provenance=provenance, dtype=torch.float16)
+        "data": f"{len(list(arguments.pool.glob('*.npz')))} volumes of {arguments.pool.name}",
+        "licence": arguments.licence,
+        "preset": preset.name,
+        "seed": arguments.seed,
+        "minutes": arguments.minutes,
+    }
+    export(average, arguments.out, arguments.name, provenance)
+
+
+def export(model: Sam3dAdapter, out: Path, name: str, provenance: dict[str, object]) -> None:
+    """Write base and weights in half precision, with the last point of the curve in the provenance."""
+    size = model.config.size
+    curve = json.loads((out / f"{size}_curve.json").read_text())
+    save_base(model, out / f"{size}_base.safetensors", dtype=torch.float16)
+    weights = out / f"{size}_{name}.safetensors"
+    save_trained(model, weights, provenance=provenance | {"curve": curve[-1]}, dtype=torch.float16)
 
 
 if __name__ == "__main__":

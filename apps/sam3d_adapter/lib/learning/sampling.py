@@ -15,8 +15,10 @@ class SamplingConfig:
     """How ROIs are drawn.
 
     Attributes:
-        roi_sizes: Sides in voxels.
-        roi_weights: Probability of each side.
+        roi_sizes: Sides in voxels, ascending.
+        larger_roi_share: Share of objects seen in a larger ROI than they need.
+        context: Least side of the ROI over the object's equivalent diameter: an object that fills it cannot be told
+            from its surroundings. The largest ROI takes what is larger.
         spacing_mm: Voxel side of the ROI.
         max_clicks: Clicks of a sample: 1 to this many.
         centre_share: Share of first clicks near the object's centre; the others fall anywhere in it.
@@ -26,7 +28,8 @@ class SamplingConfig:
     """
 
     roi_sizes: tuple[int, ...] = (64, 96, 128)
-    roi_weights: tuple[float, ...] = (0.6, 0.3, 0.1)
+    larger_roi_share: float = 0.15
+    context: float = 1.6
     spacing_mm: float = 1.0
     max_clicks: int = 3
     centre_share: float = 0.5
@@ -67,9 +70,13 @@ class Sample:
     clicks_dhw: Tensor
 
 
-def draw_roi_size(config: SamplingConfig, rng: np.random.Generator) -> int:
-    """A side for the ROIs of one batch."""
-    return int(rng.choice(config.roi_sizes, p=config.roi_weights))
+def draw_roi_size(volume: Volume, label: int, config: SamplingConfig, rng: np.random.Generator) -> int:
+    """A side for the ROI of an object: mostly the smallest that shows enough around it."""
+    voxel_mm3 = abs(np.linalg.det(volume.affine[:3, :3]))
+    diameter_mm = (6 / np.pi * np.count_nonzero(volume.labels == label) * voxel_mm3) ** (1 / 3)
+    needed = config.context * diameter_mm / config.spacing_mm
+    enough = [size for size in config.roi_sizes if size >= needed] or [config.roi_sizes[-1]]
+    return int(rng.choice(enough)) if rng.random() < config.larger_roi_share else enough[0]
 
 
 def draw_sample(volume: Volume, label: int, size: int, config: SamplingConfig, rng: np.random.Generator) -> Sample:
