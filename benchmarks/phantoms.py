@@ -8,26 +8,30 @@ interval is a percentile bootstrap over phantoms.
 """
 
 import argparse
+import dataclasses
 import json
 import sys
+import tempfile
 import time
 import zlib
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import torch
 from scipy.stats import bootstrap
 
 from lib.inference.embedding_cache import EmbeddingCache
-from lib.inference.model_store import ModelSpec, ModelStore
+from lib.inference.model_store import ModelStore
 from lib.inference.precision import PRECISIONS
-from lib.inference.predictor import Predictor
-from lib.interaction.click import Click
-from lib.interaction.roi import place_roi
+from lib.infers.click_segmentation import ClickSegmentation, SharedState
+from lib.infers.options import read_request
+from lib.models.checkpoint import file_sha256
 from lib.phantoms.baselines import (
     Case,
+    Voxel,
     ball,
     centre_click,
     dice,
@@ -36,12 +40,9 @@ from lib.phantoms.baselines import (
     tune_ball,
     tune_region_growing,
 )
-from lib.phantoms.phantom import make_phantom
-from lib.presets import Preset, load_preset
-from lib.transforms.normalise import apply_window, intensity_window
-from lib.transforms.paste import paste_mask
-from lib.transforms.resample import resample_roi
-from lib.transforms.volume import Volume, make_volume
+from lib.phantoms.phantom import Phantom, make_phantom
+from lib.presets import load_preset
+from lib.transforms.load_volume import VolumeCache
 
 APP = Path(__file__).resolve().parent.parent / "apps" / "sam3d_adapter"
 DEVELOPMENT_SEEDS = range(1, 25)
@@ -49,35 +50,57 @@ TEST_SEED = 100
 MODES = ("centre", "random")
 
 
-def clicked_lesions(seeds: Sequence[int], mode: str) -> Iterator[tuple[int, float, Volume, Case]]:
-    """(seed, diameter in mm, volume, case) of every lesion of these phantoms, with its first click."""
+def clicked_lesions(seeds: Sequence[int], mode: str) -> Iterator[tuple[int, float, Phantom, Case]]:
+    """(seed, diameter in mm, phantom, case) of every lesion of these phantoms, with its first click."""
     for seed in seeds:
         phantom = make_phantom(seed)
-        volume = make_volume(phantom.image, phantom.affine, f"phantom {seed}")
         spacing = tuple(np.linalg.norm(phantom.affine[:3, :3], axis=0).tolist())
         for lesion in phantom.lesions:
             truth = phantom.labels == lesion.label
             rng = np.random.default_rng([42, zlib.crc32(f"{seed}/{lesion.label}".encode()), 1])
             click = centre_click(truth) if mode == "centre" else random_click(truth, rng)
-            yield seed, lesion.diameter_mm, volume, Case(phantom.image, truth, spacing, click)
+            yield seed, lesion.diameter_mm, phantom, Case(phantom.image, truth, spacing, click)
 
 
-def segment(
-    volume: Volume, click: Sequence[int], preset: Preset, predictor: Predictor
-) -> tuple[np.ndarray, float, float]:
-    """Mask on the image's grid, ms of encode, ms of the click (decode and paste)."""
-    i, j, k = click
-    clicks = (Click((i, j, k), True),)
-    roi = place_roi(
-        clicks, tuple(volume.voxels.shape), volume.affine,
-        size=preset.roi.size, spacing_mm=preset.roi.spacing_mm, roi_axes=preset.roi.axes,
-    )  # fmt: skip
-    voxels, inside = resample_roi(volume.voxels, roi)
-    voxels = apply_window(voxels, inside, intensity_window(preset.intensity, volume))
-    prediction = predictor.predict(voxels, torch.from_numpy(roi.clicks_to_dhw(clicks)))
-    start = time.perf_counter()
-    mask = paste_mask(prediction.logits, roi, 0.5)
-    return mask.astype(bool), prediction.encode_ms, prediction.decode_ms + (time.perf_counter() - start) * 1000
+class Served:
+    """The infer task of a preset, without the server around it.
+
+    Args:
+        preset: Name of the preset.
+        folder: Takes the images it reads.
+        precision: See `lib.inference.precision`.
+        weights: Folder of other weights than the shipped ones.
+    """
+
+    def __init__(self, preset: str, folder: Path, precision: str = "auto", weights: Path | None = None) -> None:
+        loaded = load_preset(APP / "configs" / f"{preset}.yaml")
+        if weights is not None:
+            files = {key: str(weights.resolve() / Path(getattr(loaded.model, key)).name) for key in ("base", "weights")}
+            loaded = dataclasses.replace(loaded, model=dataclasses.replace(loaded.model, **files))
+        shared = SharedState(ModelStore(), EmbeddingCache(2**30), VolumeCache(2**30), precision)
+        self.task = ClickSegmentation(loaded, APP, shared)
+        self._folder = folder
+
+    @property
+    def version(self) -> str:
+        """sha256 of the weights."""
+        return file_sha256(self.task.spec.weights)
+
+    def __call__(self, phantom: Phantom, name: str, click: Voxel) -> tuple[np.ndarray, dict[str, float]]:
+        """The mask (i, j, k) bool for one click, and milliseconds by stage."""
+        path = self._folder / f"{name}.nii"
+        if not path.exists():
+            nib.save(nib.Nifti1Image(phantom.image, phantom.affine), path)
+        data = read_request({"image": str(path), "foreground": [list(click)], "device": "cpu"})
+        for transform in self.task.pre_transforms(data):
+            data = transform(data)
+        data = self.task.run_inferer(data)
+        start = time.perf_counter()
+        for transform in self.task.post_transforms(data):
+            data = transform(data)
+        milliseconds = data["stages"].milliseconds()
+        milliseconds["paste"] = (time.perf_counter() - start) * 1000
+        return np.asarray(data["pred"]) > 0, milliseconds
 
 
 def interval(scores: dict[int, list[float]]) -> dict[str, float]:
@@ -89,15 +112,15 @@ def interval(scores: dict[int, list[float]]) -> dict[str, float]:
     return {"mean": float(means.mean()), "low": float(low), "high": float(high), "phantoms": len(means)}
 
 
-def evaluate(mode: str, cases: int, preset: Preset, predictor: Predictor) -> dict[str, object]:
+def evaluate(mode: str, cases: int, served: Served) -> dict[str, object]:
     """Scores of the model and both baselines for one kind of first click."""
     development = [case for *_, case in islice(clicked_lesions(DEVELOPMENT_SEEDS, mode), 40)]
     radius, _ = tune_ball(development)
     growing, _ = tune_region_growing(development)
     scores: dict[str, dict[int, list[float]]] = {"sam3d_adapter": {}, "region growing": {}, "ball": {}}
     rows, encode, click = [], [], []
-    for seed, diameter, volume, case in clicked_lesions(range(TEST_SEED, TEST_SEED + cases), mode):
-        mask, encode_ms, click_ms = segment(volume, case.click_ijk, preset, predictor)
+    for seed, diameter, phantom, case in clicked_lesions(range(TEST_SEED, TEST_SEED + cases), mode):
+        mask, milliseconds = served(phantom, f"phantom_{seed}", case.click_ijk)
         masks = {
             "sam3d_adapter": mask,
             "region growing": grow_region(case.image, case.spacing, case.click_ijk, growing),
@@ -107,13 +130,10 @@ def evaluate(mode: str, cases: int, preset: Preset, predictor: Predictor) -> dic
         for name, score in row.items():
             scores[name].setdefault(seed, []).append(score)
         rows.append({"seed": seed, "diameter_mm": diameter, **row})
-        encode.append(encode_ms)
-        click.append(click_ms)
-        print(
-            f"\r{mode}: {len(rows)} lesions, Dice {np.mean([r['sam3d_adapter'] for r in rows]):.3f}",
-            end="",
-            file=sys.stderr,
-        )
+        encode.append(milliseconds["encode"])
+        click.append(milliseconds["decode"] + milliseconds["paste"])
+        so_far = np.mean([r["sam3d_adapter"] for r in rows])
+        print(f"\r{mode}: {len(rows)} lesions, Dice {so_far:.3f}", end="", file=sys.stderr)
     print(file=sys.stderr)
     return {
         "dice": {name: interval(s) for name, s in scores.items()},
@@ -147,19 +167,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder for phantoms.json")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    preset = load_preset(APP / "configs" / f"{arguments.preset}.yaml")
-    folder = arguments.weights or APP / "weights"
-    base, weights = (folder / Path(name).name for name in (preset.model.base, preset.model.weights))
-    loaded = ModelStore().get(ModelSpec(preset.model.size, base, weights), "cpu")
-    predictor = Predictor(loaded, EmbeddingCache(0), arguments.precision)
-    results = {mode: evaluate(mode, arguments.cases, preset, predictor) for mode in MODES}
-    print(f"weights {loaded.version}, {predictor.precision}")
+    with tempfile.TemporaryDirectory() as folder:
+        served = Served(arguments.preset, Path(folder), arguments.precision, arguments.weights)
+        results = {mode: evaluate(mode, arguments.cases, served) for mode in MODES}
+    version = served.version
+    print(f"weights {version}, {arguments.precision}")
     print(table(results))
     for mode, result in results.items():
         print(f"{mode}: encode ms {result['encode_ms']}, click ms {result['click_ms']}, tuned {result['tuned']}")
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
-        (arguments.out / "phantoms.json").write_text(json.dumps({"weights": loaded.version, **results}, indent=1))
+        (arguments.out / "phantoms.json").write_text(json.dumps({"weights": version, **results}, indent=1))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from lib.models.config import MODEL_SIZES
+from lib.models.config import MODEL_SIZES, ConfigError, ModelConfig
 
 INTENSITY_MODES = ("window", "percentile")
 # One letter per anatomical line: the direction in which the index of that ROI axis grows.
@@ -50,11 +50,13 @@ class RoiPreset:
         size: voxels along each side of the cube.
         spacing_mm: isotropic voxel spacing of the ROI, mm.
         axes: anatomical directions in which the ROI indices (D, H, W) grow, e.g. ``"SAR"``.
+        wider_spacings_mm: ascending spacings, mm, at which to look again while the mask reaches the ROI's border.
     """
 
     size: int
     spacing_mm: float
     axes: str
+    wider_spacings_mm: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,12 +128,14 @@ def load_preset(path: Path) -> Preset:
     required = ("description", "label", "model", "roi", "intensity")
     top = _Section(path, "", content, required=required, optional=("target_label",))
     target = top.whole_number("target_label", low=1, high=255) if "target_label" in top.values else None
+    model = _read_model(top.section("model", required=("size", "base", "weights")))
+    roi = top.section("roi", required=("size", "spacing_mm", "axes"), optional=("wider_spacings_mm",))
     return Preset(
         name=path.stem,
         description=top.text("description"),
         label=top.text("label"),
-        model=_read_model(top.section("model", required=("size", "base", "weights"))),
-        roi=_read_roi(top.section("roi", required=("size", "spacing_mm", "axes"))),
+        model=model,
+        roi=_read_roi(roi, MODEL_SIZES[model.size]),
         intensity=_read_intensity(path, top.values["intensity"]),
         target_label=target,
     )
@@ -165,14 +169,21 @@ def _read_model(section: "_Section") -> ModelPreset:
     )
 
 
-def _read_roi(section: "_Section") -> RoiPreset:
+def _read_roi(section: "_Section", model: ModelConfig) -> RoiPreset:
     axes = section.text("axes")
     if sorted(map(_axis_line, axes)) != sorted(AXIS_PAIRS):
         raise section.error("axes", f"is {axes!r}; give three letters, one each of {', '.join(AXIS_PAIRS)}, e.g. SAR")
+    spacing_mm = section.number("spacing_mm", low=0.05, high=20.0)
+    size = section.whole_number("size", low=8, high=512)
+    try:
+        model.tokens(size)
+    except ConfigError as error:
+        raise section.error("size", f"is {size}. {error}") from error
     return RoiPreset(
-        size=section.whole_number("size", low=8, high=512),
-        spacing_mm=section.number("spacing_mm", low=0.05, high=20.0),
+        size=size,
+        spacing_mm=spacing_mm,
         axes=axes,
+        wider_spacings_mm=section.ascending("wider_spacings_mm", low=spacing_mm, high=20.0),
     )
 
 
@@ -222,8 +233,8 @@ class _Section:
     def error(self, key: str, text: str) -> PresetError:
         return PresetError(f"{self.path}: {self.name + '.' if self.name else ''}{key} {text}.")
 
-    def section(self, key: str, *, required: tuple[str, ...]) -> "_Section":
-        return _Section(self.path, key, self.values[key], required=required)
+    def section(self, key: str, *, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> "_Section":
+        return _Section(self.path, key, self.values[key], required=required, optional=optional)
 
     def text(self, key: str) -> str:
         value = self.values[key]
@@ -254,6 +265,16 @@ class _Section:
         if first >= second:
             raise self.error(key, f"is {value!r}; the first number must be below the second")
         return first, second
+
+    def ascending(self, key: str, *, low: float, high: float) -> tuple[float, ...]:
+        """Numbers above ``low``, each above the one before; none where the key is absent."""
+        value = self.values.get(key, [])
+        if not isinstance(value, list):
+            raise self.error(key, f"is {value!r}; a list of numbers is needed")
+        numbers = tuple(self._checked(key, item, low, high) for item in value)
+        if any(second <= first for first, second in zip((low, *numbers), numbers, strict=False)):
+            raise self.error(key, f"is {value!r}; each number must be above the one before, the first above {low:g}")
+        return numbers
 
     def relative_path(self, key: str) -> str:
         value = self.text(key)

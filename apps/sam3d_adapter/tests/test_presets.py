@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lib.models.config import MODEL_SIZES
 from lib.presets import PresetError, WindowIntensity, load_preset, load_presets
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -33,7 +34,8 @@ def write(folder: Path, content: object, name: str = "some.yaml") -> Path:
 def test_every_shipped_preset_is_valid(path: Path) -> None:
     preset = load_preset(path)
     assert preset.name == path.stem
-    assert preset.roi.size == 128 and preset.roi.spacing_mm == 1.0
+    assert preset.roi.size <= MODEL_SIZES[preset.model.size].roi_size
+    assert preset.roi.spacing_mm == 1.0
     hash(preset)  # used in cache keys
 
 
@@ -59,6 +61,11 @@ MISTAKES = [
     (("roi", "size"), 128.5, ["roi.size", "whole number"]),
     (("roi", "size"), True, ["roi.size", "a number"]),
     (("roi", "spacing_mm"), 0, ["roi.spacing_mm", "between"]),
+    (("roi", "size"), 100, ["roi.size", "multiple of 32"]),
+    (("roi", "wider_spacings_mm"), 2.0, ["roi.wider_spacings_mm", "list"]),
+    (("roi", "wider_spacings_mm"), [1.0], ["roi.wider_spacings_mm", "above"]),
+    (("roi", "wider_spacings_mm"), [3.0, 2.0], ["roi.wider_spacings_mm", "above"]),
+    (("roi", "wider_spacings_mm"), ["2"], ["roi.wider_spacings_mm", "a number"]),
     (("roi", "spacing_mm"), float("nan"), ["roi.spacing_mm", "a number"]),
     (("roi", "axes"), "SAL5", ["roi.axes", "three letters"]),
     (("roi", "axes"), "SSR", ["roi.axes", "three letters"]),

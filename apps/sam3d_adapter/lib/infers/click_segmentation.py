@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from fastapi import HTTPException
+from monai.transforms import Compose
 from monailabel.interfaces.tasks.infer_v2 import InferType
 from monailabel.tasks.infer.basic_infer import BasicInferTask
 
@@ -20,6 +21,7 @@ from lib.infers.missing_weights import how_to_supply
 from lib.infers.options import DEFAULT_THRESHOLD, available_devices, read_request
 from lib.infers.response import Stages, describe
 from lib.presets import Preset
+from lib.transforms.clicked_component import KeepClickedComponentd, reaches_border
 from lib.transforms.load_volume import LoadVolumed, VolumeCache
 from lib.transforms.normalise import NormaliseIntensityd
 from lib.transforms.paste import RoiLogitsToImaged
@@ -55,7 +57,7 @@ class ClickSegmentation(BasicInferTask):
         self.preset = preset
         self._app_dir = app_dir
         self._shared = shared
-        self._spec = ModelSpec(preset.model.size, app_dir / preset.model.base, app_dir / preset.model.weights)
+        self.spec = ModelSpec(preset.model.size, app_dir / preset.model.base, app_dir / preset.model.weights)
         super().__init__(
             # No path: with one, MONAI Label's /model endpoint lets anyone replace or delete the weights.
             path=None,
@@ -74,7 +76,7 @@ class ClickSegmentation(BasicInferTask):
 
     def info(self) -> dict[str, Any]:
         """As MONAI Label's, with the reason in the description where the task cannot be served."""
-        problem = self._shared.models.problem(self._spec)
+        problem = self._shared.models.problem(self.spec)
         description = f"{self.preset.description} [not available, {problem}]" if problem else self.preset.description
         return {**super().info(), "description": description}
 
@@ -89,7 +91,7 @@ class ClickSegmentation(BasicInferTask):
         start = time.perf_counter()
         with http_errors():
             read = read_request(request)
-            missing = self._spec.missing_files()
+            missing = self.spec.missing_files()
             if missing:
                 raise HTTPException(503, how_to_supply(self.preset.name, missing, self._app_dir))
             file, params = super().__call__(read, callbacks)
@@ -100,33 +102,57 @@ class ClickSegmentation(BasicInferTask):
         """From the path of the image and the keys of the clicks to the normalised ROI, or its cached embedding."""
         stages = data["stages"] = Stages()
         with stages.time("weights"):
-            loaded = self._shared.models.get(self._spec, data["device"])
+            loaded = self._shared.models.get(self.spec, data["device"])
         predictor = data["predictor"] = Predictor(loaded, self._shared.embeddings, self._shared.precision)
         data["model_version"] = loaded.version
-        roi, intensity = self.preset.roi, self.preset.intensity
-        cached = {"embedding_cache": self._shared.embeddings, "version": predictor.version}
+        roi = self.preset.roi
         return [
             LoadVolumed(cache=self._shared.volumes),
             ReadClicksd(),
-            PlaceRoid(size=roi.size, spacing_mm=roi.spacing_mm, roi_axes=roi.axes),
-            ResampleRoid(intensity, **cached),
+            *self._view(predictor, roi.spacing_mm, roi.wider_spacings_mm),
+        ]
+
+    def _view(
+        self, predictor: Predictor, spacing_mm: float, wider_spacings_mm: Sequence[float] = ()
+    ) -> list[Callable[[dict[str, Any]], dict[str, Any]]]:
+        """From clicks to the normalised ROI at one spacing, or its cached embedding."""
+        roi, intensity = self.preset.roi, self.preset.intensity
+        return [
+            PlaceRoid(size=roi.size, spacing_mm=spacing_mm, roi_axes=roi.axes, wider_spacings_mm=wider_spacings_mm),
+            ResampleRoid(intensity, embedding_cache=self._shared.embeddings, version=predictor.version),
             NormaliseIntensityd(intensity),
         ]
 
     def run_inferer(self, data: dict[str, Any], convert_to_batch: bool = True, device: str = "cuda") -> dict[str, Any]:
+        """Segments the ROI; looks again at the wider spacings while what was clicked on reaches the ROI's border."""
+        self._predict(data)
+        for spacing_mm in self.preset.roi.wider_spacings_mm:
+            roi = data["roi_geometry"]
+            if spacing_mm <= roi.spacing_mm:
+                continue
+            if not reaches_border(data["logits"], roi.clicks_to_dhw(data["clicks"]), data["threshold"]):
+                break
+            with data["stages"].time("resample"):
+                data.update(Compose(self._view(data["predictor"], spacing_mm))(data))
+            self._predict(data)
+        return data
+
+    def _predict(self, data: dict[str, Any]) -> None:
         """Encodes the ROI, unless its embedding is at hand, and decodes the clicks."""
         clicks = torch.from_numpy(data["roi_geometry"].clicks_to_dhw(data["clicks"]))
+        # Popped, because the next view of the same request has its own.
         prediction = data["predictor"].predict(
-            data.get("roi"), clicks, key=data["embedding_key"], embedding=data.get("embedding")
+            data.pop("roi", None), clicks, key=data["embedding_key"], embedding=data.pop("embedding", None)
         )
-        data["logits"], data["encoded"] = prediction.logits, prediction.encoded
+        data["logits"] = prediction.logits
+        data["encoded"] = data.get("encoded", False) or prediction.encoded
         data["stages"].add("encode", prediction.encode_ms)
         data["stages"].add("decode", prediction.decode_ms)
-        return data
 
     def post_transforms(self, data: dict[str, Any]) -> Sequence[Callable[[dict[str, Any]], dict[str, Any]]]:
         """From logits to the mask on the image's own grid."""
-        return [RoiLogitsToImaged(threshold=data["threshold"])]
+        threshold = data["threshold"]
+        return [KeepClickedComponentd(threshold=threshold), RoiLogitsToImaged(threshold=threshold)]
 
     def writer(
         self, data: dict[str, Any], extension: str | None = None, dtype: Any = None

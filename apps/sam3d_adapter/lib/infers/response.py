@@ -16,6 +16,7 @@ _STAGE_OF = {
     "PlaceRoid": "resample",
     "ResampleRoid": "resample",
     "NormaliseIntensityd": "resample",
+    "KeepClickedComponentd": "paste",
     "RoiLogitsToImaged": "paste",
 }
 

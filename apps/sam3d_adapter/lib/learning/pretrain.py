@@ -8,6 +8,7 @@ was stopped goes on from OUT/<size>_state.pt.
 
 import argparse
 import copy
+import dataclasses
 import json
 import logging
 import math
@@ -22,7 +23,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from lib.learning.initialise import initialise_from_scratch
-from lib.learning.sampling import Sample, SamplingConfig, Volume, collate, draw_roi_size, draw_sample, remap_tissue
+from lib.learning.sampling import SamplingConfig, Volume, collate, draw_sample, remap_tissue
 from lib.models.build import build_model
 from lib.models.checkpoint import save_base, save_trained
 from lib.models.sam3d import Sam3dAdapter
@@ -32,13 +33,15 @@ from lib.transforms.normalise import apply_window
 logger = logging.getLogger(__name__)
 
 PEAK_LR = 1e-3
+BATCH = 2
+SPACINGS_MM = (1.0, 2.0)
 WARM_UP_STEPS = 100
 EMA_DECAY = 0.998
 GRADIENT_NORM = 1.0  # as the published recipe
 
 
 class RoiStream(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
-    """Endless batches of normalised ROIs, truths and clicks, each batch of one ROI size.
+    """Endless batches of normalised ROIs, truths and clicks, .
 
     Args:
         pool: Folder of ``*.npz`` with image, labels, affine; files that appear later are found.
@@ -56,17 +59,9 @@ class RoiStream(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
         worker = get_worker_info()
         rng = np.random.default_rng([self.seed, worker.id if worker else 0])
         torch.set_num_threads(1)
-        waiting: dict[int, list[Sample]] = {size: [] for size in self.config.roi_sizes}
         while True:
-            volume, label = self._draw_object(rng)
-            size = draw_roi_size(volume, label, self.config, rng)
-            samples = waiting[size]
-            samples.append(draw_sample(volume, label, size, self.config, rng))
-            # About the same number of voxels in every batch.
-            if len(samples) < round((80 / size) ** 3):
-                continue
+            samples = [draw_sample(*self._draw_object(rng), self.config, rng) for _ in range(BATCH)]
             rois, inside, truths, clicks = collate(samples)
-            samples.clear()
             rois = apply_window(rois, inside, self.window)
             for index in range(len(rois)):
                 if rng.random() < self.config.remap_share:
@@ -181,13 +176,10 @@ def main() -> None:
     preset = load_preset(arguments.preset)
     model = build_model(preset.model.size)
     initialise_from_scratch(model, torch.Generator().manual_seed(arguments.seed))
-    config = SamplingConfig(spacing_mm=preset.roi.spacing_mm)
-    fixed = SamplingConfig(
-        roi_sizes=(preset.roi.size,), spacing_mm=preset.roi.spacing_mm, zoom=(1.0, 1.0),
-        rotation_deg=0.0, remap_share=0.0,
-    )  # fmt: skip
+    config = SamplingConfig(roi_size=preset.roi.size, spacings_mm=SPACINGS_MM)
+    fixed = dataclasses.replace(config, zoom=(1.0, 1.0), rotation_deg=0.0, remap_share=0.0, any_spacing_share=0.0)
     held_out = iter(RoiStream(arguments.validation, preset, fixed, seed=0))
-    validation = [next(held_out) for _ in range(12)]
+    validation = [next(held_out) for _ in range(24)]
     torch.set_num_threads(arguments.threads)
     stream = RoiStream(arguments.pool, preset, config, arguments.seed)
     arguments.out.mkdir(parents=True, exist_ok=True)

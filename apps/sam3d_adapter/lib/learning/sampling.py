@@ -15,11 +15,11 @@ class SamplingConfig:
     """How ROIs are drawn.
 
     Attributes:
-        roi_sizes: Sides in voxels, ascending.
-        larger_roi_share: Share of objects seen in a larger ROI than they need.
+        roi_size: Side in voxels.
+        spacings_mm: Voxel sides, ascending.
         context: Least side of the ROI over the object's equivalent diameter: an object that fills it cannot be told
-            from its surroundings. The largest ROI takes what is larger.
-        spacing_mm: Voxel side of the ROI.
+            from its surroundings. The largest spacing takes what is larger.
+        any_spacing_share: Share of objects seen at a spacing drawn at random instead.
         max_clicks: Clicks of a sample: 1 to this many.
         centre_share: Share of first clicks near the object's centre; the others fall anywhere in it.
         zoom: Range of the isotropic zoom.
@@ -27,10 +27,10 @@ class SamplingConfig:
         remap_share: Share of samples whose tissue intensities are redrawn, so that no absolute value is learned.
     """
 
-    roi_sizes: tuple[int, ...] = (64, 96, 128)
-    larger_roi_share: float = 0.15
+    roi_size: int = 64
+    spacings_mm: tuple[float, ...] = (1.0,)
     context: float = 1.6
-    spacing_mm: float = 1.0
+    any_spacing_share: float = 0.25
     max_clicks: int = 3
     centre_share: float = 0.5
     zoom: tuple[float, float] = (0.85, 1.2)
@@ -70,20 +70,23 @@ class Sample:
     clicks_dhw: Tensor
 
 
-def draw_roi_size(volume: Volume, label: int, config: SamplingConfig, rng: np.random.Generator) -> int:
-    """A side for the ROI of an object: mostly the smallest that shows enough around it."""
+def draw_spacing(volume: Volume, label: int, config: SamplingConfig, rng: np.random.Generator) -> float:
+    """A voxel side, mm, for the ROI of an object: mostly the smallest that shows enough around it."""
+    if rng.random() < config.any_spacing_share:
+        return float(rng.choice(config.spacings_mm))
     voxel_mm3 = abs(np.linalg.det(volume.affine[:3, :3]))
     diameter_mm = (6 / np.pi * np.count_nonzero(volume.labels == label) * voxel_mm3) ** (1 / 3)
-    needed = config.context * diameter_mm / config.spacing_mm
-    enough = [size for size in config.roi_sizes if size >= needed] or [config.roi_sizes[-1]]
-    return int(rng.choice(enough)) if rng.random() < config.larger_roi_share else enough[0]
+    enough = [s for s in config.spacings_mm if s * config.roi_size >= config.context * diameter_mm]
+    return enough[0] if enough else config.spacings_mm[-1]
 
 
-def draw_sample(volume: Volume, label: int, size: int, config: SamplingConfig, rng: np.random.Generator) -> Sample:
-    """Draw one ROI of `size` voxels a side around a click in the object `label`.
+def draw_sample(volume: Volume, label: int, config: SamplingConfig, rng: np.random.Generator) -> Sample:
+    """Draw one ROI around a click in the object `label`.
 
     The first click is the ROI's centre, as in serving; rotation, zoom and flips happen about it.
     """
+    size = config.roi_size
+    spacing_mm = draw_spacing(volume, label, config, rng) * rng.uniform(*config.zoom)
     coordinates = np.argwhere(volume.labels == label)
     if rng.random() < config.centre_share:
         # Near the centre: the voxel closest to a point drawn around the centroid, in voxels of the object's own extent.
@@ -92,7 +95,7 @@ def draw_sample(volume: Volume, label: int, size: int, config: SamplingConfig, r
         click = coordinates[np.argmin((((coordinates - aim) / extent) ** 2).sum(axis=1))]
     else:
         click = coordinates[rng.integers(len(coordinates))]
-    roi_to_voxel = _draw_geometry(volume.affine, click, size, config, rng)
+    roi_to_voxel = _draw_geometry(volume.affine, click, spacing_mm, config, rng)
     roi, inside = _resample(volume.image, roi_to_voxel, size, "bilinear")
     truth = _resample((volume.labels == label), roi_to_voxel, size, "bilinear")[0] > 0.5
     centre = torch.tensor([[size // 2] * 3], dtype=torch.float32)
@@ -101,14 +104,13 @@ def draw_sample(volume: Volume, label: int, size: int, config: SamplingConfig, r
 
 
 def _draw_geometry(
-    affine: np.ndarray, click: np.ndarray, size: int, config: SamplingConfig, rng: np.random.Generator
+    affine: np.ndarray, click: np.ndarray, spacing_mm: float, config: SamplingConfig, rng: np.random.Generator
 ) -> np.ndarray:
     """(3, 4): ROI index (d, h, w) to image index (i, j, k), the ROI's centre voxel on the click."""
     axes = np.eye(3)[rng.permutation(3)] * rng.choice([-1.0, 1.0], size=3)[:, None]
     rotation = Rotation.from_euler("xyz", rng.uniform(-1, 1, 3) * config.rotation_deg, degrees=True).as_matrix()
-    spacing = config.spacing_mm * rng.uniform(*config.zoom)
-    linear = np.linalg.inv(affine[:3, :3]) @ rotation @ axes * spacing
-    return np.column_stack([linear, click - linear @ np.full(3, size // 2)])
+    linear = np.linalg.inv(affine[:3, :3]) @ rotation @ axes * spacing_mm
+    return np.column_stack([linear, click - linear @ np.full(3, config.roi_size // 2)])
 
 
 def _resample(array: np.ndarray, roi_to_voxel: np.ndarray, size: int, mode: str) -> tuple[Tensor, Tensor]:

@@ -1,12 +1,14 @@
 """Clicks -> the ROI's place."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-from lib.interaction.roi import place_roi
+from lib.interaction.click import Click, ClickError
+from lib.interaction.roi import Roi, place_roi
+from lib.transforms.volume import Volume
 
 
 class PlaceRoid(MapTransform):
@@ -17,23 +19,41 @@ class PlaceRoid(MapTransform):
         size: voxels along each side.
         spacing_mm: isotropic spacing, mm.
         roi_axes: directions in which the ROI indices D, H, W grow.
+        wider_spacings_mm: taken in turn where the clicks do not fit into the ROI before.
     """
 
-    def __init__(self, keys: KeysCollection = "clicks", *, size: int, spacing_mm: float, roi_axes: str = "SAR") -> None:
+    def __init__(
+        self,
+        keys: KeysCollection = "clicks",
+        *,
+        size: int,
+        spacing_mm: float,
+        roi_axes: str = "SAR",
+        wider_spacings_mm: Sequence[float] = (),
+    ) -> None:
         super().__init__(keys)
-        self._size, self._spacing_mm, self._roi_axes = size, spacing_mm, roi_axes
+        self._size, self._roi_axes = size, roi_axes
+        self._spacings_mm = (spacing_mm, *wider_spacings_mm)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Raises ClickError where the clicks are farther apart than an ROI is wide."""
+        """Raises ClickError where the clicks are farther apart than the widest ROI."""
         d = dict(data)
-        volume = d["volume"]
         for key in self.key_iterator(d):
-            d["roi_geometry"] = place_roi(
-                d[key],
-                volume.voxels.shape,
-                volume.affine,
-                size=self._size,
-                spacing_mm=self._spacing_mm,
-                roi_axes=self._roi_axes,
-            )
+            d["roi_geometry"] = self._place(d[key], d["volume"])
         return d
+
+    def _place(self, clicks: Sequence[Click], volume: Volume) -> Roi:
+        for spacing_mm in self._spacings_mm:
+            try:
+                return place_roi(
+                    clicks,
+                    volume.voxels.shape,
+                    volume.affine,
+                    size=self._size,
+                    spacing_mm=spacing_mm,
+                    roi_axes=self._roi_axes,
+                )
+            except ClickError:
+                if spacing_mm == self._spacings_mm[-1]:
+                    raise
+        raise AssertionError("there is at least one spacing")

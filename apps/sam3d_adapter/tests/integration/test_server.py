@@ -48,7 +48,7 @@ def copy_app(folder: Path) -> Path:
         "base": "weights/test_base.safetensors",
         "weights": "weights/test_weights.safetensors",
     }
-    preset["roi"]["size"] = MODEL_SIZES["test"].roi_size
+    preset["roi"] = {"size": MODEL_SIZES["test"].roi_size, "spacing_mm": 1.0, "axes": "SAR"}
     (app / "configs/test.yaml").write_text(yaml.safe_dump(preset))
     torn = preset | {"model": preset["model"] | {"weights": "weights/torn.safetensors"}}
     (app / "configs/torn.yaml").write_text(yaml.safe_dump(torn))

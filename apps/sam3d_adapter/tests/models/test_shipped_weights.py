@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.phantoms import Case, clicked_lesions, dice, load_preset, segment
+from benchmarks.phantoms import Case, Served, clicked_lesions, dice, load_preset
 from lib.models.checkpoint import load_model
 from lib.phantoms.baselines import GrowParams, grow_region
 
@@ -29,10 +29,10 @@ def test_they_load_and_say_where_they_come_from():
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("mode", ["centre", "random"])
-def test_one_click_on_held_out_phantoms(mode, ct_predictor):
-    ours, grown = [], []
-    for _, _, volume, case in clicked_lesions(range(100, 108), mode):
-        mask, *_ = segment(volume, case.click_ijk, PRESET, ct_predictor)
+def test_one_click_on_held_out_phantoms(mode, tmp_path):
+    served, ours, grown = Served("ct", tmp_path), [], []
+    for seed, _, phantom, case in clicked_lesions(range(100, 108), mode):
+        mask, _ = served(phantom, str(seed), case.click_ijk)
         ours.append(dice(mask, case.truth))
         grown.append(dice(grow(case), case.truth))
     assert np.mean(ours) >= FLOOR[mode]
@@ -46,14 +46,3 @@ FLOOR = {"centre": 0.70, "random": 0.60}
 def grow(case: Case) -> np.ndarray:
     """Region growing with the parameters that tuning on other phantoms chose."""
     return grow_region(case.image, case.spacing, case.click_ijk, GrowParams(1.0, 3.0, 16.0, 22.0, 2.0))
-
-
-@pytest.fixture(scope="module")
-def ct_predictor():
-    """What the server would run for the preset `ct`."""
-    from lib.inference.embedding_cache import EmbeddingCache
-    from lib.inference.model_store import ModelSpec, ModelStore
-    from lib.inference.predictor import Predictor
-
-    loaded = ModelStore().get(ModelSpec(PRESET.model.size, BASE, WEIGHTS), "cpu")
-    return Predictor(loaded, EmbeddingCache(0), "auto")

@@ -1,0 +1,66 @@
+"""What was clicked on is one structure: pieces of the mask elsewhere are not what the user meant."""
+
+import math
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+from scipy.ndimage import label
+from torch import Tensor
+
+_DROPPED = -20.0
+"""Logit of voxels that are dropped: a probability of 2e-9, finite so that interpolation stays finite."""
+
+
+class KeepClickedComponentd(MapTransform):
+    """Lowers the logits of every piece of the mask that holds no click; changes nothing if no piece holds one.
+
+    Args:
+        keys: of the logits, (2, D, H, W), channel 1 the foreground.
+        threshold: foreground probability above which a voxel belongs to the mask; between 0 and 1, both excluded.
+    """
+
+    def __init__(self, keys: KeysCollection = "logits", *, threshold: float = 0.5) -> None:
+        super().__init__(keys)
+        self._threshold = threshold
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            d[key] = keep_clicked(d[key], d["roi_geometry"].clicks_to_dhw(d["clicks"]), self._threshold)
+        return d
+
+
+def clicked_component(logits: Tensor, clicks_dhw: np.ndarray, threshold: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
+    """The mask, and those of its face-connected pieces that hold a click.
+
+    Args:
+        logits: (2, D, H, W).
+        clicks_dhw: (N, 3) ROI indices.
+        threshold: foreground probability.
+
+    Returns:
+        Two (D, H, W) bool arrays; equal where no piece holds a click.
+    """
+    mask = ((logits[1] - logits[0]) > math.log(threshold / (1 - threshold))).cpu().numpy()
+    pieces, _ = label(mask)
+    index = np.clip(np.rint(clicks_dhw).astype(int), 0, np.array(mask.shape) - 1)
+    clicked = np.unique(pieces[tuple(index.T)])
+    clicked = clicked[clicked > 0]
+    return mask, np.isin(pieces, clicked) if len(clicked) else mask
+
+
+def keep_clicked(logits: Tensor, clicks_dhw: np.ndarray, threshold: float = 0.5) -> Tensor:
+    """Logits (2, D, H, W) in which the unclicked pieces of the mask are background."""
+    mask, kept = clicked_component(logits, clicks_dhw, threshold)
+    dropped = torch.from_numpy(mask & ~kept).to(logits.device)
+    return torch.stack([logits[0], torch.where(dropped, logits[0] + _DROPPED, logits[1])])
+
+
+def reaches_border(logits: Tensor, clicks_dhw: np.ndarray, threshold: float = 0.5) -> bool:
+    """Whether the clicked structure reaches a face of the ROI, so that a wider ROI would show more of it."""
+    _, kept = clicked_component(logits, clicks_dhw, threshold)
+    return bool(kept[1:-1, 1:-1, 1:-1].sum() != kept.sum())

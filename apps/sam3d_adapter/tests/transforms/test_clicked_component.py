@@ -1,0 +1,72 @@
+"""Only the pieces that were clicked on stay, and the border is noticed."""
+
+import numpy as np
+import pytest
+import torch
+
+from lib.interaction.click import Click
+from lib.interaction.roi import place_roi
+from lib.transforms.clicked_component import KeepClickedComponentd, keep_clicked, reaches_border
+
+
+def logits_of(*boxes):
+    """Logits (2, 12, 12, 12) of +5 in boxes (D, H, W slices) and -5 elsewhere."""
+    foreground = torch.full((12, 12, 12), -5.0)
+    for box in boxes:
+        foreground[box] = 5.0
+    return torch.stack([torch.zeros(12, 12, 12), foreground])
+
+
+FIRST = (slice(2, 5), slice(2, 5), slice(2, 6))
+SECOND = (slice(7, 10), slice(7, 9), slice(6, 10))
+EDGE = (slice(2, 5), slice(2, 5), slice(2, 12))
+
+
+def mask(logits):
+    return (logits[1] > logits[0]).numpy()
+
+
+@pytest.mark.parametrize(
+    "clicks, kept",
+    [
+        ([(3, 3, 4)], (FIRST,)),
+        ([(8, 8, 8)], (SECOND,)),
+        ([(3, 3, 4), (8, 8, 8)], (FIRST, SECOND)),
+        ([(0, 0, 0)], (FIRST, SECOND)),  # no piece was hit: nothing is known about them
+    ],
+)
+def test_pieces_without_a_click_go(clicks, kept):
+    logits = logits_of(FIRST, SECOND)
+    before = logits.clone()
+    got = keep_clicked(logits, np.array(clicks, dtype=float))
+    np.testing.assert_array_equal(mask(got), mask(logits_of(*kept)))
+    assert torch.isfinite(got).all() and logits.equal(before)
+
+
+def test_the_threshold_decides_what_a_piece_is():
+    logits = logits_of(FIRST, SECOND)
+    logits[1][5:7, 3, 3] = -1.0  # a bridge of probability 0.27
+    logits[1][6, 3:8, 3:7] = -1.0
+    joined = keep_clicked(logits, np.array([[3.0, 3, 4]]), threshold=0.2)
+    assert joined.equal(logits)
+    assert not mask(keep_clicked(logits, np.array([[3.0, 3, 4]])))[SECOND].any()
+
+
+@pytest.mark.parametrize(
+    "boxes, click, reaches",
+    [((FIRST,), (3, 3, 4), False), ((EDGE,), (3, 3, 4), True), ((FIRST, (slice(11, 12),) * 3), (3, 3, 4), False)],
+)
+def test_only_the_clicked_piece_can_reach_the_border(boxes, click, reaches):
+    assert reaches_border(logits_of(*boxes), np.array([click], dtype=float)) is reaches
+
+
+def test_an_empty_mask_reaches_nothing():
+    assert not reaches_border(logits_of(), np.array([[3.0, 3, 4]]))
+
+
+def test_as_a_transform_it_reads_clicks_in_image_voxels():
+    click = Click((20, 30, 15))
+    roi = place_roi([click], (40, 60, 30), np.diag([1.0, 1, 1, 1]), size=12, spacing_mm=1.0)
+    box = (slice(5, 8),) * 3  # around the ROI's centre, index 6
+    data = {"logits": logits_of(box, (slice(0, 2),) * 3), "roi_geometry": roi, "clicks": (click,)}
+    np.testing.assert_array_equal(mask(KeepClickedComponentd()(data)["logits"]), mask(logits_of(box)))
