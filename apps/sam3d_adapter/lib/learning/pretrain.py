@@ -41,7 +41,7 @@ GRADIENT_NORM = 1.0  # as the published recipe
 
 
 class RoiStream(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
-    """Endless batches of normalised ROIs, truths and clicks, .
+    """Endless batches of normalised ROIs, truths and clicks, drawn from the volumes of a folder.
 
     Args:
         pool: Folder of ``*.npz`` with image, labels, affine; files that appear later are found.
@@ -54,6 +54,8 @@ class RoiStream(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
         if not isinstance(preset.intensity, WindowIntensity):
             raise ValueError(f"Preset '{preset.name}' has no fixed intensity window to train with.")
         self.pool, self.window, self.config, self.seed = pool, preset.intensity, config, seed
+        # Kept in memory, 7 MB each: reading them again costs more than the training step.
+        self._volumes: dict[Path, Volume] = {}
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         worker = get_worker_info()
@@ -70,10 +72,12 @@ class RoiStream(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
 
     def _draw_object(self, rng: np.random.Generator) -> tuple[Volume, int]:
         files = sorted(self.pool.glob("*.npz"))
-        with np.load(files[rng.integers(len(files))]) as file:
-            volume = Volume(file["image"], file["labels"], file["affine"])
-        present = np.unique(volume.labels)
-        return volume, int(rng.choice(present[present > 0]))
+        path = files[rng.integers(len(files))]
+        if path not in self._volumes:
+            with np.load(path) as file:
+                self._volumes[path] = Volume(file["image"], file["labels"], file["affine"])
+        volume = self._volumes[path]
+        return volume, int(rng.choice(volume.objects()))
 
 
 def dice(prediction: Tensor, truth: Tensor) -> float:
@@ -110,7 +114,7 @@ def train(
     size = model.config.size
     state_path, curve_path = out / f"{size}_state.pt", out / f"{size}_curve.json"
     average = copy.deepcopy(model).eval()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LR, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LR, weight_decay=0.01, fused=True)
     loss_function = DiceCELoss(include_background=False, softmax=True, to_onehot_y=True)
     step, spent, curve = 0, 0.0, []
     if state_path.exists():
@@ -139,8 +143,7 @@ def train(
         step += 1
         decay = min(EMA_DECAY, (1 + step) / (10 + step))
         with torch.no_grad():
-            for kept, new in zip(average.parameters(), model.parameters(), strict=True):
-                kept.lerp_(new, 1 - decay)
+            torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
         losses.append(loss.item())
         now = time.monotonic()
         spent, last = spent + now - last, now

@@ -1,7 +1,7 @@
 """Training samples from labelled volumes: an ROI around a click in an object, with its truth and clicks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -17,9 +17,7 @@ class SamplingConfig:
     Attributes:
         roi_size: Side in voxels.
         spacings_mm: Voxel sides, ascending.
-        context: Least side of the ROI over the object's equivalent diameter: an object that fills it cannot be told
-            from its surroundings. The largest spacing takes what is larger.
-        any_spacing_share: Share of objects seen at a spacing drawn at random instead.
+        any_spacing_share: Share of objects seen at any spacing, the others at the smallest at which they fit.
         max_clicks: Clicks of a sample: 1 to this many.
         centre_share: Share of first clicks near the object's centre; the others fall anywhere in it.
         zoom: Range of the isotropic zoom.
@@ -29,16 +27,15 @@ class SamplingConfig:
 
     roi_size: int = 64
     spacings_mm: tuple[float, ...] = (1.0,)
-    context: float = 1.6
     any_spacing_share: float = 0.25
-    max_clicks: int = 3
+    max_clicks: int = 2
     centre_share: float = 0.5
     zoom: tuple[float, float] = (0.85, 1.2)
     rotation_deg: float = 10.0
-    remap_share: float = 0.3
+    remap_share: float = 0.1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Volume:
     """A normalisable image and its labels.
 
@@ -51,6 +48,18 @@ class Volume:
     image: np.ndarray
     labels: np.ndarray
     affine: np.ndarray
+    _coordinates: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
+
+    def objects(self) -> list[int]:
+        """The label values there are."""
+        if not self._coordinates:
+            self._coordinates.update({int(v): np.argwhere(self.labels == v) for v in np.unique(self.labels) if v})
+        return list(self._coordinates)
+
+    def coordinates(self, label: int) -> np.ndarray:
+        """(N, 3) voxel indices of an object, worked out once."""
+        self.objects()
+        return self._coordinates[label]
 
 
 @dataclass(frozen=True)
@@ -70,37 +79,43 @@ class Sample:
     clicks_dhw: Tensor
 
 
-def draw_spacing(volume: Volume, label: int, config: SamplingConfig, rng: np.random.Generator) -> float:
-    """A voxel side, mm, for the ROI of an object: mostly the smallest that shows enough around it."""
-    if rng.random() < config.any_spacing_share:
-        return float(rng.choice(config.spacings_mm))
-    voxel_mm3 = abs(np.linalg.det(volume.affine[:3, :3]))
-    diameter_mm = (6 / np.pi * np.count_nonzero(volume.labels == label) * voxel_mm3) ** (1 / 3)
-    enough = [s for s in config.spacings_mm if s * config.roi_size >= config.context * diameter_mm]
-    return enough[0] if enough else config.spacings_mm[-1]
-
-
 def draw_sample(volume: Volume, label: int, config: SamplingConfig, rng: np.random.Generator) -> Sample:
     """Draw one ROI around a click in the object `label`.
 
     The first click is the ROI's centre, as in serving; rotation, zoom and flips happen about it.
     """
     size = config.roi_size
-    spacing_mm = draw_spacing(volume, label, config, rng) * rng.uniform(*config.zoom)
-    coordinates = np.argwhere(volume.labels == label)
-    if rng.random() < config.centre_share:
-        # Near the centre: the voxel closest to a point drawn around the centroid, in voxels of the object's own extent.
-        extent = coordinates.std(axis=0) + 1e-3
-        aim = coordinates.mean(axis=0) + 0.3 * extent * rng.standard_normal(3)
-        click = coordinates[np.argmin((((coordinates - aim) / extent) ** 2).sum(axis=1))]
-    else:
-        click = coordinates[rng.integers(len(coordinates))]
-    roi_to_voxel = _draw_geometry(volume.affine, click, spacing_mm, config, rng)
-    roi, inside = _resample(volume.image, roi_to_voxel, size, "bilinear")
-    truth = _resample((volume.labels == label), roi_to_voxel, size, "bilinear")[0] > 0.5
+    coordinates = volume.coordinates(label)
+    click = _draw_click(coordinates, config, rng)
+    spacing_mm = _draw_spacing(np.abs(coordinates - click).max(0), volume.affine, config, rng)
+    roi_to_voxel = _draw_geometry(volume.affine, click, spacing_mm * rng.uniform(*config.zoom), config, rng)
+    roi, truth, inside = _resample(volume.image, volume.labels == label, roi_to_voxel, size)
     centre = torch.tensor([[size // 2] * 3], dtype=torch.float32)
     further = _draw_clicks(truth[0], int(rng.integers(config.max_clicks)), rng)
     return Sample(roi, inside, truth, torch.cat([centre, further]))
+
+
+def _draw_click(coordinates: np.ndarray, config: SamplingConfig, rng: np.random.Generator) -> np.ndarray:
+    if rng.random() >= config.centre_share:
+        return coordinates[rng.integers(len(coordinates))]
+    # Near the centre: the voxel closest to a point drawn around the centroid, in voxels of the object's own extent.
+    extent = coordinates.std(axis=0) + 1e-3
+    aim = coordinates.mean(axis=0) + 0.3 * extent * rng.standard_normal(3)
+    return coordinates[np.argmin((((coordinates - aim) / extent) ** 2).sum(axis=1))]
+
+
+def _draw_spacing(
+    reach_voxels: np.ndarray, affine: np.ndarray, config: SamplingConfig, rng: np.random.Generator
+) -> float:
+    """Mostly the smallest at which the object, which reaches so far from the click, fits into the ROI.
+
+    It is the rule of serving, which looks again from farther where the mask reaches the ROI's border.
+    """
+    if rng.random() < config.any_spacing_share:
+        return float(rng.choice(config.spacings_mm))
+    reach_mm = (reach_voxels * np.linalg.norm(affine[:3, :3], axis=0)).max()
+    enough = [s for s in config.spacings_mm if s * (config.roi_size / 2 - 1) > reach_mm]
+    return enough[0] if enough else config.spacings_mm[-1]
 
 
 def _draw_geometry(
@@ -113,27 +128,31 @@ def _draw_geometry(
     return np.column_stack([linear, click - linear @ np.full(3, config.roi_size // 2)])
 
 
-def _resample(array: np.ndarray, roi_to_voxel: np.ndarray, size: int, mode: str) -> tuple[Tensor, Tensor]:
-    """Trilinear samples of an array on the ROI's grid, (1, D, H, W), and where the grid is inside the array."""
+def _resample(
+    image: np.ndarray, mask: np.ndarray, roi_to_voxel: np.ndarray, size: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Trilinear samples of image and mask on the ROI's grid, and where that is inside the image: (1, D, H, W) each."""
     corners = np.stack(np.meshgrid(*[[0, size - 1]] * 3, indexing="ij"), -1).reshape(-1, 3)
     reached = corners @ roi_to_voxel[:, :3].T + roi_to_voxel[:, 3]
-    low = np.clip(np.floor(reached.min(0)).astype(int) - 1, 0, np.array(array.shape) - 1)
-    high = np.clip(np.ceil(reached.max(0)).astype(int) + 2, low + 1, array.shape)
-    box = np.ascontiguousarray(array[low[0] : high[0], low[1] : high[1], low[2] : high[2]], dtype=np.float32)
-    index = torch.arange(size, dtype=torch.float32)
-    linear = torch.from_numpy(roi_to_voxel[:, :3].astype(np.float32))
-    offset = torch.from_numpy((roi_to_voxel[:, 3] - low).astype(np.float32))
-    d, h, w = (index[:, None] * linear[:, axis] for axis in range(3))
-    voxel = d[:, None, None] + h[:, None] + w + offset  # (D, H, W, 3), in the box
-    shape = torch.tensor(box.shape, dtype=torch.float32)
-    grid = ((voxel + 0.5) * 2 / shape - 1).flip(-1)[None]
-    values = F.grid_sample(
-        torch.from_numpy(box)[None, None], grid, mode=mode, padding_mode="border", align_corners=False
+    shape = np.array(image.shape)
+    low = np.clip(np.floor(reached.min(0)).astype(int) - 1, 0, shape - 1)
+    high = np.clip(np.ceil(reached.max(0)).astype(int) + 2, low + 1, shape)
+    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    pair = torch.from_numpy(np.stack([image[box], mask[box]]).astype(np.float32))
+    # From ROI index to the box's coordinates of -1 to 1 over its voxels' faces, last axis first, as torch has them.
+    scale = 2 / (high - low)
+    linear = roi_to_voxel[:, :3] * scale[:, None]
+    offset = (roi_to_voxel[:, 3] - low + 0.5) * scale - 1
+    middle, half = (size - 1) / 2, size / 2
+    theta = np.column_stack([linear * half, offset + linear.sum(1) * middle])[::-1][:, [2, 1, 0, 3]]
+    grid = F.affine_grid(
+        torch.from_numpy(theta.astype(np.float32))[None], [1, 1, size, size, size], align_corners=False
     )
-    whole = torch.tensor(array.shape) - 0.5
-    absolute = voxel + torch.from_numpy(low.astype(np.float32))
-    inside = ((absolute >= -0.5) & (absolute <= whole)).all(-1)
-    return values[0], inside[None]
+    values = F.grid_sample(pair[None], grid, padding_mode="border", align_corners=False)[0]
+    first = torch.from_numpy(((-low * scale) - 1)[::-1].astype(np.float32))
+    last = torch.from_numpy(((shape - low) * scale - 1)[::-1].astype(np.float32))
+    inside = ((grid[0] >= first) & (grid[0] <= last)).all(-1)
+    return values[:1], values[1:] > 0.5, inside[None]
 
 
 def _draw_clicks(truth: Tensor, count: int, rng: np.random.Generator) -> Tensor:

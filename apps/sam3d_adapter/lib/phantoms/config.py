@@ -13,6 +13,8 @@ class PhantomConfig:
         lesion_count: lesions aimed at; fewer only where the body has no room for more.
         diameter_mm: equivalent sphere diameter, drawn log-uniformly.
         contrast_hu: absolute difference of lesion and host tissue; the sign is drawn.
+        visible_hu_mm: contrast times diameter is at least this, as far as `contrast_hu` allows: what is seen in noise
+            grows with its contrast and with its extent (A. Rose, 1948), and nobody outlines what nobody sees.
         touching_share: share of lesions that abut a structure of their own density.
         necrotic_share: share of lesions of 20 mm or more with a darker core.
         noise_hu: standard deviation of the noise in the stored voxels.
@@ -31,11 +33,12 @@ class PhantomConfig:
     lesion_count: tuple[int, int] = (3, 6)
     diameter_mm: Range = (8.0, 80.0)
     contrast_hu: Range = (10.0, 60.0)
+    visible_hu_mm: float = 240.0
     touching_share: float = 0.4
     necrotic_share: float = 0.3
-    noise_hu: Range = (15.0, 22.0)
+    noise_hu: Range = (15.0, 20.0)
     spacing_mm: Range = (0.7, 1.5)
-    slice_mm: Range = (1.0, 4.0)
+    slice_mm: Range = (1.0, 3.0)
     in_plane_mm: Range = (160.0, 220.0)
     through_plane_mm: Range = (120.0, 180.0)
     oblique_share: float = 0.25

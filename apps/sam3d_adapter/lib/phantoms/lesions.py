@@ -18,7 +18,7 @@ SHELL_POINTS = 160
 """Directions in which the surroundings of a place are looked at."""
 HOST_SHARE = 0.5
 """Share of the surroundings that must be one tissue for it to count as the host."""
-CONTACT_SHARE = (0.12, 0.55)
+CONTACT_SHARE = (0.1, 0.45)
 """Share of a touching lesion's surface that borders on the structure of equal density."""
 SKIN_MM = 4.0
 """Depth below the skin that lesions leave free."""
@@ -178,7 +178,9 @@ def grow_lesion(
     rng: np.random.Generator, scene: Scene, site: Site, others: list[Site], config: PhantomConfig
 ) -> GrownLesion:
     """Draw the lesion of one site, and what it touches, which keeps away from the other sites."""
-    contrast = float(rng.uniform(*config.contrast_hu) * rng.choice([-1, 1]))
+    low, high = config.contrast_hu
+    faintest = float(np.clip(config.visible_hu_mm / site.diameter_mm, low, high))
+    contrast = float(rng.uniform(faintest, high) * rng.choice([-1, 1]))
     hu = scene.structures[site.host].hu + contrast
     texture_hu = float(rng.uniform(2, 6))
     radius = site.diameter_mm / 2
