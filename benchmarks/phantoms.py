@@ -2,64 +2,43 @@
 
 python -m benchmarks.phantoms [--preset ct] [--cases 40] [--out DIR]
 
-Both baselines are tuned on the development phantoms (seeds 1-24, which no weights were trained on either) for the click
-they are then given; the table is made on others (seeds 100 and up). Scores are averaged within a phantom first; the
-interval is a percentile bootstrap over phantoms.
+Both baselines were tuned on the development phantoms (benchmarks.tune_baselines) for the click they are then given; the
+table is made on others (seeds 100 and up). Scores are averaged within a phantom first; the interval is a percentile
+bootstrap over phantoms.
 """
 
 import argparse
 import dataclasses
+import itertools
 import json
+import multiprocessing
 import sys
 import tempfile
 import time
-import zlib
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import torch
 from scipy.stats import bootstrap
 
+from benchmarks.clicks import MODES, clicked_lesions
+from benchmarks.tune_baselines import frozen
 from lib.inference.embedding_cache import EmbeddingCache
 from lib.inference.model_store import ModelStore
 from lib.inference.precision import PRECISIONS
 from lib.infers.click_segmentation import ClickSegmentation, SharedState
 from lib.infers.options import read_request
 from lib.models.checkpoint import file_sha256
-from lib.phantoms.baselines import (
-    Case,
-    Voxel,
-    ball,
-    centre_click,
-    dice,
-    grow_region,
-    random_click,
-    tune_ball,
-    tune_region_growing,
-)
-from lib.phantoms.phantom import Phantom, make_phantom
+from lib.phantoms.baselines import Voxel, ball, dice, grow_region
+from lib.phantoms.phantom import Phantom
 from lib.presets import load_preset
 from lib.transforms.load_volume import VolumeCache
 
 APP = Path(__file__).resolve().parent.parent / "apps" / "sam3d_adapter"
-DEVELOPMENT_SEEDS = range(1, 25)
 TEST_SEED = 100
-MODES = ("centre", "random")
-
-
-def clicked_lesions(seeds: Sequence[int], mode: str) -> Iterator[tuple[int, float, Phantom, Case]]:
-    """(seed, diameter in mm, phantom, case) of every lesion of these phantoms, with its first click."""
-    for seed in seeds:
-        phantom = make_phantom(seed)
-        spacing = tuple(np.linalg.norm(phantom.affine[:3, :3], axis=0).tolist())
-        for lesion in phantom.lesions:
-            truth = phantom.labels == lesion.label
-            rng = np.random.default_rng([42, zlib.crc32(f"{seed}/{lesion.label}".encode()), 1])
-            click = centre_click(truth) if mode == "centre" else random_click(truth, rng)
-            yield seed, lesion.diameter_mm, phantom, Case(phantom.image, truth, spacing, click)
 
 
 class Served:
@@ -112,39 +91,45 @@ def interval(scores: dict[int, list[float]]) -> dict[str, float]:
     return {"mean": float(means.mean()), "low": float(low), "high": float(high), "phantoms": len(means)}
 
 
-def evaluate(mode: str, cases: int, served: Served) -> dict[str, object]:
+def evaluate(mode: str, cases: int, preset: str, precision: str, weights: Path | None) -> dict[str, Any]:
     """Scores of the model and both baselines for one kind of first click."""
-    development = [case for *_, case in islice(clicked_lesions(DEVELOPMENT_SEEDS, mode), 40)]
-    radius, _ = tune_ball(development)
-    growing, _ = tune_region_growing(development)
+    torch.set_num_threads(1)
+    radius, growing = frozen()[mode]
     scores: dict[str, dict[int, list[float]]] = {"sam3d_adapter": {}, "region growing": {}, "ball": {}}
-    rows, encode, click = [], [], []
-    for seed, diameter, phantom, case in clicked_lesions(range(TEST_SEED, TEST_SEED + cases), mode):
-        mask, milliseconds = served(phantom, f"phantom_{seed}", case.click_ijk)
-        masks = {
-            "sam3d_adapter": mask,
-            "region growing": grow_region(case.image, case.spacing, case.click_ijk, growing),
-            "ball": ball(case.truth.shape, case.spacing, case.click_ijk, radius),
-        }
-        row = {name: dice(m, case.truth) for name, m in masks.items()}
-        for name, score in row.items():
-            scores[name].setdefault(seed, []).append(score)
-        rows.append({"seed": seed, "diameter_mm": diameter, **row})
-        encode.append(milliseconds["encode"])
-        click.append(milliseconds["decode"] + milliseconds["paste"])
-        so_far = np.mean([r["sam3d_adapter"] for r in rows])
-        print(f"\r{mode}: {len(rows)} lesions, Dice {so_far:.3f}", end="", file=sys.stderr)
-    print(file=sys.stderr)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        served = Served(preset, Path(folder), precision, weights)
+        for seed, diameter, phantom, case in clicked_lesions(range(TEST_SEED, TEST_SEED + cases), mode):
+            mask, _ = served(phantom, f"phantom_{seed}", case.click_ijk)
+            masks = {
+                "sam3d_adapter": mask,
+                "region growing": grow_region(case.image, case.spacing, case.click_ijk, growing),
+                "ball": ball(case.truth.shape, case.spacing, case.click_ijk, radius),
+            }
+            row = {name: dice(m, case.truth) for name, m in masks.items()}
+            for name, score in row.items():
+                scores[name].setdefault(seed, []).append(score)
+            rows.append({"seed": seed, "diameter_mm": diameter, **row})
+            so_far = np.mean([r["sam3d_adapter"] for r in rows])
+            print(f"{mode}: {len(rows)} lesions, Dice {so_far:.3f}", file=sys.stderr)
     return {
         "dice": {name: interval(s) for name, s in scores.items()},
-        "tuned": {"ball_radius_mm": radius, "region_growing": repr(growing)},
-        "encode_ms": {"p50": float(np.percentile(encode, 50)), "p95": float(np.percentile(encode, 95))},
-        "click_ms": {"p50": float(np.percentile(click, 50)), "p95": float(np.percentile(click, 95))},
+        "dice_by_diameter": by_diameter(rows),
+        "weights": served.version,
         "lesions": rows,
     }
 
 
-def table(results: dict[str, dict]) -> str:
+def by_diameter(rows: list[dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Mean Dice of the model and number of lesions by diameter, mm."""
+    bins = {}
+    for low, high in itertools.pairwise((8, 16, 28, 45, 80)):
+        chosen = [r["sam3d_adapter"] for r in rows if low <= r["diameter_mm"] < high]
+        bins[f"{low}-{high}"] = {"dice": float(np.mean(chosen)) if chosen else float("nan"), "lesions": len(chosen)}
+    return bins
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
     """Markdown: one row a method and first click."""
     lines = ["| first click | method | Dice, mean | 95 % interval | phantoms | lesions |", "|---|---|---|---|---|---|"]
     for mode, result in results.items():
@@ -161,23 +146,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="ct")
     parser.add_argument("--cases", type=int, default=40, help="phantoms")
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--precision", choices=PRECISIONS, default="auto")
     parser.add_argument("--weights", type=Path, help="folder of other weights than the shipped ones")
     parser.add_argument("--out", type=Path, help="folder for phantoms.json")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    with tempfile.TemporaryDirectory() as folder:
-        served = Served(arguments.preset, Path(folder), arguments.precision, arguments.weights)
-        results = {mode: evaluate(mode, arguments.cases, served) for mode in MODES}
-    version = served.version
-    print(f"weights {version}, {arguments.precision}")
+    given = arguments.cases, arguments.preset, arguments.precision, arguments.weights
+    with ProcessPoolExecutor(len(MODES), multiprocessing.get_context("spawn")) as pool:
+        futures = {mode: pool.submit(evaluate, mode, *given) for mode in MODES}
+        results = {mode: future.result() for mode, future in futures.items()}
+    print(f"weights {results['centre']['weights']}, {arguments.precision}")
     print(table(results))
     for mode, result in results.items():
-        print(f"{mode}: encode ms {result['encode_ms']}, click ms {result['click_ms']}, tuned {result['tuned']}")
+        sizes = ", ".join(f"{mm} mm {b['dice']:.2f} ({b['lesions']})" for mm, b in result["dice_by_diameter"].items())
+        print(f"{mode}, Dice by diameter (lesions): {sizes}")
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
-        (arguments.out / "phantoms.json").write_text(json.dumps({"weights": version, **results}, indent=1))
+        (arguments.out / "phantoms.json").write_text(json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":

@@ -102,6 +102,9 @@ def server_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]
     env.setdefault("PYTHONUNBUFFERED", "1")
     # Automatic scoring after POST /reload makes the server wait for itself.
     env.setdefault("MONAI_LABEL_AUTO_UPDATE_SCORING", "false")
+    # Threads that wait for one another by spinning keep the core from the one they wait for: with other work on the
+    # machine a click of tiny then took thirty times as long.
+    env.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     env.update(extra or {})
     return env
 

@@ -3,7 +3,8 @@
     python -m lib.learning.pretrain --pool DIR --preset configs/ct.yaml --minutes 60 --out weights/
 
 The pool is what `python -m lib.phantoms.pool` writes. Progress goes to the log and to OUT/<size>_curve.json; a run that
-was stopped goes on from OUT/<size>_state.pt.
+was stopped goes on from OUT/<size>_state.pt. Several processes, which on a CPU get more out of the cores than several
+threads, train one model under `torchrun --nproc-per-node N -m lib.learning.pretrain ...`.
 """
 
 import argparse
@@ -12,14 +13,17 @@ import dataclasses
 import json
 import logging
 import math
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from monai.losses import DiceCELoss
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from lib.learning.initialise import initialise_from_scratch
@@ -32,11 +36,11 @@ from lib.transforms.normalise import apply_window
 
 logger = logging.getLogger(__name__)
 
-PEAK_LR = 1e-3
+PEAK_LR = 2e-3
 BATCH = 2
 SPACINGS_MM = (1.0, 2.0)
 WARM_UP_STEPS = 100
-EMA_DECAY = 0.998
+EMA_DECAY = 0.995
 GRADIENT_NORM = 1.0  # as the published recipe
 
 
@@ -59,7 +63,7 @@ class RoiStream(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         worker = get_worker_info()
-        rng = np.random.default_rng([self.seed, worker.id if worker else 0])
+        rng = np.random.default_rng([self.seed, rank(), worker.id if worker else 0])
         torch.set_num_threads(1)
         while True:
             samples = [draw_sample(*self._draw_object(rng), self.config, rng) for _ in range(BATCH)]
@@ -78,6 +82,20 @@ class RoiStream(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
                 self._volumes[path] = Volume(file["image"], file["labels"], file["affine"])
         volume = self._volumes[path]
         return volume, int(rng.choice(volume.objects()))
+
+
+def rank() -> int:
+    """Of this process among those that train together; 0 where it trains alone."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def agreed(value: float) -> float:
+    """The first process's value, so that all stop at the same step."""
+    if not dist.is_initialized():
+        return value
+    tensor = torch.tensor([value], dtype=torch.float64)
+    dist.broadcast(tensor, 0)
+    return float(tensor)
 
 
 def dice(prediction: Tensor, truth: Tensor) -> float:
@@ -110,7 +128,10 @@ def train(
     out: Path,
     workers: int = 1,
 ) -> Sam3dAdapter:
-    """Train until the time is up; return the moving average of the weights."""
+    """Train until the time is up; return the moving average of the weights.
+
+    Of several processes each draws its own samples; the first keeps average, curve and state.
+    """
     size = model.config.size
     state_path, curve_path = out / f"{size}_state.pt", out / f"{size}_curve.json"
     average = copy.deepcopy(model).eval()
@@ -128,13 +149,14 @@ def train(
     batches = iter(DataLoader(stream, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None))
     losses: list[float] = []
     model.train()
+    network = DistributedDataParallel(model, find_unused_parameters=True) if dist.is_initialized() else model
     last, reported = time.monotonic(), spent
     while spent < minutes * 60:
         rois, truths, clicks = next(batches)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, spent / (minutes * 60))
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits = model(rois, clicks)
+            logits = network(rois, clicks)
         loss = loss_function(logits.float(), truths.float())
         optimizer.zero_grad()
         loss.backward()
@@ -146,7 +168,9 @@ def train(
             torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
         losses.append(loss.item())
         now = time.monotonic()
-        spent, last = spent + now - last, now
+        spent, last = agreed(spent + now - last), now
+        if rank():
+            continue
         if spent - reported >= 120 or spent >= minutes * 60:
             reported = spent
             score = validate(average, validation)
@@ -170,23 +194,28 @@ def main() -> None:
     parser.add_argument("--preset", type=Path, required=True, help="YAML with intensities, ROI spacing and size")
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=2, help="of the training itself; one more process draws samples")
+    parser.add_argument("--threads", type=int, default=2, help="of each process")
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw samples, for each that trains")
     parser.add_argument("--name", default="phantom", help="of the weights: OUT/<size>_<name>.safetensors")
     parser.add_argument("--licence", default="Apache-2.0", help="of the weights, for their provenance")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    if "WORLD_SIZE" in os.environ:  # torchrun
+        dist.init_process_group("gloo")
+    logging.basicConfig(level=logging.WARNING if rank() else logging.INFO, format="%(asctime)s %(message)s")
     preset = load_preset(arguments.preset)
     model = build_model(preset.model.size)
     initialise_from_scratch(model, torch.Generator().manual_seed(arguments.seed))
     config = SamplingConfig(roi_size=preset.roi.size, spacings_mm=SPACINGS_MM)
-    fixed = dataclasses.replace(config, zoom=(1.0, 1.0), rotation_deg=0.0, remap_share=0.0, any_spacing_share=0.0)
+    fixed = dataclasses.replace(config, zoom=(1.0, 1.0), rotation_deg=0.0, remap_share=0.0, too_fine_share=0.0)
     held_out = iter(RoiStream(arguments.validation, preset, fixed, seed=0))
-    validation = [next(held_out) for _ in range(24)]
+    validation = [next(held_out) for _ in range(24)] if rank() == 0 else []
     torch.set_num_threads(arguments.threads)
     stream = RoiStream(arguments.pool, preset, config, arguments.seed)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    average = train(model, stream, validation, minutes=arguments.minutes, out=arguments.out)
+    average = train(model, stream, validation, minutes=arguments.minutes, out=arguments.out, workers=arguments.workers)
+    if rank():
+        return
     provenance = {
         "data": f"{len(list(arguments.pool.glob('*.npz')))} volumes of {arguments.pool.name}",
         "licence": arguments.licence,

@@ -17,7 +17,8 @@ class SamplingConfig:
     Attributes:
         roi_size: Side in voxels.
         spacings_mm: Voxel sides, ascending.
-        any_spacing_share: Share of objects seen at any spacing, the others at the smallest at which they fit.
+        too_fine_share: Share of the objects seen at a spacing at which they do not fit, where there is one; all others
+            are seen at the smallest at which they do.
         max_clicks: Clicks of a sample: 1 to this many.
         centre_share: Share of first clicks near the object's centre; the others fall anywhere in it.
         zoom: Range of the isotropic zoom.
@@ -27,7 +28,7 @@ class SamplingConfig:
 
     roi_size: int = 64
     spacings_mm: tuple[float, ...] = (1.0,)
-    any_spacing_share: float = 0.25
+    too_fine_share: float = 0.3
     max_clicks: int = 2
     centre_share: float = 0.5
     zoom: tuple[float, float] = (0.85, 1.2)
@@ -53,7 +54,9 @@ class Volume:
     def objects(self) -> list[int]:
         """The label values there are."""
         if not self._coordinates:
-            self._coordinates.update({int(v): np.argwhere(self.labels == v) for v in np.unique(self.labels) if v})
+            where = np.argwhere(self.labels)
+            values = self.labels[tuple(where.T)]
+            self._coordinates.update({int(value): where[values == value] for value in np.unique(values)})
         return list(self._coordinates)
 
     def coordinates(self, label: int) -> np.ndarray:
@@ -109,13 +112,15 @@ def _draw_spacing(
 ) -> float:
     """Mostly the smallest at which the object, which reaches so far from the click, fits into the ROI.
 
-    It is the rule of serving, which looks again from farther where the mask reaches the ROI's border.
+    Serving looks with the smallest spacing first, and again from farther where the mask reaches the ROI's border: it
+    sees large objects both ways, small ones never from afar.
     """
-    if rng.random() < config.any_spacing_share:
-        return float(rng.choice(config.spacings_mm))
     reach_mm = (reach_voxels * np.linalg.norm(affine[:3, :3], axis=0)).max()
-    enough = [s for s in config.spacings_mm if s * (config.roi_size / 2 - 1) > reach_mm]
-    return enough[0] if enough else config.spacings_mm[-1]
+    half = config.roi_size / 2 - 1
+    too_fine = [s for s in config.spacings_mm[:-1] if s * half <= reach_mm]
+    if too_fine and rng.random() < config.too_fine_share:
+        return float(rng.choice(too_fine))
+    return config.spacings_mm[len(too_fine)]
 
 
 def _draw_geometry(
@@ -152,7 +157,7 @@ def _resample(
     first = torch.from_numpy(((-low * scale) - 1)[::-1].astype(np.float32))
     last = torch.from_numpy(((shape - low) * scale - 1)[::-1].astype(np.float32))
     inside = ((grid[0] >= first) & (grid[0] <= last)).all(-1)
-    return values[:1], values[1:] > 0.5, inside[None]
+    return values[:1], (values[1:] > 0.5) & inside, inside[None]
 
 
 def _draw_clicks(truth: Tensor, count: int, rng: np.random.Generator) -> Tensor:

@@ -56,6 +56,7 @@ def build_model(size: str | ModelConfig) -> Sam3dAdapter:
             refine_dims=c.refine_dims,
             click_map_sigmas=c.click_map_sigmas,
             click_map_scales=c.click_map_scales,
+            click_map_tolerances=c.click_map_tolerances,
         ),
     )
     return model.eval()

@@ -66,6 +66,8 @@ class ModelConfig:
     """Widths, in ROI voxels, of the bumps that tell the decoder where the clicks are; none in the published model."""
     click_map_scales: tuple[int, ...] = ()
     """Decoder voxels over which it compares intensities with those clicked on; none in the published model."""
+    click_map_tolerances: tuple[float, ...] = ()
+    """Differences of normalised intensity that still count as alike; none in the published model."""
 
     def __post_init__(self) -> None:
         if self.depth % self.levels:
@@ -128,9 +130,9 @@ _VIT_H = ModelConfig(size="vit_h", embed_dim=1280, depth=32, num_heads=16, globa
 # Made for two CPU cores: 8-voxel tokens, a 16^3 grid, a detail branch for what they cannot see.
 _TINY = ModelConfig(
     size="tiny",
-    embed_dim=160,
-    depth=8,
-    num_heads=5,
+    embed_dim=96,
+    depth=4,
+    num_heads=3,
     upsample=2,
     pos_embed_side=16,
     window=4,
@@ -141,9 +143,10 @@ _TINY = ModelConfig(
     levels=2,
     head_dim=16,
     detail_dims=(16, 32, 64),
-    refine_dims=(16, 32, 64),
+    refine_dims=(16, 32, 64, 64),
     click_map_sigmas=(3.0, 10.0, 30.0),
-    click_map_scales=(1, 3, 7),
+    click_map_scales=(1, 3, 5),
+    click_map_tolerances=(0.12, 0.35),
 )
 
 # For tests alone: every mechanism of the sizes above, in milliseconds.

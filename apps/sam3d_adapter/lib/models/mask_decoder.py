@@ -4,23 +4,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lib.models.click_maps import ClickMaps
 from lib.models.layers import conv3x3x3
-from lib.models.prompt_encoder import clicks_to_grid
 
 
 def _upsample(x: Tensor, size: int) -> Tensor:
     return F.interpolate(x, size=(size,) * 3, mode="trilinear", align_corners=True)
 
 
-def _double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        conv3x3x3(in_channels, out_channels),
-        nn.InstanceNorm3d(out_channels),
-        nn.ReLU(),
-        conv3x3x3(out_channels, out_channels),
-        nn.InstanceNorm3d(out_channels),
-        nn.ReLU(),
-    )
+def _conv_block(in_channels: int, out_channels: int, *, affine: bool) -> nn.Sequential:
+    norm = nn.InstanceNorm3d(out_channels, affine=affine)
+    return nn.Sequential(conv3x3x3(in_channels, out_channels), norm, nn.ReLU())
+
+
+def _double_conv(in_channels: int, out_channels: int, *, affine: bool = False) -> nn.Sequential:
+    first = _conv_block(in_channels, out_channels, affine=affine)
+    return nn.Sequential(*first, *_conv_block(out_channels, out_channels, affine=affine))
 
 
 class MultiLevelHeads(nn.Module):
@@ -38,7 +37,10 @@ class MultiLevelHeads(nn.Module):
 
 
 class ConvPyramid(nn.Module):
-    """A small U-shaped stack of convolutions: down by averaging, up by adding.
+    """A small U-Net: down by averaging, up by repeating voxels, adding and convolving what was added.
+
+    Its norms have weight and bias, unlike the published ones: a feature that is rare, such as a small structure's,
+    needs another threshold than its mean.
 
     Args:
         in_channels: Channels of the input.
@@ -47,8 +49,11 @@ class ConvPyramid(nn.Module):
 
     def __init__(self, in_channels: int, dims: tuple[int, ...]) -> None:
         super().__init__()
-        self.down = nn.ModuleList(_double_conv(i, o) for i, o in zip((in_channels, *dims[:-1]), dims, strict=True))
+        self.down = nn.ModuleList(
+            _double_conv(i, o, affine=True) for i, o in zip((in_channels, *dims[:-1]), dims, strict=True)
+        )
         self.up = nn.ModuleList(nn.Conv3d(i, o, 1, bias=False) for i, o in zip(dims[1:], dims[:-1], strict=True))
+        self.merge = nn.ModuleList(_conv_block(dim, dim, affine=True) for dim in dims[:-1])
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W, D) to (B, dims[0], H, W, D); H, W and D equal."""
@@ -57,7 +62,8 @@ class ConvPyramid(nn.Module):
             x = convs(x if level == 0 else F.avg_pool3d(x, 2))
             maps.append(x)
         for level in reversed(range(len(self.up))):
-            x = maps[level] + _upsample(self.up[level](x), maps[level].shape[-1])
+            # Repeated, not interpolated: the convolution smooths, and a CPU interpolates as slowly as it convolves.
+            x = self.merge[level](maps[level] + F.interpolate(self.up[level](x), size=maps[level].shape[-3:]))
         return x
 
 
@@ -65,66 +71,6 @@ def _space_to_channels(x: Tensor, factor: int) -> Tensor:
     b, _, h, w, d = x.shape
     x = x.view(b, h // factor, factor, w // factor, factor, d // factor, factor)
     return x.permute(0, 2, 4, 6, 1, 3, 5).reshape(b, factor**3, h // factor, w // factor, d // factor)
-
-
-class ClickMaps(nn.Module):
-    """Where the clicks are and what looks like them, as further input channels of the first fused convolution.
-
-    Its weights start at zero, so that weights trained without it give the same logits until they are trained with it.
-
-    Args:
-        sigmas: Standard deviations of Gaussian bumps at the clicks in ROI voxels, one channel each.
-        scales: Sides of the cubes, in decoder voxels, over which intensities are averaged before they are compared with
-            those at the clicks, one channel each; odd.
-        out_channels: Channels of the fused map.
-    """
-
-    MAX_DIFFERENCE = 4.0
-    """Differences of normalised intensity beyond this mean the same: another tissue."""
-
-    def __init__(self, sigmas: tuple[float, ...], scales: tuple[int, ...], out_channels: int) -> None:
-        super().__init__()
-        self.sigmas = sigmas
-        self.scales = scales
-        self.conv = conv3x3x3(len(sigmas) + len(scales), out_channels)
-        nn.init.zeros_(self.conv.weight)
-
-    def appearance(self, image_hwd: Tensor) -> Tensor:
-        """Averages of the image (B, 1, H, W, D) over each scale's cubes: (B, scales, H, W, D)."""
-        averages = [F.avg_pool3d(image_hwd, s, 1, s // 2, count_include_pad=False) for s in self.scales]
-        return torch.cat([image_hwd[:, :0], *averages], dim=1)
-
-    def forward(self, clicks_dhw: Tensor, appearance: Tensor, roi_size: int) -> Tensor:
-        """The channels' share of the fused map.
-
-        Args:
-            clicks_dhw: (B, N, 3) in ROI voxels.
-            appearance: From `appearance`, at decoder resolution.
-            roi_size: Side of the ROI in voxels.
-
-        Returns:
-            (B, out_channels, H, W, D).
-        """
-        near = self._nearness(clicks_dhw, appearance.shape[-1], roi_size)
-        maps = torch.cat([near, self._difference(clicks_dhw, appearance, roi_size)], dim=1)
-        return self.conv(maps.to(self.conv.weight.dtype))
-
-    def _nearness(self, clicks_dhw: Tensor, size: int, roi_size: int) -> Tensor:
-        # The centre of decoder voxel k lies at ROI index (k + 1/2) * stride - 1/2.
-        index = torch.arange(size, device=clicks_dhw.device, dtype=clicks_dhw.dtype)
-        centres = (index + 0.5) * (roi_size / size) - 0.5
-        squared = (clicks_dhw[..., None] - centres).square()  # (B, N, 3, size)
-        d, h, w = squared.unbind(2)
-        distance = h[..., :, None, None] + w[..., None, :, None] + d[..., None, None, :]  # squared; (B, N, H, W, D)
-        nearest = distance.amin(1)
-        return torch.stack([torch.exp(-nearest / (2 * sigma**2)) for sigma in self.sigmas], 1)
-
-    def _difference(self, clicks_dhw: Tensor, appearance: Tensor, roi_size: int) -> Tensor:
-        grid = clicks_to_grid(clicks_dhw, (roi_size,) * 3)[:, None, None].to(appearance.dtype)
-        clicked = F.grid_sample(appearance, grid, padding_mode="border", align_corners=False)  # (B, scales, 1, 1, N)
-        # The click that a voxel resembles most counts.
-        differences = [(appearance - one[..., None]).abs() for one in clicked.unbind(-1)]
-        return torch.stack(differences).amin(0).clamp(max=self.MAX_DIFFERENCE)
 
 
 class MaskDecoder3d(nn.Module):
@@ -143,7 +89,8 @@ class MaskDecoder3d(nn.Module):
             ROI. Empty for none.
         refine_dims: Channels of a pyramid on the fused map, run per click; the first is `head_dim`. Empty for none.
         click_map_sigmas: See `ClickMaps`; empty for none.
-        click_map_scales: See `ClickMaps`.
+        click_map_scales: Likewise.
+        click_map_tolerances: Likewise.
     """
 
     def __init__(
@@ -158,13 +105,16 @@ class MaskDecoder3d(nn.Module):
         refine_dims: tuple[int, ...],
         click_map_sigmas: tuple[float, ...],
         click_map_scales: tuple[int, ...],
+        click_map_tolerances: tuple[float, ...],
     ) -> None:
         super().__init__()
         self.decode_stride = decode_stride
         self.mlahead = MultiLevelHeads(levels=levels, in_channels=neck_dim, out_channels=head_dim)
         self.detail = ConvPyramid(decode_stride**3, detail_dims) if detail_dims else None
         self.refine = ConvPyramid(head_dim, refine_dims) if refine_dims else nn.Identity()
-        self.click_maps = ClickMaps(click_map_sigmas, click_map_scales, head_dim) if click_map_sigmas else None
+        self.click_maps = (
+            ClickMaps(click_map_sigmas, click_map_scales, click_map_tolerances, head_dim) if click_map_sigmas else None
+        )
         self.deepest = slice((levels - 1) * head_dim, levels * head_dim)
         fused = levels * head_dim + 1 + (detail_dims[0] if detail_dims else 0)
         self.classifier = nn.Sequential(

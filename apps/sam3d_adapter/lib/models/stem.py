@@ -1,4 +1,4 @@
-"""Upsampling, patch embedding and slice embedding folded into one strided convolution on the ROI itself."""
+"""Upsampling, patch embedding and slice embedding folded into one linear map of the ROI's own patches."""
 
 import torch
 from segment_anything.modeling.image_encoder import PatchEmbed
@@ -48,8 +48,13 @@ def folded_stem(roi: Tensor, patch_embed: PatchEmbed, slice_embed: nn.Conv3d, *,
     with torch.autocast(roi.device.type, enabled=False):
         plane = torch.einsum("cpq,ph,qw->chw", patch_embed.proj.weight.float().sum(1), fold, fold)
         depth = slice_embed.weight.float().flatten(1) @ fold  # (C, P) @ (P, taps)
-        kernel = torch.einsum("cd,chw->cdhw", depth, plane).unsqueeze(1)
+        kernel = torch.einsum("cd,chw->cdhw", depth, plane)
         bias = patch_embed.proj.bias.float() * depth.sum(1) + slice_embed.get_parameter("bias").float()
-    padded = F.pad(roi, (1, 1, 1, 1, 1, 1), mode="replicate")
-    x = F.conv3d(padded, kernel.to(roi.dtype), bias.to(roi.dtype), stride=patch_size // upsample)  # (B, C, D', H', W')
-    return x.permute(0, 3, 4, 2, 1)
+    taps, stride = kernel.shape[-1], patch_size // upsample
+    patches = F.pad(roi, (1, 1, 1, 1, 1, 1), mode="replicate")[:, 0]
+    for axis in (2, 3, 1):  # tokens are (H, W, D)
+        patches = patches.unfold(axis, taps, stride)
+    # A product of matrices and no convolution: for kernels this wide the convolution's backward pass is many times
+    # slower on a CPU.
+    patches = patches.permute(0, 2, 3, 1, 6, 4, 5).flatten(4)  # (B, H', W', D', taps^3), taps in (D, H, W)
+    return F.linear(patches, kernel.flatten(1).to(roi.dtype), bias.to(roi.dtype))

@@ -11,7 +11,9 @@ class PhantomConfig:
 
     Attributes:
         lesion_count: lesions aimed at; fewer only where the body has no room for more.
-        diameter_mm: equivalent sphere diameter, drawn log-uniformly.
+        diameter_mm: equivalent sphere diameter.
+        median_diameter_mm: of the log-normal distribution it is drawn from, cut to `diameter_mm`.
+        diameter_spread: standard deviation of that distribution's logarithm.
         contrast_hu: absolute difference of lesion and host tissue; the sign is drawn.
         visible_hu_mm: contrast times diameter is at least this, as far as `contrast_hu` allows: what is seen in noise
             grows with its contrast and with its extent (A. Rose, 1948), and nobody outlines what nobody sees.
@@ -32,10 +34,12 @@ class PhantomConfig:
 
     lesion_count: tuple[int, int] = (3, 6)
     diameter_mm: Range = (8.0, 80.0)
+    median_diameter_mm: float = 28.0
+    diameter_spread: float = 0.55
     contrast_hu: Range = (10.0, 60.0)
     visible_hu_mm: float = 240.0
-    touching_share: float = 0.4
-    necrotic_share: float = 0.3
+    touching_share: float = 0.55
+    necrotic_share: float = 0.5
     noise_hu: Range = (15.0, 20.0)
     spacing_mm: Range = (0.7, 1.5)
     slice_mm: Range = (1.0, 3.0)

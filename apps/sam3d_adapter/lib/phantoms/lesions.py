@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import label as connected_components
 from scipy.spatial.transform import Rotation
+from scipy.stats import truncnorm
 
 from lib.phantoms.acquisition import LATTICE_MARGIN_MM
 from lib.phantoms.anatomy import HOSTS
@@ -53,14 +54,20 @@ class GrownLesion:
 def grow_lesions(rng: np.random.Generator, scene: Scene, config: PhantomConfig) -> list[GrownLesion]:
     """Draw and place the lesions of a scene, the largest first so that each finds room."""
     count = int(rng.integers(config.lesion_count[0], config.lesion_count[1] + 1))
-    low, high = np.log(np.array(config.diameter_mm) * (1.04, 0.98))
-    diameters = np.sort(np.exp(rng.uniform(low, high, size=count)))[::-1]
+    diameters = np.sort(draw_diameters(rng, count, config))[::-1]
     sites: list[Site] = []
     for diameter in diameters:
         site = find_site(rng, scene, float(diameter), sites)
         if site is not None:
             sites.append(site)
     return [grow_lesion(rng, scene, site, [o for o in sites if o is not site], config) for site in sites]
+
+
+def draw_diameters(rng: np.random.Generator, count: int, config: PhantomConfig) -> Array:
+    """(count,) diameters, mm, within the range by a margin for what the voxels of the scan change."""
+    middle, spread = np.log(config.median_diameter_mm), config.diameter_spread
+    low, high = (np.log(np.array(config.diameter_mm) * (1.04, 0.98)) - middle) / spread
+    return np.exp(middle + spread * truncnorm.rvs(low, high, size=count, random_state=rng))
 
 
 def directions(rng: np.random.Generator, count: int) -> Array:

@@ -101,7 +101,7 @@ def test_the_environment_mends_defaults_but_leaves_choices(
         monkeypatch.setenv("MONAI_LABEL_AUTO_UPDATE_SCORING", chosen)
     env = server_environment({"OMP_NUM_THREADS": "1"})
     assert env["MONAI_LABEL_AUTO_UPDATE_SCORING"] == expected
-    assert env["OMP_NUM_THREADS"] == "1"
+    assert env["OMP_NUM_THREADS"] == "1" and env["OMP_WAIT_POLICY"] == "PASSIVE"
     assert env["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
 
 

@@ -16,7 +16,7 @@ from lib.models.checkpoint import load_model
 from lib.presets import load_preset
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-CONFIG = SamplingConfig(roi_size=32, any_spacing_share=0.0)
+CONFIG = SamplingConfig(roi_size=32, too_fine_share=0.0)
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ def model():
 def detail_model():
     """The test size with what `tiny` adds to the published decoder."""
     additions = {"detail_dims": (4, 6), "refine_dims": (8, 6)}
-    additions |= {"click_map_sigmas": (2.0, 9.0), "click_map_scales": (1, 3)}
+    additions |= {"click_map_sigmas": (2.0, 9.0), "click_map_scales": (1, 3), "click_map_tolerances": (0.3,)}
     return randomised(dataclasses.replace(MODEL_SIZES["test"], **additions))
 
 
