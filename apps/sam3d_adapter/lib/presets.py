@@ -50,7 +50,7 @@ class RoiPreset:
         size: voxels along each side of the cube.
         spacing_mm: isotropic voxel spacing of the ROI, mm.
         axes: anatomical directions in which the ROI indices (D, H, W) grow, e.g. ``"SAR"``.
-        wider_spacings_mm: ascending spacings, mm, at which to look again while the mask reaches the ROI's border.
+        wider_spacings_mm: ascending spacings, mm, at which to look again while the mask outgrows the ROI.
     """
 
     size: int

@@ -21,7 +21,7 @@ from lib.infers.missing_weights import how_to_supply
 from lib.infers.options import DEFAULT_THRESHOLD, available_devices, read_request
 from lib.infers.response import Stages, describe
 from lib.presets import Preset
-from lib.transforms.clicked_component import KeepClickedComponentd, reaches_border
+from lib.transforms.clicked_component import KeepClickedComponentd, outgrows_roi
 from lib.transforms.load_volume import LoadVolumed, VolumeCache
 from lib.transforms.normalise import NormaliseIntensityd
 from lib.transforms.paste import RoiLogitsToImaged
@@ -124,13 +124,13 @@ class ClickSegmentation(BasicInferTask):
         ]
 
     def run_inferer(self, data: dict[str, Any], convert_to_batch: bool = True, device: str = "cuda") -> dict[str, Any]:
-        """Segments the ROI; looks again at the wider spacings while what was clicked on reaches the ROI's border."""
+        """Segments the ROI; looks again at the wider spacings while what was clicked on outgrows the ROI."""
         self._predict(data)
         for spacing_mm in self.preset.roi.wider_spacings_mm:
             roi = data["roi_geometry"]
             if spacing_mm <= roi.spacing_mm:
                 continue
-            if not reaches_border(data["logits"], roi.clicks_to_dhw(data["clicks"]), data["threshold"]):
+            if not outgrows_roi(data["logits"], roi.clicks_to_dhw(data["clicks"]), data["threshold"]):
                 break
             with data["stages"].time("resample"):
                 data.update(Compose(self._view(data["predictor"], spacing_mm))(data))

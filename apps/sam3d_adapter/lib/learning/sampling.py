@@ -112,7 +112,7 @@ def _draw_spacing(
 ) -> float:
     """Mostly the smallest at which the object, which reaches so far from the click, fits into the ROI.
 
-    Serving looks with the smallest spacing first, and again from farther where the mask reaches the ROI's border: it
+    Serving looks with the smallest spacing first, and again from farther where the mask outgrows the ROI: it
     sees large objects both ways, small ones never from afar.
     """
     reach_mm = (reach_voxels * np.linalg.norm(affine[:3, :3], axis=0)).max()

@@ -15,6 +15,10 @@ _DROPPED = -20.0
 """Logit of voxels that are dropped: a probability of 2e-9, finite so that interpolation stays finite."""
 
 
+LARGE_SHARE = 0.47
+"""Of the ROI's side: a structure whose sphere of equal volume is wider is looked at from farther as well."""
+
+
 class KeepClickedComponentd(MapTransform):
     """Lowers the logits of every piece of the mask that holds no click; changes nothing if no piece holds one.
 
@@ -60,7 +64,13 @@ def keep_clicked(logits: Tensor, clicks_dhw: np.ndarray, threshold: float = 0.5)
     return torch.stack([logits[0], torch.where(dropped, logits[0] + _DROPPED, logits[1])])
 
 
-def reaches_border(logits: Tensor, clicks_dhw: np.ndarray, threshold: float = 0.5) -> bool:
-    """Whether the clicked structure reaches a face of the ROI, so that a wider ROI would show more of it."""
+def outgrows_roi(logits: Tensor, clicks_dhw: np.ndarray, threshold: float = 0.5) -> bool:
+    """Whether a wider ROI may show more of the clicked structure.
+
+    Either it reaches a face of the ROI, or it is so large for it that the network may have stopped short of its border.
+    """
     _, kept = clicked_component(logits, clicks_dhw, threshold)
-    return bool(kept[1:-1, 1:-1, 1:-1].sum() != kept.sum())
+    voxels = int(kept.sum())
+    reaches_face = voxels != int(kept[1:-1, 1:-1, 1:-1].sum())
+    diameter = (6 / math.pi * voxels) ** (1 / 3)
+    return reaches_face or diameter > LARGE_SHARE * len(kept)
