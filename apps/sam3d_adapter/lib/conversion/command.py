@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
     built.add_argument(
         "--sam",
         type=Path,
-        help=f"SAM's own file, or the folder it lies in (default: {cache_folder()}, "
+        help=f"SAM's own file, or the folder it lies in (default: {str(cache_folder()).replace('%', '%%')}, "
         f"which ${CACHE_VARIABLE} changes; fetched there where it is not)",
     )
     built.add_argument("--offline", action="store_true", help="never connect; say what is missing instead")
@@ -96,7 +96,7 @@ def _target(preset: str, app_dir: Path, out: Path | None, sam_files: Mapping[str
         base, weights = out / base.name, out / weights.name
     if weights.resolve().is_relative_to((app_dir / SHIPPED).resolve()):
         raise CheckpointError(
-            f"{weights}: the folder '{SHIPPED}' is published with the app, and a checkpoint without licence must not be. "
+            f"{weights}: the folder '{SHIPPED}' is published with the app; a checkpoint without licence must not be. "
             "Name a file under 'model/' in the preset, or give another folder with --out."
         )
     return Target(preset, model.size, base, weights)

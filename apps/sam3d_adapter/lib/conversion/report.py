@@ -9,8 +9,8 @@ from pathlib import Path
 from lib.models.checkpoint import replacing
 
 NO_LICENCE = (
-    "none: the authors of 3DSAM-adapter publish their checkpoints without a licence. For your own use; do not pass this "
-    "file on. This project never publishes it."
+    "none: the authors of 3DSAM-adapter publish their checkpoints without a licence. For your own use; do not pass "
+    "this file on. This project never publishes it."
 )
 """Written into every converted file, and said at every conversion."""
 

@@ -139,7 +139,8 @@ def read_safetensors(path: Path, *, kind: str, size: str) -> tuple[dict[str, Ten
     if size in MODEL_SIZES and metadata.get("config") != _config_json(MODEL_SIZES[size].to_dict()):
         raise CheckpointError(
             f"{path}: made for other numbers of size '{size}': {metadata.get('config')}. Expected "
-            f"{_config_json(MODEL_SIZES[size].to_dict())}. Use the file that came with this version, or convert it again."
+            f"{_config_json(MODEL_SIZES[size].to_dict())}. Use the file that came with this version, "
+            "or convert it again."
         )
     return tensors, metadata
 
@@ -188,7 +189,9 @@ def save_base(
     dtype: torch.dtype = torch.float32,
     provenance: Mapping[str, object] | None = None,
 ) -> None:
-    """Write the frozen parameters; with half precision the model in memory is rounded as well, so that it equals the file.
+    """Write the frozen parameters.
+
+    With half precision the model in memory is rounded as well, so that it equals the file.
 
     Args:
         model: Whose parameters.

@@ -113,7 +113,8 @@ def sort_reference_state(state: Mapping[Any, object], path: Path) -> ReferenceSt
                 ours = f"{prefix}.{_rename(name)}"
                 if ours in tensors:
                     raise CheckpointError(
-                        f"{path}: '{keys[ours]}' and '{key}' mean the same parameter. Expected one; use an unaltered file."
+                        f"{path}: '{keys[ours]}' and '{key}' mean the same parameter. Expected one; "
+                        "use an unaltered file."
                     )
                 tensors[ours], keys[ours] = value.detach(), key
     for index, entries in enumerate(features[:-1]):

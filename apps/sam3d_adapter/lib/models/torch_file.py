@@ -48,9 +48,9 @@ def read_torch_file(path: Path, *, allow: Iterable[Any] = ()) -> object:
 def _check_sums(path: Path) -> None:
     # torch stores a checksum of every tensor but never compares it: a flipped bit would become a weight.
     damaged: str | None = "the archive itself"
-    with contextlib.suppress(zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, ValueError):
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
+    unreadable = (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, ValueError)
+    with contextlib.suppress(*unreadable), zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
     if damaged:
         raise CheckpointError(
             f"{path}: damaged: the checksum of {damaged} is wrong. Expected what torch.save wrote. "
