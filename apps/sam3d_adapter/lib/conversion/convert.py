@@ -17,7 +17,6 @@ from lib.models.checkpoint import (
     file_sha256,
     load_base,
     parameter_shapes,
-    replacing,
     save_base,
     save_trained,
 )
@@ -26,6 +25,7 @@ from lib.models.reference_checkpoint import ReferenceState, load_reference_state
 from lib.models.sam3d import Sam3dAdapter
 from lib.models.sam_checkpoint import load_sam_checkpoint
 from lib.models.trainable import frozen_names
+from lib.models.whole_file import replacing
 from lib.version import __version__
 
 REPOSITORY = "github.com/med-air/3DSAM-adapter"
@@ -162,8 +162,9 @@ def _require_same_base(model: Sam3dAdapter, state: ReferenceState, checkpoint: P
         worst = max(different, key=lambda key: different[key])
         raise CheckpointError(
             f"{checkpoint}: {len(different)} of its {len(frozen_names(model))} frozen tensors differ from the base "
-            f"{base}, most of all '{worst}' (by {different[worst]:.3g}). Expected equal ones, since 3DSAM-adapter leaves "
-            "SAM's tensors as they are: the checkpoint was trained on another base or altered. Use the authors' own file."
+            f"{base}, most of all '{worst}' (by {different[worst]:.3g}). Expected equal ones, since 3DSAM-adapter "
+            "leaves SAM's tensors as they are: the checkpoint was trained on another base or altered. Use the authors' own "
+            "file."
         )
 
 

@@ -6,11 +6,9 @@ they can never run on another one. Loading is total: every key is loaded, create
 stated reason; nothing is unpickled.
 """
 
-import contextlib
 import hashlib
 import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from lib.models.checkpoint_error import CheckpointError, require_file
 from lib.models.config import MODEL_SIZES
 from lib.models.sam3d import Sam3dAdapter
 from lib.models.trainable import frozen_names, trained_names
+from lib.models.whole_file import replacing, sort_metadata
 
 FORMAT = "sam3d_adapter/1"
 """Value of the metadata key `format`; the number grows when the meaning of a file changes."""
@@ -159,27 +158,12 @@ def _config_json(config: Mapping[str, object]) -> str:
     return json.dumps(config, sort_keys=True)
 
 
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A new file to write beside ``path``, moved over it once it is whole and on the disk.
-
-    A reader sees the old file or the new one, never half of one; where writing fails, the old one stays alone.
-    """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def _save(model: Sam3dAdapter, path: Path, names: set[str], dtype: torch.dtype, metadata: dict[str, str]) -> None:
     tensors = {n: model.get_parameter(n).detach().to("cpu", dtype).contiguous() for n in sorted(names)}
     common = {"format": FORMAT, "size": model.config.size, "config": _config_json(model.config.to_dict())}
     with replacing(path) as partial:
         save_file(tensors, partial, metadata=common | metadata)
+        sort_metadata(partial)
 
 
 def save_base(
@@ -283,10 +267,12 @@ def load_model(*, size: str, base: Path, weights: Path) -> tuple[Sam3dAdapter, L
     base_report = load_base(model, base)
     report = load_trained(model, weights)
     loaded = tuple(sorted({*base_report.loaded, *report.loaded}))
-    left = {n for n, _ in model.named_parameters()} - set(loaded)
+    # SAM's file lacks some of the base, which loading it creates; what trains must come from a file.
+    created = {n: rule for n, rule in base_report.created.items() if n in frozen_names(model)}
+    left = {n for n, _ in model.named_parameters()} - set(loaded) - created.keys()
     if left:
         raise CheckpointError(f"{base} and {weights} together leave {len(left)} parameters unset: {sorted(left)[:5]}.")
-    return model, LoadReport(loaded, {}, base_report.ignored, report.version, report.provenance)
+    return model, LoadReport(loaded, created, base_report.ignored, report.version, report.provenance)
 
 
 def parameter_shapes(size: str) -> dict[str, tuple[int, ...]]:
