@@ -163,8 +163,8 @@ def _require_same_base(model: Sam3dAdapter, state: ReferenceState, checkpoint: P
         raise CheckpointError(
             f"{checkpoint}: {len(different)} of its {len(frozen_names(model))} frozen tensors differ from the base "
             f"{base}, most of all '{worst}' (by {different[worst]:.3g}). Expected equal ones, since 3DSAM-adapter "
-            "leaves SAM's tensors as they are: the checkpoint was trained on another base or altered. Use the authors' own "
-            "file."
+            "leaves SAM's tensors as they are: the checkpoint was trained on another base or altered. Use the authors' "
+            "own file."
         )
 
 
