@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -52,10 +54,17 @@ def sam_state_of(encoder: dict) -> dict:
     }
 
 
-def test_published_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SAM3D_CACHE", str(tmp_path / "cache"))
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """For files of 2 GB in all, which pytest would keep for three runs."""
+    yield tmp_path
+    shutil.rmtree(tmp_path)
+
+
+def test_published_size(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAM3D_CACHE", str(folder / "cache"))
     state = published_state()
-    sam, checkpoint, out = tmp_path / "sam_vit_b.pth", tmp_path / "last.pth.tar", tmp_path / "model"
+    sam, checkpoint, out = folder / "sam_vit_b.pth", folder / "last.pth.tar", folder / "model"
     torch.save(state, checkpoint)
     torch.save(sam_state_of(state["encoder_dict"]), sam)
     del state
