@@ -1,7 +1,6 @@
 """Whatever replaces the files of a model that serves: one clear error, and the model goes on serving as it was."""
 
 import logging
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -76,7 +75,7 @@ def test_wrong_file_is_refused_and_the_serving_model_stays(
     with caplog.at_level(logging.WARNING):
         assert store.get(spec, "cpu") is serving and store.get(spec, "cpu") is serving
     assert all(map(torch.equal, values(serving), before))
-    assert RAN not in os.environ and os.getenv(RAN) is None
+    assert not RAN.exists()
 
     if path.is_file():
         # Said once, not at every click; and the same to who starts with the wrong file.

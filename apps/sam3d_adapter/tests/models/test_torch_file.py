@@ -1,6 +1,7 @@
 """Files of torch.save from strangers: read, or refused in words; never executed."""
 
-import os
+import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from lib.models.checkpoint_error import CheckpointError
 from lib.models.reference_checkpoint import read_reference_checkpoint
 from lib.models.torch_file import read_torch_file
 from tests.support.weights import write_test_weights
-from tests.support.wrong_files import ANY_FILE, RAN, Hostile
+from tests.support.wrong_files import ANY_FILE, RAN, Hostile, HostileEval
 
 
 @pytest.mark.parametrize("name", [name for name in ANY_FILE if not name.startswith("foreign")])
@@ -26,12 +27,18 @@ def test_refused_in_one_line(name: str, tmp_path: Path) -> None:
         read_torch_file(path)
     message = str(caught.value)
     assert message.startswith(f"{path}: ") and "Expected" in message and "\n" not in message and "\x1b" not in message
-    assert os.getenv(RAN) is None
+    assert not RAN.exists()
+
+
+@pytest.mark.parametrize("hostile", [Hostile, HostileEval])
+def test_the_hostile_files_do_run_where_they_are_trusted(hostile: type) -> None:
+    pickle.loads(pickle.dumps(hostile()))
+    RAN.rmdir()  # an error if it is not there
 
 
 def test_names_the_code_that_a_file_asks_for(tmp_path: Path) -> None:
     torch.save({"a": Hostile()}, tmp_path / "file.pth")
-    with pytest.raises(CheckpointError, match="putenv.*nothing in the file was executed"):
+    with pytest.raises(CheckpointError, match="mkdir.*nothing in the file was executed"):
         read_torch_file(tmp_path / "file.pth")
 
 
@@ -52,6 +59,21 @@ def test_scalars_of_the_training_keep_their_value(tmp_path: Path, scalar: np.flo
     entries = {"encoder_dict": {}, "decoder_dict": {}, "feature_dict": [{}]}
     torch.save(entries | {"best_val_loss": scalar, "epoch": 3}, path)
     assert read_reference_checkpoint(path).training == {"best_val_loss": 0.5, "epoch": 3.0}
+
+
+def test_scalars_under_the_name_that_numpy_2_gives_them(tmp_path: Path) -> None:
+    written, path = tmp_path / "numpy1.pth", tmp_path / "numpy2.pth"
+    entries = {"encoder_dict": {}, "decoder_dict": {}, "feature_dict": [{}], "best_val_loss": np.float64(0.5)}
+    torch.save(entries, written)
+    with zipfile.ZipFile(written) as source, zipfile.ZipFile(path, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name.endswith("data.pkl"):
+                old, new = (b"cnumpy.core.multiarray\n", b"cnumpy._core.multiarray\n")
+                assert old in content or new in content
+                content = content.replace(old, new)
+            target.writestr(name, content)
+    assert read_reference_checkpoint(path).training == {"best_val_loss": 0.5}
 
 
 @pytest.fixture(scope="module")

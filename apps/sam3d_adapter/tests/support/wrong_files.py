@@ -3,6 +3,7 @@
 import os
 import pickle
 import struct
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,22 +13,22 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-RAN = "SAM3D_TEST_CODE_RAN"
-"""Environment variable that the hostile files would set."""
+RAN = Path(tempfile.gettempdir()) / f"sam3d_adapter_test_ran_code_{os.getpid()}"
+"""Folder that the hostile files would make."""
 
 
 class Hostile:
-    """Sets `RAN` when it is unpickled by a reader that executes what it reads."""
+    """Makes `RAN` when it is unpickled by a reader that executes what it reads."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (os.putenv, (RAN, "1"))
+        return (os.mkdir, (str(RAN),))
 
 
 class HostileEval:
     """The same through `eval`."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (eval, (f"__import__('os').environ.__setitem__('{RAN}', '1')",))
+        return (eval, (f"__import__('os').mkdir({str(RAN)!r})",))
 
 
 def rewrite(path: Path, change: Callable[[dict], Any] | None = None, **metadata: str) -> None:
