@@ -75,10 +75,10 @@ def convert_checkpoint(
         CheckpointError: A file is wrong, does not fit the other, is there already, or cannot be written.
     """
     _require_free(target.weights, replace)
-    _require_writable(target.base, target.weights)
+    # All that can be wrong here is found before SAM's file is asked for, which may mean a long download.
     state = read_reference_checkpoint(checkpoint)
-    # Before SAM's file is asked for, which may mean a long download.
     check_tensors(state.tensors, parameter_shapes(target.size), checkpoint, size=target.size)
+    _require_writable(target.base, target.weights)
     model = build_model(target.size)
     base = _load_base(model, target, sam_file)
     _require_same_base(model, state, checkpoint, str(base.provenance.get("file", target.base.name)))

@@ -162,7 +162,17 @@ def test_wrong_checkpoint_is_found_before_sams_file_is_fetched(site: Site, monke
     with serving(site.sam.read_bytes()) as server:
         monkeypatch.setenv("SAM3D_SAM_URL", server.url)
         assert site.run() == 1
-    assert server.asked == []
+    assert server.asked == [] and not site.base.parent.exists()
+
+
+def test_folder_that_cannot_be_made_is_found_before_sams_file_is_fetched(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.base.parent.write_text("a file where the folder should be")
+    with serving(site.sam.read_bytes()) as server:
+        monkeypatch.setenv("SAM3D_SAM_URL", server.url)
+        assert site.run() == 1
+    assert server.asked == [] and "--out" in caplog.text
 
 
 def test_full_disk_leaves_the_old_weights(site: Site, caplog: pytest.LogCaptureFixture) -> None:
