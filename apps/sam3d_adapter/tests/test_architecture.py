@@ -18,6 +18,7 @@ LAYERS = {
     "presets": 0,
     "transforms": 1,
     "inference": 1,
+    "conversion": 1,
     "evaluation": 1,
     "learning": 1,
     "infers": 2,
@@ -36,6 +37,7 @@ ALLOWED = {
     "phantoms": {"numpy", "scipy", "nibabel"},
     "presets": {"yaml"},
     "inference": {"torch", "numpy"},
+    "conversion": {"torch", "safetensors"},
 }
 LOWEST_LAYER_WITH = {"monai": 1, "monailabel": 2, "fastapi": 2}
 

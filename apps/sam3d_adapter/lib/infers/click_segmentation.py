@@ -93,7 +93,7 @@ class ClickSegmentation(BasicInferTask):
             read = read_request(request)
             missing = self.spec.missing_files()
             if missing:
-                raise HTTPException(503, how_to_supply(self.preset.name, missing, self._app_dir))
+                raise HTTPException(503, how_to_supply(self.preset.name, self.spec.size, missing, self._app_dir))
             file, params = super().__call__(read, callbacks)
         params["latency_ms"]["total"] = round((time.perf_counter() - start) * 1000, 1)
         return file, params

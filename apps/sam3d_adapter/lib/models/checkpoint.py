@@ -18,16 +18,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lib.models.build import build_empty, build_model
+from lib.models.checkpoint_error import CheckpointError, require_file
 from lib.models.config import MODEL_SIZES
 from lib.models.sam3d import Sam3dAdapter
 from lib.models.trainable import frozen_names, trained_names
+from lib.models.whole_file import replacing, sort_metadata
 
 FORMAT = "sam3d_adapter/1"
 """Value of the metadata key `format`; the number grows when the meaning of a file changes."""
 
-
-class CheckpointError(ValueError):
-    """A file that cannot be loaded, with what was expected and found."""
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+"""Number types that a file may hold; the model in memory is float32."""
 
 
 @dataclass(frozen=True)
@@ -68,24 +69,47 @@ def base_digest(model: Sam3dAdapter) -> str:
     return digest.hexdigest()
 
 
+def check_tensors(
+    tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], path: Path, *, size: str
+) -> None:
+    """Compare tensors with the names and shapes they must have, and look at every value.
+
+    Raises:
+        CheckpointError: A name is missing or unknown, a shape or number type is another, a value NaN or infinite.
+    """
+    missing, unexpected = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
+    if missing or unexpected:
+        raise CheckpointError(
+            f"{path}: {len(missing)} keys missing {missing[:5]}, {len(unexpected)} unexpected {unexpected[:5]}. "
+            f"Expected the {len(expected)} tensors of model size '{size}'; use a file made for it."
+        )
+    for name, value in tensors.items():
+        if tuple(value.shape) != expected[name]:
+            raise CheckpointError(
+                f"{path}: '{name}' has shape {tuple(value.shape)}, expected {expected[name]} of model size '{size}'. "
+                "Use a file made for this size."
+            )
+        if value.dtype not in DTYPES or value.layout != torch.strided or value.device.type != "cpu":
+            raise CheckpointError(
+                f"{path}: '{name}' is a {str(value.layout).removeprefix('torch.')} tensor of {value.dtype} on "
+                f"{value.device}, expected plain numbers of {', '.join(map(str, DTYPES))}. Convert the file again."
+            )
+        wrong = value.numel() - int(torch.isfinite(value).sum())
+        if wrong:
+            raise CheckpointError(
+                f"{path}: {wrong} of the {value.numel()} values of '{name}' are not finite (NaN or infinite). Expected "
+                "finite numbers: the file is damaged or its training failed. Use another one."
+            )
+
+
 def assign(model: Sam3dAdapter, tensors: Mapping[str, Tensor], expected: set[str], path: Path) -> None:
     """Copy tensors into the parameters `expected`, all of them and no others.
 
     Raises:
-        CheckpointError: Names, shapes or values (NaN, infinite) are wrong; the model is then unchanged.
+        CheckpointError: As `check_tensors`; the model is then unchanged.
     """
-    missing, unexpected = sorted(expected - tensors.keys()), sorted(tensors.keys() - expected)
-    if missing or unexpected:
-        raise CheckpointError(
-            f"{path}: {len(missing)} keys missing {missing[:5]}, {len(unexpected)} unexpected {unexpected[:5]}. "
-            f"Expected the {len(expected)} tensors of model size '{model.config.size}'."
-        )
-    for name, value in tensors.items():
-        want = model.get_parameter(name).shape
-        if value.shape != want:
-            raise CheckpointError(f"{path}: '{name}' has shape {tuple(value.shape)}, expected {tuple(want)}.")
-        if not value.is_floating_point() or not torch.isfinite(value).all():
-            raise CheckpointError(f"{path}: '{name}' holds values that are not finite numbers ({value.dtype}).")
+    shapes = {name: tuple(model.get_parameter(name).shape) for name in expected}
+    check_tensors(tensors, shapes, path, size=model.config.size)
     with torch.no_grad():
         for name, value in tensors.items():
             model.get_parameter(name).copy_(value)
@@ -97,21 +121,37 @@ def read_safetensors(path: Path, *, kind: str, size: str) -> tuple[dict[str, Ten
     Raises:
         CheckpointError: The file is absent, damaged, of another kind, format or size.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file. Expected the {kind} of model size '{size}'.")
+    require_file(path, f"the {kind} safetensors file of model size '{size}'")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: not a readable safetensors file ({error}).") from error
+    except (SafetensorError, OSError, RuntimeError, ValueError, TypeError) as error:
+        raise CheckpointError(
+            f"{path}: not a readable safetensors file ({error}). Expected the {kind} file of model size '{size}', "
+            "whole; copy it again, or convert it again."
+        ) from error
     found = {key: metadata.get(key) for key in ("format", "kind", "size")}
     wanted = {"format": FORMAT, "kind": kind, "size": size}
     if found != wanted:
-        raise CheckpointError(f"{path}: expected {wanted}, found {found}.")
+        raise CheckpointError(f"{path}: expected {wanted}, found {found}. {_hint(found, wanted)}")
     if size in MODEL_SIZES and metadata.get("config") != _config_json(MODEL_SIZES[size].to_dict()):
-        raise CheckpointError(f"{path}: made for other numbers of size '{size}': {metadata.get('config')}.")
+        raise CheckpointError(
+            f"{path}: made for other numbers of size '{size}': {metadata.get('config')}. Expected "
+            f"{_config_json(MODEL_SIZES[size].to_dict())}. Use the file that came with this version, "
+            "or convert it again."
+        )
     return tensors, metadata
+
+
+def _hint(found: Mapping[str, str | None], wanted: Mapping[str, str]) -> str:
+    if found["format"] is None:
+        return "It was not written by this project; convert.py makes such files from the authors' checkpoints."
+    if found["format"] != wanted["format"]:
+        return "It belongs to another version of this project: convert it again."
+    if found["kind"] != wanted["kind"]:
+        return "Base and weights seem to be swapped: check 'base' and 'weights' of the preset."
+    return "Check 'size' of the preset, or use the files of that size."
 
 
 def _config_json(config: Mapping[str, object]) -> str:
@@ -121,22 +161,34 @@ def _config_json(config: Mapping[str, object]) -> str:
 def _save(model: Sam3dAdapter, path: Path, names: set[str], dtype: torch.dtype, metadata: dict[str, str]) -> None:
     tensors = {n: model.get_parameter(n).detach().to("cpu", dtype).contiguous() for n in sorted(names)}
     common = {"format": FORMAT, "size": model.config.size, "config": _config_json(model.config.to_dict())}
-    # Written beside the target and moved over it: a reader sees the old file or the new one, never half of one.
-    partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, metadata=common | metadata)
-    partial.replace(path)
+    with replacing(path) as partial:
+        save_file(tensors, partial, metadata=common | metadata)
+        sort_metadata(partial)
 
 
-def save_base(model: Sam3dAdapter, path: Path, *, dtype: torch.dtype = torch.float32) -> None:
-    """Write the frozen parameters of a size that has no SAM checkpoint.
+def save_base(
+    model: Sam3dAdapter,
+    path: Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    provenance: Mapping[str, object] | None = None,
+) -> None:
+    """Write the frozen parameters.
 
     With half precision the model in memory is rounded as well, so that it equals the file.
+
+    Args:
+        model: Whose parameters.
+        path: Target; replaced atomically.
+        dtype: Stored type.
+        provenance: Where they come from (file, checksum, licence): plain JSON values.
     """
     with torch.no_grad():
         for name in frozen_names(model):
             parameter = model.get_parameter(name)
             parameter.copy_(parameter.to(dtype))
-    _save(model, path, frozen_names(model), dtype, {"kind": "base"})
+    metadata = {"kind": "base"} | ({"provenance": json.dumps(dict(provenance))} if provenance else {})
+    _save(model, path, frozen_names(model), dtype, metadata)
 
 
 def save_trained(
@@ -167,9 +219,22 @@ def load_trained(model: Sam3dAdapter, path: Path) -> LoadReport:
             f"{path}: trained on the base {metadata.get('base_sha256')}, but the loaded base is {have}. "
             "Use the base file that came with these weights."
         )
+    provenance = _provenance(metadata, path)
     assign(model, tensors, trained_names(model), path)
-    provenance = json.loads(metadata.get("provenance", "{}"))
     return LoadReport(tuple(sorted(tensors)), version=file_sha256(path), provenance=provenance)
+
+
+def _provenance(metadata: Mapping[str, str], path: Path) -> dict[str, object]:
+    text = metadata.get("provenance", "{}")
+    try:
+        provenance = json.loads(text)
+    except ValueError:
+        provenance = None
+    if not isinstance(provenance, dict):
+        raise CheckpointError(
+            f"{path}: its metadata key 'provenance' is {text[:80]!r}. Expected a JSON object; use an unaltered file."
+        )
+    return provenance
 
 
 def load_base(model: Sam3dAdapter, path: Path) -> LoadReport:
@@ -183,9 +248,10 @@ def load_base(model: Sam3dAdapter, path: Path) -> LoadReport:
         from lib.models.sam_checkpoint import load_sam_checkpoint
 
         return load_sam_checkpoint(model, path)
-    tensors, _ = read_safetensors(path, kind="base", size=model.config.size)
+    tensors, metadata = read_safetensors(path, kind="base", size=model.config.size)
+    provenance = _provenance(metadata, path)
     assign(model, tensors, frozen_names(model), path)
-    return LoadReport(tuple(sorted(tensors)))
+    return LoadReport(tuple(sorted(tensors)), provenance=provenance)
 
 
 def load_model(*, size: str, base: Path, weights: Path) -> tuple[Sam3dAdapter, LoadReport]:
@@ -201,10 +267,12 @@ def load_model(*, size: str, base: Path, weights: Path) -> tuple[Sam3dAdapter, L
     base_report = load_base(model, base)
     report = load_trained(model, weights)
     loaded = tuple(sorted({*base_report.loaded, *report.loaded}))
-    left = {n for n, _ in model.named_parameters()} - set(loaded)
+    # SAM's file lacks some of the base, which loading it creates; what trains must come from a file.
+    created = {n: rule for n, rule in base_report.created.items() if n in frozen_names(model)}
+    left = {n for n, _ in model.named_parameters()} - set(loaded) - created.keys()
     if left:
         raise CheckpointError(f"{base} and {weights} together leave {len(left)} parameters unset: {sorted(left)[:5]}.")
-    return model, LoadReport(loaded, {}, base_report.ignored, report.version, report.provenance)
+    return model, LoadReport(loaded, created, base_report.ignored, report.version, report.provenance)
 
 
 def parameter_shapes(size: str) -> dict[str, tuple[int, ...]]:

@@ -1,6 +1,5 @@
 """Start from Segment Anything's own checkpoint files (sam_vit_b_01ec64.pth and its larger siblings)."""
 
-import pickle
 import re
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from torch import Tensor
 
 from lib.models.checkpoint import CheckpointError, LoadReport, assign
 from lib.models.sam3d import Sam3dAdapter
+from lib.models.torch_file import read_torch_file
 from lib.models.trainable import frozen_names
 
 _PREFIX = "image_encoder."
@@ -21,21 +21,6 @@ _IGNORED = {
 }
 
 
-def unpickle_tensors(path: Path) -> object:
-    """Read a torch file that may hold tensors and plain containers only.
-
-    Raises:
-        CheckpointError: Absent, damaged, or it holds other objects, which are never executed.
-    """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file.")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path}: not a readable file of tensors ({reason}).") from error
-
-
 def load_sam_checkpoint(model: Sam3dAdapter, path: Path) -> LoadReport:
     """Load SAM's image encoder and create what it lacks by the published rules.
 
@@ -45,14 +30,20 @@ def load_sam_checkpoint(model: Sam3dAdapter, path: Path) -> LoadReport:
     Raises:
         CheckpointError: The file is not a SAM checkpoint of this size.
     """
-    state = unpickle_tensors(path)
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise CheckpointError(f"{path}: expected a dictionary of tensors as SAM publishes it, found {type(state)}.")
+    state = read_torch_file(path)
+    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
+        raise CheckpointError(
+            f"{path}: expected a dictionary of tensors as Segment Anything publishes it, found {_describe(state)}. "
+            "Use SAM's own file (sam_vit_b_01ec64.pth and its larger siblings)."
+        )
     ignored = {k: reason for k in state for prefix, reason in _IGNORED.items() if k.startswith(prefix)}
     tensors: dict[str, Tensor] = {k: v for k, v in state.items() if k not in ignored}
     foreign = [k for k in tensors if not k.startswith(_PREFIX)]
     if foreign:
-        raise CheckpointError(f"{path}: keys {foreign[:5]} do not belong to a SAM checkpoint.")
+        raise CheckpointError(
+            f"{path}: {len(foreign)} keys {foreign[:5]} do not belong to a SAM checkpoint. Expected keys under "
+            "'image_encoder.', 'prompt_encoder.', 'mask_decoder.'; use SAM's own file."
+        )
     created: dict[str, str] = {}
     expected = frozen_names(model) | {n for n, _ in model.named_parameters() if _NORM.fullmatch(n)}
     for index in range(model.config.depth):
@@ -71,3 +62,9 @@ def load_sam_checkpoint(model: Sam3dAdapter, path: Path) -> LoadReport:
         if name not in expected and name not in created:
             created[name] = "fresh initialisation"
     return LoadReport(loaded, created, ignored)
+
+
+def _describe(state: object) -> str:
+    if isinstance(state, dict):
+        return f"a dictionary with the keys {sorted(map(str, state))[:5]}"
+    return f"an object of type {type(state).__name__}"

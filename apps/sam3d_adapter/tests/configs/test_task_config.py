@@ -57,8 +57,8 @@ def test_task_without_weights_says_so_in_its_description(tmp_path: Path) -> None
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs/kits.yaml").write_text((APP / "configs/kits.yaml").read_text())
     task = Sam3dAdapterConfig(tmp_path, {}).infers()["kits"]
-    assert task.info()["description"].endswith("[not available, missing: sam_vit_b_01ec64.pth, kits.safetensors]")
+    assert task.info()["description"].endswith("[not available, missing: sam_vit_b.safetensors, kits.safetensors]")
     (tmp_path / "model").mkdir()
-    for name in ("sam_vit_b_01ec64.pth", "kits.safetensors"):
+    for name in ("sam_vit_b.safetensors", "kits.safetensors"):
         (tmp_path / "model" / name).touch()
     assert "not available" not in task.info()["description"]

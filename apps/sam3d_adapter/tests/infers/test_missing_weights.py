@@ -1,25 +1,45 @@
 """The way out that a task without weights tells."""
 
+import shlex
 from pathlib import Path
 
+from lib.conversion.command import parser
 from lib.infers.missing_weights import how_to_supply
 
 APP = Path("/srv/secret/app")
+FILES = [APP / "model/sam_vit_b.safetensors", APP / "model/kits.safetensors"]
 
 
-def test_names_place_address_and_checksum_and_hides_the_servers_folders() -> None:
-    text = how_to_supply("kits", [APP / "model/sam_vit_b_01ec64.pth", APP / "model/kits.safetensors"], APP)
+def test_names_place_command_address_and_checksum_and_hides_the_servers_folders() -> None:
+    text = how_to_supply("kits", "vit_b", FILES, APP)
     for part in (
         "'kits'",
-        "model/sam_vit_b_01ec64.pth",
+        "model/sam_vit_b.safetensors, model/kits.safetensors",
         "https://dl.fbaipublicfiles.com/segment_anything/sam_vit_b_01ec64.pth",
         "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
-        "model/kits.safetensors",
         "3DSAM-adapter checkpoint",
     ):
         assert part in text
     assert "secret" not in text
 
 
+def test_the_command_it_names_exists() -> None:
+    text = how_to_supply("kits", "vit_b", FILES, APP)
+    python, script, *arguments = shlex.split(text.split("'")[3])
+    assert python == "python" and (Path(__file__).parents[4] / script).is_file()
+    options = parser().parse_args(arguments)
+    assert (options.preset, options.checkpoint) == ("kits", Path("last.pth.tar"))
+
+
+def test_larger_sizes_start_from_their_own_sam_file() -> None:
+    assert "sam_vit_h_4b8939.pth" in how_to_supply("organ", "vit_h", [APP / "model/organ.safetensors"], APP)
+
+
 def test_shipped_files_come_from_the_repository() -> None:
-    assert "repository" in how_to_supply("ct", [APP / "weights/tiny_base.safetensors"], APP)
+    text = how_to_supply("ct", "tiny", [APP / "weights/tiny_base.safetensors"], APP)
+    assert "repository" in text and "convert.py" not in text
+
+
+def test_size_without_sam_file_names_no_command() -> None:
+    text = how_to_supply("own", "tiny", [APP / "model/own.safetensors"], APP)
+    assert "model/own.safetensors" in text and "convert.py" not in text

@@ -130,7 +130,7 @@ def test_info_lists_every_preset_for_every_viewer(site: Site) -> None:
 
 def test_task_without_weights_is_listed_with_the_reason(site: Site) -> None:
     models = site.client.info()["models"]
-    assert "missing: sam_vit_b_01ec64.pth, kits.safetensors" in models["kits"]["description"]
+    assert "missing: sam_vit_b.safetensors, kits.safetensors" in models["kits"]["description"]
     assert "not available" not in models["test"]["description"]
 
 
@@ -242,7 +242,11 @@ REFUSED: dict[str, tuple[dict, int, list[str]]] = {
     "device": ({"params": {"foreground": [CLICK], "device": "cuda:7"}}, 422, ["device", "cpu"]),
     "extension": ({"params": {"foreground": [CLICK], "result_extension": ".png"}}, 422, [".nrrd"]),
     "4-D image": ({"image_id": "four_d", "params": {"foreground": [[1, 1, 1]]}}, 422, ["4"]),
-    "no weights": ({"model": "kits"}, 503, ["sam_vit_b_01ec64.pth", "https://", "sha256", "model/kits.safetensors"]),
+    "no weights": (
+        {"model": "kits"},
+        503,
+        ["sam_vit_b_01ec64.pth", "https://", "sha256", "kits.safetensors", "convert.py"],
+    ),
     "torn weights": ({"model": "torn"}, 503, ["torn.safetensors"]),
 }
 

@@ -20,6 +20,7 @@ from lib.models.checkpoint import (
 from lib.models.sam_checkpoint import load_sam_checkpoint
 from lib.models.trainable import frozen_names, trained_names
 from tests.models.conftest import randomised
+from tests.support.published import sam_state
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def spoil_one(path):
     "damage, message",
     [
         (lambda p: p.unlink(), "no such file"),
-        (lambda p: p.write_bytes(b""), "not a readable safetensors"),
+        (lambda p: p.write_bytes(b""), "is empty"),
         (truncate, "not a readable safetensors"),
         (lambda p: p.write_bytes(pickle.dumps({"a": 1})), "not a readable safetensors"),
         (drop_one, "1 keys missing"),
@@ -124,21 +125,6 @@ def test_wrong_weights_are_refused_with_the_reason(files, damage, message):
     assert str(weights) in str(caught.value)
 
 
-def sam_state(model):
-    """A file as SAM publishes it, random, of the test size."""
-    c = model.config
-    generator = torch.Generator().manual_seed(9)
-    state = {n: p for n, p in model.named_parameters() if n in frozen_names(model)}
-    state |= {n: p for n, p in model.named_parameters() if ".norm1." in n or ".norm2." in n}
-    state = {n: torch.randn(p.shape, generator=generator) for n, p in state.items() if n.startswith("image_encoder")}
-    state = {n: v for n, v in state.items() if not n.endswith(("rel_pos_scale", "rel_pos_d"))}
-    state |= {
-        "image_encoder.neck.0.weight": torch.zeros(4, c.embed_dim, 1, 1),
-        "mask_decoder.iou_token.weight": torch.zeros(1),
-    }
-    return state | {"prompt_encoder.no_mask_embed.weight": torch.zeros(1, 4)}
-
-
 def test_sam_starts_the_encoder_and_every_key_is_accounted_for(tmp_path):
     model = build_model("test")
     state = sam_state(model)
@@ -151,6 +137,27 @@ def test_sam_starts_the_encoder_and_every_key_is_accounted_for(tmp_path):
     assert attn.rel_pos_scale == 1
     torch.testing.assert_close(attn.qkv.weight, state["image_encoder.blocks.1.attn.qkv.weight"])
     assert all(report.created.values()) and all(report.ignored.values())
+
+
+def test_sams_own_file_serves_as_base(tmp_path, roi, clicks_dhw):
+    model = build_model("test")
+    base, weights = tmp_path / "sam.pth", tmp_path / "weights.safetensors"
+    torch.save(sam_state(model), base)
+    load_sam_checkpoint(model, base)
+    save_trained(model, weights, provenance={})
+    again, report = load_model(size="test", base=base, weights=weights)
+    assert set(report.loaded) | set(report.created) == {n for n, _ in model.named_parameters()}
+    assert set(report.created) <= frozen_names(model) and all(report.created.values())
+    with torch.no_grad():
+        assert again(roi, clicks_dhw).equal(model(roi, clicks_dhw))
+
+
+def test_same_values_give_the_same_bytes(files, tmp_path):
+    model, base, weights = files
+    save_base(model, tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").read_bytes() == base.read_bytes()
+    save_trained(model, tmp_path / "again.safetensors", provenance={"data": "none", "licence": "Apache-2.0"})
+    assert (tmp_path / "again.safetensors").read_bytes() == weights.read_bytes()
 
 
 class Hostile:

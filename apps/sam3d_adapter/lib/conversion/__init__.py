@@ -1,0 +1,1 @@
+"""From the files that others publish to the two files that a preset names."""

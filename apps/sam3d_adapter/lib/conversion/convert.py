@@ -1,0 +1,211 @@
+"""A published checkpoint and SAM's file become the base and the weights of a preset."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+
+from lib.conversion.report import NO_LICENCE, Conversion, KeyReport
+from lib.models.build import build_model
+from lib.models.checkpoint import (
+    check_tensors,
+    file_sha256,
+    load_base,
+    parameter_shapes,
+    save_base,
+    save_trained,
+)
+from lib.models.checkpoint_error import CheckpointError
+from lib.models.reference_checkpoint import ReferenceState, load_reference_state, read_reference_checkpoint
+from lib.models.sam3d import Sam3dAdapter
+from lib.models.sam_checkpoint import load_sam_checkpoint
+from lib.models.trainable import frozen_names
+from lib.models.whole_file import replacing
+from lib.version import __version__
+
+REPOSITORY = "github.com/med-air/3DSAM-adapter"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is made.
+
+    Attributes:
+        preset: Name, for the report.
+        size: Model size.
+        base: File of the frozen part; where its name ends in ``.pth``, SAM's own file is put there as it is.
+        weights: File of the trained part.
+    """
+
+    preset: str
+    size: str
+    base: Path
+    weights: Path
+
+
+@dataclass(frozen=True)
+class _Base:
+    """The base that a model holds: where from (plain JSON values), and SAM's file where that was read."""
+
+    provenance: Mapping[str, object]
+    sam: Path | None
+    keys: KeyReport | None
+
+
+def convert_checkpoint(
+    checkpoint: Path, target: Target, sam_file: Callable[[], Path], *, replace: bool = False
+) -> Conversion:
+    """Make the two files of a preset from a checkpoint of the authors.
+
+    A base that is there already is used and kept; otherwise it is made from SAM's file. The checkpoint's own copy of
+    the frozen tensors must equal it to the last bit. Nothing is written before everything was read and found right.
+
+    Args:
+        checkpoint: ``last.pth.tar`` or ``best.pth.tar``.
+        target: What to make.
+        sam_file: Gives SAM's file of the size, verified; called only where it is needed.
+        replace: Whether weights that are there may be replaced.
+
+    Raises:
+        CheckpointError: A file is wrong, does not fit the other, is there already, or cannot be written.
+    """
+    _require_free(target.weights, replace)
+    # All that can be wrong here is found before SAM's file is asked for, which may mean a long download.
+    state = read_reference_checkpoint(checkpoint)
+    check_tensors(state.tensors, parameter_shapes(target.size), checkpoint, size=target.size)
+    _require_writable(target.base, target.weights)
+    model = build_model(target.size)
+    base = _load_base(model, target, sam_file)
+    _require_same_base(model, state, checkpoint, str(base.provenance.get("file", target.base.name)))
+    load_reference_state(model, state, checkpoint)
+    provenance = {
+        "source": f"3DSAM-adapter checkpoint of its authors ({REPOSITORY})",
+        "file": checkpoint.name,
+        "sha256": file_sha256(checkpoint),
+        "training": dict(state.training),
+        "licence": NO_LICENCE,
+        "base": dict(base.provenance),
+        "preset": target.preset,
+        "converted_by": f"sam3d_adapter {__version__}",
+    }
+    if base.sam:
+        _write_base(model, target.base, base)
+    with _writing(target.weights):
+        save_trained(model, target.weights, provenance=provenance)
+    files = {"base": target.base, "weights": target.weights}
+    kept = {} if base.sam else {"base": files.pop("base")}
+    keys = (_checkpoint_keys(model, state, checkpoint), *([base.keys] if base.keys else []))
+    conversion = Conversion(target.preset, files, kept, keys, provenance)
+    report = target.weights.with_suffix(".conversion.json")
+    with _writing(report):
+        conversion.write(report)
+    return conversion
+
+
+def convert_base(target: Target, sam_file: Callable[[], Path]) -> Conversion:
+    """Make the base of a preset alone, to train on.
+
+    Raises:
+        CheckpointError: As `convert_checkpoint`.
+    """
+    _require_writable(target.base)
+    model = build_model(target.size)
+    base = _load_base(model, target, sam_file)
+    if base.sam:
+        _write_base(model, target.base, base)
+    written, kept = ({"base": target.base}, {}) if base.sam else ({}, {"base": target.base})
+    return Conversion(target.preset, written, kept, (base.keys,) if base.keys else (), base.provenance)
+
+
+def _load_base(model: Sam3dAdapter, target: Target, sam_file: Callable[[], Path]) -> _Base:
+    if target.base.exists():
+        try:
+            report = load_base(model, target.base)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error} To have the base made anew, remove the file.") from error
+        provenance = report.provenance or _sam_provenance(target.base)
+        return _Base({"licence": "not stated in the file", **provenance}, None, None)
+    sam = sam_file()
+    report = load_sam_checkpoint(model, sam)
+    frozen = frozen_names(model)
+    trained = {name: "SAM's value only starts what is trained" for name in report.loaded if name not in frozen}
+    keys = KeyReport(
+        sam.name,
+        {name: f"{name}, base" for name in report.loaded if name in frozen},
+        {name: rule for name, rule in report.created.items() if name in frozen},
+        {**report.ignored, **trained},
+    )
+    return _Base(_sam_provenance(sam), sam, keys)
+
+
+def _sam_provenance(path: Path) -> dict[str, object]:
+    return {
+        "source": "Segment Anything, image encoder (github.com/facebookresearch/segment-anything)",
+        "file": path.name,
+        "sha256": file_sha256(path),
+        "licence": "Apache-2.0",
+    }
+
+
+def _require_same_base(model: Sam3dAdapter, state: ReferenceState, checkpoint: Path, base: str) -> None:
+    different: dict[str, float] = {}
+    for name in sorted(frozen_names(model)):
+        ours, theirs = model.get_parameter(name).detach(), state.tensors[name].to(torch.float32)
+        if not torch.equal(ours, theirs):
+            different[state.keys[name]] = (ours - theirs).abs().max().item()
+    if different:
+        worst = max(different, key=lambda key: different[key])
+        raise CheckpointError(
+            f"{checkpoint}: {len(different)} of its {len(frozen_names(model))} frozen tensors differ from the base "
+            f"{base}, most of all '{worst}' (by {different[worst]:.3g}). Expected equal ones, since 3DSAM-adapter "
+            "leaves SAM's tensors as they are: the checkpoint was trained on another base or altered. Use the authors' "
+            "own file."
+        )
+
+
+def _checkpoint_keys(model: Sam3dAdapter, state: ReferenceState, checkpoint: Path) -> KeyReport:
+    frozen = frozen_names(model)
+    places = {state.keys[n]: f"{n}, {'equal to the base' if n in frozen else 'weights'}" for n in state.tensors}
+    return KeyReport(checkpoint.name, places, {}, state.ignored)
+
+
+def _write_base(model: Sam3dAdapter, path: Path, base: _Base) -> None:
+    assert base.sam is not None
+    with _writing(path):
+        if path.suffix == ".pth":
+            with replacing(path) as partial:
+                shutil.copyfile(base.sam, partial)
+        else:
+            save_base(model, path, provenance=base.provenance)
+
+
+def _require_free(weights: Path, replace: bool) -> None:
+    if weights.exists() and not replace:
+        raise CheckpointError(
+            f"{weights}: is there already. To put a converted checkpoint in its place, add --replace; to write "
+            "elsewhere, --out."
+        )
+
+
+def _require_writable(*paths: Path) -> None:
+    for folder in {path.parent for path in paths}:
+        with _writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise CheckpointError(f"{folder}: cannot be written. Give a folder of your own with --out.")
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be written ({error}). What was there is unchanged. Make space, or give another folder "
+            "with --out."
+        ) from error
