@@ -18,6 +18,7 @@ LAYERS = {
     "presets": 0,
     "transforms": 1,
     "inference": 1,
+    "audit": 1,
     "evaluation": 1,
     "learning": 1,
     "infers": 2,
@@ -36,6 +37,7 @@ ALLOWED = {
     "phantoms": {"numpy", "scipy", "nibabel"},
     "presets": {"yaml"},
     "inference": {"torch", "numpy"},
+    "audit": {"torch", "numpy"},
 }
 LOWEST_LAYER_WITH = {"monai": 1, "monailabel": 2, "fastapi": 2}
 
@@ -112,6 +114,7 @@ def test_main_holds_exactly_one_class_and_its_direct_base_is_the_hosts() -> None
         ("inference", "monailabel.interfaces.app"),
         ("transforms", "fastapi"),
         ("infers", "lib.configs.conf"),
+        ("audit", "lib.infers.options"),
         ("host", ".sibling"),
         ("presets", "torch"),
         ("infers", "tests.support"),

@@ -1,0 +1,71 @@
+"""The form of the log: one line an event, ``time=… level=… logger=… event="…"`` and further ``key=value``.
+
+That is logfmt, which collectors of logs read as it is. Times are UTC.
+"""
+
+import json
+import logging
+import logging.config
+import re
+import sys
+import threading
+from datetime import datetime, timezone
+from typing import Any
+
+_PLAIN = re.compile(r"[^\s\"=\\]+")
+_MARK = "_sam3d_adapter_form"
+
+
+class LogfmtFormatter(logging.Formatter):
+    """Formats a record as one line; ``fields`` of a record, a dictionary given as ``extra``, become keys of it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        if getattr(record, "verbatim", False):
+            return record.getMessage()
+        time = datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds")
+        pairs: dict[str, Any] = {
+            "time": time.replace("+00:00", "Z"),
+            "level": record.levelname,
+            "logger": record.name,
+            "event": record.getMessage().strip(),
+            "thread": record.threadName,
+            **getattr(record, "fields", {}),
+        }
+        pairs |= {key: getattr(record, key) for key in ("error", "at") if hasattr(record, key)}
+        if record.exc_info:
+            pairs["trace"] = self.formatException(record.exc_info)
+        return " ".join(f"{key}={_quoted(value)}" for key, value in pairs.items())
+
+
+def _quoted(value: Any) -> str:
+    text = str(value)
+    return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+
+
+def form_log() -> None:
+    """Gives every handler this form, those of a later ``logging.config.dictConfig`` too, and takes in what else is
+    printed: warnings of Python, and errors that nobody caught."""
+    _form_handlers()
+    configure = getattr(logging.config.dictConfig, _MARK, logging.config.dictConfig)
+
+    def configure_and_form(config: dict[str, Any]) -> None:
+        configure(config)
+        _form_handlers()
+
+    setattr(configure_and_form, _MARK, configure)
+    logging.config.dictConfig = configure_and_form
+    logging.captureWarnings(True)
+    sys.excepthook = _log_uncaught
+    threading.excepthook = lambda args: _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
+
+
+def _form_handlers() -> None:
+    loggers = [logging.getLogger(), *logging.root.manager.loggerDict.values()]
+    for logger in loggers:
+        for handler in getattr(logger, "handlers", ()):
+            handler.setFormatter(LogfmtFormatter())
+
+
+def _log_uncaught(kind: Any, error: Any, trace: Any) -> None:
+    if kind is not None and not issubclass(kind, KeyboardInterrupt | SystemExit):
+        logging.getLogger(__name__).critical("An error was not caught.", exc_info=(kind, error, trace))
