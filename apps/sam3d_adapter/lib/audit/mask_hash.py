@@ -20,6 +20,8 @@ def mask_hash(mask: ArrayLike) -> str:
         64 hexadecimal digits.
     """
     array: np.ndarray[Any, Any] = np.asarray(mask)
+    if array.dtype.kind not in "biu":
+        array = array != 0
     digest = hashlib.sha256(f"{' '.join(map(str, array.shape))}\n".encode())
     digest.update(np.packbits(array.ravel(order="F")).data)
     return digest.hexdigest()

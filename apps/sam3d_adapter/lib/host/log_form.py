@@ -9,8 +9,12 @@ import logging.config
 import re
 import sys
 import threading
+import warnings
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
+
+logger = logging.getLogger(__name__)
 
 _PLAIN = re.compile(r"[^\s\"=\\]+")
 _MARK = "_sam3d_adapter_form"
@@ -54,7 +58,7 @@ def form_log() -> None:
 
     setattr(configure_and_form, _MARK, configure)
     logging.config.dictConfig = configure_and_form
-    logging.captureWarnings(True)
+    warnings.showwarning = _log_warning
     sys.excepthook = _log_uncaught
     threading.excepthook = lambda args: _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
 
@@ -66,6 +70,11 @@ def _form_handlers() -> None:
             handler.setFormatter(LogfmtFormatter())
 
 
+def _log_warning(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
+    # The warning itself: of an exception, only the type gets into the log.
+    logger.warning("%s", message, extra={"fields": {"at": f"{'/'.join(Path(filename).parts[-2:])}:{lineno}"}})
+
+
 def _log_uncaught(kind: Any, error: Any, trace: Any) -> None:
     if kind is not None and not issubclass(kind, KeyboardInterrupt | SystemExit):
-        logging.getLogger(__name__).critical("An error was not caught.", exc_info=(kind, error, trace))
+        logger.critical("An error was not caught.", exc_info=(kind, error, trace))

@@ -148,15 +148,8 @@ def _task_output(record: logging.LogRecord) -> str:
     return text if record.verbatim else f"Output of the task: {VALUE}"
 
 
-def _warning(record: logging.LogRecord) -> str:
-    """``warnings``: file, line, category, text, and the line of code, all in one."""
-    found = re.match(r"(?:.*/)?([^/:]+:\d+): (\w+):", str(record.args[0] if record.args else record.msg))
-    return f"{found[2]} at {found[1]}" if found else VALUE
-
-
 _SPECIAL: dict[str, Callable[[logging.LogRecord], str]] = {
     "uvicorn.access": _access,
-    "py.warnings": _warning,
     "task_train": _task_output,
     "task_scoring": _task_output,
     "task_batch_infer": _task_output,
