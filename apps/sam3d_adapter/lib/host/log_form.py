@@ -5,7 +5,6 @@ That is logfmt, which collectors of logs read as it is. Times are UTC.
 
 import json
 import logging
-import logging.config
 import re
 import sys
 import threading
@@ -17,7 +16,6 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 _PLAIN = re.compile(r"[^\s\"=\\]+")
-_MARK = "_sam3d_adapter_form"
 
 
 class LogfmtFormatter(logging.Formatter):
@@ -47,27 +45,14 @@ def _quoted(value: Any) -> str:
 
 
 def form_log() -> None:
-    """Gives every handler this form, those of a later ``logging.config.dictConfig`` too, and takes in what else is
-    printed: warnings of Python, and errors that nobody caught."""
-    _form_handlers()
-    configure = getattr(logging.config.dictConfig, _MARK, logging.config.dictConfig)
-
-    def configure_and_form(config: dict[str, Any]) -> None:
-        configure(config)
-        _form_handlers()
-
-    setattr(configure_and_form, _MARK, configure)
-    logging.config.dictConfig = configure_and_form
+    """Gives every handler this form, also those that are made later, and takes in what else is printed: warnings of
+    Python, and errors that nobody caught."""
+    formatter = LogfmtFormatter()
+    # On the class: uvicorn sets up handlers anew, and packages bring their own at any time.
+    logging.Handler.format = lambda handler, record: formatter.format(record)
     warnings.showwarning = _log_warning
     sys.excepthook = _log_uncaught
     threading.excepthook = lambda args: _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
-
-
-def _form_handlers() -> None:
-    loggers = [logging.getLogger(), *logging.root.manager.loggerDict.values()]
-    for logger in loggers:
-        for handler in getattr(logger, "handlers", ()):
-            handler.setFormatter(LogfmtFormatter())
 
 
 def _log_warning(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:

@@ -20,7 +20,7 @@ from pathlib import PurePath
 from types import TracebackType
 from typing import Any
 
-from lib.host.log_words import PERCENT, VALUE, written_words
+from lib.host.log_words import PERCENT, VALUE, is_written, written_words
 from lib.host.version_guard import check_host_version
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
@@ -89,9 +89,11 @@ def _text(record: logging.LogRecord) -> str:
     written = written_words(record.pathname, record.lineno)
     if written is not None and not written[1]:
         return written[0]
-    # A message that is a variable is a template only if values came with it.
+    # A message that is a variable is a template if values came with it, or where it stands elsewhere in the file.
     if written is None and not record.args:
-        return type(record.msg).__name__ if isinstance(record.msg, BaseException) else VALUE
+        if isinstance(record.msg, BaseException):
+            return type(record.msg).__name__
+        return record.msg if isinstance(record.msg, str) and is_written(record.pathname, record.msg) else VALUE
     return fill(str(record.msg), record.args, _own_value if is_own else _value)
 
 

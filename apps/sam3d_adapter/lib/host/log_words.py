@@ -38,14 +38,29 @@ def written_words(file: str, line: int) -> tuple[str, bool] | None:
     return (text, is_template) if text.replace(VALUE, "").strip() else None
 
 
+def is_written(file: str, text: str) -> bool:
+    """Whether a text stands in a source file as a whole, as where ``message = "..."`` comes before the call."""
+    return text in _constants(file)
+
+
 @functools.lru_cache(maxsize=512)
 def _calls(file: str) -> tuple[tuple[int, int, str, bool], ...]:
     """First line, last line, words and kind of every logging call of a file."""
+    return tuple(_describe(node) for node in _nodes(file) if _is_log_call(node))
+
+
+@functools.lru_cache(maxsize=512)
+def _constants(file: str) -> frozenset[str]:
+    return frozenset(
+        node.value for node in _nodes(file) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+
+
+def _nodes(file: str) -> Iterator[ast.AST]:
     try:
-        tree = ast.parse("".join(linecache.getlines(file)))
+        yield from ast.walk(ast.parse("".join(linecache.getlines(file))))
     except (SyntaxError, ValueError):
-        return ()
-    return tuple(_describe(node) for node in ast.walk(tree) if _is_log_call(node))
+        return
 
 
 def _is_log_call(node: ast.AST) -> bool:

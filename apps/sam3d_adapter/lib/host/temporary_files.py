@@ -3,7 +3,8 @@
 MONAI Label 0.8.5 names its files there with ``tempfile.NamedTemporaryFile(...).name`` and opens them anew, with the
 permissions of any file. It removes them after the answer, but not if there is none: FastAPI drops the tasks that were
 to do it when an error is raised (``monailabel/endpoints/infer.py:142``, ``session.py:72``, ``datastore.py:70``). DICOM
-SEG files are never removed (``monailabel/datastore/utils/convert.py``). We know of no upstream issue.
+SEG files and archives of the data store are never removed (``monailabel/datastore/utils/convert.py``,
+``local.py:392``). We know of no upstream issue.
 
 Here the server has a temporary folder of its own, for its user alone; what an endpoint names in it is removed after the
 answer, or at once where there is none; what was left all the same goes after an hour.
@@ -23,14 +24,21 @@ from pathlib import Path
 from typing import Any
 
 import schedule
+from fastapi import Response
 from fastapi.background import BackgroundTasks
 from monailabel.endpoints import datastore, infer, session
 from monailabel.utils.others.generic import remove_file
 
 from lib.host.version_guard import check_host_version
 
-ENDPOINTS = ((infer, "run_inference"), (session, "create_session"), (datastore, "add_image"), (datastore, "save_label"))
-"""Functions of MONAI Label that name temporary files; the first argument of each takes the tasks after the answer."""
+ENDPOINTS = (
+    (infer, "run_inference"),
+    (session, "create_session"),
+    (datastore, "add_image"),
+    (datastore, "save_label"),
+    (datastore, "download_dataset"),
+)
+"""Functions of MONAI Label that name temporary files."""
 
 _PREFIX = "sam3d_adapter-"
 _FOLDER = re.compile(_PREFIX + r"(\d+)-\w+")
@@ -62,22 +70,29 @@ def keep_temporary_files_apart() -> Path:
 
 
 def clean_up_after(endpoint: Callable[..., Any]) -> Callable[..., Any]:
-    """An endpoint's function that leaves no temporary file behind, whether it returns or raises."""
+    """An endpoint's function that leaves no temporary file behind, whether it returns or raises.
+
+    Args:
+        endpoint: takes FastAPI's ``BackgroundTasks`` as its first argument, or returns a response without tasks.
+    """
 
     @functools.wraps(endpoint)
-    def cleaning(background_tasks: BackgroundTasks, *args: Any, **kwargs: Any) -> Any:
+    def cleaning(*args: Any, **kwargs: Any) -> Any:
         named: list[str] = []
         token = _named.set(named)
         try:
-            answer = endpoint(background_tasks, *args, **kwargs)
+            answer = endpoint(*args, **kwargs)
         except BaseException:
             for path in named:
                 _remove(path)
             raise
         finally:
             _named.reset(token)
+        tasks = args[0] if args and isinstance(args[0], BackgroundTasks) else BackgroundTasks()
         for path in named:
-            background_tasks.add_task(_remove, path)
+            tasks.add_task(_remove, path)
+        if tasks not in args and isinstance(answer, Response):
+            answer.background = tasks
         return answer
 
     return cleaning

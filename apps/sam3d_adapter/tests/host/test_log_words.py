@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.host.log_words import written_words
+from lib.host.log_words import is_written, written_words
 
 CALLS = {
     'logger.info(f"Infer Request: {request}")': ("Infer Request: …", False),
@@ -34,6 +34,12 @@ def test_words(code: str, tmp_path: Path) -> None:
 def test_the_innermost_call_counts(tmp_path: Path) -> None:
     (path := tmp_path / "module.py").write_text('logger.info(\n    run(logger.info("inner")),\n)\n')
     assert written_words(str(path), 2) == ("inner", True)
+
+
+def test_a_text_that_stands_elsewhere_in_the_file(tmp_path: Path) -> None:
+    (path := tmp_path / "module.py").write_text('message = "It failed\\n"\nlogger.error(message)\n')
+    assert is_written(str(path), "It failed\n")
+    assert not is_written(str(path), "It") and not is_written("<string>", "It failed\n")
 
 
 @pytest.mark.parametrize("content", [None, "def (", "\0"])

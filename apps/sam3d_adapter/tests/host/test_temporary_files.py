@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from fastapi.background import BackgroundTasks
+from fastapi.responses import FileResponse
 
 from lib.host import temporary_files
 from lib.host.temporary_files import ENDPOINTS, _noting, clean_up_after, sweep
@@ -63,6 +64,14 @@ def test_after_an_answer_the_rest_goes_when_it_was_sent(folder: Path) -> None:
     answer = clean_up_after(endpoint)(tasks)
     assert answer.read_text() == "image" and len(list(folder.iterdir())) == 2
     for task in tasks.tasks:
+        task.func(*task.args)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_file_that_is_sent_goes_when_it_was_sent(folder: Path) -> None:
+    response = clean_up_after(lambda limit: FileResponse(named(".zip")))(3)
+    assert len(list(folder.iterdir())) == 1
+    for task in response.background.tasks:
         task.func(*task.args)
     assert list(folder.iterdir()) == []
 
