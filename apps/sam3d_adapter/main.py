@@ -16,6 +16,7 @@ from lib.host.log_form import form_log
 from lib.host.log_privacy import keep_values_out_of_the_log
 from lib.host.reader_warnings import silence_readers
 from lib.host.request_user import current_user, remember_users
+from lib.host.start_errors import said_aloud
 from lib.host.temporary_files import keep_temporary_files_apart
 from lib.host.train_stats import with_safe_stats
 from lib.host.unknown_model import require_model
@@ -33,16 +34,18 @@ class Sam3dAdapterApp(MONAILabelApp):
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str] | None) -> None:
         keep_values_out_of_the_log()
         form_log()
-        # Before the base class, whose constructor calls the init_* methods.
-        self._config = Sam3dAdapterConfig(Path(app_dir), conf or {})
-        super().__init__(
-            app_dir=app_dir,
-            studies=studies,
-            conf=conf or {},
-            name="3DSAM-adapter",
-            description=DESCRIPTION,
-            version=__version__,
-        )
+        # Before the base class, whose constructor calls the init_* methods. Its ValueErrors speak of settings.
+        with said_aloud(ValueError):
+            self._config = Sam3dAdapterConfig(Path(app_dir), conf or {})
+        with said_aloud():
+            super().__init__(
+                app_dir=app_dir,
+                studies=studies,
+                conf=conf or {},
+                name="3DSAM-adapter",
+                description=DESCRIPTION,
+                version=__version__,
+            )
 
     def init_infers(self) -> dict[str, Any]:
         return self._config.infers()
