@@ -48,7 +48,7 @@ def temporary_files(folder: Path) -> list[str]:
 
 
 def send_all(server: AppServer, upload: Path) -> None:
-    """Uploads, clicks, sessions, the data store, and errors of every kind, with telltale names in each."""
+    """Uploads, clicks, sessions, the data store, a training, and errors of every kind, with telltale names in each."""
 
     def send(method: str, address: str, status: int, **more: Any) -> requests.Response:
         with requests.request(method, f"{server.url}{address}", timeout=120, **more) as response:
@@ -104,6 +104,10 @@ def send_all(server: AppServer, upload: Path) -> None:
     send("DELETE", f"/datastore/label?id={PATIENT}&tag=final", 200)
     send("DELETE", "/datastore/?id=Castorp_Hans", 200)
     send("POST", "/activelearning/random", 200, json={"client_id": "Settembrini"})
+    send("POST", "/train/Settembrini", 200, json={"patient": "Castorp"})
+    deadline = time.monotonic() + 200
+    while send("GET", "/train/", 200).json()["status"] not in ("DONE", "ERROR") and time.monotonic() < deadline:
+        time.sleep(0.2)
     send("GET", "/info/", 200)
     send("GET", "/logs/?text=true&lines=1000", 200)
 
@@ -184,6 +188,9 @@ def test_the_log_still_tells_what_happened(traffic: Traffic) -> None:
     assert all(line.startswith("time=") for line in lines), [x for x in lines if not x.startswith("time=")]
     answered = next(line for line in lines if "Click answered" in line)
     assert "preset=test" in answered and "audit_id=" in answered
+    # Of the training process: cleaned there, and not wrapped again here.
+    uncaught = [line for line in lines if 'event="An error was not caught."' in line]
+    assert len(uncaught) == 1 and "error=MONAILabelException" in uncaught[0] and uncaught[0].count("time=") == 1
 
 
 def test_no_temporary_file_stays(traffic: Traffic) -> None:
