@@ -12,6 +12,12 @@ from lib.configs.task_config import Sam3dAdapterConfig
 from lib.host.bundle_path import own_bundle_path
 from lib.host.image_access import admit_image
 from lib.host.label_tag import require_safe_tag
+from lib.host.log_form import form_log
+from lib.host.log_privacy import keep_values_out_of_the_log
+from lib.host.reader_warnings import silence_readers
+from lib.host.request_user import current_user, remember_users
+from lib.host.start_errors import said_aloud
+from lib.host.temporary_files import keep_temporary_files_apart
 from lib.host.train_stats import with_safe_stats
 from lib.host.unknown_model import require_model
 from lib.host.warm_up import warm_up_writer
@@ -26,16 +32,20 @@ class Sam3dAdapterApp(MONAILabelApp):
     """The app that ``monailabel start_server`` finds: the one class here with MONAILabelApp as its direct base."""
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str] | None) -> None:
-        # Before the base class, whose constructor calls the init_* methods.
-        self._config = Sam3dAdapterConfig(Path(app_dir), conf or {})
-        super().__init__(
-            app_dir=app_dir,
-            studies=studies,
-            conf=conf or {},
-            name="3DSAM-adapter",
-            description=DESCRIPTION,
-            version=__version__,
-        )
+        keep_values_out_of_the_log()
+        form_log()
+        # Before the base class, whose constructor calls the init_* methods. Its ValueErrors speak of settings.
+        with said_aloud(ValueError):
+            self._config = Sam3dAdapterConfig(Path(app_dir), conf or {})
+        with said_aloud():
+            super().__init__(
+                app_dir=app_dir,
+                studies=studies,
+                conf=conf or {},
+                name="3DSAM-adapter",
+                description=DESCRIPTION,
+                version=__version__,
+            )
 
     def init_infers(self) -> dict[str, Any]:
         return self._config.infers()
@@ -46,10 +56,14 @@ class Sam3dAdapterApp(MONAILabelApp):
     def infer(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
         require_model(request.get("model"), self._infers)
         require_safe_tag(request.get("label_tag"))
-        return super().infer(admit_image(request, datastore or self.datastore(), self.sessions()), datastore)
+        admitted = admit_image(request, datastore or self.datastore(), self.sessions())
+        return self._config.auditor.record(request, super().infer(admitted, datastore), current_user())
 
     def on_init_complete(self) -> None:
         super().on_init_complete()
+        keep_temporary_files_apart()
+        remember_users()
+        silence_readers()
         warm_up_writer()
 
     def bundle_path(self, model: str) -> str:

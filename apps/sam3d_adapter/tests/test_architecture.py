@@ -19,6 +19,7 @@ LAYERS = {
     "transforms": 1,
     "inference": 1,
     "conversion": 1,
+    "audit": 1,
     "evaluation": 1,
     "learning": 1,
     "infers": 2,
@@ -38,6 +39,7 @@ ALLOWED = {
     "presets": {"yaml"},
     "inference": {"torch", "numpy"},
     "conversion": {"torch", "safetensors"},
+    "audit": {"torch", "numpy"},
 }
 LOWEST_LAYER_WITH = {"monai": 1, "monailabel": 2, "fastapi": 2}
 
@@ -114,6 +116,7 @@ def test_main_holds_exactly_one_class_and_its_direct_base_is_the_hosts() -> None
         ("inference", "monailabel.interfaces.app"),
         ("transforms", "fastapi"),
         ("infers", "lib.configs.conf"),
+        ("audit", "lib.infers.options"),
         ("host", ".sibling"),
         ("presets", "torch"),
         ("infers", "tests.support"),

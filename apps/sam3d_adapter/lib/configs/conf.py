@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from lib.inference.precision import PRECISIONS
 
@@ -23,12 +24,23 @@ class Conf:
         embedding_cache_mb: memory for embeddings of ROIs, MiB.
         volume_cache_mb: memory for images as read from disk, MiB.
         precision: number type of the network, one of ``PRECISIONS``.
+        audit_dir: folder of the records of answers, against the app folder if relative.
+        audit_mb: disk space for them, MiB.
     """
 
     models: tuple[str, ...] | None = None
     embedding_cache_mb: int = 2048
     volume_cache_mb: int = 2048
     precision: str = "auto"
+    # Beside the server's log: every app folder has it and can be written to, a DICOMweb server has no folder of
+    # studies, and one of files is often shared with people whom the records do not concern.
+    audit_dir: Path = Path("logs/audit")
+    audit_mb: int = 512
+
+    @property
+    def audit_bytes(self) -> int:
+        """``audit_mb`` in bytes."""
+        return self.audit_mb * _MIB
 
     @property
     def embedding_cache_bytes(self) -> int:
@@ -47,7 +59,7 @@ def parse_conf(conf: Mapping[str, str]) -> Conf:
     Raises:
         ConfError: unknown key, or a value of the wrong kind.
     """
-    valid = ("models", "embedding_cache_mb", "volume_cache_mb", "precision")
+    valid = ("models", "embedding_cache_mb", "volume_cache_mb", "precision", "audit_dir", "audit_mb")
     unknown = [key for key in conf if key not in valid + _HOST_KEYS]
     if unknown:
         raise ConfError(f"--conf {unknown[0]} is unknown; choose from: {', '.join(valid)}.")
@@ -57,6 +69,8 @@ def parse_conf(conf: Mapping[str, str]) -> Conf:
         embedding_cache_mb=_megabytes(conf, "embedding_cache_mb", default.embedding_cache_mb),
         volume_cache_mb=_megabytes(conf, "volume_cache_mb", default.volume_cache_mb),
         precision=_precision(str(conf.get("precision", default.precision)).strip()),
+        audit_dir=_folder(conf["audit_dir"]) if "audit_dir" in conf else default.audit_dir,
+        audit_mb=_at_least_one("audit_mb", _megabytes(conf, "audit_mb", default.audit_mb)),
     )
 
 
@@ -68,6 +82,18 @@ def _precision(text: str) -> str:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def _folder(text: str) -> Path:
+    if not str(text).strip():
+        raise ConfError("--conf audit_dir is empty; the name of a folder is needed.")
+    return Path(str(text).strip()).expanduser()
+
+
+def _at_least_one(key: str, number: int) -> int:
+    if number < 1:
+        raise ConfError(f"--conf {key} is {number}; 1 or more is needed.")
+    return number
 
 
 def _megabytes(conf: Mapping[str, str], key: str, default: int) -> int:

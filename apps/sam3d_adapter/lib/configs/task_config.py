@@ -4,9 +4,11 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+from lib.audit.log import AuditLog
 from lib.configs.conf import parse_conf
 from lib.inference.embedding_cache import EmbeddingCache
 from lib.inference.model_store import ModelStore
+from lib.infers.audited import Auditor
 from lib.infers.click_segmentation import ClickSegmentation, SharedState
 from lib.presets import load_presets
 from lib.transforms.load_volume import VolumeCache
@@ -36,6 +38,8 @@ class Sam3dAdapterConfig:
             volumes=VolumeCache(settings.volume_cache_bytes),
             precision=settings.precision,
         )
+        self.audit_log = AuditLog(app_dir / settings.audit_dir, settings.audit_bytes)
+        self.auditor = Auditor(self.audit_log, self.presets)
 
     def infers(self) -> dict[str, ClickSegmentation]:
         """One infer task per preset, under the preset's name."""

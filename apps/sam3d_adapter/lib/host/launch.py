@@ -1,7 +1,8 @@
 """Starts the real MONAI Label server with this app as a child process, on the loopback device unless told otherwise.
 
 The ``monailabel`` script finds its Python through PATH and breaks on paths and settings with spaces, so the module is
-run with this very Python instead. Used by ``make demo``, ``make serve`` and the tests that need a server.
+run with this very Python instead, by way of ``server_process``. Used by ``make demo``, ``make serve`` and
+the tests that need a server.
 """
 
 import contextlib
@@ -84,7 +85,7 @@ def server_command(
         host: address to listen on.
         conf: the app's settings, ``--conf key value``.
     """
-    command = [sys.executable, "-m", "monailabel.main", "start_server"]
+    command = [sys.executable, str(Path(__file__).with_name("server_process.py")), "start_server"]
     command += ["--app", str(app_dir), "--studies", str(studies), "--host", host, "--port", str(port)]
     for key, value in (conf or {}).items():
         command += ["--conf", key, value]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lib.audit.mask_hash import mask_hash
 from lib.presets import Preset
 
 # Transforms of the pipeline by the stage they belong to.
@@ -62,8 +63,8 @@ def describe(preset: Preset, data: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         preset: of the task.
-        data: after the post transforms: ``pred`` (i, j, k), ``clicks``, ``roi_geometry``, ``model_version``,
-            ``encoded``, ``device``, ``threshold``, ``warnings``.
+        data: after the post transforms: ``pred`` (i, j, k), ``volume``, ``clicks``, ``roi_geometry``,
+            ``model_version``, ``predictor``, ``encoded``, ``device``, ``threshold``, ``warnings``.
     """
     roi = data["roi_geometry"]
     voxels = int(np.count_nonzero(np.asarray(data["pred"])))
@@ -76,6 +77,7 @@ def describe(preset: Preset, data: Mapping[str, Any]) -> dict[str, Any]:
         "label": preset.label,
         "preset": preset.name,
         "model_version": data["model_version"],
+        "precision": data["predictor"].precision,
         "device": data["device"],
         "threshold": data["threshold"],
         "clicks": [list(click.ijk) for click in data["clicks"]],
@@ -87,6 +89,8 @@ def describe(preset: Preset, data: Mapping[str, Any]) -> dict[str, Any]:
             "axes": preset.roi.axes,
         },
         "encoded": data["encoded"],
+        "image_hash": data["volume"].content_key,
+        "mask_hash": mask_hash(data["pred"]),
         "mask_voxels": voxels,
         "warnings": warnings,
     }

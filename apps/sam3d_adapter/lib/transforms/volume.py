@@ -30,7 +30,7 @@ class Volume:
     Attributes:
         voxels: (i, j, k), in the order and, for integers, the type of the file.
         affine: (4, 4), voxel index to RAS mm.
-        content_key: equal for images of equal voxels, type and affine, whatever their files are called.
+        content_key: equal for images of equal voxels, type and affine, whatever their files are called: a sha256.
     """
 
     voxels: Tensor
@@ -99,7 +99,9 @@ def _torch_type(array: np.ndarray) -> np.ndarray:
 
 
 def _content_key(array: np.ndarray, affine: np.ndarray) -> str:
-    digest = hashlib.blake2b(repr((array.shape, array.dtype.str)).encode() + affine.tobytes(), digest_size=20)
+    # Of what hashlib has, the fastest where the processor knows it, as those of the last years do: 0.13 s for
+    # 512 x 512 x 400 int16, half of BLAKE2b's time.
+    digest = hashlib.sha256(repr((array.shape, array.dtype.str)).encode() + affine.tobytes())
     # Files run i fastest, so this is the memory as it lies, without a copy.
     digest.update(np.ascontiguousarray(array.T).data)
     return digest.hexdigest()

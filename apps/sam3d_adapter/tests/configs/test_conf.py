@@ -1,5 +1,7 @@
 """--conf strings."""
 
+from pathlib import Path
+
 import pytest
 
 from lib.configs.conf import Conf, ConfError, parse_conf
@@ -19,12 +21,19 @@ def test_what_the_host_sets_itself_is_let_through() -> None:
     assert parse_conf({"server_mode": "true"}) == Conf()
 
 
+def test_place_and_size_of_the_audit() -> None:
+    conf = parse_conf({"audit_dir": " /var/lib/audit ", "audit_mb": "3"})
+    assert conf.audit_dir == Path("/var/lib/audit") and conf.audit_bytes == 3 * 1024 * 1024
+
+
 @pytest.mark.parametrize(
     ("conf", "text"),
     [
         ({"model": "ct"}, "--conf model is unknown; choose from: models"),
         ({"embedding_cache_mb": "-1"}, "embedding_cache_mb"),
         ({"volume_cache_mb": "1.5"}, "volume_cache_mb"),
+        ({"audit_mb": "0"}, "audit_mb"),
+        ({"audit_dir": " "}, "audit_dir"),
     ],
 )
 def test_mistakes_are_named(conf: dict, text: str) -> None:

@@ -85,8 +85,9 @@ def test_a_folder_without_app_is_named(tmp_path: Path) -> None:
 
 def test_values_with_spaces_stay_one_argument(tmp_path: Path) -> None:
     command = server_command(tmp_path / "my app", "http://pacs/dicom-web", port=8001, conf={"models": '["ct", "mr"]'})
-    assert command[:4] == [sys.executable, "-m", "monailabel.main", "start_server"]
-    assert command[4:] == [
+    assert command[0] == sys.executable and command[2] == "start_server"
+    assert Path(command[1]).name == "server_process.py" and Path(command[1]).is_file()
+    assert command[3:] == [
         *("--app", str(tmp_path / "my app"), "--studies", "http://pacs/dicom-web"),
         *("--host", "127.0.0.1", "--port", "8001", "--conf", "models", '["ct", "mr"]'),
     ]

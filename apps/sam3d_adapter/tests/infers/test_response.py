@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lib.audit.mask_hash import mask_hash
 from lib.infers.response import EMPTY_MASK, Stages, describe
 from lib.presets import load_preset
 
@@ -32,6 +33,8 @@ def data(voxels: int, **more: Any) -> dict[str, Any]:
     pred.flat[:voxels] = 1
     return {
         "pred": pred,
+        "volume": SimpleNamespace(content_key="image's"),
+        "predictor": SimpleNamespace(precision="bf16"),
         "clicks": (SimpleNamespace(ijk=(1, 2, 3)),),
         "roi_geometry": FakeRoi(),
         "model_version": "abc",
@@ -54,6 +57,8 @@ def test_says_what_was_done() -> None:
         "axes": "SAR",
     }
     assert described["warnings"] == []
+    assert described["precision"] == "bf16" and described["image_hash"] == "image's"
+    assert described["mask_hash"] == mask_hash(data(3)["pred"]) != mask_hash(data(4)["pred"])
 
 
 def test_empty_mask_is_added_to_the_warnings() -> None:

@@ -266,7 +266,7 @@ def test_nothing_is_left_in_the_temporary_folder(site: Site) -> None:
     site.click(CLICK)
     refusal(site, params={"foreground": [[-1, 0, 0]]})
     for _ in range(50):
-        left = [path.name for path in (site.folder / "tmp").glob("tmp*.n*")]
+        left = [path.name for path in (site.folder / "tmp").rglob("tmp*.n*")]
         if not left:
             return
         time.sleep(0.1)

@@ -1,0 +1,61 @@
+"""What is written down of an answer."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from lib.audit.log import new_id
+from lib.audit.machine import processor, software
+from lib.presets import Preset
+
+# Of the request of a task: text that names the image or repeats the preset, and what the mask does not depend on.
+_NOT_RECORDED = ("image", "model", "description", "result_compress")
+
+
+def make_record(
+    preset: Preset,
+    request: Mapping[str, Any],
+    answer: Mapping[str, Any],
+    *,
+    user: str | None,
+    image_id_hash: str | None,
+) -> dict[str, Any]:
+    """A record: who asked when for what, and all that is needed to compute the mask again.
+
+    Nothing in it names a patient: no path, no UID, no id of an image, none of the keys that a client made up.
+
+    Args:
+        preset: of the task.
+        request: checked, with known keys only, as ``lib.infers.options.read_request`` gives it.
+        answer: the JSON part of the answer.
+        user: as the host knows him; None where it does not.
+        image_id_hash: of the image's id, from ``AuditLog.name_hash``; None for an image that has none here.
+    """
+    now = datetime.now(timezone.utc)
+    return {
+        "id": new_id(now),
+        "time": now.isoformat(timespec="milliseconds"),
+        "user": user,
+        "image_id_hash": image_id_hash,
+        "image_hash": answer["image_hash"],
+        "preset": preset.name,
+        "preset_hash": preset_hash(preset),
+        "model_version": answer["model_version"],
+        "precision": answer["precision"],
+        "device": answer["device"],
+        "processor": processor(str(answer["device"])),
+        "request": {key: value for key, value in request.items() if key not in _NOT_RECORDED},
+        "mask_hash": answer["mask_hash"],
+        "mask_voxels": answer["mask_voxels"],
+        "latency_ms": answer["latency_ms"],
+        "software": software(),
+    }
+
+
+def preset_hash(preset: Preset) -> str:
+    """sha256 of a preset's values: a file of the same name may be another one next year."""
+    values = json.dumps(dataclasses.asdict(preset), sort_keys=True, default=str)
+    return hashlib.sha256(values.encode()).hexdigest()

@@ -1,0 +1,98 @@
+"""A record's mask, computed once more."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from fastapi import HTTPException
+
+from lib.audit.machine import processor, software
+from lib.audit.record import preset_hash
+from lib.configs.task_config import Sam3dAdapterConfig
+from lib.infers.options import available_devices
+from lib.presets import PresetError
+
+
+class ReplayError(RuntimeError):
+    """A record that cannot be replayed: what is missing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Replay:
+    """What came of a replay.
+
+    Attributes:
+        mask_hash: of the mask computed now.
+        is_equal: whether the record has the same.
+        file: the mask, in a temporary file that is the caller's to remove.
+        differences: what is not as it was recorded and may change a mask; a sentence each.
+    """
+
+    mask_hash: str
+    is_equal: bool
+    file: Path
+    differences: tuple[str, ...]
+
+
+def replay(record: Mapping[str, Any], image: Path, app_dir: Path, *, extension: str = ".nii.gz") -> Replay:
+    """Computes the mask of a record again, by the task that gave it.
+
+    Args:
+        record: as ``AuditLog.find`` gives it.
+        image: the file; its content is compared with the record's.
+        app_dir: the app folder.
+        extension: of the mask's file, one of ``lib.infers.options.RESULT_EXTENSIONS``.
+
+    Raises:
+        ReplayError: preset or weights are not here, or others than recorded; another image.
+    """
+    try:
+        config = Sam3dAdapterConfig(app_dir, {"models": record["preset"], "precision": record["precision"]})
+    except PresetError as error:
+        raise ReplayError(f"The record's preset cannot be used here: {error}") from error
+    device, differences = _device(record)
+    if preset_hash(config.presets[record["preset"]]) != record["preset_hash"]:
+        differences.append(f"configs/{record['preset']}.yaml was changed since.")
+    request = {**record["request"], "image": str(image), "device": device, "result_extension": extension}
+    try:
+        file, answer = config.infers()[record["preset"]](request)
+    except HTTPException as error:
+        raise ReplayError(str(error.detail)) from error
+    assert file is not None  # the writer is never skipped
+    problem = _other_inputs(record, answer)
+    if problem:
+        Path(file).unlink()
+        raise ReplayError(problem)
+    return Replay(answer["mask_hash"], answer["mask_hash"] == record["mask_hash"], Path(file), tuple(differences))
+
+
+def _device(record: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """The device to use, and how it and the software differ from the record's."""
+    device, differences = record["device"], []
+    if device not in available_devices():
+        device = available_devices()[0]
+        differences.append(f"Device {record['device']} ({record['processor']['kind']}) is not here; {device} was used.")
+    if device == "cpu" and "threads" in record["processor"]:
+        torch.set_num_threads(record["processor"]["threads"])
+    kind = processor(device)["kind"]
+    if device == record["device"] and kind != record["processor"]["kind"]:
+        differences.append(f"The processor is {kind}, recorded was {record['processor']['kind']}.")
+    for name, version in software().items():
+        if version != record["software"].get(name):
+            differences.append(f"{name} is {version}, recorded was {record['software'].get(name)}.")
+    return device, differences
+
+
+def _other_inputs(record: Mapping[str, Any], answer: Mapping[str, Any]) -> str | None:
+    if answer["image_hash"] != record["image_hash"]:
+        return (
+            f"This is not the record's image: its content hash is {answer['image_hash']}, not {record['image_hash']}."
+        )
+    if answer["model_version"] != record["model_version"]:
+        return (
+            f"The weights of preset '{record['preset']}' have the version {answer['model_version']}; those of the "
+            f"record, {record['model_version']}, are missing. Put them back where configs/{record['preset']}.yaml says."
+        )
+    return None

@@ -1,0 +1,67 @@
+"""Answers on their way to the client: written down, and marked with the record's id."""
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from lib.audit.log import AuditError, AuditLog
+from lib.audit.record import make_record
+from lib.infers.options import read_request
+from lib.presets import Preset
+
+logger = logging.getLogger(__name__)
+
+NOT_RECORDED = "This answer could not be recorded ({reason}): it cannot be replayed. Tell whoever runs the server."
+
+
+class Auditor:
+    """Records every answer of the app, whichever task gave it.
+
+    Args:
+        log: takes the records.
+        presets: of the tasks, by name.
+    """
+
+    def __init__(self, log: AuditLog, presets: Mapping[str, Preset]) -> None:
+        self._log, self._presets = log, presets
+
+    def record(self, request: Mapping[str, Any], result: dict[str, Any], user: str | None) -> dict[str, Any]:
+        """Adds ``audit_id`` to the JSON part of a result: the record's id, or None with a warning beside it.
+
+        Whatever goes wrong with the record, the mask reaches the user.
+
+        Args:
+            request: as the app got it, ``image`` still an id or a path.
+            result: MONAI Label's, with the answer under ``params``.
+            user: as the host knows him; None where it does not.
+        """
+        answer = result["params"]
+        try:
+            read = read_request(request)
+            record = make_record(
+                self._presets[answer["preset"]], read, answer, user=user, image_id_hash=self._hashed(request["image"])
+            )
+            self._log.append(record)
+        # Broad: there is no fault of the record for which the mask should be kept from the user.
+        except Exception as error:
+            logger.exception("An answer was not recorded.")
+            answer["audit_id"] = None
+            answer["warnings"] = [*answer.get("warnings", ()), NOT_RECORDED.format(reason=_reason(error))]
+        else:
+            answer["audit_id"] = record["id"]
+            fields = {key: record[key] for key in ("preset", "device", "mask_voxels")}
+            fields |= {"audit_id": record["id"], "ms": answer["latency_ms"].get("total")}
+            logger.info("Click answered.", extra={"fields": fields})
+        return result
+
+    def _hashed(self, image: str) -> str | None:
+        # Uploads and sessions come as paths that the server made up; they say nothing of the image.
+        return None if os.sep in image else self._log.name_hash(image)
+
+
+def _reason(error: Exception) -> str:
+    """Why, in words that may leave the server: the text of a system error names a path."""
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return str(error) if isinstance(error, AuditError) else type(error).__name__
