@@ -11,10 +11,15 @@ from monailabel.interfaces.app import MONAILabelApp
 from lib.configs.task_config import Sam3dAdapterConfig
 from lib.host.bundle_path import own_bundle_path
 from lib.host.image_access import admit_image
+from lib.host.infer_endpoint import mend_infer_endpoint
+from lib.host.infer_timeout import without_timeout
 from lib.host.label_tag import require_safe_tag
+from lib.host.save_label import read_save_label
+from lib.host.session_upload import mend_session_endpoint
 from lib.host.train_stats import with_safe_stats
 from lib.host.unknown_model import require_model
 from lib.host.warm_up import warm_up_writer
+from lib.host.web_app import mend_web_app
 from lib.version import __version__
 
 DESCRIPTION = (
@@ -36,6 +41,8 @@ class Sam3dAdapterApp(MONAILabelApp):
             description=DESCRIPTION,
             version=__version__,
         )
+        mend_infer_endpoint()
+        mend_session_endpoint()
 
     def init_infers(self) -> dict[str, Any]:
         return self._config.infers()
@@ -46,10 +53,12 @@ class Sam3dAdapterApp(MONAILabelApp):
     def infer(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
         require_model(request.get("model"), self._infers)
         require_safe_tag(request.get("label_tag"))
+        request = without_timeout(request) | {"save_label": read_save_label(request.get("save_label"))}
         return super().infer(admit_image(request, datastore or self.datastore(), self.sessions()), datastore)
 
     def on_init_complete(self) -> None:
         super().on_init_complete()
+        mend_web_app(self._config.max_upload_bytes)
         warm_up_writer()
 
     def bundle_path(self, model: str) -> str:

@@ -22,12 +22,14 @@ class Conf:
         models: names of the presets to serve, in this order; None for all.
         embedding_cache_mb: memory for embeddings of ROIs, MiB.
         volume_cache_mb: memory for images as read from disk, MiB.
+        max_upload_mb: most of a request's body, MiB.
         precision: number type of the network, one of ``PRECISIONS``.
     """
 
     models: tuple[str, ...] | None = None
     embedding_cache_mb: int = 2048
     volume_cache_mb: int = 2048
+    max_upload_mb: int = 2048
     precision: str = "auto"
 
     @property
@@ -40,6 +42,11 @@ class Conf:
         """``volume_cache_mb`` in bytes."""
         return self.volume_cache_mb * _MIB
 
+    @property
+    def max_upload_bytes(self) -> int:
+        """``max_upload_mb`` in bytes."""
+        return self.max_upload_mb * _MIB
+
 
 def parse_conf(conf: Mapping[str, str]) -> Conf:
     """Reads the pairs.
@@ -47,7 +54,7 @@ def parse_conf(conf: Mapping[str, str]) -> Conf:
     Raises:
         ConfError: unknown key, or a value of the wrong kind.
     """
-    valid = ("models", "embedding_cache_mb", "volume_cache_mb", "precision")
+    valid = ("models", "embedding_cache_mb", "volume_cache_mb", "max_upload_mb", "precision")
     unknown = [key for key in conf if key not in valid + _HOST_KEYS]
     if unknown:
         raise ConfError(f"--conf {unknown[0]} is unknown; choose from: {', '.join(valid)}.")
@@ -56,6 +63,7 @@ def parse_conf(conf: Mapping[str, str]) -> Conf:
         models=_names(conf["models"]) if "models" in conf else None,
         embedding_cache_mb=_megabytes(conf, "embedding_cache_mb", default.embedding_cache_mb),
         volume_cache_mb=_megabytes(conf, "volume_cache_mb", default.volume_cache_mb),
+        max_upload_mb=_megabytes(conf, "max_upload_mb", default.max_upload_mb),
         precision=_precision(str(conf.get("precision", default.precision)).strip()),
     )
 

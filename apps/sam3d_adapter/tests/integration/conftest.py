@@ -1,0 +1,21 @@
+"""The application in the process of the tests, once for each file that asks for it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.live_app import LiveApp, live_app
+from tests.support.small_app import copy_app, write_studies
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveApp]:
+    folder = tmp_path_factory.mktemp("live")
+    with live_app(copy_app(folder), write_studies(folder / "studies"), folder) as app:
+        yield app
+
+
+@pytest.fixture(scope="module")
+def good_mask(live: LiveApp) -> str:
+    """sha256 of the mask for a good click, before anything bad was sent."""
+    return live.good_click()

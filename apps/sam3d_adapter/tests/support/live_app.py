@@ -1,0 +1,144 @@
+"""MONAI Label's own web application with this app in it, served by a thread of the tests: a request takes milliseconds.
+
+The app's ``lib`` is the one the tests import (MONAI Label would import it once more), and everything it writes lies in
+one folder.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+import uvicorn
+
+from lib.host.infer_endpoint import restore_infer_endpoint
+from lib.host.launch import LOOPBACK, free_port
+from tests.support.small_app import CLICK
+
+
+@dataclass(frozen=True)
+class LiveApp:
+    """What clients and attackers reach.
+
+    Attributes:
+        url: where it answers, without a slash at the end.
+        folder: takes what it writes; ``tmp`` in it is the temporary folder.
+        studies: folder of images.
+    """
+
+    url: str
+    folder: Path
+    studies: Path
+
+    def infer(
+        self,
+        params: Any = None,
+        *,
+        image: str = "case_1",
+        model: str = "test",
+        output: str | None = "json",
+        session_id: str = "",
+        file: tuple[str, bytes] | None = None,
+    ) -> requests.Response:
+        """One request.
+
+        Args:
+            params: sent as JSON; text is sent as it is.
+            image: id.
+            model: name of the task.
+            output: as in MONAI Label; None for its default, a multipart answer.
+            session_id: of an uploaded image.
+            file: name and content of an image sent along.
+        """
+        text = params if isinstance(params, str) else json.dumps(params if params is not None else {})
+        query = {"image": image, "session_id": session_id, **({"output": output} if output else {})}
+        files: dict[str, Any] = {"params": (None, text)}
+        if file is not None:
+            files["file"] = (*file, "application/octet-stream")
+        return requests.post(f"{self.url}/infer/{model}", params=query, files=files, timeout=120)
+
+    def upload(self, name: str, content: bytes, click: list[int] | None = None, **more: Any) -> requests.Response:
+        """One click on a file that is sent along, as MITK does it."""
+        return self.infer({"foreground": [click or CLICK], **more}, image="", file=(name, content))
+
+    def good_click(self) -> str:
+        """sha256 of the mask for one good click."""
+        answer = self.infer({"foreground": [CLICK]}, output="image")
+        assert answer.status_code == 200, answer.text
+        return hashlib.sha256(answer.content).hexdigest()
+
+    def left_behind(self) -> list[str]:
+        """Names of what lies in the temporary folder."""
+        return sorted(path.name for path in (self.folder / "tmp").iterdir())
+
+
+@contextlib.contextmanager
+def live_app(app_dir: Path, studies: Path, folder: Path, *, conf: Mapping[str, str] | None = None) -> Iterator[LiveApp]:
+    """The application for the time of the ``with`` block; one at a time.
+
+    Args:
+        app_dir: the app, as a copy.
+        studies: folder of images.
+        folder: takes temporary files and sessions.
+        conf: the app's settings.
+    """
+    from monailabel.config import settings
+    from monailabel.interfaces.utils.app import clear_cache
+
+    (folder / "tmp").mkdir(parents=True, exist_ok=True)
+    values = {
+        "MONAI_LABEL_APP_DIR": str(app_dir),
+        "MONAI_LABEL_STUDIES": str(studies),
+        "MONAI_LABEL_APP_CONF": dict(conf or {}),
+        "MONAI_LABEL_SESSION_PATH": str(folder / "sessions"),
+        "MONAI_LABEL_TRACKING_ENABLED": False,
+        "MONAI_LABEL_AUTO_UPDATE_SCORING": False,
+    }
+    before = {name: getattr(settings, name) for name in values}
+    reload_before = os.environ.get("MONAI_LABEL_RELOAD_APP_LIB")
+    temporary_before = tempfile.tempdir
+    from monailabel.app import app
+
+    clear_cache()
+    try:
+        os.environ["MONAI_LABEL_RELOAD_APP_LIB"] = "false"
+        tempfile.tempdir = str(folder / "tmp")
+        for name, value in values.items():
+            setattr(settings, name, value)
+        with _serving(app) as url:
+            yield LiveApp(url, folder, studies)
+    finally:
+        clear_cache()
+        restore_infer_endpoint()
+        tempfile.tempdir = temporary_before
+        for name, value in before.items():
+            setattr(settings, name, value)
+        os.environ.pop("MONAI_LABEL_RELOAD_APP_LIB")
+        if reload_before is not None:
+            os.environ["MONAI_LABEL_RELOAD_APP_LIB"] = reload_before
+
+
+@contextlib.contextmanager
+def _serving(app: Any) -> Iterator[str]:
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(app, host=LOOPBACK, port=port, log_config=None, access_log=False))
+    thread = threading.Thread(target=server.run, name="live-app", daemon=True)
+    thread.start()
+    began = time.monotonic()
+    while not server.started:
+        assert thread.is_alive(), "the application ended while it started"
+        assert time.monotonic() - began < 120, "the application did not start in time"
+        time.sleep(0.02)
+    try:
+        yield f"http://{LOOPBACK}:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(30)
