@@ -40,7 +40,7 @@ def require_plausible(path: Path, shape: Sequence[int], itemsize: int, *, offset
     stored, held = voxels * itemsize, path.stat().st_size
     if stored > (held * DEFLATE_RATIO if packed else held - offset):
         raise ImageError(
-            f"Image {path.name} cannot be read (its header speaks of {sizes} voxels, {stored} bytes; the file of {held} "
-            "bytes does not hold them). It was cut off or damaged; send it again."
+            f"Image {path.name} cannot be read (its header speaks of {sizes} voxels, {stored} bytes; the file of "
+            f"{held} bytes does not hold them). It was cut off or damaged; send it again."
         )
     require_memory(path.name, voxels * (itemsize + _CONVERSION))

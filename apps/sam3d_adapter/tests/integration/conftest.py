@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+import yaml
 
 from tests.support.live_app import LiveApp, live_app
 from tests.support.small_app import copy_app, write_studies
@@ -11,7 +12,12 @@ from tests.support.small_app import copy_app, write_studies
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveApp]:
     folder = tmp_path_factory.mktemp("live")
-    with live_app(copy_app(folder), write_studies(folder / "studies"), folder) as app:
+    app_dir = copy_app(folder)
+    # A task whose intensities depend on the image.
+    values = {part: yaml.safe_load((app_dir / f"configs/{part}.yaml").read_text()) for part in ("test", "mr")}
+    percentiles = values["test"] | {"intensity": values["mr"]["intensity"]}
+    (app_dir / "configs/percentiles.yaml").write_text(yaml.safe_dump(percentiles))
+    with live_app(app_dir, write_studies(folder / "studies"), folder) as app:
         yield app
 
 

@@ -6,28 +6,16 @@ from typing import Any
 
 import pytest
 import requests
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from lib.host.infer_params import MAX_PARAMS_BYTES
 from lib.interaction.click import MAX_CLICKS
-from tests.support.live_app import LiveApp
-from tests.support.small_app import CLICK, SECOND_CLICK, SHAPE
+from tests.support.live_app import LiveApp, check_refusal
+from tests.support.small_app import CLICK, SECOND_CLICK
 
 pytestmark = pytest.mark.timeout(300)
 
 FOREGROUND = {"foreground": [CLICK]}
 SESSION = "00000000-0000-1000-8000-000000000000"
-
-
-def check_refusal(live: LiveApp, answer: requests.Response, status: int, words: tuple[str, ...] = ()) -> None:
-    """A refusal in words a person can use, that reveals no folder of the server."""
-    assert answer.status_code == status, answer.text
-    detail = answer.json()["detail"]
-    assert isinstance(detail, str) and 20 < len(detail) < 1000, detail
-    assert str(live.folder) not in detail and "Traceback" not in detail
-    for word in words:
-        assert word in detail, detail
 
 
 # Values of "foreground": (value, words of the refusal).
@@ -333,6 +321,15 @@ def raw(live: LiveApp, body: bytes, content_type: str | None, *, method: str = "
 
 
 MULTIPART = "multipart/form-data; boundary=b"
+
+
+def form(*parts: bytes) -> bytes:
+    """A form of parts: what follows ``form-data`` in the header, and the content, in turn."""
+    pairs = zip(parts[::2], parts[1::2], strict=True)
+    text = b"".join(b"--b\r\nContent-Disposition: form-data%b\r\n\r\n%b\r\n" % pair for pair in pairs)
+    return text + b"--b--\r\n"
+
+
 # (body, content type, status, words)
 BODIES: dict[str, tuple[bytes, str | None, int, str]] = {
     "none": (b"", None, 422, "No foreground click"),
@@ -341,20 +338,12 @@ BODIES: dict[str, tuple[bytes, str | None, int, str]] = {
     "form without boundary": (b"x", "multipart/form-data", 400, "boundary"),
     "form cut off": (b'--b\r\nContent-Disposition: form-data; name="par', MULTIPART, 422, "No foreground click"),
     "form of nonsense": (b"nonsense", MULTIPART, 400, "params"),
-    "params as a file": (
-        b'--b\r\nContent-Disposition: form-data; name="params"; filename="p.json"\r\n\r\n{}\r\n--b--\r\n',
-        MULTIPART, 422, "params",
-    ),
-    "file as text": (b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\nx\r\n--b--\r\n', MULTIPART, 422, "file"),
-    "part without name": (b"--b\r\nContent-Disposition: form-data\r\n\r\nx\r\n--b--\r\n", MULTIPART, 400, "name"),
-    "bytes that are no text": (
-        b'--b\r\nContent-Disposition: form-data; name="params"\r\n\r\n\xff\xfe\r\n--b--\r\n', MULTIPART, 422, "not JSON",
-    ),
-    "two thousand parts": (
-        b"".join(b'--b\r\nContent-Disposition: form-data; name="x%d"\r\n\r\n1\r\n' % n for n in range(2000)) + b"--b--\r\n",
-        MULTIPART, 400, "fields",
-    ),
-}  # fmt: skip
+    "params as a file": (form(b'; name="params"; filename="p.json"', b"{}"), MULTIPART, 422, "params"),
+    "file as text": (form(b'; name="file"', b"x"), MULTIPART, 422, "file"),
+    "part without name": (form(b"", b"x"), MULTIPART, 400, "name"),
+    "bytes that are no text": (form(b'; name="params"', b"\xff\xfe"), MULTIPART, 422, "not JSON"),
+    "two thousand parts": (form(*[b'; name="x"', b"1"] * 2000), MULTIPART, 400, "fields"),
+}
 
 
 @pytest.mark.parametrize("case", BODIES)
@@ -383,83 +372,6 @@ def test_mask_saved_under_a_tag_stays_among_the_labels(live: LiveApp, good_mask:
     assert answer.status_code == 200, answer.text
     assert (live.studies / "labels/reader_2/case_1.nrrd").is_file()
     assert live.good_click() == good_mask
-
-
-SETTINGS = settings(
-    deadline=None, max_examples=120, derandomize=True, suppress_health_check=list(HealthCheck), print_blob=False
-)
-SCALARS = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=True), st.text(max_size=20),
-    st.sampled_from(["", "0", "[[24, 20, 12]]", "cpu", ".nrrd", "../x", "true"]),
-)  # fmt: skip
-JSON = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4), max_leaves=12
-)  # fmt: skip
-NUMBERS = st.one_of(st.integers(-2, max(SHAPE) + 1), st.integers(), st.floats())
-CLICK_LIKE = st.lists(st.lists(NUMBERS, min_size=2, max_size=4) | JSON, max_size=4)
-KNOWN = st.sampled_from(
-    ["foreground", "background", "lesion", "points", "point_labels", "roi", "threshold", "device", "result_extension",
-     "result_compress", "label", "label_tag", "save_label", "label_info", "image", "model", "session", "description",
-     "logging", "timeout", "skip_writer", "pred", "result_dtype"]
-)  # fmt: skip
-
-
-def check_any(live: LiveApp, answer: requests.Response) -> None:
-    """A mask or a refusal, whatever was asked."""
-    assert answer.status_code in (200, 400, 404, 413, 422, 503), answer.text
-    told = answer.json()
-    if answer.status_code == 200:
-        assert told["mask_voxels"] >= 0 and told["clicks"]
-    else:
-        check_refusal(live, answer, answer.status_code)
-
-
-@given(params=st.dictionaries(KNOWN | st.text(max_size=10), JSON, max_size=6))
-@SETTINGS
-def test_any_params(live: LiveApp, params: dict[str, Any]) -> None:
-    params.pop("save_label", None)
-    check_any(live, live.infer(params))
-
-
-@given(key=st.sampled_from(["foreground", "lesion", "points", "background", "liver"]), clicks=CLICK_LIKE)
-@SETTINGS
-def test_any_clicks(live: LiveApp, key: str, clicks: list[Any]) -> None:
-    params = {key: clicks} | ({"point_labels": [1] * len(clicks)} if key == "points" else {})
-    if key == "background":
-        params |= FOREGROUND
-    check_any(live, live.infer(params))
-
-
-@given(key=KNOWN, value=JSON)
-@SETTINGS
-def test_any_value_of_a_known_key(live: LiveApp, key: str, value: Any) -> None:
-    if key != "save_label":
-        check_any(live, live.infer({**FOREGROUND, key: value}))
-
-
-@given(text=st.text(max_size=60) | st.binary(max_size=60).map(lambda raw_: raw_.decode("latin-1")))
-@SETTINGS
-def test_any_text_of_params(live: LiveApp, text: str) -> None:
-    check_any(live, live.infer(text.encode("utf-8", "replace").decode()))
-
-
-@given(
-    image=st.text(max_size=40), session=st.text(max_size=40), model=st.sampled_from(["test", "ct ", "TEST", "test\n"])
-)
-@SETTINGS
-def test_any_address(live: LiveApp, image: str, session: str, model: str) -> None:
-    query = {part: value.encode("utf-8", "replace") for part, value in (("image", image), ("session_id", session))}
-    answer = requests.post(f"{live.url}/infer/{model}", params={**query, "output": "json"}, timeout=60)
-    check_any(live, answer)
-
-
-@given(clicks=st.lists(st.tuples(*[st.integers(0, length - 1) for length in SHAPE]), min_size=1, max_size=5))
-@SETTINGS
-def test_every_place_in_the_image_can_be_clicked(live: LiveApp, clicks: list[tuple[int, int, int]]) -> None:
-    answer = live.infer({"foreground": clicks})
-    # Clicks may lie farther apart than a region is wide; a single one never does.
-    assert answer.status_code in ((200,) if len(clicks) == 1 else (200, 422)), answer.text
-    check_any(live, answer)
 
 
 def test_after_all_that_a_good_click_gives_the_same_mask(live: LiveApp, good_mask: str) -> None:

@@ -76,8 +76,22 @@ class LiveApp:
         return hashlib.sha256(answer.content).hexdigest()
 
     def left_behind(self) -> list[str]:
-        """Names of what lies in the temporary folder."""
-        return sorted(path.name for path in (self.folder / "tmp").iterdir())
+        """Names of what stays in the temporary folder: MONAI Label removes an answer when it was sent."""
+        for _ in range(100):
+            if not (left := sorted(path.name for path in (self.folder / "tmp").iterdir())):
+                break
+            time.sleep(0.05)
+        return left
+
+
+def check_refusal(live: LiveApp, answer: requests.Response, status: int, words: tuple[str, ...] = ()) -> None:
+    """A refusal in words a person can use, that reveals no folder of the server."""
+    assert answer.status_code == status, answer.text
+    detail = answer.json()["detail"]
+    assert isinstance(detail, str) and 20 < len(detail) < 1000, detail
+    assert str(live.folder) not in detail and "Traceback" not in detail
+    for word in words:
+        assert word in detail, detail
 
 
 @contextlib.contextmanager
