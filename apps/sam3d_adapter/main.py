@@ -14,7 +14,7 @@ from lib.host.image_access import admit_image
 from lib.host.infer_endpoint import mend_infer_endpoint
 from lib.host.infer_timeout import without_timeout
 from lib.host.label_tag import require_safe_tag
-from lib.host.save_label import read_save_label
+from lib.host.save_label import read_save_label, save_mask
 from lib.host.session_upload import mend_session_endpoint
 from lib.host.train_stats import with_safe_stats
 from lib.host.unknown_model import require_model
@@ -53,8 +53,11 @@ class Sam3dAdapterApp(MONAILabelApp):
     def infer(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
         require_model(request.get("model"), self._infers)
         require_safe_tag(request.get("label_tag"))
-        request = without_timeout(request) | {"save_label": read_save_label(request.get("save_label"))}
-        return super().infer(admit_image(request, datastore or self.datastore(), self.sessions()), datastore)
+        is_to_be_saved = read_save_label(request.get("save_label"))
+        store = datastore or self.datastore()
+        admitted = admit_image(without_timeout(request) | {"save_label": False}, store, self.sessions())
+        answer = super().infer(admitted, datastore)
+        return save_mask(answer, admitted, store) if is_to_be_saved else answer
 
     def on_init_complete(self) -> None:
         super().on_init_complete()

@@ -29,6 +29,13 @@ def mend_session_endpoint() -> None:
     endpoint.create_session = _with_checks(host)
 
 
+def restore_session_endpoint() -> None:
+    """Takes the mend off again, as if the app had not been loaded."""
+    endpoint = sys.modules.get(_ENDPOINT)
+    if endpoint is not None:
+        endpoint.create_session = getattr(endpoint.create_session, "host_function", endpoint.create_session)
+
+
 def _with_checks(host: Any) -> Callable[..., Any]:
     def create_session(background_tasks: Any, uncompress: bool = False, expiry: int = 0, files: Any = ()) -> Any:
         if uncompress:

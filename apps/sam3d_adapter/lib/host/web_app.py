@@ -21,14 +21,29 @@ def mend_web_app(max_body_bytes: int) -> None:
     Args:
         max_body_bytes: most bytes of a request's body.
     """
-    module = sys.modules.get("monailabel.app")
-    if module is None:
+    web = _web_app()
+    if web is None:
         return
-    web: Any = module.app
-    web.user_middleware = [entry for entry in web.user_middleware if entry.cls.__name__ != BodyLimit.__name__]
+    restore_web_app()
+    web.host_state = (list(web.user_middleware), dict(web.exception_handlers))
     # Last, so that the headers that browsers ask for (CORS) are on its answers as well.
     web.user_middleware.append(Middleware(BodyLimit, max_bytes=max_body_bytes))
     web.add_exception_handler(HTTPException, on_http_error)
     web.add_exception_handler(RequestValidationError, on_validation_error)
     web.add_exception_handler(OSError, on_storage_error)
     web.middleware_stack = web.build_middleware_stack()
+
+
+def restore_web_app() -> None:
+    """Takes the mends off again, as if the app had not been loaded."""
+    web = _web_app()
+    if web is None or not hasattr(web, "host_state"):
+        return
+    web.user_middleware, web.exception_handlers = web.host_state
+    del web.host_state
+    web.middleware_stack = web.build_middleware_stack()
+
+
+def _web_app() -> Any:
+    module = sys.modules.get("monailabel.app")
+    return None if module is None else module.app

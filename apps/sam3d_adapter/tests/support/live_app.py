@@ -21,6 +21,8 @@ import uvicorn
 
 from lib.host.infer_endpoint import restore_infer_endpoint
 from lib.host.launch import LOOPBACK, free_port
+from lib.host.session_upload import restore_session_endpoint
+from lib.host.web_app import restore_web_app
 from tests.support.small_app import CLICK
 
 
@@ -131,7 +133,8 @@ def live_app(app_dir: Path, studies: Path, folder: Path, *, conf: Mapping[str, s
             yield LiveApp(url, folder, studies)
     finally:
         clear_cache()
-        restore_infer_endpoint()
+        for restore in (restore_infer_endpoint, restore_session_endpoint, restore_web_app):
+            restore()
         tempfile.tempdir = temporary_before
         for name, value in before.items():
             setattr(settings, name, value)
