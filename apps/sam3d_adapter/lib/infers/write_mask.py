@@ -1,7 +1,7 @@
 """A mask -> a whole file, or none.
 
 Mends as well: on a full disk, MONAI Label 0.8.5 (``monailabel/transform/writer.py``) leaves half a file behind, and
-answers with it where it is NIfTI, for ITK's NIfTI writer reports no failure. We know of no upstream issue.
+answers with it where it is NIfTI or compressed, for ITK's writers then report no failure. We know of no upstream issue.
 """
 
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from monailabel.transform.writer import write_itk
 
-_NIFTI_HEADER = 348  # bytes; https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h
+_NIFTI_OFFSET = 352  # bytes, a header without extensions; https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h
 _MOST_BEFORE_VOXELS = 4096
 
 
@@ -54,13 +54,16 @@ def write_mask(mask: np.ndarray, affine: np.ndarray, extension: str, *, compress
 
 
 def _is_whole(path: Path, voxels: int, compress: bool) -> bool:
-    """Whether the file holds at least as many bytes as there are voxels, each of which is one byte."""
+    """Whether the file holds every voxel, each of which is one byte."""
     if path.name.endswith(".nii"):
-        return path.stat().st_size >= _NIFTI_HEADER + voxels
+        return path.stat().st_size >= _NIFTI_OFFSET + voxels
     if path.name.endswith(".nii.gz"):
-        return 0 <= (_unpacked_size(path) - _NIFTI_HEADER - voxels) % 2**32 <= _MOST_BEFORE_VOXELS
-    # ITK's NRRD writer reports failures itself.
-    return compress or path.stat().st_size >= voxels
+        return _unpacked_size(path) == (_NIFTI_OFFSET + voxels) % 2**32
+    if compress:
+        return _unpacked_size(path) == voxels % 2**32
+    with path.open("rb") as file:
+        head, blank, _ = file.read(_MOST_BEFORE_VOXELS).partition(b"\n\n")
+    return path.stat().st_size >= len(head) + len(blank) + voxels
 
 
 def _unpacked_size(path: Path) -> int:
