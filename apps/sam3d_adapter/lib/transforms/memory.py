@@ -2,7 +2,7 @@
 
 import psutil
 
-_SHARE = 0.8
+SHARE = 0.8
 """Of the memory that is free; the rest is for the answer and for other requests."""
 
 
@@ -21,8 +21,8 @@ def require_memory(name: str, nbytes: int) -> None:
         MemoryShortage: there is not.
     """
     free = psutil.virtual_memory().available
-    if nbytes > free * _SHARE:
+    if nbytes > free * SHARE:
         raise MemoryShortage(
             f"Image {name} needs {nbytes / 2**30:.1f} GiB of memory; the server has {free / 2**30:.1f} GiB free, of "
-            f"which one image may take {_SHARE:.0%}. Try again later, or crop or resample the image."
+            f"which one image may take {SHARE:.0%}. Try again later, or crop or resample the image."
         )

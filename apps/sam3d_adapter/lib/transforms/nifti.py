@@ -4,8 +4,8 @@ import gzip
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
+from nibabel.filebasedimages import ImageFileError
 from nibabel.nifti1 import Nifti1Image
 from nibabel.nifti2 import Nifti2Image
 
@@ -55,4 +55,4 @@ def _read_header(path: Path, packed: bool) -> tuple[Any, Any]:
             block = file.read(size)
         if len(block) == size and kind.header_class.may_contain_header(block):
             return kind, kind.header_class(block, check=False)
-    raise nib.filebasedimages.ImageFileError("no NIfTI header")
+    raise ImageFileError("no NIfTI header")

@@ -170,10 +170,11 @@ def test_body_that_does_not_say_how_long_it_is(site: Site, good_mask: str) -> No
     answer = requests.post(
         f"{site.server.url}/infer/test",
         data=endless(),
-        headers={"Content-Type": "multipart/form-data; boundary=b"},
+        headers={"Content-Type": "multipart/form-data; boundary=b", "Origin": "http://viewer.test"},
         timeout=60,
     )
     assert "4 MiB" in detail(answer, 413)
+    assert "access-control-allow-origin" in answer.headers  # else a browser shows no text
     assert site.good_click() == good_mask
 
 

@@ -1,10 +1,10 @@
 """DICOM series that are no volume on a regular grid, made from one that is."""
 
-import copy
 import io
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import pydicom
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import EnhancedCTImageStorage, generate_uid
@@ -32,7 +32,12 @@ def as_file(dataset: Dataset) -> bytes:
 
 
 def _copies(study: Study) -> Series:
-    return [copy.deepcopy(instance) for instance in study.instances]
+    return [copied(instance) for instance in study.instances]
+
+
+def copied(instance: FileDataset) -> FileDataset:
+    """One of its own, by way of its bytes; pydicom's deep copies cannot be copied once more."""
+    return pydicom.dcmread(io.BytesIO(as_file(instance)))
 
 
 def _move(instance: FileDataset, offset: Sequence[float]) -> None:
@@ -137,7 +142,7 @@ def multi_frame(study: Study, *, missing: int | None = None) -> FileDataset:
     ordered = sorted(study.instances, key=lambda instance: float(instance.ImagePositionPatient[2]))
     if missing is not None:
         del ordered[missing]
-    whole = copy.deepcopy(ordered[0])
+    whole = copied(ordered[0])
     whole.file_meta.MediaStorageSOPClassUID = whole.SOPClassUID = EnhancedCTImageStorage
     whole.NumberOfFrames = len(ordered)
     whole.PixelData = b"".join(instance.PixelData for instance in ordered)
