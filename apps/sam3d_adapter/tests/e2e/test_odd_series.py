@@ -12,10 +12,10 @@ from pydicom.uid import generate_uid
 
 from tests.e2e.conftest import require
 from tests.support.dicom_study import Study
+from tests.support.noise_site import copy_app
 from tests.support.odd_series import CLICK, ODD, copied, make_series, multi_frame
 from tests.support.orthanc import missing_orthanc, start_orthanc
 from tests.support.server import AppServer, start_server
-from tests.support.small_app import copy_app
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.live_app import LiveApp, live_app
-from tests.support.small_app import copy_app, write_studies
+from tests.support.noise_site import copy_app, write_studies
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from lib.host.session_upload import mend_session_endpoint, restore_session_endpo
 from lib.host.web_app import mend_web_app, restore_web_app
 from tests.support.hostile_images import nifti, packed, voxels
 from tests.support.live_app import LiveApp
-from tests.support.small_app import CLICK
+from tests.support.noise_site import CLICK
 
 pytestmark = [
     pytest.mark.timeout(300),

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.live_app import LiveApp, check_refusal
-from tests.support.small_app import CLICK, SHAPE
+from tests.support.noise_site import CLICK, SHAPE
 
 # The good mask is taken before anything else is sent.
 pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("good_mask")]

@@ -14,8 +14,8 @@ import pytest
 import requests
 
 from tests.support.hostile_images import nifti, packed, patched, voxels, zeros_packed
+from tests.support.noise_site import CLICK, copy_app, write_studies
 from tests.support.server import AppServer, start_server
-from tests.support.small_app import CLICK, copy_app, write_studies
 from tests.support.small_disk import SmallDisk, small_disk
 
 pytestmark = pytest.mark.timeout(300)

@@ -10,7 +10,7 @@ import requests
 from lib.host.infer_params import MAX_PARAMS_BYTES
 from lib.interaction.click import MAX_CLICKS
 from tests.support.live_app import LiveApp, check_refusal
-from tests.support.small_app import CLICK, SECOND_CLICK
+from tests.support.noise_site import CLICK, SECOND_CLICK
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -20,7 +20,7 @@ from monailabel.client.client import MONAILabelClientException
 from lib.host.launch import LaunchError, RunningServer, running_server
 from lib.models.config import MODEL_SIZES
 from lib.version import __version__
-from tests.support.small_app import AFFINE, CLICK, SECOND_CLICK, SHAPE, copy_app, write_studies
+from tests.support.noise_site import AFFINE, CLICK, SECOND_CLICK, SHAPE, copy_app, write_studies
 
 pytestmark = [
     pytest.mark.timeout(300),

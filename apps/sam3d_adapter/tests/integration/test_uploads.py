@@ -14,7 +14,7 @@ from lib.transforms.claims import MAX_VOXELS
 from tests.support.geometry import make_affine
 from tests.support.hostile_images import mha, nifti, nrrd, packed, patched, voxels, zeros_packed
 from tests.support.live_app import LiveApp, check_refusal
-from tests.support.small_app import AFFINE, CLICK, SHAPE
+from tests.support.noise_site import AFFINE, CLICK, SHAPE
 
 pytestmark = [
     pytest.mark.timeout(300),

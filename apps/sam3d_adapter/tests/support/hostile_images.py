@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tests.support.small_app import AFFINE, SHAPE
+from tests.support.noise_site import AFFINE, SHAPE
 
 
 def voxels(shape: tuple[int, ...] = SHAPE, dtype: Any = np.int16) -> np.ndarray:

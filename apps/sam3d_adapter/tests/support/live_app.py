@@ -23,7 +23,7 @@ from lib.host.infer_endpoint import restore_infer_endpoint
 from lib.host.launch import LOOPBACK, free_port
 from lib.host.session_upload import restore_session_endpoint
 from lib.host.web_app import restore_web_app
-from tests.support.small_app import CLICK
+from tests.support.noise_site import CLICK
 
 
 @dataclass(frozen=True)
