@@ -22,11 +22,10 @@ _MAX_NAME = 100
 def mend_session_endpoint() -> None:
     """Replaces the endpoint's function; does nothing in a process that serves no HTTP. May be called again."""
     endpoint = sys.modules.get(_ENDPOINT)
-    if endpoint is None:
+    if endpoint is None or hasattr(endpoint.create_session, "host_function"):
         return
     check_host_version("session_upload")
-    host = getattr(endpoint.create_session, "host_function", endpoint.create_session)
-    endpoint.create_session = _with_checks(host)
+    endpoint.create_session = _with_checks(endpoint.create_session)  # type: ignore[attr-defined]
 
 
 def restore_session_endpoint() -> None:

@@ -5,8 +5,10 @@ in a refusal or a mask.
 """
 
 import errno
+import functools
 import json
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,7 +46,7 @@ def unmended(live: LiveApp) -> Iterator[LiveApp]:
     mend_infer_endpoint()
     mend_session_endpoint()
     mend_web_app(LIMIT)
-    for left in (live.folder / "tmp").iterdir():
+    for left in Path(tempfile.gettempdir()).iterdir():
         shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
@@ -97,7 +99,7 @@ def test_answers_of_the_framework_are_no_text(unmended: LiveApp) -> None:
 def test_refused_upload_stays(unmended: LiveApp) -> None:
     assert unmended.upload("a.nii", nifti(voxels())).status_code == 404  # its name is the host's, not ours
     time.sleep(0.5)  # what is removed is removed after the answer
-    assert [path.suffix for path in (unmended.folder / "tmp").iterdir()] == [".nii"]
+    assert [path.suffix for path in Path(tempfile.gettempdir()).iterdir()] == [".nii"]
 
 
 def test_refused_upload_goes(live: LiveApp) -> None:
@@ -124,15 +126,21 @@ def test_disk_that_cannot_be_written(live: LiveApp, monkeypatch: pytest.MonkeyPa
         mend_web_app(LIMIT)
 
 
-def test_mends_replace_one_another(live: LiveApp) -> None:
-    """MONAI Label builds the app anew after /reload."""
-    first = endpoint.run_inference
-    mend_infer_endpoint()
-    assert endpoint.run_inference is not first
-    assert endpoint.run_inference.host_function is first.host_function
-    restore_infer_endpoint()
-    assert not hasattr(endpoint.run_inference, "host_function")
-    mend_infer_endpoint()
+def test_what_others_put_around_the_endpoint_stays(live: LiveApp) -> None:
+    """MONAI Label builds the app anew after /reload, and the mends are put on again."""
+    calls = []
+
+    @functools.wraps(endpoint.run_inference)
+    def counting(*arguments: object, **keywords: object) -> object:
+        calls.append(1)
+        return before(*arguments, **keywords)
+
+    before, endpoint.run_inference = endpoint.run_inference, counting
+    try:
+        mend_infer_endpoint()
+        assert live.infer("nonsense").status_code == 422 and calls == [1]
+    finally:
+        endpoint.run_inference = before
 
 
 def test_app_built_anew_answers_as_before(live: LiveApp) -> None:

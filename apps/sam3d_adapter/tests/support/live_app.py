@@ -80,7 +80,7 @@ class LiveApp:
     def left_behind(self) -> list[str]:
         """Names of what stays in the temporary folder: MONAI Label removes an answer when it was sent."""
         for _ in range(100):
-            if not (left := sorted(path.name for path in (self.folder / "tmp").iterdir())):
+            if not (left := sorted(path.name for path in Path(tempfile.gettempdir()).iterdir())):
                 break
             time.sleep(0.05)
         return left
