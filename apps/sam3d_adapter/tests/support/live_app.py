@@ -7,10 +7,13 @@ one folder.
 import contextlib
 import hashlib
 import json
+import logging
 import os
+import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +27,17 @@ from lib.host.launch import LOOPBACK, free_port
 from lib.host.session_upload import restore_session_endpoint
 from lib.host.web_app import restore_web_app
 from tests.support.noise_site import CLICK
+
+# What an app may set for its process, which here is that of all tests.
+_PROCESS_STATE = (
+    (tempfile, "tempdir"),
+    (tempfile, "NamedTemporaryFile"),
+    (logging.Handler, "format"),
+    (logging.root, "level"),
+    (warnings, "showwarning"),
+    (sys, "excepthook"),
+    (threading, "excepthook"),
+)
 
 
 @dataclass(frozen=True)
@@ -120,10 +134,11 @@ def live_app(app_dir: Path, studies: Path, folder: Path, *, conf: Mapping[str, s
     }
     before = {name: getattr(settings, name) for name in values}
     reload_before = os.environ.get("MONAI_LABEL_RELOAD_APP_LIB")
-    temporary_before = tempfile.tempdir
     from monailabel.app import app
 
     clear_cache()
+    state = [(thing, name, getattr(thing, name)) for thing, name in _PROCESS_STATE]
+    factory = logging.getLogRecordFactory()
     try:
         os.environ["MONAI_LABEL_RELOAD_APP_LIB"] = "false"
         tempfile.tempdir = str(folder / "tmp")
@@ -135,7 +150,9 @@ def live_app(app_dir: Path, studies: Path, folder: Path, *, conf: Mapping[str, s
         clear_cache()
         for restore in (restore_infer_endpoint, restore_session_endpoint, restore_web_app):
             restore()
-        tempfile.tempdir = temporary_before
+        logging.setLogRecordFactory(factory)
+        for thing, name, was in state:
+            setattr(thing, name, was)
         for name, value in before.items():
             setattr(settings, name, value)
         os.environ.pop("MONAI_LABEL_RELOAD_APP_LIB")
