@@ -70,7 +70,8 @@ class Served:
         path = self._folder / f"{name}.nii"
         if not path.exists():
             nib.save(nib.Nifti1Image(phantom.image, phantom.affine), path)
-        data = read_request({"image": str(path), "foreground": [list(click)], "device": "cpu"})
+        request = {"image": str(path), "foreground": [list(click)], "device": "cpu"}
+        data = read_request(request, self.task.preset.label)
         for transform in self.task.pre_transforms(data):
             data = transform(data)
         data = self.task.run_inferer(data)

@@ -11,16 +11,21 @@ from monailabel.interfaces.app import MONAILabelApp
 from lib.configs.task_config import Sam3dAdapterConfig
 from lib.host.bundle_path import own_bundle_path
 from lib.host.image_access import admit_image
+from lib.host.infer_endpoint import mend_infer_endpoint
+from lib.host.infer_timeout import without_timeout
 from lib.host.label_tag import require_safe_tag
 from lib.host.log_form import form_log
 from lib.host.log_privacy import keep_values_out_of_the_log
 from lib.host.reader_warnings import silence_readers
 from lib.host.request_user import current_user, remember_users
+from lib.host.save_label import read_save_label, save_mask
+from lib.host.session_upload import mend_session_endpoint
 from lib.host.start_errors import said_aloud
 from lib.host.temporary_files import keep_temporary_files_apart
 from lib.host.train_stats import with_safe_stats
 from lib.host.unknown_model import require_model
 from lib.host.warm_up import warm_up_writer
+from lib.host.web_app import mend_web_app
 from lib.version import __version__
 
 DESCRIPTION = (
@@ -46,6 +51,8 @@ class Sam3dAdapterApp(MONAILabelApp):
                 description=DESCRIPTION,
                 version=__version__,
             )
+        mend_infer_endpoint()
+        mend_session_endpoint()
 
     def init_infers(self) -> dict[str, Any]:
         return self._config.infers()
@@ -56,14 +63,20 @@ class Sam3dAdapterApp(MONAILabelApp):
     def infer(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
         require_model(request.get("model"), self._infers)
         require_safe_tag(request.get("label_tag"))
-        admitted = admit_image(request, datastore or self.datastore(), self.sessions())
-        return self._config.auditor.record(request, super().infer(admitted, datastore), current_user())
+        is_to_be_saved = read_save_label(request.get("save_label"))
+        store = datastore or self.datastore()
+        admitted = admit_image(without_timeout(request) | {"save_label": False}, store, self.sessions())
+        answer = super().infer(admitted, datastore)
+        # Before the mask is saved, so that the saved label names the record of how it came about.
+        answer = self._config.auditor.record(request, answer, current_user())
+        return save_mask(answer, admitted, store) if is_to_be_saved else answer
 
     def on_init_complete(self) -> None:
         super().on_init_complete()
         keep_temporary_files_apart()
         remember_users()
         silence_readers()
+        mend_web_app(self._config.max_upload_bytes)
         warm_up_writer()
 
     def bundle_path(self, model: str) -> str:

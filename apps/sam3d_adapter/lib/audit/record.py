@@ -12,7 +12,7 @@ from lib.audit.machine import processor, software
 from lib.presets import Preset
 
 # Of the request of a task: text that names the image or repeats the preset, and what the mask does not depend on.
-_NOT_RECORDED = ("image", "model", "description", "result_compress")
+_NOT_RECORDED = ("image", "model", "description", "result_compress", "warnings")
 
 
 def make_record(

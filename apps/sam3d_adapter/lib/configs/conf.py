@@ -23,6 +23,7 @@ class Conf:
         models: names of the presets to serve, in this order; None for all.
         embedding_cache_mb: memory for embeddings of ROIs, MiB.
         volume_cache_mb: memory for images as read from disk, MiB.
+        max_upload_mb: most of a request's body, MiB.
         precision: number type of the network, one of ``PRECISIONS``.
         audit_dir: folder of the records of answers, against the app folder if relative.
         audit_mb: disk space for them, MiB.
@@ -31,6 +32,7 @@ class Conf:
     models: tuple[str, ...] | None = None
     embedding_cache_mb: int = 2048
     volume_cache_mb: int = 2048
+    max_upload_mb: int = 2048
     precision: str = "auto"
     # Beside the server's log: every app folder has it and can be written to, a DICOMweb server has no folder of
     # studies, and one of files is often shared with people whom the records do not concern.
@@ -52,6 +54,11 @@ class Conf:
         """``volume_cache_mb`` in bytes."""
         return self.volume_cache_mb * _MIB
 
+    @property
+    def max_upload_bytes(self) -> int:
+        """``max_upload_mb`` in bytes."""
+        return self.max_upload_mb * _MIB
+
 
 def parse_conf(conf: Mapping[str, str]) -> Conf:
     """Reads the pairs.
@@ -59,7 +66,15 @@ def parse_conf(conf: Mapping[str, str]) -> Conf:
     Raises:
         ConfError: unknown key, or a value of the wrong kind.
     """
-    valid = ("models", "embedding_cache_mb", "volume_cache_mb", "precision", "audit_dir", "audit_mb")
+    valid = (
+        "models",
+        "embedding_cache_mb",
+        "volume_cache_mb",
+        "max_upload_mb",
+        "precision",
+        "audit_dir",
+        "audit_mb",
+    )
     unknown = [key for key in conf if key not in valid + _HOST_KEYS]
     if unknown:
         raise ConfError(f"--conf {unknown[0]} is unknown; choose from: {', '.join(valid)}.")
@@ -68,6 +83,7 @@ def parse_conf(conf: Mapping[str, str]) -> Conf:
         models=_names(conf["models"]) if "models" in conf else None,
         embedding_cache_mb=_megabytes(conf, "embedding_cache_mb", default.embedding_cache_mb),
         volume_cache_mb=_megabytes(conf, "volume_cache_mb", default.volume_cache_mb),
+        max_upload_mb=_megabytes(conf, "max_upload_mb", default.max_upload_mb),
         precision=_precision(str(conf.get("precision", default.precision)).strip()),
         audit_dir=_folder(conf["audit_dir"]) if "audit_dir" in conf else default.audit_dir,
         audit_mb=_at_least_one("audit_mb", _megabytes(conf, "audit_mb", default.audit_mb)),

@@ -23,6 +23,10 @@ class Sam3dAdapterConfig:
         app_dir: the app folder, with ``configs/`` and the weights.
         conf: ``--conf`` pairs.
 
+    Attributes:
+        presets: by name.
+        max_upload_bytes: most bytes of a request's body.
+
     Raises:
         ConfError: an unknown or impossible setting.
         PresetError: an unknown preset, or one that cannot be used.
@@ -31,6 +35,7 @@ class Sam3dAdapterConfig:
     def __init__(self, app_dir: Path, conf: Mapping[str, str]) -> None:
         settings = parse_conf(conf)
         self._app_dir = app_dir
+        self.max_upload_bytes = settings.max_upload_bytes
         self.presets = load_presets(app_dir / "configs", settings.models)
         self._shared = SharedState(
             models=ModelStore(),

@@ -9,9 +9,6 @@ upstream issue.
 import logging
 import os
 import re
-import stat
-import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,14 +17,13 @@ from fastapi import HTTPException
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.interfaces.datastore import Datastore
 
+from lib.host.dicom_fetch import fetch_series
+from lib.host.uploads import is_received
 from lib.host.version_guard import check_host_version
+from lib.interaction.click import short
 
 logger = logging.getLogger(__name__)
 
-# Uploads are written to tempfile.NamedTemporaryFile(suffix=...).name (endpoints/infer.py:142): "tmp", eight characters
-# nobody can guess, and whatever follows the first dot of the name the client gave.
-_UPLOAD_NAME = re.compile(r"tmp[a-z0-9_]{8}(\..*)?")
-_UPLOAD_MAX_AGE_S = 600.0  # written by the same request; a queue of slow clicks may lie between
 _DICOM_UID = re.compile(r"\d+(\.\d+)+")
 _RESULT_EXTENSIONS = (".nii.gz", ".nii", ".nrrd")
 
@@ -50,21 +46,25 @@ def admit_image(request: Mapping[str, Any], datastore: Datastore, sessions: Any)
         raise HTTPException(
             404, "No image: give the id of an image of this server, a file, or a session that is alive."
         )
-    if _is_known(image, datastore):
+    # No file has such a name, and what asks the system for one raises.
+    is_name = "\x00" not in image
+    if is_name and _is_known(image, datastore):
+        if isinstance(datastore, DICOMWebDatastore):
+            fetch_series(image, datastore)
         # MONAI Label prefers a file of that name in the working directory of the server to the image of that id.
         if os.path.exists(image):
             admitted["image"] = datastore.get_image_uri(image)
         return admitted
-    if _is_session_image(image, sessions):
+    if is_name and _is_session_image(image, sessions):
         return admitted
-    if _is_upload(image):
+    if is_received(image):
         # MITK reads the answer by the extension of what it sent.
         extension = next((known for known in _RESULT_EXTENSIONS if image.endswith(known)), None)
         if extension and not request.get("result_extension"):
             admitted["result_extension"] = extension
         return admitted
     logger.warning("Refused an image that is not of this server.")
-    raise HTTPException(404, f"There is no image {image!r} here; GET /datastore/ lists the ids.")
+    raise HTTPException(404, f"There is no image {short(image)} here; GET /datastore/ lists the ids.")
 
 
 def _is_known(image: str, datastore: Datastore) -> bool:
@@ -74,11 +74,12 @@ def _is_known(image: str, datastore: Datastore) -> bool:
         return False
     # The list of series is cached for minutes; a series that reached the PACS meanwhile is asked for by its UID.
     try:
-        return bool(datastore.get_image_uri(image))
-    # Broad: the client raises whatever HTTP, DICOM or file error it met, and each means that there is no such image.
-    except Exception:
-        logger.info("The PACS gave no series of the UID asked for.", exc_info=True)
+        fetch_series(image, datastore)
+    except HTTPException as error:
+        if error.status_code == 422:
+            raise
         return False
+    return True
 
 
 def _is_session_image(image: str, sessions: Any) -> bool:
@@ -89,15 +90,3 @@ def _is_session_image(image: str, sessions: Any) -> bool:
         return False
     session = sessions.get_session(path.relative_to(store).parts[0])
     return session is not None and os.path.realpath(session.image) == str(path)
-
-
-def _is_upload(image: str) -> bool:
-    path = Path(image)
-    if path.parent != Path(tempfile.gettempdir()) or not _UPLOAD_NAME.fullmatch(path.name):
-        return False
-    try:
-        found = path.lstat()
-    except OSError:
-        return False
-    own = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
-    return own and time.time() - found.st_mtime < _UPLOAD_MAX_AGE_S

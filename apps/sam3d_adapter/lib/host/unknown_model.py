@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from fastapi import HTTPException
 
 from lib.host.version_guard import check_host_version
+from lib.interaction.click import short
 
 
 def require_model(name: object, models: Iterable[str]) -> None:
@@ -20,4 +21,4 @@ def require_model(name: object, models: Iterable[str]) -> None:
     check_host_version("unknown_model")
     known = sorted(models)
     if name not in known:
-        raise HTTPException(404, f"There is no model {name!r} here; choose from: {', '.join(known)}.")
+        raise HTTPException(404, f"There is no model {short(name)} here; choose from: {', '.join(known)}.")

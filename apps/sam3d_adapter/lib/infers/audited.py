@@ -38,10 +38,10 @@ class Auditor:
         """
         answer = result["params"]
         try:
-            read = read_request(request)
-            record = make_record(
-                self._presets[answer["preset"]], read, answer, user=user, image_id_hash=self._hashed(request["image"])
-            )
+            preset = self._presets[answer["preset"]]
+            read = read_request(request, preset.label)
+            hashed = self._hashed(request["image"])
+            record = make_record(preset, read, answer, user=user, image_id_hash=hashed)
             self._log.append(record)
         # Broad: there is no fault of the record for which the mask should be kept from the user.
         except Exception as error:

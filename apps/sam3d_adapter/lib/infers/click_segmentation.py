@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from fastapi import HTTPException
 from monai.transforms import Compose
@@ -20,6 +21,7 @@ from lib.infers.errors import http_errors
 from lib.infers.missing_weights import how_to_supply
 from lib.infers.options import DEFAULT_THRESHOLD, available_devices, read_request
 from lib.infers.response import Stages, describe
+from lib.infers.write_mask import write_mask
 from lib.presets import Preset
 from lib.transforms.clicked_component import KeepClickedComponentd, outgrows_roi
 from lib.transforms.load_volume import LoadVolumed, VolumeCache
@@ -89,8 +91,8 @@ class ClickSegmentation(BasicInferTask):
             HTTPException: 422 for what the client sent, 503 for what the server lacks; the detail says what to do.
         """
         start = time.perf_counter()
-        with http_errors():
-            read = read_request(request)
+        with http_errors(self._app_dir):
+            read = read_request(request, self.preset.label)
             missing = self.spec.missing_files()
             if missing:
                 raise HTTPException(503, how_to_supply(self.preset.name, self.spec.size, missing, self._app_dir))
@@ -160,8 +162,13 @@ class ClickSegmentation(BasicInferTask):
         """Writes the mask with the image's geometry and describes the answer."""
         stages: Stages = data["stages"]
         stages.add_transforms(data["latencies"])
-        data[self.output_json_key] = describe(self.preset, data)
+        params = describe(self.preset, data)
         with stages.time("write"):
-            file, params = super().writer(data, extension, dtype)
+            file = write_mask(
+                np.asarray(data["pred"]),
+                data["pred_meta_dict"]["affine"],
+                extension or data["result_extension"],
+                compress=data["result_compress"],
+            )
         params["latency_ms"] = stages.milliseconds()
-        return file, params
+        return str(file), params

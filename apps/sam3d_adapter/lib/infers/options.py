@@ -7,44 +7,59 @@ themselves.
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from lib.infers.prompts import CLICK_KEYS, read_prompts
+from lib.interaction.click import short
+
 RESULT_EXTENSIONS = (".nrrd", ".nii", ".nii.gz")
 DEFAULT_THRESHOLD = 0.5
+LABEL_FILE_KEY = "uploaded_label"
+"""Set by ``lib.host.uploads`` where a request came with a mask, which no task takes."""
+
+# Used by the host on the way to the task or back from it.
+_HOST_KEYS = ("model", "image", "description", "session", "save_label", "label_tag", "label_info", "client_id")
+# Sent by viewers whatever the task is, and without a meaning for this one; see the README, "Options".
+_VIEWER_KEYS = ("label", "slice", "reset_state", "label_prompt", "label_names", "restore_label_idx", "result_dtype")
+_MAX_NAMED = 5
 
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
-# Read by other parts: the host (model, image, description), the clicks' transform (foreground, background).
-_PASSED_ON = ("model", "image", "description", "foreground", "background")
+
+ROI_IGNORED = "The box 'roi' had no effect: the region looked at is placed by the clicks."
+LABEL_FILE_IGNORED = "The mask that came with the request had no effect: a mask is made from clicks alone."
 
 
 class OptionError(ValueError):
     """An option of a request that cannot be used, with what is valid."""
 
 
-def read_request(request: Mapping[str, Any]) -> dict[str, Any]:
+def read_request(request: Mapping[str, Any], label: str) -> dict[str, Any]:
     """The request of an infer task, complete and checked.
 
     Args:
         request: from the client, by way of MONAI Label.
+        label: name of the structure the task segments.
 
     Returns:
-        The keys that others read, unchanged where present, and: ``device`` (``"cpu"`` or ``"cuda:N"``), ``threshold``
-        (foreground probability above which a voxel belongs to the mask), ``result_extension``, ``result_compress``,
-        ``result_dtype``.
+        What the host reads, unchanged (``model``, ``image``, ``description``); ``foreground`` and ``background``, lists
+        of what should be clicks; every option of ``OPTIONS``; ``result_dtype``; ``warnings``, a list of texts.
 
     Raises:
         OptionError: a value of the wrong kind or out of range.
+        ClickError: clicks that are not for this task, or in no list.
     """
-    read = {key: request[key] for key in _PASSED_ON if key in request}
-    read["device"] = read_device(request.get("device"))
-    read["threshold"] = read_threshold(request.get("threshold"))
-    read["result_extension"] = _read_extension(request.get("result_extension"))
-    read["result_compress"] = _read_flag("result_compress", request.get("result_compress"))
+    unknown = [key for key in request if key not in _known(label)]
+    prompts = read_prompts(request, label, unknown)
+    read = {key: request[key] for key in ("model", "image", "description") if key in request}
+    read.update(foreground=prompts.foreground, background=prompts.background)
+    read.update({option.name: option.read(request.get(option.name)) for option in OPTIONS})
     # The mask is 0 / 1; OHIF copies bytes and knows no other type.
     read["result_dtype"] = "uint8"
+    read["warnings"] = _warnings(request, unknown)
     return read
 
 
@@ -60,14 +75,17 @@ def read_device(value: object) -> str:
         OptionError: not a device, or not one of this machine.
     """
     devices = available_devices()
-    if value is None or value == "":
+    # MONAI Label takes the first of a list, so some viewers send the list of choices as they got it.
+    if isinstance(value, list) and value:
+        value = value[0]
+    if value is None or value in ("", []):
         return devices[0]
     if not isinstance(value, str) or not _DEVICE.fullmatch(value):
-        raise OptionError(f"device is {value!r}; choose from: {', '.join(devices)}.")
+        raise OptionError(f"device is {short(value)}; choose from: {', '.join(devices)}.")
     # "cuda" and "cuda:0" are one device; two names would hold the weights twice.
     device = "cuda:0" if value == "cuda" else value
     if device not in devices:
-        raise OptionError(f"device {value!r} does not exist on this server; choose from: {', '.join(devices)}.")
+        raise OptionError(f"device {short(value)} does not exist on this server; choose from: {', '.join(devices)}.")
     return device
 
 
@@ -77,31 +95,80 @@ def read_threshold(value: object) -> float:
     Raises:
         OptionError: not a number, or out of range.
     """
-    if value is None:
+    if is_emptied(value):
         return DEFAULT_THRESHOLD
     try:
         number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not 0.0 < number < 1.0:
-        raise OptionError(f"threshold is {value!r}; a number between 0 and 1, both excluded, is needed.")
+        raise OptionError(f"threshold is {short(value)}; a number between 0 and 1, both excluded, is needed.")
     return number
+
+
+def is_emptied(value: object) -> bool:
+    """Whether a number is absent, or what a viewer sends for a field the user emptied: blank text, or 0 (Slicer)."""
+    if isinstance(value, str):
+        return not value.strip()
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and value == 0)
 
 
 def _read_extension(value: object) -> str:
     if value is None or value == "":
         return RESULT_EXTENSIONS[0]
-    if value not in RESULT_EXTENSIONS:
-        raise OptionError(f"result_extension is {value!r}; choose from: {', '.join(RESULT_EXTENSIONS)}.")
-    return str(value)
+    if not isinstance(value, str) or value not in RESULT_EXTENSIONS:
+        raise OptionError(f"result_extension is {short(value)}; choose from: {', '.join(RESULT_EXTENSIONS)}.")
+    return value
 
 
-def _read_flag(name: str, value: object) -> bool:
+def _read_compress(value: object) -> bool:
     if value is None or isinstance(value, bool):
         return bool(value)
-    text = str(value).strip().lower()
-    if text in ("true", "1"):
+    text = str(value).strip().lower() if isinstance(value, str | int | float) else None
+    if text in ("true", "1", "1.0"):
         return True
-    if text in ("false", "0", ""):
+    if text in ("false", "0", "0.0", ""):
         return False
-    raise OptionError(f"{name} is {value!r}; true or false is needed.")
+    raise OptionError(f"result_compress is {short(value)}; true or false is needed.")
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of a request, beside the clicks.
+
+    Attributes:
+        name: key in the request.
+        read: from the value a client sent, None where it sent none, to the value used; raises OptionError.
+    """
+
+    name: str
+    read: Callable[[object], Any]
+
+
+OPTIONS = (
+    Option("threshold", read_threshold),
+    Option("device", read_device),
+    Option("result_extension", _read_extension),
+    Option("result_compress", _read_compress),
+)
+
+
+def _known(label: str) -> set[str]:
+    options = {option.name for option in OPTIONS}
+    return {*CLICK_KEYS, label, *options, *_HOST_KEYS, *_VIEWER_KEYS, "roi", LABEL_FILE_KEY}
+
+
+def _warnings(request: Mapping[str, Any], unknown: list[str]) -> list[str]:
+    warnings = []
+    threshold = request.get("threshold")
+    if threshold is not None and is_emptied(threshold):
+        warnings.append(f"threshold was empty or 0; {DEFAULT_THRESHOLD} was used.")
+    if request.get("roi"):
+        warnings.append(ROI_IGNORED)
+    if request.get(LABEL_FILE_KEY):
+        warnings.append(LABEL_FILE_IGNORED)
+    if unknown:
+        named = ", ".join(short(key) for key in unknown[:_MAX_NAMED])
+        more = f" and {len(unknown) - _MAX_NAMED} more" if len(unknown) > _MAX_NAMED else ""
+        warnings.append(f"Unknown keys had no effect: {named}{more}.")
+    return warnings

@@ -2,6 +2,7 @@
 
 import json
 import math
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -11,6 +12,11 @@ import numpy as np
 
 MAX_CLICKS = 1000
 """Foreground and background together: far above what a hand sets, far below what the decoder's memory bears."""
+
+_MAX_DEPTH = 16
+# A client's list may be long or deep; repr() would write all of it, or run out of stack.
+_REPR = reprlib.Repr()
+_REPR.maxlevel, _REPR.maxstring, _REPR.maxother = 4, 80, 80
 
 
 class ClickError(ValueError):
@@ -45,7 +51,7 @@ def read_clicks(foreground: Any, background: Any, image_shape: Sequence[int]) ->
         ClickError: no foreground click, too many clicks, one that is no triple of whole numbers or lies outside the
             image, one voxel both foreground and background.
     """
-    lists = {"foreground": _read_list("foreground", foreground), "background": _read_list("background", background)}
+    lists = {"foreground": read_list("foreground", foreground), "background": read_list("background", background)}
     count = sum(map(len, lists.values()))
     if count > MAX_CLICKS:
         raise ClickError(f"{count} clicks were sent; at most {MAX_CLICKS} are accepted. Remove some of them.")
@@ -69,12 +75,23 @@ def read_clicks(foreground: Any, background: Any, image_shape: Sequence[int]) ->
     return clicks
 
 
-def _read_list(name: str, value: Any) -> list[Any]:
+def read_list(name: str, value: Any) -> list[Any]:
+    """The list a client sent, as such or as JSON text; empty where it sent nothing.
+
+    Args:
+        name: of the key, for messages.
+        value: of the key; None where it was absent.
+
+    Raises:
+        ClickError: something else than a list.
+    """
     if isinstance(value, str) and value.strip():
         try:
             value = json.loads(value)
         except (ValueError, RecursionError) as error:
             raise _list_error(name, value) from error
+        if is_nested_beyond(value, _MAX_DEPTH):
+            raise ClickError(f"Clicks '{name}' are nested too deeply; a list of [i, j, k] voxel indices is expected.")
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if value is None or (isinstance(value, str) and not value.strip()):
@@ -84,12 +101,21 @@ def _read_list(name: str, value: Any) -> list[Any]:
     return list(value)
 
 
+def is_nested_beyond(value: Any, depth: int) -> bool:
+    """Whether lists and objects lie in one another deeper than ``depth``; what copies or prints them has a limit."""
+    level = [value]
+    for _ in range(depth):
+        inner = [item for item in level if isinstance(item, dict | list)]
+        level = [item for each in inner for item in (each.values() if isinstance(each, dict) else each)]
+    return any(isinstance(item, dict | list) for item in level)
+
+
 def _list_error(name: str, value: Any) -> ClickError:
-    return ClickError(f"Clicks '{name}' are {_short(value)}; a list of [i, j, k] voxel indices is expected.")
+    return ClickError(f"Clicks '{name}' are {short(value)}; a list of [i, j, k] voxel indices is expected.")
 
 
 def _read_triple(name: str, number: int, value: Any, shape: tuple[int, ...]) -> tuple[int, int, int]:
-    what = f"Click {number} of '{name}' is {_short(value)}"
+    what = f"Click {number} of '{name}' is {short(value)}"
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if not isinstance(value, list | tuple) or len(value) != 3:
@@ -117,6 +143,7 @@ def _is_finite_number(value: Any) -> bool:
     return is_number and -math.inf < value < math.inf
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
+def short(value: Any) -> str:
+    """What a client sent, for messages: quoted, so that nothing in it can break the answer, and of bounded length."""
+    text = _REPR.repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

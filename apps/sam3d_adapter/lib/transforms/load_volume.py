@@ -1,26 +1,23 @@
 """Path of an image -> the image as it is stored."""
 
-import zlib
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from monai.config import KeysCollection
-from monai.data import ITKReader, MetaTensor
+from monai.data import MetaTensor
 from monai.transforms import MapTransform
-from monai.utils import MetaKeys
-from nibabel.filebasedimages import ImageFileError
-from nibabel.wrapstruct import WrapStructError
 
+from lib.transforms import nifti
+from lib.transforms.dicom_series import check_series
+from lib.transforms.itk_formats import READERS, load_with_itk, read_itk
+from lib.transforms.memory import MemoryShortage
 from lib.transforms.volume import ImageError, Volume, VolumeCache, make_volume
 
 __all__ = ["ImageError", "LoadVolumed", "VolumeCache"]
 
-NIFTI = (".nii", ".nii.gz")
-MAX_VOXELS = 2**30
-"""1024 cubed, 2 GiB as int16: more than any clinical series; a small compressed file can claim to be larger."""
+DICOM = ("", ".dcm")
 
 
 class LoadVolumed(MapTransform):
@@ -39,7 +36,7 @@ class LoadVolumed(MapTransform):
         self._cache = cache
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Raises ImageError where there is no image that can be segmented."""
+        """Raises ImageError where there is no image that can be segmented, MemoryShortage where it does not fit."""
         d = dict(data)
         for key in self.key_iterator(d):
             path = Path(d[key])
@@ -57,45 +54,35 @@ def read_volume(path: Path) -> Volume:
 
     Raises:
         ImageError: a file that cannot be read, or no volume.
+        MemoryShortage: too large for this server at the moment.
         FileNotFoundError: no such file.
     """
     if not path.exists():
         raise FileNotFoundError(path)
-    array, affine = _read_nifti(path) if path.name.lower().endswith(NIFTI) else _read_other(path)
+    try:
+        array, affine = _read(path)
+    except (ImageError, MemoryShortage, MemoryError):
+        raise
+    # Broad: the readers pass on whatever a damaged file led to, and each means that the image cannot be read.
+    except Exception as error:
+        raise _unreadable(path, error) from error
     return make_volume(array, affine, path.name)
 
 
-def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        # Not mapped: uploads are deleted, and files replaced, while the image is held.
-        image = nib.load(path, mmap=False)
-        if np.prod(image.shape, dtype=float) > MAX_VOXELS:
-            raise ImageError(
-                f"Image {path.name} has {' x '.join(map(str, image.shape))} voxels; at most {MAX_VOXELS} are accepted. "
-                "Crop or resample it first."
-            )
-        proxy = image.dataobj
-        # Unscaled values come in their stored type; scaled ones would come as float64.
-        scaled = (proxy.slope, proxy.inter) != (1, 0) and proxy.dtype.kind in "iuf"
-        return np.asanyarray(proxy, dtype=np.float32 if scaled else None), image.affine
-    except (OSError, EOFError, zlib.error, ImageFileError, WrapStructError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _read_other(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        # ITK by name: LoadImage's choice depends on which readers are installed, and builds all of them for each image.
-        reader = ITKReader()
-        array, meta = reader.get_data(reader.read(str(path)))
-    # Broad: the reader passes on whatever ITK, GDCM or NumPy met, and each means that the image cannot be read.
-    except Exception as error:
-        raise _unreadable(path, error) from error
-    return array, np.asarray(meta[MetaKeys.AFFINE])
+def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    if path.name.lower().endswith(nifti.SUFFIXES):
+        return nifti.read_nifti(path)
+    if path.suffix.lower() in READERS:
+        return read_itk(path)
+    if path.is_dir() or path.suffix.lower() in DICOM or path.suffix[1:].isdecimal():
+        check_series(path)
+        return load_with_itk(path)
+    raise ValueError(f"files of type {path.suffix} hold no volume")
 
 
 def _unreadable(path: Path, error: Exception) -> ImageError:
     reason = str(error).splitlines()[-1] if str(error) else type(error).__name__
     return ImageError(
-        f"Image {path.name} cannot be read ({reason.replace(str(path), path.name)}). "
-        "A complete NIfTI, NRRD or MetaImage file is expected; send it again."
+        f"Image {path.name} cannot be read ({reason.replace(str(path), path.name)[:200]}). "
+        "A complete NIfTI, NRRD, MetaImage or DICOM file is expected; send it again."
     )

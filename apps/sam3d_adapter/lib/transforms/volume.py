@@ -5,7 +5,7 @@ import logging
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.interaction.axes import Array, AxesError, image_directions
+from lib.interaction.axes import Array, AxesError, image_directions, spacing_of
 
 logger = logging.getLogger(__name__)
+
+
+MIN_SPACING_MM, MAX_SPACING_MM = 0.001, 100.0
+"""Beyond these a unit was mistaken: micro-CT has 0.005 mm, the thickest slices of any scanner a few centimetres."""
+MAX_SHEAR_DEG = 0.5
+"""How far two axes may be from a right angle; a region of 128 mm is then out of shape by 1 mm."""
 
 
 class ImageError(ValueError):
@@ -63,23 +69,49 @@ def make_volume(array: np.ndarray, affine: np.ndarray, name: str) -> Volume:
     Raises:
         ImageError: not three axes of two or more voxels, no real numbers, an affine that gives no frame in space.
     """
-    while array.ndim > 3 and array.shape[-1] == 1:
-        array = array[..., 0]
-    if array.ndim != 3 or min(array.shape) < 2:
-        raise ImageError(
-            f"Image {name} has {array.ndim} axes of {' x '.join(map(str, array.shape))} voxels; one volume of 3 axes "
-            "with at least 2 voxels each is expected. Choose one volume of a series, not a slice or a time series."
-        )
+    require_one_volume(array.shape, name)
+    array = array.reshape(array.shape[:3], order="A")
     if array.dtype.kind not in "biuf":
         raise ImageError(f"Image {name} holds values of type {array.dtype}; one real number per voxel is expected.")
-    try:
-        image_directions(affine)
-    except AxesError as error:
-        raise ImageError(f"Image {name} has no usable position in space. {error} Export it again.") from error
+    _require_frame(affine, name)
     array = _torch_type(array)
     affine = np.array(affine, dtype=np.float64)
     affine.setflags(write=False)
     return Volume(torch.from_numpy(array), affine, _content_key(array, affine))
+
+
+def require_one_volume(shape: Sequence[int], name: str) -> None:
+    """Passes if a shape is that of one volume, whatever axes of one voxel follow.
+
+    Raises:
+        ImageError: it is not.
+    """
+    if len(shape) < 3 or min(shape[:3]) < 2 or any(length != 1 for length in shape[3:]):
+        raise ImageError(
+            f"Image {name} has {len(shape)} axes of {' x '.join(map(str, shape))} voxels; one volume of 3 axes "
+            "with at least 2 voxels each is expected. Choose one volume of a series, not a slice or a time series."
+        )
+
+
+def _require_frame(affine: np.ndarray, name: str) -> None:
+    try:
+        image_directions(affine)
+        spacing = spacing_of(affine)
+    except AxesError as error:
+        raise ImageError(f"Image {name} has no usable position in space. {error} Export it again.") from error
+    if spacing.min() < MIN_SPACING_MM or spacing.max() > MAX_SPACING_MM:
+        raise ImageError(
+            f"Image {name} has voxels of {' x '.join(f'{length:.3g}' for length in spacing)} mm; {MIN_SPACING_MM} to "
+            f"{MAX_SPACING_MM} mm are expected. Correct the unit of its spacing."
+        )
+    axes = np.asarray(affine, np.float64)[:3, :3] / spacing
+    cosines = axes.T @ axes
+    shear = float(np.degrees(np.arcsin(min(1.0, np.abs(cosines - np.diag(np.diag(cosines))).max()))))
+    if shear > MAX_SHEAR_DEG:
+        raise ImageError(
+            f"Image {name} has axes that are {90 - shear:.1f} degrees apart, as after a tilted gantry; 90 degrees are "
+            f"expected (within {MAX_SHEAR_DEG}). Resample it onto an upright grid."
+        )
 
 
 def _torch_type(array: np.ndarray) -> np.ndarray:
@@ -87,12 +119,14 @@ def _torch_type(array: np.ndarray) -> np.ndarray:
     kind, size = array.dtype.kind, array.dtype.itemsize
     wanted: np.dtype[Any] = array.dtype.newbyteorder("=")
     if kind == "f":
+        # Beyond float32 is beyond any unit; infinite values count as outside the image.
         wanted = np.dtype(np.float32)
     elif kind == "b":
         wanted = np.dtype(np.uint8)
     elif kind == "u" and size > 1:
         wanted = np.dtype({2: np.int32, 4: np.int64}.get(size, np.float32))
-    array = array.astype(wanted, copy=False)
+    with np.errstate(over="ignore", invalid="ignore"):
+        array = array.astype(wanted, copy=False)
     # torch takes neither read-only arrays nor such that run backwards.
     usable = array.flags.writeable and min(array.strides) > 0
     return array if usable else array.copy(order="K")

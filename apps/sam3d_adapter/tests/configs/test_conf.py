@@ -12,9 +12,12 @@ def test_nothing_given() -> None:
 
 
 def test_values_are_read() -> None:
-    conf = parse_conf({"models": " ct, mr,ct ", "embedding_cache_mb": "3", "volume_cache_mb": "0"})
-    assert conf == Conf(models=("ct", "mr"), embedding_cache_mb=3, volume_cache_mb=0)
+    conf = parse_conf(
+        {"models": " ct, mr,ct ", "embedding_cache_mb": "3", "volume_cache_mb": "0", "max_upload_mb": "5"}
+    )
+    assert conf == Conf(models=("ct", "mr"), embedding_cache_mb=3, volume_cache_mb=0, max_upload_mb=5)
     assert conf.embedding_cache_bytes == 3 * 1024 * 1024
+    assert conf.max_upload_bytes == 5 * 1024 * 1024
 
 
 def test_what_the_host_sets_itself_is_let_through() -> None:

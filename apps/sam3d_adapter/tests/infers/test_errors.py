@@ -1,5 +1,7 @@
 """Which error becomes which HTTP answer."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from fastapi import HTTPException
@@ -25,6 +27,19 @@ def test_lack_of_gpu_memory() -> None:
     with pytest.raises(HTTPException) as caught, http_errors():
         raise torch.OutOfMemoryError("x")
     assert caught.value.status_code == 503 and "memory" in caught.value.detail
+
+
+def test_lack_of_memory() -> None:
+    with pytest.raises(HTTPException) as caught, http_errors():
+        raise MemoryError
+    assert caught.value.status_code == 503 and "memory" in caught.value.detail
+
+
+def test_no_folder_of_the_server_is_revealed() -> None:
+    kind = next(iter(STATUS))
+    with pytest.raises(HTTPException) as caught, http_errors(Path("/srv/app")):
+        raise kind("/srv/app/weights/a.safetensors: torn")
+    assert caught.value.detail == "weights/a.safetensors: torn"
 
 
 @pytest.mark.parametrize("error", [ValueError("a fault of ours"), KeyError("x"), HTTPException(404, "as it is")])

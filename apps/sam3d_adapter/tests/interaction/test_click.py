@@ -74,6 +74,9 @@ REFUSED: dict[str, tuple[Any, Any, list[str]]] = {
     "both": ([[1, 2, 3], [4, 5, 6]], [[7, 8, 9], [4, 5, 6]], ["[4, 5, 6]", "both", "background"]),
     "too many": ([[1, 2, 3]] * MAX_CLICKS, [[3, 2, 1]], ["1001", "1000"]),
     "deep": ("[" * 100_000, None, ["list"]),
+    "nested in text": ("[" * 900 + "]" * 900, None, ["nested", "[i, j, k]"]),
+    "nested": ([[[[[[[[[[[[1]]]]]]]]]]]], None, ["Click 1", "..."]),
+    "long text": ("x" * 100_000, None, ["'xxx", "..."]),
     "huge number": ([[1, 2, 10**400]], None, ["1000", "50 x 40 x 30"]),
 }
 

@@ -1,0 +1,75 @@
+"""A mask -> a whole file, or none.
+
+Mends as well: on a full disk, MONAI Label 0.8.5 (``monailabel/transform/writer.py``) leaves half a file behind, and
+answers with it where it is NIfTI or compressed, for ITK's writers then report no failure. We know of no upstream issue.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from monailabel.transform.writer import write_itk
+
+_NIFTI_OFFSET = 352  # bytes, a header without extensions; https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h
+_MOST_BEFORE_VOXELS = 4096
+
+
+class WriteError(RuntimeError):
+    """A mask that could not be written to the end."""
+
+
+def write_mask(mask: np.ndarray, affine: np.ndarray, extension: str, *, compress: bool) -> Path:
+    """Writes a mask into the temporary folder, as MONAI Label's own writer does.
+
+    Args:
+        mask: (i, j, k) uint8.
+        affine: (4, 4), voxel index to RAS mm.
+        extension: ``".nrrd"``, ``".nii"`` or ``".nii.gz"``.
+        compress: whether ``.nrrd`` is compressed.
+
+    Returns:
+        A file that the caller removes.
+
+    Raises:
+        WriteError: no space, or no right to write; nothing is left behind.
+    """
+    path: Path | None = None
+    try:
+        handle, name = tempfile.mkstemp(suffix=extension)
+        os.close(handle)
+        path = Path(name)
+        write_itk(mask, str(path), affine, np.uint8, compress)
+        if not _is_whole(path, mask.size, compress):
+            raise OSError("the file is shorter than the mask")
+    # RuntimeError: what ITK raises.
+    except (OSError, RuntimeError) as error:
+        if path is not None:
+            path.unlink(missing_ok=True)
+        raise WriteError(
+            "The mask was made but could not be written: the temporary folder of the server is full or read-only. "
+            "Ask its administrator to make room, then click again."
+        ) from error
+    return path
+
+
+def _is_whole(path: Path, voxels: int, compress: bool) -> bool:
+    """Whether the file holds every voxel, each of which is one byte."""
+    if path.name.endswith(".nii"):
+        return path.stat().st_size >= _NIFTI_OFFSET + voxels
+    if path.name.endswith(".nii.gz"):
+        return _unpacked_size(path) == (_NIFTI_OFFSET + voxels) % 2**32
+    if compress:
+        return _unpacked_size(path) == voxels % 2**32
+    with path.open("rb") as file:
+        head, blank, _ = file.read(_MOST_BEFORE_VOXELS).partition(b"\n\n")
+    return path.stat().st_size >= len(head) + len(blank) + voxels
+
+
+def _unpacked_size(path: Path) -> int:
+    """What the last four bytes of a gzip file say, modulo 2**32 (RFC 1952, section 2.3.1)."""
+    with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) < 18:
+            return -1
+        file.seek(-4, os.SEEK_END)
+        return int.from_bytes(file.read(4), "little")

@@ -1,0 +1,58 @@
+"""A NIfTI file -> its voxels and affine, read with care: it may come from anybody."""
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.nifti1 import Nifti1Image
+from nibabel.nifti2 import Nifti2Image
+
+from lib.transforms.claims import require_plausible
+from lib.transforms.volume import ImageError, require_one_volume
+
+SUFFIXES = (".nii", ".nii.gz")
+
+_MAX_EXTENSIONS = 2**24
+"""Bytes between header and voxels, where texts of other programs lie; nobody writes that many."""
+
+
+def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The array in the file's axis order, and the (4, 4) affine from voxel index to RAS mm.
+
+    Values come in their stored type, or as float32 where the header scales them.
+
+    Raises:
+        ImageError: a header that cannot be true.
+        MemoryShortage: too large for this server at the moment.
+        Exception: whatever else a damaged file leads to.
+    """
+    packed = path.name.lower().endswith(".gz")
+    kind, header = _read_header(path, packed)
+    offset = int(header["vox_offset"])
+    if not 0 <= offset <= _MAX_EXTENSIONS:
+        raise ImageError(f"Image {path.name} cannot be read (its voxels begin at byte {offset}). Export it again.")
+    shape = tuple(int(length) for length in header.get_data_shape())
+    if min(shape, default=0) > 0:
+        require_one_volume(shape, path.name)
+    require_plausible(path, shape, header.get_data_dtype().itemsize, offset=offset, packed=packed)
+    # Not mapped: uploads are deleted, and files replaced, while the image is held.
+    image = kind.from_filename(path, mmap=False)
+    proxy = image.dataobj
+    # Unscaled values come in their stored type; scaled ones would come as float64.
+    scaled = (proxy.slope, proxy.inter) != (1, 0) and proxy.dtype.kind in "iuf"
+    # Values beyond float32 become infinite, which counts as outside the image later on.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asanyarray(proxy, dtype=np.float32 if scaled else None), image.affine
+
+
+def _read_header(path: Path, packed: bool) -> tuple[Any, Any]:
+    # By name: nibabel.load would take whatever other format the content looks like.
+    for kind in (Nifti1Image, Nifti2Image):
+        size = kind.header_class.template_dtype.itemsize
+        with gzip.open(path) if packed else path.open("rb") as file:
+            block = file.read(size)
+        if len(block) == size and kind.header_class.may_contain_header(block):
+            return kind, kind.header_class(block, check=False)
+    raise ImageFileError("no NIfTI header")

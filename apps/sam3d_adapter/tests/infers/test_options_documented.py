@@ -1,0 +1,159 @@
+"""The README's tables of keys and limits against what the code accepts."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fastapi import HTTPException
+
+from lib.configs.conf import Conf
+from lib.host.infer_params import MAX_PARAMS_BYTES, read_params
+from lib.host.label_tag import require_safe_tag
+from lib.host.save_label import read_save_label
+from lib.infers import options
+from lib.infers.options import OPTIONS, OptionError, read_request
+from lib.infers.prompts import CLICK_KEYS
+from lib.interaction.click import MAX_CLICKS, ClickError, read_clicks
+from lib.transforms.claims import MAX_VOXELS
+from lib.transforms.dicom_series import SPACING_TOLERANCE, TILT_TOLERANCE_DEG
+from lib.transforms.memory import SHARE
+from lib.transforms.volume import MAX_SHEAR_DEG, MAX_SPACING_MM, MIN_SPACING_MM
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+LABEL = "lesion"
+SHAPE = (48, 40, 24)
+
+
+def table(header: str) -> list[list[str]]:
+    """Cells of the rows of the table whose head begins so."""
+    lines = README.split(f"\n| {header} |", 1)[1].split("\n\n", 1)[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+
+
+def quoted(text: str) -> list[str]:
+    return re.findall(r"`([^`]*)`", text)
+
+
+KEYS = {name: row for row in table("key | default") for name in quoted(row[0]) or [row[0]]}
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+
+
+def test_every_key_is_documented_and_nothing_else() -> None:
+    read = {*CLICK_KEYS, "name of the preset's label", *(option.name for option in OPTIONS), "save_label", "label_tag"}
+    assert set(KEYS) == read
+
+
+@pytest.mark.parametrize("name", [option.name for option in OPTIONS])
+def test_defaults(name: str) -> None:
+    default = quoted(KEYS[name][1])[-1]
+    value = read_request({}, LABEL)[name]
+    assert default == (value if isinstance(value, str) else json.dumps(value))
+
+
+def test_defaults_of_saving() -> None:
+    assert json.dumps(read_save_label(None)) in quoted(KEYS["save_label"][1])
+    assert quoted(KEYS["label_tag"][1]) == ["original"]
+
+
+@pytest.mark.parametrize("name", ["device", "result_extension", "result_compress"])
+def test_choices_are_taken(name: str) -> None:
+    choices = [choice for choice in quoted(KEYS[name][2].split(";")[0]) if not choice.startswith("cuda")]
+    assert choices
+    for choice in choices:
+        read = read_request({name: choice}, LABEL)[name]
+        assert (read if isinstance(read, str) else json.dumps(read)) == choice
+    with pytest.raises(OptionError):
+        read_request({name: "another"}, LABEL)
+
+
+def test_every_extension_is_named() -> None:
+    assert quoted(KEYS["result_extension"][2]) == list(options.RESULT_EXTENSIONS)
+
+
+@pytest.mark.parametrize("value", [0, 0.0, "", None])
+def test_threshold_absent(value: Any) -> None:
+    assert read_request({"threshold": value}, LABEL)["threshold"] == float(quoted(KEYS["threshold"][1])[0])
+
+
+@pytest.mark.parametrize(
+    ("value", "is_valid"), [(1e-9, True), (1 - 1e-9, True), (1, False), (-1e-9, False), (2, False)]
+)
+def test_threshold_range(value: float, is_valid: bool) -> None:
+    assert KEYS["threshold"][2].startswith("above 0, below 1;")
+    if is_valid:
+        assert read_request({"threshold": value}, LABEL)["threshold"] == value
+    else:
+        with pytest.raises(OptionError):
+            read_request({"threshold": value}, LABEL)
+
+
+@pytest.mark.parametrize("tag", ["a" * 64, "a.b", "_a", "A-1"])
+def test_tags(tag: str) -> None:
+    require_safe_tag(tag)
+    for bad in (f".{tag}", tag * 65, f"{tag}/x"):
+        with pytest.raises(HTTPException):
+            require_safe_tag(bad)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"foreground": [[1, 2, 3]]},
+        {"foreground": "[[1, 2, 3]]"},
+        {"foreground": {LABEL: [[1, 2, 3]]}},
+        {LABEL: [[1, 2, 3]]},
+        {"points": [[1, 2, 3]], "point_labels": [1]},
+        {"foreground": [[1.0, 2.0, 3.0]]},
+    ],
+)
+def test_every_documented_way_to_click(request_: dict[str, Any]) -> None:
+    read = read_request(request_, LABEL)
+    (click,) = read_clicks(read["foreground"], read["background"], SHAPE)
+    assert click.ijk == (1, 2, 3) and read["warnings"] == []
+
+
+def test_silence_and_warnings_are_as_documented() -> None:
+    paragraph = README.split("Passed over in silence", 1)[1].split("\n\n", 1)[0]
+    silent, spoken = paragraph.split("A box", 1)
+    names = [name for name in quoted(silent) if name != "warnings"]
+    assert len(names) == 9
+    assert read_request(dict.fromkeys(names, "x"), LABEL)["warnings"] == []
+    assert len(read_request({"roi": [1, 2], "whatever": 1, options.LABEL_FILE_KEY: True}, LABEL)["warnings"]) == 3
+    assert "`roi`" in spoken and "unknown key" in spoken
+
+
+def test_limits() -> None:
+    limits = {row[0]: row[1] for row in table("limit")}
+    assert limits == {
+        "clicks in a request": str(MAX_CLICKS),
+        "`params`": f"{MAX_PARAMS_BYTES} characters, 16 levels",
+        "body": f"{Conf().max_upload_mb} MiB, `--conf max_upload_mb`",
+        "voxels of an image": f"{MAX_VOXELS}, and {round(SHARE * 100)} % of the free memory",
+        "voxel size": f"{MIN_SPACING_MM} to {MAX_SPACING_MM} mm",
+        "shear of an image's axes, tilt of a DICOM series": f"{MAX_SHEAR_DEG} degrees",
+        "unevenness of the slices of a DICOM series": f"{SPACING_TOLERANCE:.0%}".replace("%", " %")
+        + " of their distance",
+    }
+    assert MAX_SHEAR_DEG == TILT_TOLERANCE_DEG
+
+
+@pytest.mark.parametrize(("depth", "is_read"), [(15, True), (16, False)])
+def test_levels(depth: int, is_read: bool) -> None:
+    text = '{"a": ' + "[" * depth + "]" * depth + "}"
+    if is_read:
+        assert read_params(text, model="", image="")
+    else:
+        with pytest.raises(HTTPException):
+            read_params(text, model="", image="")
+
+
+def test_one_click_more_than_allowed() -> None:
+    with pytest.raises(ClickError):
+        read_clicks([[1, 2, 3]] * (MAX_CLICKS + 1), [], SHAPE)

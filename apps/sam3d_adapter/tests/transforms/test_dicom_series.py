@@ -1,0 +1,115 @@
+"""Which DICOM slices are one volume: what is refused, what is let through, and what ITK makes of the latter."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lib.transforms.dicom_series import SPACING_TOLERANCE, TILT_TOLERANCE_DEG, check_grid, check_series
+from lib.transforms.load_volume import read_volume
+from lib.transforms.volume import ImageError
+from tests.support.dicom_study import Study
+from tests.support.odd_series import ODD, as_file, film, make_series, multi_frame
+
+# ITK's wrapping raises it on import, on every Python from 3.11; made an error there, it ends the process.
+pytestmark = pytest.mark.filterwarnings("ignore:builtin type [sS]wig:DeprecationWarning")
+
+RAS_FROM_LPS = np.diag([-1.0, -1, 1, 1])
+
+
+def write(folder: Path, series: list) -> Path:
+    folder.mkdir(exist_ok=True)
+    for rank, instance in enumerate(series):
+        # Against the order of the slices, which is nobody's business but theirs.
+        (folder / f"{len(series) - rank:03d}.dcm").write_bytes(as_file(instance))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def study() -> Study:
+    return make_series()
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_series_are_refused_with_the_reason(tmp_path: Path, study: Study, name: str) -> None:
+    make, words = ODD[name]
+    with pytest.raises(ImageError) as caught:
+        read_volume(write(tmp_path / "series", make(study)))
+    for word in words:
+        assert word in str(caught.value)
+    assert str(tmp_path) not in str(caught.value)
+
+
+@pytest.mark.parametrize("orientation", ["axial", "sagittal", "feet_up"])
+def test_regular_series_is_read_as_it_lies(tmp_path: Path, orientation: str) -> None:
+    study = make_series(orientation=orientation)
+    volume = read_volume(write(tmp_path / "series", list(study.instances)))
+    np.testing.assert_array_equal(volume.voxels, study.image)
+    np.testing.assert_allclose(volume.affine, RAS_FROM_LPS @ study.geometry.index_to_lps, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["frames.dcm", "frames", "1.2.840.113619"])
+def test_file_of_many_frames_is_read_as_it_lies(tmp_path: Path, study: Study, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(as_file(multi_frame(study)))
+    volume = read_volume(path)
+    np.testing.assert_array_equal(volume.voxels, study.image)
+    np.testing.assert_allclose(volume.affine, RAS_FROM_LPS @ study.geometry.index_to_lps, atol=1e-5)
+
+
+def test_frames_with_a_gap_and_without_places(tmp_path: Path, study: Study) -> None:
+    path = tmp_path / "frames.dcm"
+    for frames, words in ((multi_frame(study, missing=5), "missing"), (film(study), "film")):
+        path.write_bytes(as_file(frames))
+        with pytest.raises(ImageError, match=words):
+            read_volume(path)
+
+
+def test_folders_with_other_files(tmp_path: Path, study: Study) -> None:
+    with pytest.raises(ImageError, match="no file"):
+        check_series(tmp_path)
+    folder = write(tmp_path / "series", list(study.instances))
+    (folder / "notes.txt").write_text("taken on Monday")
+    with pytest.raises(ImageError, match="not DICOM"):
+        check_series(folder)
+    (folder / "notes.txt").unlink()
+    whole = (folder / "001.dcm").read_bytes()
+    (folder / "001.dcm").write_bytes(whole[:400])
+    with pytest.raises(ImageError, match="damaged|where each of its slices lies|several"):
+        check_series(folder)
+
+
+AXIAL = np.tile([1.0, 0, 0, 0, 1, 0], (12, 1))
+
+
+def stack(distance: float, tilt_deg: float = 0.0) -> np.ndarray:
+    heights = np.arange(12) * distance
+    return np.stack([np.zeros(12), heights * np.tan(np.radians(tilt_deg)), heights], axis=1)
+
+
+@given(st.floats(0.5, 10), st.floats(0, 0.9 * TILT_TOLERANCE_DEG), st.permutations(range(12)))
+def test_any_regular_stack_passes_in_any_order(distance: float, tilt_deg: float, order: list[int]) -> None:
+    jitter = np.random.default_rng(0).uniform(-1, 1, (12, 1)) * SPACING_TOLERANCE / 5 * distance * [0, 0, 1]
+    check_grid(AXIAL, (stack(distance, tilt_deg) + jitter)[order], "a")
+
+
+@given(st.floats(0.5, 10), st.floats(2 * TILT_TOLERANCE_DEG, 60))
+def test_any_tilt_is_found(distance: float, tilt_deg: float) -> None:
+    with pytest.raises(ImageError, match=f"tilted by {tilt_deg:.1f}"):
+        check_grid(AXIAL, stack(distance, tilt_deg), "a")
+
+
+@given(st.floats(0.5, 10), st.integers(1, 10))
+def test_any_missing_slice_is_found(distance: float, missing: int) -> None:
+    with pytest.raises(ImageError, match="missing"):
+        check_grid(AXIAL[1:], np.delete(stack(distance), missing, axis=0), "a")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_places_that_are_no_numbers(bad: float) -> None:
+    positions = stack(2)
+    positions[3, 2] = bad
+    with pytest.raises(ImageError, match="without a place"):
+        check_grid(AXIAL, positions, "a")
