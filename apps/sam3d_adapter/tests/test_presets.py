@@ -45,7 +45,7 @@ def test_published_statistics_are_the_authors(name: str) -> None:
     clip, mean, std, target = AUTHORS[name]
     assert preset.intensity == WindowIntensity(clip_hu=clip, mean=mean, std=std)
     assert preset.target_label == target
-    assert preset.model.size == "vit_b" and preset.model.base == "model/sam_vit_b_01ec64.pth"
+    assert preset.model.size == "vit_b" and preset.model.file("base") == "model/sam_vit_b_01ec64.pth"
 
 
 # (where, value, words the message must hold); value ... removes the key

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lib.interaction.click import on_structure
 from lib.presets import Preset
 
 # Transforms of the pipeline by the stage they belong to.
@@ -63,7 +64,7 @@ def describe(preset: Preset, data: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         preset: of the task.
         data: after the post transforms: ``pred`` (i, j, k), ``clicks``, ``roi_geometry``, ``model_version``,
-            ``encoded``, ``device``, ``threshold``, ``warnings``.
+            ``encodes``, ``decodes``, ``device``, ``threshold``, ``warnings``.
     """
     roi = data["roi_geometry"]
     voxels = int(np.count_nonzero(np.asarray(data["pred"])))
@@ -78,7 +79,8 @@ def describe(preset: Preset, data: Mapping[str, Any]) -> dict[str, Any]:
         "model_version": data["model_version"],
         "device": data["device"],
         "threshold": data["threshold"],
-        "clicks": [list(click.ijk) for click in data["clicks"]],
+        "clicks": [list(click.ijk) for click in on_structure(data["clicks"])],
+        "background_clicks": [list(click.ijk) for click in data["clicks"] if not click.is_foreground],
         "roi": {
             "centre_ijk": _rounded(roi.dhw_to_ijk(centre_dhw)),
             "centre_ras_mm": _rounded(roi.dhw_to_mm(centre_dhw)),
@@ -86,7 +88,8 @@ def describe(preset: Preset, data: Mapping[str, Any]) -> dict[str, Any]:
             "spacing_mm": roi.spacing_mm,
             "axes": preset.roi.axes,
         },
-        "encoded": data["encoded"],
+        "encodes": data["encodes"],
+        "decodes": data["decodes"],
         "mask_voxels": voxels,
         "warnings": warnings,
     }

@@ -39,6 +39,7 @@ class LoadReport:
         created: Names made by a rule -> the rule.
         ignored: Keys of the file that were not used -> the reason.
         version: sha256 of the weights file; empty while only a base is loaded.
+        base_sha256: `base_digest` of the base that the weights are bound to; empty likewise.
         provenance: What the weights file says of its origin.
     """
 
@@ -46,6 +47,7 @@ class LoadReport:
     created: Mapping[str, str] = field(default_factory=dict)
     ignored: Mapping[str, str] = field(default_factory=dict)
     version: str = ""
+    base_sha256: str = ""
     provenance: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -169,7 +171,7 @@ def load_trained(model: Sam3dAdapter, path: Path) -> LoadReport:
         )
     assign(model, tensors, trained_names(model), path)
     provenance = json.loads(metadata.get("provenance", "{}"))
-    return LoadReport(tuple(sorted(tensors)), version=file_sha256(path), provenance=provenance)
+    return LoadReport(tuple(sorted(tensors)), version=file_sha256(path), base_sha256=have, provenance=provenance)
 
 
 def load_base(model: Sam3dAdapter, path: Path) -> LoadReport:
@@ -204,7 +206,7 @@ def load_model(*, size: str, base: Path, weights: Path) -> tuple[Sam3dAdapter, L
     left = {n for n, _ in model.named_parameters()} - set(loaded)
     if left:
         raise CheckpointError(f"{base} and {weights} together leave {len(left)} parameters unset: {sorted(left)[:5]}.")
-    return model, LoadReport(loaded, {}, base_report.ignored, report.version, report.provenance)
+    return model, LoadReport(loaded, {}, base_report.ignored, report.version, report.base_sha256, report.provenance)
 
 
 def parameter_shapes(size: str) -> dict[str, tuple[int, ...]]:
