@@ -22,7 +22,7 @@ def write_test_weights(folder: Path, *, seed: int = 0) -> tuple[Path, Path]:
 
 
 def write_click_unet(folder: Path, *, seed: int = 0) -> Path:
-    """A weights file of the click-conditioned U-Net of size "test"; equal seeds give equal files."""
+    """A weights file of the click-conditioned U-Net of size "test"; equal seeds give equal values."""
     folder.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
