@@ -54,8 +54,8 @@ class Served:
     def __init__(self, preset: str, folder: Path, precision: str = "auto", weights: Path | None = None) -> None:
         loaded = load_preset(APP / "configs" / f"{preset}.yaml")
         if weights is not None:
-            files = {key: str(weights.resolve() / Path(getattr(loaded.model, key)).name) for key in ("base", "weights")}
-            loaded = dataclasses.replace(loaded, model=dataclasses.replace(loaded.model, **files))
+            files = tuple(str(weights.resolve() / Path(file).name) for file in loaded.model.files)
+            loaded = dataclasses.replace(loaded, model=dataclasses.replace(loaded.model, files=files))
         shared = SharedState(ModelStore(), EmbeddingCache(2**30), VolumeCache(2**30), precision)
         self.task = ClickSegmentation(loaded, APP, shared)
         self._folder = folder

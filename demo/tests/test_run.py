@@ -27,7 +27,8 @@ def test_an_unknown_preset_is_answered_with_the_known_ones() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(320)
 @pytest.mark.skipif(
-    not (APP_DIR / PRESET.model.weights).is_file(), reason=f"{PRESET.model.weights} is not in this checkout"
+    not (APP_DIR / PRESET.model.file("weights")).is_file(),
+    reason=f"{PRESET.model.file('weights')} is not in this checkout",
 )
 def test_one_click_on_the_phantom_finds_the_lesion(tmp_path: Path) -> None:
     outcome = run_demo("--out", str(tmp_path))

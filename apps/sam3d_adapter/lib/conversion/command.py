@@ -10,6 +10,7 @@ from lib.conversion.convert import Target, convert_base, convert_checkpoint
 from lib.conversion.download import Patience
 from lib.conversion.report import Conversion
 from lib.conversion.sam_files import CACHE_VARIABLE, SAM_FILES, SamFile, cache_folder, obtain_sam_file
+from lib.families.sam3d import Sam3dFamily
 from lib.models.checkpoint_error import CheckpointError
 from lib.presets import PresetError, load_presets
 
@@ -86,12 +87,17 @@ def parser() -> argparse.ArgumentParser:
 
 def _target(preset: str, app_dir: Path, out: Path | None, sam_files: Mapping[str, SamFile]) -> Target:
     model = load_presets(app_dir / "configs", (preset,))[preset].model
+    if model.family != Sam3dFamily.name:
+        raise CheckpointError(
+            f"Preset '{preset}' is of the family '{model.family}', which starts from no SAM file. Expected a preset of "
+            f"the family '{Sam3dFamily.name}'; choose another, or write one (configs/)."
+        )
     if model.size not in sam_files:
         raise CheckpointError(
             f"Preset '{preset}' uses model size '{model.size}', for which there is no SAM file. Expected a preset of "
             f"size {', '.join(sam_files)}; choose another, or write one (configs/)."
         )
-    base, weights = app_dir / model.base, app_dir / model.weights
+    base, weights = app_dir / model.file("base"), app_dir / model.file("weights")
     if out is not None:
         base, weights = out / base.name, out / weights.name
     if weights.resolve().is_relative_to((app_dir / SHIPPED).resolve()):

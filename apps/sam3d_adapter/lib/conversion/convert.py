@@ -12,16 +12,10 @@ from safetensors import SafetensorError
 
 from lib.conversion.report import NO_LICENCE, Conversion, KeyReport
 from lib.models.build import build_model
-from lib.models.checkpoint import (
-    check_tensors,
-    file_sha256,
-    load_base,
-    parameter_shapes,
-    save_base,
-    save_trained,
-)
+from lib.models.checkpoint import file_sha256, load_base, parameter_shapes, save_base, save_trained
 from lib.models.checkpoint_error import CheckpointError
 from lib.models.reference_checkpoint import ReferenceState, load_reference_state, read_reference_checkpoint
+from lib.models.safetensors_file import check_tensors
 from lib.models.sam3d import Sam3dAdapter
 from lib.models.sam_checkpoint import load_sam_checkpoint
 from lib.models.trainable import frozen_names

@@ -1,12 +1,11 @@
-"""Least-recently-used store of ROI embeddings, bounded in bytes."""
+"""Least-recently-used store of ROI embeddings and of the steps of dialogues, bounded in bytes."""
 
 import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
-
-from lib.models.sam3d import RoiEmbedding
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
@@ -23,46 +22,47 @@ class CacheStats:
 
 
 class EmbeddingCache:
-    """Keeps the embeddings of the ROIs clicked last.
+    """Keeps what was worked out for the ROIs clicked last: anything that tells its ``nbytes``.
 
-    A key must hold everything the embedding depends on: content of the volume, ROI, intensity rule, model version and
-    device. Embeddings are shared between requests and must not be changed by those who get them.
+    A key must hold everything the entry depends on: content of the volume, ROI, intensity rule, model version and
+    device, and for a step the clicks up to it. Entries are shared between requests and must not be changed by those who
+    get them.
 
     Args:
-        max_bytes: budget for the tensors. An embedding larger than the whole budget is not kept.
+        max_bytes: budget for the tensors. An entry larger than the whole budget is not kept.
     """
 
     def __init__(self, max_bytes: int) -> None:
         if max_bytes < 0:
             raise ValueError(f"max_bytes (={max_bytes}) must not be negative.")
         self.max_bytes = max_bytes
-        self._entries: OrderedDict[Hashable, RoiEmbedding] = OrderedDict()
+        self._entries: OrderedDict[Hashable, Any] = OrderedDict()
         self._nbytes = self._hits = self._misses = self._evictions = 0
         self._lock = threading.Lock()
 
-    def get(self, key: Hashable) -> RoiEmbedding | None:
-        """The embedding kept under ``key``, now the most recently used one; None where there is none."""
+    def get(self, key: Hashable) -> Any:
+        """What is kept under ``key``, now the most recently used one; None where there is none."""
         with self._lock:
-            embedding = self._entries.get(key)
-            if embedding is None:
+            entry = self._entries.get(key)
+            if entry is None:
                 self._misses += 1
                 return None
             self._hits += 1
             self._entries.move_to_end(key)
-            return embedding
+            return entry
 
-    def put(self, key: Hashable, embedding: RoiEmbedding) -> None:
-        """Keeps ``embedding``, dropping the least recently used ones until the budget holds."""
+    def put(self, key: Hashable, entry: Any) -> None:
+        """Keeps ``entry``, dropping the least recently used ones until the budget holds."""
         with self._lock:
             self._remove(key)
-            if embedding.nbytes > self.max_bytes:
-                logger.warning("Embedding of %d bytes exceeds the cache of %d bytes.", embedding.nbytes, self.max_bytes)
+            if entry.nbytes > self.max_bytes:
+                logger.warning("An entry of %d bytes exceeds the cache of %d bytes.", entry.nbytes, self.max_bytes)
                 return
-            while self._nbytes + embedding.nbytes > self.max_bytes:
+            while self._nbytes + entry.nbytes > self.max_bytes:
                 self._remove(next(iter(self._entries)))
                 self._evictions += 1
-            self._entries[key] = embedding
-            self._nbytes += embedding.nbytes
+            self._entries[key] = entry
+            self._nbytes += entry.nbytes
 
     def clear(self) -> None:
         """Forgets everything, e.g. after the device ran out of memory."""

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import torch
 
-from lib.models.checkpoint import CheckpointError, load_model
-from lib.models.sam3d import Sam3dAdapter
+from lib.families import FAMILIES
+from lib.families.family import ClickModel
+from lib.families.frozen_store import FrozenStore
+from lib.models.checkpoint import CheckpointError
 
 logger = logging.getLogger(__name__)
 
@@ -17,15 +19,26 @@ FileSignature = tuple[int, int, int]  # inode, size in bytes, modification time 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What identifies a model: its size and its two files."""
+    """What identifies a model.
 
+    Attributes:
+        family: a name in ``FAMILIES``.
+        size: one of the family's sizes.
+        files: in the order of the family's ``files``.
+    """
+
+    family: str
     size: str
-    base: Path
-    weights: Path
+    files: tuple[Path, ...]
+
+    @property
+    def weights(self) -> Path:
+        """The file whose sha256 is the model's version."""
+        return self.files[-1]
 
     def missing_files(self) -> list[Path]:
-        """Those of the two files that do not exist."""
-        return [path for path in (self.base, self.weights) if not path.is_file()]
+        """Those of the files that do not exist."""
+        return [path for path in self.files if not path.is_file()]
 
     def signature(self) -> tuple[FileSignature, ...]:
         """Changes whenever one of the files is replaced.
@@ -33,7 +46,7 @@ class ModelSpec:
         Raises:
             OSError: a file does not exist.
         """
-        stats = [path.stat() for path in (self.base, self.weights)]
+        stats = [path.stat() for path in self.files]
         return tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats)
 
 
@@ -47,7 +60,7 @@ class LoadedModel:
         lock: held around every forward pass; shared by all models of the device, whose memory they share.
     """
 
-    model: Sam3dAdapter
+    model: ClickModel
     version: str
     device: torch.device
     lock: threading.Lock
@@ -61,7 +74,8 @@ class _Slot:
 
 
 class ModelStore:
-    """Loads models when first asked and keeps them; presets with the same files share one copy.
+    """Loads models when first asked and keeps them; presets with the same files share one copy, presets with the same
+    base its tensors.
 
     Files that are replaced are picked up at the next request. If the new ones do not verify, the model that is already
     held keeps serving and the log says why; if there is none, the reason is remembered, so that a broken file of
@@ -71,6 +85,7 @@ class ModelStore:
     def __init__(self) -> None:
         self._slots: dict[tuple[ModelSpec, str], _Slot] = {}
         self._device_locks: dict[str, threading.Lock] = {}
+        self._frozen = FrozenStore()
         self._lock = threading.Lock()
 
     def get(self, spec: ModelSpec, device: str) -> LoadedModel:
@@ -108,14 +123,15 @@ class ModelStore:
         self, spec: ModelSpec, device: str, signature: tuple[FileSignature, ...], held: LoadedModel | None
     ) -> _Slot:
         try:
-            model, report = load_model(size=spec.size, base=spec.base, weights=spec.weights)
+            family = FAMILIES[spec.family]
+            files = dict(zip(family.files, spec.files, strict=True))
+            model, report = family.load(spec.size, files, device, self._frozen)
         except CheckpointError as error:
             if held:
                 logger.warning("Keeping model %s: the replaced files do not verify: %s", held.version[:12], error)
             else:
                 logger.error("Model not served: %s", error)
             return _Slot(signature, held, str(error))
-        model = model.to(device).eval().requires_grad_(False)
         lock = self._device_locks.setdefault(device, threading.Lock())
-        logger.info("Loaded %s model %s on %s.", spec.size, report.version[:12], device)
+        logger.info("Loaded %s %s model %s on %s.", spec.family, spec.size, report.version[:12], device)
         return _Slot(signature, LoadedModel(model, report.version, torch.device(device), lock), None)

@@ -1,16 +1,16 @@
-"""One ROI and its clicks to logits: encode at most once per ROI, decode per click."""
+"""One ROI and its clicks to logits: encode at most once per ROI, decode each step of the dialogue at most once."""
 
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from lib.families.family import Embedding, Prompts
 from lib.inference.embedding_cache import EmbeddingCache
 from lib.inference.model_store import LoadedModel
 from lib.inference.precision import resolve_precision
-from lib.models.sam3d import RoiEmbedding
 
 
 class PredictorError(ValueError):
@@ -24,12 +24,14 @@ class Prediction:
     Attributes:
         logits: (2, D, H, W) float32 on the CPU, before softmax; channel 1 is the foreground.
         encoded: False where the embedding came from the cache.
+        decodes: how often the decoder ran; 0 where this very answer was cached.
         encode_ms: time of the image encoder, ms; 0 where cached.
-        decode_ms: time of prompt encoder and mask decoder, ms.
+        decode_ms: time of all decoding, ms.
     """
 
     logits: Tensor
     encoded: bool
+    decodes: int
     encode_ms: float
     decode_ms: float
 
@@ -37,8 +39,9 @@ class Prediction:
 class Predictor:
     """Runs one loaded model.
 
-    The answer is a pure function of model version, ROI content and clicks: the cache holds embeddings only, never
-    anything that an earlier click left behind.
+    The answer is a pure function of model version, ROI content and clicks. A model that reads its previous answer is
+    led through the clicks one by one, in the order in which they are given, from the first on; whatever the cache still
+    holds of these steps saves time and changes nothing, because a step is found by all the clicks up to it.
 
     Args:
         loaded: the model, its version, its device and the device's lock.
@@ -61,40 +64,58 @@ class Predictor:
         """The number type it computes in: ``fp32`` or ``bf16``."""
         return "bf16" if self._dtype is torch.bfloat16 else "fp32"
 
+    @property
+    def uses_background(self) -> bool:
+        """Whether background clicks may be given."""
+        return self._loaded.model.uses_background
+
     def predict(
         self,
         roi: Tensor | None,
         clicks_dhw: Tensor,
+        is_foreground: Sequence[bool] | None = None,
         *,
         key: Hashable | None = None,
-        embedding: RoiEmbedding | None = None,
+        embedding: Embedding | None = None,
     ) -> Prediction:
         """Segments what the clicks point at.
 
         Args:
             roi: (1, D, H, W) float32 normalised, zero outside the image; may be None where ``embedding`` is given.
-            clicks_dhw: (N, 3) voxel indices of the ROI, order D, H, W; at least one, all foreground.
+            clicks_dhw: (N, 3) voxel indices of the ROI, order D, H, W, in the order in which they count; at least one.
+            is_foreground: (N,) on the structure as opposed to beside it, the first one true; None for all.
             key: identifies volume content, ROI, intensity rule and ``version``; None to bypass the cache.
             embedding: what an earlier look-up of ``key`` found.
 
         Raises:
-            PredictorError: no click, a click array of another shape, neither ROI nor embedding.
+            PredictorError: no click, a click array of another shape, a background click that is first or that the model
+                does not know, neither ROI nor embedding.
             torch.OutOfMemoryError: even after the cache was emptied.
         """
         if clicks_dhw.ndim != 2 or clicks_dhw.shape[0] == 0 or clicks_dhw.shape[1] != 3:
             raise PredictorError(f"Clicks of shape {tuple(clicks_dhw.shape)}; (N, 3) with N of at least 1 is needed.")
+        signs = tuple(map(bool, is_foreground)) if is_foreground is not None else (True,) * len(clicks_dhw)
+        if len(signs) != len(clicks_dhw) or not signs[0]:
+            raise PredictorError(f"{len(signs)} signs of {len(clicks_dhw)} clicks; one each, the first foreground.")
+        if not all(signs) and not self.uses_background:
+            raise PredictorError("This model knows no background clicks.")
         if roi is None and embedding is None:
             raise PredictorError("Neither an ROI nor its embedding was given.")
         try:
-            return self._predict(roi, clicks_dhw, key, embedding)
+            return self._predict(roi, clicks_dhw, signs, key, embedding)
         except torch.OutOfMemoryError:
-            # Cached embeddings lie on the device too; without them the click may fit.
+            # What is cached lies on the device too; without it the click may fit.
             self._cache.clear()
             torch.cuda.empty_cache()
-            return self._predict(roi, clicks_dhw, key, embedding)
+            return self._predict(roi, clicks_dhw, signs, key, embedding)
 
     def _predict(
-        self, roi: Tensor | None, clicks_dhw: Tensor, key: Hashable | None, embedding: RoiEmbedding | None
+        self,
+        roi: Tensor | None,
+        clicks_dhw: Tensor,
+        signs: tuple[bool, ...],
+        key: Hashable | None,
+        embedding: Embedding | None,
     ) -> Prediction:
         encode_ms, encoded = 0.0, False
         # One lock over look-up, encoding and storing: two users of the same ROI must not both encode it.
@@ -110,9 +131,36 @@ class Predictor:
                 if key is not None:
                     self._cache.put(key, embedding)
             start = time.perf_counter()
-            logits = self._loaded.model.decode(embedding, self._to_device(clicks_dhw)[None])[0].float().cpu()
+            logits, decodes = self._decode(embedding, self._to_device(clicks_dhw), signs, key)
+            answer = logits[0].float().cpu()
             decode_ms = (time.perf_counter() - start) * 1000
-        return Prediction(logits=logits, encoded=encoded, encode_ms=encode_ms, decode_ms=decode_ms)
+        return Prediction(answer, encoded, decodes, encode_ms, decode_ms)
+
+    def _decode(
+        self, embedding: Embedding, clicks: Tensor, signs: tuple[bool, ...], key: Hashable | None
+    ) -> tuple[Tensor, int]:
+        """The logits (1, 2, D, H, W) of the last step, and how many steps had to be worked out."""
+        model, count = self._loaded.model, len(clicks)
+        is_foreground = torch.tensor([signs], device=clicks.device)
+        if not model.feeds_back:
+            return model.decode(embedding, Prompts(clicks[None], is_foreground)), 1
+        # Steps by all the clicks up to them: whoever asked, and in whatever order requests came.
+        said = tuple(zip(map(tuple, clicks.tolist()), signs, strict=True))
+        steps = [None if key is None else ("step", key, said[: n + 1]) for n in range(count)]
+        logits, done = None, 0
+        for n in reversed(range(count)):
+            if steps[n] is not None and (held := self._cache.get(steps[n])) is not None:
+                logits, done = held, n + 1
+                break
+        for n in range(done, count):
+            previous = None if logits is None else logits[:, 1:] - logits[:, :1]
+            logits = model.decode(
+                embedding, Prompts(clicks[None, : n + 1], is_foreground[:, : n + 1], previous)
+            ).float()
+            if steps[n] is not None:
+                self._cache.put(steps[n], logits)
+        assert logits is not None  # there is at least one click
+        return logits, count - done
 
     def _autocast(self) -> torch.autocast:
         # A context manager, because autocast is a state of the thread, which other requests use as well.

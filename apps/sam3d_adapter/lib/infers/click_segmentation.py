@@ -22,6 +22,8 @@ from lib.infers.missing_weights import how_to_supply
 from lib.infers.options import DEFAULT_THRESHOLD, available_devices, read_request
 from lib.infers.response import Stages, describe
 from lib.infers.write_mask import write_mask
+from lib.interaction.click import on_structure
+from lib.interaction.roi import Roi
 from lib.presets import Preset
 from lib.transforms.clicked_component import KeepClickedComponentd, outgrows_roi
 from lib.transforms.load_volume import LoadVolumed, VolumeCache
@@ -59,7 +61,8 @@ class ClickSegmentation(BasicInferTask):
         self.preset = preset
         self._app_dir = app_dir
         self._shared = shared
-        self.spec = ModelSpec(preset.model.size, app_dir / preset.model.base, app_dir / preset.model.weights)
+        model = preset.model
+        self.spec = ModelSpec(model.family, model.size, tuple(app_dir / file for file in model.files))
         super().__init__(
             # No path: with one, MONAI Label's /model endpoint lets anyone replace or delete the weights.
             path=None,
@@ -110,7 +113,7 @@ class ClickSegmentation(BasicInferTask):
         roi = self.preset.roi
         return [
             LoadVolumed(cache=self._shared.volumes),
-            ReadClicksd(),
+            ReadClicksd(uses_background=predictor.uses_background),
             *self._view(predictor, roi.spacing_mm, roi.wider_spacings_mm),
         ]
 
@@ -132,7 +135,7 @@ class ClickSegmentation(BasicInferTask):
             roi = data["roi_geometry"]
             if spacing_mm <= roi.spacing_mm:
                 continue
-            if not outgrows_roi(data["logits"], roi.clicks_to_dhw(data["clicks"]), data["threshold"]):
+            if not outgrows_roi(data["logits"], roi.clicks_to_dhw(on_structure(data["clicks"])), data["threshold"]):
                 break
             with data["stages"].time("resample"):
                 data.update(Compose(self._view(data["predictor"], spacing_mm))(data))
@@ -141,13 +144,20 @@ class ClickSegmentation(BasicInferTask):
 
     def _predict(self, data: dict[str, Any]) -> None:
         """Encodes the ROI, unless its embedding is at hand, and decodes the clicks."""
-        clicks = torch.from_numpy(data["roi_geometry"].clicks_to_dhw(data["clicks"]))
+        roi: Roi = data["roi_geometry"]
+        # Beyond the ROI nothing is segmented, so a background click there says nothing.
+        clicks = [click for click in data["clicks"] if click.is_foreground or roi.holds(click)]
         # Popped, because the next view of the same request has its own.
         prediction = data["predictor"].predict(
-            data.pop("roi", None), clicks, key=data["embedding_key"], embedding=data.pop("embedding", None)
+            data.pop("roi", None),
+            torch.from_numpy(roi.clicks_to_dhw(clicks)),
+            [click.is_foreground for click in clicks],
+            key=data["embedding_key"],
+            embedding=data.pop("embedding", None),
         )
         data["logits"] = prediction.logits
-        data["encoded"] = data.get("encoded", False) or prediction.encoded
+        data["encodes"] = data.get("encodes", 0) + prediction.encoded
+        data["decodes"] = data.get("decodes", 0) + prediction.decodes
         data["stages"].add("encode", prediction.encode_ms)
         data["stages"].add("decode", prediction.decode_ms)
 

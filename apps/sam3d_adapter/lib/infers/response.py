@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lib.audit.mask_hash import mask_hash
+from lib.interaction.click import on_structure
 from lib.presets import Preset
 
 # Transforms of the pipeline by the stage they belong to.
@@ -64,7 +65,7 @@ def describe(preset: Preset, data: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         preset: of the task.
         data: after the post transforms: ``pred`` (i, j, k), ``volume``, ``clicks``, ``roi_geometry``,
-            ``model_version``, ``predictor``, ``encoded``, ``device``, ``threshold``, ``warnings``.
+            ``model_version``, ``predictor``, ``encodes``, ``decodes``, ``device``, ``threshold``, ``warnings``.
     """
     roi = data["roi_geometry"]
     voxels = int(np.count_nonzero(np.asarray(data["pred"])))
@@ -80,7 +81,8 @@ def describe(preset: Preset, data: Mapping[str, Any]) -> dict[str, Any]:
         "precision": data["predictor"].precision,
         "device": data["device"],
         "threshold": data["threshold"],
-        "clicks": [list(click.ijk) for click in data["clicks"]],
+        "clicks": [list(click.ijk) for click in on_structure(data["clicks"])],
+        "background_clicks": [list(click.ijk) for click in data["clicks"] if not click.is_foreground],
         "roi": {
             "centre_ijk": _rounded(roi.dhw_to_ijk(centre_dhw)),
             "centre_ras_mm": _rounded(roi.dhw_to_mm(centre_dhw)),
@@ -88,7 +90,8 @@ def describe(preset: Preset, data: Mapping[str, Any]) -> dict[str, Any]:
             "spacing_mm": roi.spacing_mm,
             "axes": preset.roi.axes,
         },
-        "encoded": data["encoded"],
+        "encodes": data["encodes"],
+        "decodes": data["decodes"],
         "image_hash": data["volume"].content_key,
         "mask_hash": mask_hash(data["pred"]),
         "mask_voxels": voxels,

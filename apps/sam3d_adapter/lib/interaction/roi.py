@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lib.interaction.axes import Array, Matrix, as_matrix, image_directions, reorder, spacing_of, transform_points
-from lib.interaction.click import Click, ClickError
+from lib.interaction.click import Click, ClickError, on_structure
 
 MARGIN = 1 / 16
 """Share of the ROI's side that a click must keep from its faces for the ROI to stay on the first click."""
@@ -52,6 +52,11 @@ class Roi:
     def key(self) -> Hashable:
         """Equal for equal ROIs, across requests and processes."""
         return (self.size_dhw, self.spacing_mm, self.image_shape, self.affine, self.roi_to_image)
+
+    def holds(self, click: Click) -> bool:
+        """Whether the click lies in one of the ROI's voxels."""
+        dhw = self.clicks_to_dhw([click])[0]
+        return bool(((dhw >= -0.5) & (dhw <= np.array(self.size_dhw) - 0.5)).all())
 
     def clicks_to_dhw(self, clicks: Sequence[Click]) -> Array:
         """(N, 3) fractional ROI indices of the clicks, order D, H, W."""
@@ -105,7 +110,7 @@ def place_roi(
         ClickError: no foreground click, or clicks farther apart than the ROI is wide.
         AxesError: letters or an affine that describe no frame in space.
     """
-    positions = _positions([click for click in clicks if click.is_foreground])
+    positions = _positions(on_structure(clicks))
     if not len(positions):
         raise ClickError("An ROI needs at least one foreground click; got none. Click on the structure.")
     axes, signs = reorder(image_directions(image_affine), roi_axes)

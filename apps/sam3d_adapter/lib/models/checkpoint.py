@@ -13,21 +13,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from lib.models.build import build_empty, build_model
-from lib.models.checkpoint_error import CheckpointError, require_file
+from lib.models.checkpoint_error import CheckpointError
 from lib.models.config import MODEL_SIZES
+from lib.models.safetensors_file import check_tensors, read_tensors, write_tensors
 from lib.models.sam3d import Sam3dAdapter
 from lib.models.trainable import frozen_names, trained_names
-from lib.models.whole_file import replacing, sort_metadata
 
 FORMAT = "sam3d_adapter/1"
 """Value of the metadata key `format`; the number grows when the meaning of a file changes."""
 
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 """Number types that a file may hold; the model in memory is float32."""
 
 
@@ -40,6 +37,7 @@ class LoadReport:
         created: Names made by a rule -> the rule.
         ignored: Keys of the file that were not used -> the reason.
         version: sha256 of the weights file; empty while only a base is loaded.
+        base_sha256: `base_digest` of the base that the weights are bound to; empty likewise.
         provenance: What the weights file says of its origin.
     """
 
@@ -47,6 +45,7 @@ class LoadReport:
     created: Mapping[str, str] = field(default_factory=dict)
     ignored: Mapping[str, str] = field(default_factory=dict)
     version: str = ""
+    base_sha256: str = ""
     provenance: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -69,39 +68,6 @@ def base_digest(model: Sam3dAdapter) -> str:
     return digest.hexdigest()
 
 
-def check_tensors(
-    tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], path: Path, *, size: str
-) -> None:
-    """Compare tensors with the names and shapes they must have, and look at every value.
-
-    Raises:
-        CheckpointError: A name is missing or unknown, a shape or number type is another, a value NaN or infinite.
-    """
-    missing, unexpected = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
-    if missing or unexpected:
-        raise CheckpointError(
-            f"{path}: {len(missing)} keys missing {missing[:5]}, {len(unexpected)} unexpected {unexpected[:5]}. "
-            f"Expected the {len(expected)} tensors of model size '{size}'; use a file made for it."
-        )
-    for name, value in tensors.items():
-        if tuple(value.shape) != expected[name]:
-            raise CheckpointError(
-                f"{path}: '{name}' has shape {tuple(value.shape)}, expected {expected[name]} of model size '{size}'. "
-                "Use a file made for this size."
-            )
-        if value.dtype not in DTYPES or value.layout != torch.strided or value.device.type != "cpu":
-            raise CheckpointError(
-                f"{path}: '{name}' is a {str(value.layout).removeprefix('torch.')} tensor of {value.dtype} on "
-                f"{value.device}, expected plain numbers of {', '.join(map(str, DTYPES))}. Convert the file again."
-            )
-        wrong = value.numel() - int(torch.isfinite(value).sum())
-        if wrong:
-            raise CheckpointError(
-                f"{path}: {wrong} of the {value.numel()} values of '{name}' are not finite (NaN or infinite). Expected "
-                "finite numbers: the file is damaged or its training failed. Use another one."
-            )
-
-
 def assign(model: Sam3dAdapter, tensors: Mapping[str, Tensor], expected: set[str], path: Path) -> None:
     """Copy tensors into the parameters `expected`, all of them and no others.
 
@@ -121,16 +87,7 @@ def read_safetensors(path: Path, *, kind: str, size: str) -> tuple[dict[str, Ten
     Raises:
         CheckpointError: The file is absent, damaged, of another kind, format or size.
     """
-    require_file(path, f"the {kind} safetensors file of model size '{size}'")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError, RuntimeError, ValueError, TypeError) as error:
-        raise CheckpointError(
-            f"{path}: not a readable safetensors file ({error}). Expected the {kind} file of model size '{size}', "
-            "whole; copy it again, or convert it again."
-        ) from error
+    tensors, metadata = read_tensors(path, f"the {kind} safetensors file of model size '{size}'")
     found = {key: metadata.get(key) for key in ("format", "kind", "size")}
     wanted = {"format": FORMAT, "kind": kind, "size": size}
     if found != wanted:
@@ -161,9 +118,7 @@ def _config_json(config: Mapping[str, object]) -> str:
 def _save(model: Sam3dAdapter, path: Path, names: set[str], dtype: torch.dtype, metadata: dict[str, str]) -> None:
     tensors = {n: model.get_parameter(n).detach().to("cpu", dtype).contiguous() for n in sorted(names)}
     common = {"format": FORMAT, "size": model.config.size, "config": _config_json(model.config.to_dict())}
-    with replacing(path) as partial:
-        save_file(tensors, partial, metadata=common | metadata)
-        sort_metadata(partial)
+    write_tensors(tensors, path, common | metadata)
 
 
 def save_base(
@@ -219,12 +174,17 @@ def load_trained(model: Sam3dAdapter, path: Path) -> LoadReport:
             f"{path}: trained on the base {metadata.get('base_sha256')}, but the loaded base is {have}. "
             "Use the base file that came with these weights."
         )
-    provenance = _provenance(metadata, path)
+    provenance = read_provenance(metadata, path)
     assign(model, tensors, trained_names(model), path)
-    return LoadReport(tuple(sorted(tensors)), version=file_sha256(path), provenance=provenance)
+    return LoadReport(tuple(sorted(tensors)), version=file_sha256(path), base_sha256=have, provenance=provenance)
 
 
-def _provenance(metadata: Mapping[str, str], path: Path) -> dict[str, object]:
+def read_provenance(metadata: Mapping[str, str], path: Path) -> dict[str, object]:
+    """What a file says of its origin.
+
+    Raises:
+        CheckpointError: It is no JSON object.
+    """
     text = metadata.get("provenance", "{}")
     try:
         provenance = json.loads(text)
@@ -249,7 +209,7 @@ def load_base(model: Sam3dAdapter, path: Path) -> LoadReport:
 
         return load_sam_checkpoint(model, path)
     tensors, metadata = read_safetensors(path, kind="base", size=model.config.size)
-    provenance = _provenance(metadata, path)
+    provenance = read_provenance(metadata, path)
     assign(model, tensors, frozen_names(model), path)
     return LoadReport(tuple(sorted(tensors)), provenance=provenance)
 
@@ -272,7 +232,9 @@ def load_model(*, size: str, base: Path, weights: Path) -> tuple[Sam3dAdapter, L
     left = {n for n, _ in model.named_parameters()} - set(loaded) - created.keys()
     if left:
         raise CheckpointError(f"{base} and {weights} together leave {len(left)} parameters unset: {sorted(left)[:5]}.")
-    return model, LoadReport(loaded, created, base_report.ignored, report.version, report.provenance)
+    return model, LoadReport(
+        loaded, created, base_report.ignored, report.version, report.base_sha256, report.provenance
+    )
 
 
 def parameter_shapes(size: str) -> dict[str, tuple[int, ...]]:

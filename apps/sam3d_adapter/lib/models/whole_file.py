@@ -1,7 +1,6 @@
-"""Files that are never half there, and are the same bytes for the same content."""
+"""Files that are never half there."""
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,18 +20,3 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def sort_metadata(path: Path) -> None:
-    """Put the metadata of a safetensors file in the order of its keys.
-
-    The library writes them in an order that changes from run to run, and with them the file's checksum.
-    """
-    with path.open("r+b") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        assert len(text) <= length, "the same values in another order are no longer"
-        file.seek(8)
-        file.write(text.ljust(length))

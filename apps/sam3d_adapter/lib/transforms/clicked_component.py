@@ -11,6 +11,8 @@ from monai.transforms import MapTransform
 from scipy.ndimage import label
 from torch import Tensor
 
+from lib.interaction.click import on_structure
+
 _DROPPED = -20.0
 """Logit of voxels that are dropped: a probability of 2e-9, finite so that interpolation stays finite."""
 
@@ -34,7 +36,7 @@ class KeepClickedComponentd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
         for key in self.key_iterator(d):
-            d[key] = keep_clicked(d[key], d["roi_geometry"].clicks_to_dhw(d["clicks"]), self._threshold)
+            d[key] = keep_clicked(d[key], d["roi_geometry"].clicks_to_dhw(on_structure(d["clicks"])), self._threshold)
         return d
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from lib.configs.conf import ConfError
 from lib.configs.task_config import Sam3dAdapterConfig
-from lib.inference import model_store
+from lib.families import sam3d
 from lib.presets import PresetError
 
 APP = Path(__file__).parents[2]
@@ -20,7 +20,7 @@ def loading_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def load_model(**_: object) -> None:
         raise AssertionError("weights were read")
 
-    monkeypatch.setattr(model_store, "load_model", load_model)
+    monkeypatch.setattr(sam3d, "load_model", load_model)
 
 
 def test_one_task_per_preset_and_all_by_default() -> None:

@@ -202,7 +202,7 @@ def test_app_runs_it_from_the_root_of_the_repository() -> None:
 
 def test_replaced_weights_are_served_without_restart_and_wrong_ones_are_not(site: Site, tmp_path: Path) -> None:
     site.run("--sam", site.sam)
-    spec, store = ModelSpec("test", site.base, site.weights), ModelStore()
+    spec, store = ModelSpec("sam3d_adapter", "test", (site.base, site.weights)), ModelStore()
     first = store.get(spec, "cpu")
     other = write_sam_file(tmp_path / "other.pth", seed=1)
     site.save(reference_state(trained_model(tmp_path / other.name)))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lib.inference import model_store
+from lib.families import sam3d
 from lib.inference.model_store import ModelSpec, ModelStore
 from lib.models.checkpoint import CheckpointError
 from tests.support.weights import write_test_weights
@@ -16,27 +16,27 @@ from tests.support.weights import write_test_weights
 @pytest.fixture
 def spec(tmp_path: Path) -> ModelSpec:
     base, weights = write_test_weights(tmp_path)
-    return ModelSpec("test", base, weights)
+    return ModelSpec("sam3d_adapter", "test", (base, weights))
 
 
 @pytest.fixture
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Records every load."""
     calls: list[Path] = []
-    real = model_store.load_model
+    real = sam3d.load_model
 
     def counting(*, size: str, base: Path, weights: Path):
         calls.append(weights)
         return real(size=size, base=base, weights=weights)
 
-    monkeypatch.setattr(model_store, "load_model", counting)
+    monkeypatch.setattr(sam3d, "load_model", counting)
     return calls
 
 
 def test_construction_loads_nothing_and_the_first_use_loads_once(spec: ModelSpec, loads: list) -> None:
     store = ModelStore()
     assert loads == []
-    same_files = ModelSpec(spec.size, Path(spec.base), Path(spec.weights))
+    same_files = ModelSpec(spec.family, spec.size, tuple(map(Path, spec.files)))
     assert store.get(spec, "cpu") is store.get(same_files, "cpu")
     assert len(loads) == 1
 
@@ -90,7 +90,7 @@ def test_replaced_weights_are_picked_up(spec: ModelSpec, tmp_path: Path) -> None
     before = store.get(spec, "cpu")
     # Same base: the trained parameters of another seed would be bound to another base.
     other_base, other_weights = write_test_weights(tmp_path / "other", seed=1)
-    os.replace(other_base, spec.base)
+    os.replace(other_base, spec.files[0])
     os.replace(other_weights, spec.weights)
     after = store.get(spec, "cpu")
     assert after.version != before.version

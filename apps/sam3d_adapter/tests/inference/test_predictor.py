@@ -16,7 +16,7 @@ from tests.support.weights import write_test_weights
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     base, weights = write_test_weights(tmp_path_factory.mktemp("weights"))
-    return ModelStore().get(ModelSpec("test", base, weights), "cpu")
+    return ModelStore().get(ModelSpec("sam3d_adapter", "test", (base, weights)), "cpu")
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def encodes(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> list[Tensor
 
 
 def make_roi(loaded: LoadedModel, seed: int = 0) -> Tensor:
-    side = loaded.model.config.roi_size
+    side = loaded.model.model.config.roi_size
     return torch.randn(1, side, side, side, generator=torch.Generator().manual_seed(seed))
 
 
@@ -46,7 +46,7 @@ def test_equals_the_plain_model(loaded: LoadedModel) -> None:
     roi = make_roi(loaded)
     prediction = Predictor(loaded, EmbeddingCache(10**9)).predict(roi, CLICKS, key="a")
     with torch.no_grad():
-        torch.testing.assert_close(prediction.logits, loaded.model(roi[None], CLICKS[None])[0])
+        torch.testing.assert_close(prediction.logits, loaded.model.model(roi[None], CLICKS[None])[0])
 
 
 def test_second_click_decodes_only_and_equals_a_fresh_answer(loaded: LoadedModel, encodes: list) -> None:
@@ -128,7 +128,7 @@ def test_neither_roi_nor_embedding(loaded: LoadedModel) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_gpu_answers_like_the_cpu(tmp_path: Path) -> None:
     base, weights = write_test_weights(tmp_path)
-    store, spec, cache = ModelStore(), ModelSpec("test", base, weights), EmbeddingCache(10**9)
+    store, spec, cache = ModelStore(), ModelSpec("sam3d_adapter", "test", (base, weights)), EmbeddingCache(10**9)
     roi = make_roi(store.get(spec, "cpu"))
     cpu = Predictor(store.get(spec, "cpu"), cache)
     gpu = Predictor(store.get(spec, "cuda:0"), cache)

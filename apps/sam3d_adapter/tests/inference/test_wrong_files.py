@@ -42,7 +42,7 @@ BASE: dict[str, Damage] = {
 
 
 def spec_of(base: Path, weights: Path) -> ModelSpec:
-    return ModelSpec("test", base, weights)
+    return ModelSpec("sam3d_adapter", "test", (base, weights))
 
 
 def values(loaded: LoadedModel) -> list[torch.Tensor]:

@@ -10,6 +10,7 @@ import pytest
 
 from lib.audit.mask_hash import mask_hash
 from lib.infers.response import EMPTY_MASK, Stages, describe
+from lib.interaction.click import Click
 from lib.presets import load_preset
 
 PRESET = load_preset(Path(__file__).parents[2] / "configs" / "ct.yaml")
@@ -35,10 +36,11 @@ def data(voxels: int, **more: Any) -> dict[str, Any]:
         "pred": pred,
         "volume": SimpleNamespace(content_key="image's"),
         "predictor": SimpleNamespace(precision="bf16"),
-        "clicks": (SimpleNamespace(ijk=(1, 2, 3)),),
+        "clicks": (Click((1, 2, 3)), Click((4, 5, 6), is_foreground=False)),
         "roi_geometry": FakeRoi(),
         "model_version": "abc",
-        "encoded": True,
+        "encodes": 1,
+        "decodes": 1,
         "device": "cpu",
         "threshold": 0.5,
     } | more
@@ -48,7 +50,11 @@ def test_says_what_was_done() -> None:
     described = describe(PRESET, data(3))
     json.dumps(described, allow_nan=False)
     assert described["label"] == "lesion" and described["preset"] == "ct"
-    assert described["clicks"] == [[1, 2, 3]] and described["mask_voxels"] == 3
+    assert (
+        described["clicks"] == [[1, 2, 3]]
+        and described["background_clicks"] == [[4, 5, 6]]
+        and described["mask_voxels"] == 3
+    )
     assert described["roi"] == {
         "centre_ijk": [12.0, 12.0, 12.0],
         "centre_ras_mm": [-4.0, -4.0, -4.0],

@@ -92,7 +92,7 @@ def test_one_image_under_two_names_is_one_content(server: AppServer, tmp_path: P
     shutil.copy(studies(server) / f"{NAME}.nii.gz", tmp_path / "post_from_mitk.nii.gz")
     _, uploaded = server.client.infer("test", "", {"foreground": [CLICK]}, file=str(tmp_path / "post_from_mitk.nii.gz"))
     second = records(server)[-1]
-    assert uploaded["encoded"] is False
+    assert uploaded["encodes"] == 0
     assert (second["image_hash"], second["mask_hash"]) == (first["image_hash"], first["mask_hash"])
     assert first["image_id_hash"] is not None and second["image_id_hash"] is None
 

@@ -87,7 +87,7 @@ def send_all(server: AppServer, upload: Path) -> None:
     send("DELETE", f"/session/{session}", 200)
     send("GET", "/session/Castorp", 404)
     with upload.open("rb") as file:
-        send("PUT", "/session/?uncompress=true", 500, files={"files": (upload.name, file)})
+        send("PUT", "/session/?uncompress=true", 422, files={"files": (upload.name, file)})
 
     with upload.open("rb") as file:
         send("PUT", "/datastore/?image=Castorp_Hans", 200, files={"file": (upload.name, file)})
@@ -183,7 +183,7 @@ def test_the_log_still_tells_what_happened(traffic: Traffic) -> None:
         assert event in traffic.log
     # uvicorn does not write into the file.
     failed = next(line for line in traffic.console.splitlines() if "Exception in ASGI application" in line)
-    assert "error=JSONDecodeError at=" in failed and "endpoints/infer.py:" in failed
+    assert "error=ImageNotFoundException at=" in failed and "endpoints/datastore.py:" in failed
     lines = traffic.log.splitlines()
     assert all(line.startswith("time=") for line in lines), [x for x in lines if not x.startswith("time=")]
     answered = next(line for line in lines if "Click answered" in line)

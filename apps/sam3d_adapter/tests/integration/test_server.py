@@ -81,7 +81,7 @@ def test_info_lists_every_preset_for_every_viewer(site: Site) -> None:
     assert info["version"] == __version__
     assert "Research use only; not a medical device." in info["description"]
     assert "config" not in info  # Slicer would ask to upgrade the server
-    assert set(info["models"]) == {"ct", "mr", "kits", "lits", "pancreas", "colon", "test", "torn"}
+    assert set(info["models"]) == {"ct", "mr", "pet", "kits", "lits", "pancreas", "colon", "test", "torn"}
     assert {"lesion", "kidney tumor", "liver tumor", "pancreas tumor", "colon tumor"} == set(info["labels"])
     for model in info["models"].values():
         assert (model["type"], model["dimension"]) == ("deepgrow", 3)
@@ -128,7 +128,7 @@ def test_mask_stays_inside_the_roi(site: Site) -> None:
 def test_second_click_inside_the_roi_decodes_only(site: Site) -> None:
     _, first = site.click(CLICK, image="case_2")
     _, second = site.click(CLICK, SECOND_CLICK, image="case_2")
-    assert (first["encoded"], second["encoded"]) == (True, False)
+    assert (first["encodes"], second["encodes"]) == (1, 0)
     assert second["roi"] == first["roi"]
     assert second["latency_ms"]["encode"] == 0 < first["latency_ms"]["encode"]
     before = first["latency_ms"]["resample"] + first["latency_ms"]["encode"]
@@ -179,7 +179,7 @@ def test_uploaded_file_and_session(site: Site) -> None:
     file, answer = site.client.infer("test", "", {"foreground": [CLICK]}, file=str(path))
     assert file.endswith(".nii.gz")  # MITK reads it by the name of what it sent
     np.testing.assert_array_equal(np.asarray(nib.load(file).dataobj), np.asarray(plain.dataobj))
-    assert answer["encoded"] is False  # the cache knows the content, not the path
+    assert answer["encodes"] == 0  # the cache knows the content, not the path
     session = site.client.create_session(str(path))["session_id"]
     params = {"foreground": [CLICK], "result_extension": ".nii.gz"}
     file, _ = site.client.infer("test", "", params, session_id=session)

@@ -14,7 +14,7 @@ from lib.phantoms.baselines import grow_region
 
 APP = Path(__file__).resolve().parents[2]
 PRESET = load_preset(APP / "configs" / "ct.yaml")
-BASE, WEIGHTS = APP / PRESET.model.base, APP / PRESET.model.weights
+BASE, WEIGHTS = (APP / PRESET.model.file(key) for key in ("base", "weights"))
 
 
 def test_they_fit_into_ten_megabytes():

@@ -6,16 +6,17 @@ key and an impossible value are errors that name the file, the key and the valid
 typing error in a clip window would give plausible but wrong masks.
 """
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from lib.models.config import MODEL_SIZES, ConfigError, ModelConfig
+from lib.families import DEFAULT_FAMILY, FAMILIES
+from lib.models.config import ConfigError
+from lib.presets.section import PresetError, Section
 
 INTENSITY_MODES = ("window", "percentile")
 # One letter per anatomical line: the direction in which the index of that ROI axis grows.
@@ -23,23 +24,24 @@ AXIS_PAIRS = ("SI", "AP", "RL")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
-class PresetError(ValueError):
-    """A preset that cannot be used, with the file, the key, what was found and what is valid."""
-
-
 @dataclass(frozen=True)
 class ModelPreset:
     """Which network and weights.
 
     Attributes:
-        size: a name in ``MODEL_SIZES``.
-        base: file of the frozen part, relative to the app folder (for ``vit_*``: SAM's own checkpoint).
-        weights: file of the trained part, relative to the app folder.
+        family: a name in ``FAMILIES``.
+        size: one of the family's sizes.
+        files: relative to the app folder, in the order of the family's keys; for sam3d_adapter ``base``, the frozen
+            part (for ``vit_*`` SAM's own checkpoint), and ``weights``, the trained part.
     """
 
+    family: str
     size: str
-    base: str
-    weights: str
+    files: tuple[str, ...]
+
+    def file(self, key: str) -> str:
+        """The file of one of the family's keys."""
+        return self.files[FAMILIES[self.family].files.index(key)]
 
 
 @dataclass(frozen=True)
@@ -126,16 +128,16 @@ def load_preset(path: Path) -> Preset:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise PresetError(f"{path}: cannot be read as YAML: {error}") from error
     required = ("description", "label", "model", "roi", "intensity")
-    top = _Section(path, "", content, required=required, optional=("target_label",))
+    top = Section(path, "", content, required=required, optional=("target_label",))
     target = top.whole_number("target_label", low=1, high=255) if "target_label" in top.values else None
-    model = _read_model(top.section("model", required=("size", "base", "weights")))
+    model = _read_model(path, top.values["model"])
     roi = top.section("roi", required=("size", "spacing_mm", "axes"), optional=("wider_spacings_mm",))
     return Preset(
         name=path.stem,
         description=top.text("description"),
         label=top.text("label"),
         model=model,
-        roi=_read_roi(roi, MODEL_SIZES[model.size]),
+        roi=_read_roi(roi, model),
         intensity=_read_intensity(path, top.values["intensity"]),
         target_label=target,
     )
@@ -161,22 +163,28 @@ def load_presets(folder: Path, names: tuple[str, ...] | None = None) -> dict[str
     return {name: load_preset(paths[name]) for name in wanted}
 
 
-def _read_model(section: "_Section") -> ModelPreset:
+def _read_model(path: Path, content: Any) -> ModelPreset:
+    name = content.get("family", DEFAULT_FAMILY) if isinstance(content, Mapping) else DEFAULT_FAMILY
+    # A wrong family is the reason for its foreign keys, so it is named first.
+    if name not in tuple(FAMILIES):
+        raise PresetError(f"{path}: model.family is {name!r}; choose from: {', '.join(FAMILIES)}.")
+    family = FAMILIES[name]
+    section = Section(path, "model", content, required=("size", *family.files), optional=("family",))
     return ModelPreset(
-        size=section.choice("size", tuple(MODEL_SIZES)),
-        base=section.relative_path("base"),
-        weights=section.relative_path("weights"),
+        family=name,
+        size=section.choice("size", family.sizes),
+        files=tuple(section.relative_path(key) for key in family.files),
     )
 
 
-def _read_roi(section: "_Section", model: ModelConfig) -> RoiPreset:
+def _read_roi(section: Section, model: ModelPreset) -> RoiPreset:
     axes = section.text("axes")
     if sorted(map(_axis_line, axes)) != sorted(AXIS_PAIRS):
         raise section.error("axes", f"is {axes!r}; give three letters, one each of {', '.join(AXIS_PAIRS)}, e.g. SAR")
     spacing_mm = section.number("spacing_mm", low=0.05, high=20.0)
     size = section.whole_number("size", low=8, high=512)
     try:
-        model.tokens(size)
+        FAMILIES[model.family].check_roi(model.size, size)
     except ConfigError as error:
         raise section.error("size", f"is {size}. {error}") from error
     return RoiPreset(
@@ -194,98 +202,18 @@ def _axis_line(letter: str) -> str:
 def _read_intensity(path: Path, content: Any) -> IntensityPreset:
     mode = content.get("mode") if isinstance(content, Mapping) else None
     if mode == "window":
-        section = _Section(path, "intensity", content, required=("mode", "clip_hu", "mean", "std"))
+        section = Section(path, "intensity", content, required=("mode", "clip_hu", "mean", "std"))
         low, high = section.pair("clip_hu", low=-32768, high=32767)
         return WindowIntensity(
             clip_hu=(low, high),
             mean=section.number("mean", low=low, high=high),
             std=section.number("std", low=1e-6, high=1e6),
         )
-    section = _Section(path, "intensity", content, required=("mode", "low", "high"))
-    section.choice("mode", INTENSITY_MODES)
+    # A wrong mode is the reason for its foreign keys, so it is named first.
+    if isinstance(content, Mapping) and mode not in INTENSITY_MODES:
+        raise PresetError(f"{path}: intensity.mode is {mode!r}; choose from: {', '.join(INTENSITY_MODES)}.")
+    section = Section(path, "intensity", content, required=("mode", "low", "high"))
     low, high = section.number("low", low=0, high=100), section.number("high", low=0, high=100)
     if low >= high:
         raise section.error("low", f"is {low:g}; it must be below high, which is {high:g}")
     return PercentileIntensity(low=low, high=high)
-
-
-class _Section:
-    """One mapping of a preset file whose keys are checked when it is opened and whose values are checked when read."""
-
-    def __init__(
-        self, path: Path, name: str, content: Any, *, required: tuple[str, ...], optional: tuple[str, ...] = ()
-    ) -> None:
-        self.path, self.name = path, name
-        valid = ", ".join(required + optional)
-        if not isinstance(content, Mapping):
-            raise PresetError(f"{path}: {name or 'the file'} must be a mapping with the keys {valid}.")
-        self.values: Mapping[str, Any] = content
-        # A wrong mode is the reason for its foreign keys, so it is named first.
-        if name == "intensity" and content.get("mode") not in INTENSITY_MODES:
-            raise self.error("mode", f"is {content.get('mode')!r}; choose from: {', '.join(INTENSITY_MODES)}")
-        unknown = [str(key) for key in content if key not in required + optional]
-        missing = [key for key in required if key not in content]
-        if unknown:
-            raise self.error(unknown[0], f"is unknown; valid keys: {valid}")
-        if missing:
-            raise self.error(missing[0], f"is missing; needed keys: {', '.join(required)}")
-
-    def error(self, key: str, text: str) -> PresetError:
-        return PresetError(f"{self.path}: {self.name + '.' if self.name else ''}{key} {text}.")
-
-    def section(self, key: str, *, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> "_Section":
-        return _Section(self.path, key, self.values[key], required=required, optional=optional)
-
-    def text(self, key: str) -> str:
-        value = self.values[key]
-        if not isinstance(value, str) or not value.strip():
-            raise self.error(key, f"is {value!r}; a non-empty text is needed")
-        return value.strip()
-
-    def choice(self, key: str, choices: tuple[str, ...]) -> str:
-        value = self.values[key]
-        if value not in choices:
-            raise self.error(key, f"is {value!r}; choose from: {', '.join(choices)}")
-        return str(value)
-
-    def number(self, key: str, *, low: float, high: float) -> float:
-        return self._checked(key, self.values[key], low, high)
-
-    def whole_number(self, key: str, *, low: int, high: int) -> int:
-        value = self._checked(key, self.values[key], low, high)
-        if value != int(value):
-            raise self.error(key, f"is {value!r}; a whole number is needed")
-        return int(value)
-
-    def pair(self, key: str, *, low: float, high: float) -> tuple[float, float]:
-        value = self.values[key]
-        if not isinstance(value, list) or len(value) != 2:
-            raise self.error(key, f"is {value!r}; a list [lowest, highest] is needed")
-        first, second = (self._checked(key, item, low, high) for item in value)
-        if first >= second:
-            raise self.error(key, f"is {value!r}; the first number must be below the second")
-        return first, second
-
-    def ascending(self, key: str, *, low: float, high: float) -> tuple[float, ...]:
-        """Numbers above ``low``, each above the one before; none where the key is absent."""
-        value = self.values.get(key, [])
-        if not isinstance(value, list):
-            raise self.error(key, f"is {value!r}; a list of numbers is needed")
-        numbers = tuple(self._checked(key, item, low, high) for item in value)
-        if any(second <= first for first, second in zip((low, *numbers), numbers, strict=False)):
-            raise self.error(key, f"is {value!r}; each number must be above the one before, the first above {low:g}")
-        return numbers
-
-    def relative_path(self, key: str) -> str:
-        value = self.text(key)
-        path = PurePosixPath(value)
-        if path.is_absolute() or ".." in path.parts or "\\" in value:
-            raise self.error(key, f"is {value!r}; a path inside the app folder is needed")
-        return value
-
-    def _checked(self, key: str, value: Any, low: float, high: float) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise self.error(key, f"is {value!r}; a number is needed")
-        if not low <= value <= high:
-            raise self.error(key, f"is {value!r}; it must lie between {low:g} and {high:g}")
-        return float(value)
