@@ -23,6 +23,8 @@ MIN_SPACING_MM, MAX_SPACING_MM = 0.001, 100.0
 """Beyond these a unit was mistaken: micro-CT has 0.005 mm, the thickest slices of any scanner a few centimetres."""
 MAX_SHEAR_DEG = 0.5
 """How far two axes may be from a right angle; a region of 128 mm is then out of shape by 1 mm."""
+MAX_FILES = 1024
+"""Of the store: names of equal images take no room of their own, and must not pile up."""
 
 
 class ImageError(ValueError):
@@ -145,7 +147,8 @@ class VolumeCache:
     """Keeps the images used last, and with them their statistics.
 
     A file that was replaced is another image: entries are found by path, size, modification time and inode. Of requests
-    that ask for the same file at the same time, one reads it and the others wait.
+    that ask for the same file at the same time, one reads it and the others wait. Files of equal content share one
+    image: MITK sends its image anew with every click, under a new name.
 
     Args:
         max_bytes: budget for the voxels. An image larger than the whole budget is not kept.
@@ -163,7 +166,7 @@ class VolumeCache:
     def nbytes(self) -> int:
         """Bytes held now."""
         with self._lock:
-            return sum(volume.nbytes for volume in self._entries.values())
+            return self._held()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -189,9 +192,7 @@ class VolumeCache:
                 with self._lock:
                     self._reading.pop(key, None)
             # Replaced while it was read: what was read may be neither the old nor the new image.
-            if file_key(path) == key:
-                self._put(key, volume)
-            return volume
+            return self._put(key, volume) if file_key(path) == key else volume
 
     def _find(self, key: Hashable) -> Volume | None:
         volume = self._entries.get(key)
@@ -199,15 +200,19 @@ class VolumeCache:
             self._entries.move_to_end(key)
         return volume
 
-    def _put(self, key: Hashable, volume: Volume) -> None:
+    def _put(self, key: Hashable, volume: Volume) -> Volume:
         if volume.nbytes > self.max_bytes:
             logger.warning("An image of %d bytes exceeds the cache of %d bytes.", volume.nbytes, self.max_bytes)
-            return
+            return volume
         with self._lock:
-            held = sum(other.nbytes for other in self._entries.values())
-            while held + volume.nbytes > self.max_bytes:
-                held -= self._entries.popitem(last=False)[1].nbytes
-            self._entries[key] = volume
+            equal = (other for other in self._entries.values() if other.content_key == volume.content_key)
+            self._entries[key] = volume = next(equal, volume)
+            while self._held() > self.max_bytes or len(self._entries) > MAX_FILES:
+                self._entries.popitem(last=False)
+            return volume
+
+    def _held(self) -> int:
+        return sum(volume.nbytes for volume in {id(volume): volume for volume in self._entries.values()}.values())
 
 
 def file_key(path: Path) -> Hashable:

@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import yaml
 
-from lib.models.config import MODEL_SIZES
+from tests.support.small_app import small_preset
 from tests.support.weights import write_test_weights
 
 APP = Path(__file__).parents[2]
@@ -23,16 +23,8 @@ def copy_app(folder: Path) -> Path:
     ignored = shutil.ignore_patterns("model", "logs", "bin", "tests", "weights", "__pycache__")
     app = Path(shutil.copytree(APP, folder / "app", ignore=ignored))
     write_test_weights(app / "weights")
-    preset = yaml.safe_load((APP / "configs/ct.yaml").read_text())
-    preset["model"] = {
-        "size": "test",
-        "base": "weights/test_base.safetensors",
-        "weights": "weights/test_weights.safetensors",
-    }
-    preset["roi"] = {"size": MODEL_SIZES["test"].roi_size, "spacing_mm": 1.0, "axes": "SAR"}
-    (app / "configs/test.yaml").write_text(yaml.safe_dump(preset))
-    torn = preset | {"model": preset["model"] | {"weights": "weights/torn.safetensors"}}
-    (app / "configs/torn.yaml").write_text(yaml.safe_dump(torn))
+    for name, preset in {"test": small_preset(), "torn": small_preset(weights="weights/torn.safetensors")}.items():
+        (app / f"configs/{name}.yaml").write_text(yaml.safe_dump(preset))
     (app / "weights/torn.safetensors").write_bytes((app / "weights/test_weights.safetensors").read_bytes()[:-64])
     return app
 

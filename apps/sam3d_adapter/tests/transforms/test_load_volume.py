@@ -13,6 +13,7 @@ import SimpleITK as sitk
 import torch
 from monai.data import MetaTensor
 
+from lib.transforms import volume as volume_module
 from lib.transforms.load_volume import ImageError, LoadVolumed, VolumeCache, read_volume
 from lib.transforms.volume import Volume, file_key, make_volume
 from tests.support.geometry import GEOMETRIES, make_affine
@@ -179,6 +180,19 @@ def test_cache_drops_the_least_recently_used(tmp_path: Path) -> None:
         cache.get(path, read)
     assert [path.name for path in read.paths] == ["a.nii", "b.nii", "c.nii", "b.nii"]
     assert len(cache) == 2 and cache.nbytes == 2 * one
+
+
+def test_files_of_equal_content_share_one_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, read = VolumeCache(2 * counting().nbytes), Reader()
+    first, other = (write_nifti(tmp_path / f"{name}.nii", counting() + n) for n, name in enumerate("ab"))
+    images = [cache.get(first, read), cache.get(other, read)]
+    for upload in range(3):
+        copy = write_nifti(tmp_path / f"upload_{upload}.nii", counting())
+        assert cache.get(copy, read) is images[0]
+    assert cache.nbytes == 2 * counting().nbytes and cache.get(other, read) is images[1]
+    monkeypatch.setattr(volume_module, "MAX_FILES", 3)
+    cache.get(write_nifti(tmp_path / "upload_3.nii", counting()), read)
+    assert len(cache) == 3
 
 
 def test_cache_does_not_keep_what_exceeds_it(tmp_path: Path) -> None:
