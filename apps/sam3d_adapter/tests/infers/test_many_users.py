@@ -15,7 +15,7 @@ USERS = 64
 CLICKS = 3
 SHAPE = (36, 40, 32)
 VOLUME_BYTES = 2 * int(np.prod(SHAPE))
-EMBEDDING_BYTES = 3 * 2**20
+EMBEDDING_BYTES = 2**20
 
 
 def dialogue(user: int) -> list[dict[str, Any]]:
