@@ -20,6 +20,7 @@ from torch import Tensor
 
 from benchmarks.plain import plain_decode, plain_encode
 from lib.models.build import build_model
+from lib.models.prompts import Prompts
 from lib.models.sam3d import Sam3dAdapter
 
 T = TypeVar("T")
@@ -46,7 +47,7 @@ def measure(model: Sam3dAdapter, form: str, repeats: int) -> tuple[float, float,
     clicks = torch.tensor([[[64.0, 64.0, 64.0]]])
     if form == "ours":
         embedding, encode = timed(lambda: model.encode(roi), repeats)
-        _, click = timed(lambda: model.decode(embedding, clicks), repeats)
+        _, click = timed(lambda: model.decode(embedding, Prompts(clicks)), repeats)
         return encode, click, encode + click
     maps: list[Tensor]
     maps, encode = timed(lambda: plain_encode(model.image_encoder, roi), repeats)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from lib.models.attention import WindowAttention3d, merge_windows, partition_windows
 from lib.models.image_encoder import Block3d, ImageEncoder3d
 from lib.models.mask_decoder import _space_to_channels
+from lib.models.prompts import Prompts
 from lib.models.sam3d import Sam3dAdapter
 
 
@@ -90,8 +91,9 @@ def plain_encode(encoder: ImageEncoder3d, roi: Tensor) -> list[Tensor]:
 def plain_decode(model: Sam3dAdapter, roi: Tensor, maps: list[Tensor], clicks_dhw: Tensor) -> Tensor:
     """Logits with every head and the whole fused convolution run for this click."""
     decoder, side = model.mask_decoder, roi.shape[-1]
+    prompts = Prompts(clicks_dhw)
     size = side // decoder.decode_stride
-    prompted = [*maps[:-1], model.prompt_encoder(maps[-1], clicks_dhw, (side, side, side))]
+    prompted = [*maps[:-1], model.prompt_encoder(maps[-1], prompts, (side, side, side))]
     heads = [
         F.interpolate(decoder.mlahead.head(i)(x), size=(size,) * 3, mode="trilinear", align_corners=True)
         for i, x in enumerate(prompted)
@@ -103,7 +105,9 @@ def plain_decode(model: Sam3dAdapter, roi: Tensor, maps: list[Tensor], clicks_dh
         heads.append(decoder.detail(_space_to_channels(roi_hwd, decoder.decode_stride)))
     fused = decoder.classifier[0](torch.cat(heads, 1))
     if decoder.click_maps is not None:
-        fused = fused + decoder.click_maps(clicks_dhw, decoder.click_maps.appearance(image_hwd), side)
+        fused = fused + decoder.click_maps(
+            clicks_dhw, prompts.foreground, decoder.click_maps.appearance(image_hwd), side
+        )
     x = decoder.classifier[2](decoder.classifier[1](fused))
     x = decoder.classifier[3](decoder.refine(x))
     return F.interpolate(x, size=(side,) * 3, mode="trilinear", align_corners=True).permute(0, 1, 4, 2, 3)

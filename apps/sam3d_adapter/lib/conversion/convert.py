@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 
 from lib.conversion.report import NO_LICENCE, Conversion, KeyReport
 from lib.models.build import build_model
-from lib.models.checkpoint import file_sha256, load_base, parameter_shapes, save_base, save_trained
+from lib.models.checkpoint import create_interaction, file_sha256, load_base, parameter_shapes, save_base, save_trained
 from lib.models.checkpoint_error import CheckpointError
 from lib.models.reference_checkpoint import ReferenceState, load_reference_state, read_reference_checkpoint
 from lib.models.safetensors_file import check_tensors
@@ -165,7 +165,7 @@ def _require_same_base(model: Sam3dAdapter, state: ReferenceState, checkpoint: P
 def _checkpoint_keys(model: Sam3dAdapter, state: ReferenceState, checkpoint: Path) -> KeyReport:
     frozen = frozen_names(model)
     places = {state.keys[n]: f"{n}, {'equal to the base' if n in frozen else 'weights'}" for n in state.tensors}
-    return KeyReport(checkpoint.name, places, {}, state.ignored)
+    return KeyReport(checkpoint.name, places, create_interaction(model), state.ignored)
 
 
 def _write_base(model: Sam3dAdapter, path: Path, base: _Base) -> None:

@@ -9,11 +9,11 @@ import torch
 from monai.networks.nets import BasicUNet
 from torch import Tensor, nn
 
-from lib.families.family import Prompts
 from lib.families.frozen_store import FrozenStore
 from lib.models.checkpoint import LoadReport, file_sha256, read_provenance
 from lib.models.checkpoint_error import CheckpointError
 from lib.models.config import ConfigError
+from lib.models.prompts import Prompts
 from lib.models.safetensors_file import check_tensors, read_tensors, write_tensors
 
 FORMAT = "click_unet/1"
@@ -75,6 +75,7 @@ class ClickUnet(nn.Module):
 
     feeds_back = True
     uses_background = True
+    uses_box = False
 
     def __init__(self, config: ClickUnetConfig) -> None:
         super().__init__()
@@ -90,9 +91,7 @@ class ClickUnet(nn.Module):
     def decode(self, embedding: RoiImage, prompts: Prompts) -> Tensor:
         """(B, 2, D, H, W) logits; without a previous answer that channel is 0, which is no opinion."""
         roi = embedding.roi
-        bumps = [
-            self._bumps(prompts.clicks_dhw, chosen, roi) for chosen in (prompts.is_foreground, ~prompts.is_foreground)
-        ]
+        bumps = [self._bumps(prompts.clicks_dhw, chosen, roi) for chosen in (prompts.foreground, ~prompts.foreground)]
         previous = torch.zeros_like(roi) if prompts.previous is None else torch.tanh(prompts.previous / 2).to(roi.dtype)
         return self.net(torch.cat([roi, *bumps, previous], dim=1))
 

@@ -1,7 +1,6 @@
 """What the predictor asks of a network, and the server of a family of networks."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,21 +8,7 @@ from torch import Tensor
 
 from lib.families.frozen_store import FrozenStore
 from lib.models.checkpoint import LoadReport
-
-
-@dataclass(frozen=True)
-class Prompts:
-    """All that a user said of an ROI, in the order of `lib.interaction.click.in_order`.
-
-    Attributes:
-        clicks_dhw: (B, N, 3) voxel indices of the ROI, order D, H, W; N >= 1.
-        is_foreground: (B, N) bool, on the structure as opposed to beside it; at least one true in each row.
-        previous: (B, 1, D, H, W) foreground logit of the answer that these clicks correct, or None.
-    """
-
-    clicks_dhw: Tensor
-    is_foreground: Tensor
-    previous: Tensor | None = None
+from lib.models.prompts import Prompts
 
 
 class Embedding(Protocol):
@@ -41,10 +26,12 @@ class ClickModel(Protocol):
         feeds_back: Whether `decode` reads `Prompts.previous`. Then the clicks of a request are answered one after the
             other, each with the answer before it.
         uses_background: Whether `decode` tells background clicks from foreground ones; otherwise it gets none.
+        uses_box: Whether `decode` reads `Prompts.box_dhw`.
     """
 
     feeds_back: bool
     uses_background: bool
+    uses_box: bool
 
     def encode(self, roi: Tensor) -> Any:
         """The embedding of (B, 1, D, H, W) normalised intensities, zero outside the image."""

@@ -5,23 +5,28 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from lib.families.family import Prompts
 from lib.families.frozen_store import FrozenStore
 from lib.models.checkpoint import LoadReport, load_model
 from lib.models.config import MODEL_SIZES
+from lib.models.prompts import Prompts
 from lib.models.sam3d import RoiEmbedding, Sam3dAdapter
 from lib.models.trainable import frozen_names
 
 
 class Sam3dClickModel(nn.Module):
-    """A `Sam3dAdapter` behind the contract: it knows foreground clicks only, and no previous mask."""
+    """A `Sam3dAdapter` behind the contract.
 
-    feeds_back = False
-    uses_background = False
+    What it can do follows from its weights: the published ones know foreground clicks alone, and would take a
+    background click for one of them, until they are trained with signs, previous answers and boxes.
+    """
 
     def __init__(self, model: Sam3dAdapter) -> None:
         super().__init__()
         self.model = model
+        corrections = model.mask_decoder.corrections
+        self.feeds_back = corrections.knows_previous
+        self.uses_background = corrections.knows_background
+        self.uses_box = corrections.knows_box
 
     def encode(self, roi: Tensor) -> RoiEmbedding:
         """As `Sam3dAdapter.encode`."""
@@ -29,7 +34,7 @@ class Sam3dClickModel(nn.Module):
 
     def decode(self, embedding: RoiEmbedding, prompts: Prompts) -> Tensor:
         """As `Sam3dAdapter.decode`."""
-        return self.model.decode(embedding, prompts.clicks_dhw)
+        return self.model.decode(embedding, prompts)
 
 
 class Sam3dFamily:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lib.families.family import Embedding, Prompts
+from lib.families.family import Embedding
 from lib.inference.embedding_cache import EmbeddingCache
 from lib.inference.model_store import LoadedModel
 from lib.inference.precision import resolve_precision
+from lib.models.prompts import Prompts
 
 
 class PredictorError(ValueError):

@@ -30,6 +30,7 @@ from lib.learning.initialise import initialise_from_scratch
 from lib.learning.sampling import SamplingConfig, Volume, collate, draw_sample, remap_tissue
 from lib.models.build import build_model
 from lib.models.checkpoint import save_base, save_trained
+from lib.models.prompts import Prompts
 from lib.models.sam3d import Sam3dAdapter
 from lib.presets import Preset, WindowIntensity, load_preset
 from lib.transforms.normalise import apply_window
@@ -108,7 +109,7 @@ def validate(model: Sam3dAdapter, batches: list[tuple[Tensor, Tensor, Tensor]]) 
     """Mean Dice after the first click alone, over fixed ROIs."""
     scores = []
     for rois, truths, clicks in batches:
-        logits = model(rois, clicks[:, :1])
+        logits = model(rois, Prompts(clicks[:, :1]))
         scores += [dice(p, t) for p, t in zip(logits[:, 1:] > logits[:, :1], truths, strict=True)]
     return float(np.mean(scores))
 
@@ -156,7 +157,7 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, spent / (minutes * 60))
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits = network(rois, clicks)
+            logits = network(rois, Prompts(clicks))
         loss = loss_function(logits.float(), truths.float())
         optimizer.zero_grad()
         loss.backward()

@@ -57,6 +57,7 @@ def build_model(size: str | ModelConfig) -> Sam3dAdapter:
             click_map_sigmas=c.click_map_sigmas,
             click_map_scales=c.click_map_scales,
             click_map_tolerances=c.click_map_tolerances,
+            correction_sigmas=c.correction_sigmas,
         ),
     )
     return model.eval()

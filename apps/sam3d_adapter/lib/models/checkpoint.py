@@ -20,12 +20,13 @@ from lib.models.checkpoint_error import CheckpointError
 from lib.models.config import MODEL_SIZES
 from lib.models.safetensors_file import check_tensors, read_tensors, write_tensors
 from lib.models.sam3d import Sam3dAdapter
-from lib.models.trainable import frozen_names, trained_names
+from lib.models.trainable import frozen_names, interaction_names, trained_names
 
 FORMAT = "sam3d_adapter/1"
 """Value of the metadata key `format`; the number grows when the meaning of a file changes."""
 
-"""Number types that a file may hold; the model in memory is float32."""
+LATER_NUMBERS = ("correction_sigmas",)
+"""Numbers of a size that the first files do not name, because the parts they describe came later."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def read_safetensors(path: Path, *, kind: str, size: str) -> tuple[dict[str, Ten
     wanted = {"format": FORMAT, "kind": kind, "size": size}
     if found != wanted:
         raise CheckpointError(f"{path}: expected {wanted}, found {found}. {_hint(found, wanted)}")
-    if size in MODEL_SIZES and metadata.get("config") != _config_json(MODEL_SIZES[size].to_dict()):
+    if size in MODEL_SIZES and not _is_config(metadata.get("config"), MODEL_SIZES[size].to_dict()):
         raise CheckpointError(
             f"{path}: made for other numbers of size '{size}': {metadata.get('config')}. Expected "
             f"{_config_json(MODEL_SIZES[size].to_dict())}. Use the file that came with this version, "
@@ -113,6 +114,15 @@ def _hint(found: Mapping[str, str | None], wanted: Mapping[str, str]) -> str:
 
 def _config_json(config: Mapping[str, object]) -> str:
     return json.dumps(config, sort_keys=True)
+
+
+def _is_config(text: str | None, expected: Mapping[str, object]) -> bool:
+    """Whether a file's numbers are those of its size; what came later may be absent, with the parts it describes."""
+    try:
+        found = json.loads(text or "")
+    except ValueError:
+        return False
+    return isinstance(found, dict) and {key: expected[key] for key in LATER_NUMBERS} | found == dict(expected)
 
 
 def _save(model: Sam3dAdapter, path: Path, names: set[str], dtype: torch.dtype, metadata: dict[str, str]) -> None:
@@ -175,8 +185,21 @@ def load_trained(model: Sam3dAdapter, path: Path) -> LoadReport:
             "Use the base file that came with these weights."
         )
     provenance = read_provenance(metadata, path)
-    assign(model, tensors, trained_names(model), path)
-    return LoadReport(tuple(sorted(tensors)), version=file_sha256(path), base_sha256=have, provenance=provenance)
+    expected = trained_names(model)
+    created = {} if interaction_names(model) & tensors.keys() else create_interaction(model)
+    assign(model, tensors, expected - created.keys(), path)
+    return LoadReport(
+        tuple(sorted(tensors)), created, version=file_sha256(path), base_sha256=have, provenance=provenance
+    )
+
+
+def create_interaction(model: Sam3dAdapter) -> dict[str, str]:
+    """Give the parts that the published model lacks values that change nothing; returns the rule for each."""
+    names = interaction_names(model)
+    with torch.no_grad():
+        for name in names:
+            model.get_parameter(name).zero_()
+    return {name: "zero: without effect until it is trained" for name in sorted(names)}
 
 
 def read_provenance(metadata: Mapping[str, str], path: Path) -> dict[str, object]:
@@ -228,7 +251,7 @@ def load_model(*, size: str, base: Path, weights: Path) -> tuple[Sam3dAdapter, L
     report = load_trained(model, weights)
     loaded = tuple(sorted({*base_report.loaded, *report.loaded}))
     # SAM's file lacks some of the base, which loading it creates; what trains must come from a file.
-    created = {n: rule for n, rule in base_report.created.items() if n in frozen_names(model)}
+    created = {n: rule for n, rule in base_report.created.items() if n in frozen_names(model)} | dict(report.created)
     left = {n for n, _ in model.named_parameters()} - set(loaded) - created.keys()
     if left:
         raise CheckpointError(f"{base} and {weights} together leave {len(left)} parameters unset: {sorted(left)[:5]}.")
@@ -238,5 +261,7 @@ def load_model(*, size: str, base: Path, weights: Path) -> tuple[Sam3dAdapter, L
 
 
 def parameter_shapes(size: str) -> dict[str, tuple[int, ...]]:
-    """Shape of every parameter of a size, without allocating one."""
-    return {name: tuple(p.shape) for name, p in build_empty(size).named_parameters()}
+    """Shape of every parameter of the published model in a size, without allocating one."""
+    model = build_empty(size)
+    later = interaction_names(model)
+    return {name: tuple(p.shape) for name, p in model.named_parameters() if name not in later}

@@ -56,11 +56,12 @@ class ClickMaps(nn.Module):
             averages = [F.avg_pool3d(image, s, 1, s // 2, count_include_pad=False) for s in sides]
             return torch.cat([*averages, smooth_between_edges(image)], dim=1)
 
-    def forward(self, clicks_dhw: Tensor, appearance: Tensor, roi_size: int) -> Tensor:
+    def forward(self, clicks_dhw: Tensor, chosen: Tensor, appearance: Tensor, roi_size: int) -> Tensor:
         """The channels' share of the fused map.
 
         Args:
             clicks_dhw: (B, N, 3) in ROI voxels.
+            chosen: (B, N) bool, the clicks that count; a row without any gives maps of 0.
             appearance: From `appearance`, at decoder resolution.
             roi_size: Side of the ROI in voxels.
 
@@ -68,29 +69,47 @@ class ClickMaps(nn.Module):
             (B, out_channels, H, W, D).
         """
         with torch.no_grad():  # they depend on image and clicks alone
-            like = self._likeness(clicks_dhw, appearance.float(), roi_size)
-            maps = torch.cat([self._nearness(clicks_dhw, like.shape[-1], roi_size), like], dim=1)
-            linked = connectedness(like, _clicked_voxels(clicks_dhw, like.shape[-1], roi_size))
+            like = self._likeness(clicks_dhw, chosen, appearance.float(), roi_size)
+            size = like.shape[-1]
+            maps = torch.cat([nearness(clicks_dhw, chosen, self.sigmas, size, roi_size), like], dim=1)
+            linked = connectedness(like, _clicked_voxels(clicks_dhw, chosen, size, roi_size))
         return self.conv(torch.cat([maps, linked], dim=1).to(self.conv.weight.dtype))
 
-    def _nearness(self, clicks_dhw: Tensor, size: int, roi_size: int) -> Tensor:
-        # The centre of decoder voxel k lies at ROI index (k + 1/2) * stride - 1/2.
-        index = torch.arange(size, device=clicks_dhw.device, dtype=clicks_dhw.dtype)
-        centres = (index + 0.5) * (roi_size / size) - 0.5
-        squared = (clicks_dhw[..., None] - centres).square()  # (B, N, 3, size)
-        d, h, w = squared.unbind(2)
-        distance = h[..., :, None, None] + w[..., None, :, None] + d[..., None, None, :]  # squared; (B, N, H, W, D)
-        nearest = distance.amin(1)
-        return torch.stack([torch.exp(-nearest / (2 * sigma**2)) for sigma in self.sigmas], 1)
-
-    def _likeness(self, clicks_dhw: Tensor, appearance: Tensor, roi_size: int) -> Tensor:
+    def _likeness(self, clicks_dhw: Tensor, chosen: Tensor, appearance: Tensor, roi_size: int) -> Tensor:
         reference, averages = appearance[:, :1], appearance[:, 1:]
         grid = clicks_to_grid(clicks_dhw, (roi_size,) * 3)[:, None, None].to(appearance.dtype)
         clicked = F.grid_sample(reference, grid, padding_mode="border", align_corners=False)  # (B, 1, 1, 1, N)
         # The click that a voxel resembles most counts.
-        differences = [(averages - one[..., None]).square() for one in clicked.unbind(-1)]
+        differences = [
+            (averages - one[..., None]).square().masked_fill(~is_chosen[:, None, None, None, None], torch.inf)
+            for one, is_chosen in zip(clicked.unbind(-1), chosen.unbind(1), strict=True)
+        ]
         nearest = torch.stack(differences).amin(0)
         return torch.cat([torch.exp(-nearest / (2 * tolerance**2)) for tolerance in self.tolerances], dim=1)
+
+
+def nearness(clicks_dhw: Tensor, chosen: Tensor, sigmas: tuple[float, ...], size: int, roi_size: int) -> Tensor:
+    """Gaussians of the distance to the nearest chosen click.
+
+    Args:
+        clicks_dhw: (B, N, 3) in ROI voxels.
+        chosen: (B, N) bool.
+        sigmas: In ROI voxels.
+        size: Side of the map, in decoder voxels.
+        roi_size: Side of the ROI in voxels.
+
+    Returns:
+        (B, len(sigmas), H, W, D); 0 where no click of the row is chosen.
+    """
+    # The centre of decoder voxel k lies at ROI index (k + 1/2) * stride - 1/2.
+    index = torch.arange(size, device=clicks_dhw.device, dtype=clicks_dhw.dtype)
+    centres = (index + 0.5) * (roi_size / size) - 0.5
+    squared = (clicks_dhw[..., None] - centres).square()  # (B, N, 3, size)
+    squared = squared.masked_fill(~chosen[..., None, None], torch.inf)
+    d, h, w = squared.unbind(2)
+    distance = h[..., :, None, None] + w[..., None, :, None] + d[..., None, None, :]  # squared; (B, N, H, W, D)
+    nearest = distance.amin(1)
+    return torch.stack([torch.exp(-nearest / (2 * sigma**2)) for sigma in sigmas], 1)
 
 
 def smooth_between_edges(image: Tensor, *, edge: float = 0.25, iterations: int = 16) -> Tensor:
@@ -142,10 +161,11 @@ def connectedness(likeness: Tensor, seeds: Tensor, *, sweeps: int = SWEEPS) -> T
     return linked
 
 
-def _clicked_voxels(clicks_dhw: Tensor, size: int, roi_size: int) -> Tensor:
-    """(B, 1, H, W, D) bool: the decoder voxels that hold a click."""
+def _clicked_voxels(clicks_dhw: Tensor, chosen: Tensor, size: int, roi_size: int) -> Tensor:
+    """(B, 1, H, W, D) bool: the decoder voxels that hold a chosen click."""
     index = ((clicks_dhw + 0.5) * (size / roi_size) - 0.5).round().long().clamp(0, size - 1)
     seeds = torch.zeros((len(index), 1, size, size, size), dtype=torch.bool, device=clicks_dhw.device)
-    batch = torch.arange(len(index), device=clicks_dhw.device)[:, None]
-    seeds[batch, 0, index[..., 1], index[..., 2], index[..., 0]] = True
+    batch = torch.arange(len(index), device=clicks_dhw.device)[:, None].expand(index.shape[:2])[chosen]
+    d, h, w = index[chosen].unbind(-1)
+    seeds[batch, 0, h, w, d] = True
     return seeds

@@ -68,6 +68,8 @@ class ModelConfig:
     """Decoder voxels over which it compares intensities with those clicked on; none in the published model."""
     click_map_tolerances: tuple[float, ...] = ()
     """Differences of normalised intensity that still count as alike; none in the published model."""
+    correction_sigmas: tuple[float, ...] = (3.0, 10.0)
+    """Widths, in ROI voxels, of the bumps at the clicks that correct an answer; see `Corrections`."""
 
     def __post_init__(self) -> None:
         if self.depth % self.levels:

@@ -5,7 +5,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.models.click_maps import ClickMaps
+from lib.models.corrections import Corrections
 from lib.models.layers import conv3x3x3
+from lib.models.prompts import Prompts
 
 
 def _upsample(x: Tensor, size: int) -> Tensor:
@@ -91,6 +93,7 @@ class MaskDecoder3d(nn.Module):
         click_map_sigmas: See `ClickMaps`; empty for none.
         click_map_scales: Likewise.
         click_map_tolerances: Likewise.
+        correction_sigmas: See `Corrections`.
     """
 
     def __init__(
@@ -106,15 +109,17 @@ class MaskDecoder3d(nn.Module):
         click_map_sigmas: tuple[float, ...],
         click_map_scales: tuple[int, ...],
         click_map_tolerances: tuple[float, ...],
+        correction_sigmas: tuple[float, ...],
     ) -> None:
         super().__init__()
         self.decode_stride = decode_stride
         self.mlahead = MultiLevelHeads(levels=levels, in_channels=neck_dim, out_channels=head_dim)
         self.detail = ConvPyramid(decode_stride**3, detail_dims) if detail_dims else None
         self.refine = ConvPyramid(head_dim, refine_dims) if refine_dims else nn.Identity()
-        self.click_maps = (
-            ClickMaps(click_map_sigmas, click_map_scales, click_map_tolerances, head_dim) if click_map_sigmas else None
-        )
+        maps = (click_map_sigmas, click_map_scales, click_map_tolerances, head_dim)
+        self.click_maps = ClickMaps(*maps) if click_map_sigmas else None
+        self.background_maps = ClickMaps(*maps) if click_map_sigmas else None
+        self.corrections = Corrections(correction_sigmas, head_dim)
         self.deepest = slice((levels - 1) * head_dim, levels * head_dim)
         fused = levels * head_dim + 1 + (detail_dims[0] if detail_dims else 0)
         self.classifier = nn.Sequential(
@@ -148,7 +153,7 @@ class MaskDecoder3d(nn.Module):
         return F.conv3d(torch.cat(parts, dim=1), unprompted, padding=1), appearance
 
     def forward(
-        self, prompted_map: Tensor, prepared: Tensor, appearance: Tensor | None, clicks_dhw: Tensor, roi_size: int
+        self, prompted_map: Tensor, prepared: Tensor, appearance: Tensor | None, prompts: Prompts, roi_size: int
     ) -> Tensor:
         """Logits of an ROI.
 
@@ -156,7 +161,7 @@ class MaskDecoder3d(nn.Module):
             prompted_map: (B, C, H', W', D'), the deepest level after the prompt encoder.
             prepared: What `prepare` gave for the ROI.
             appearance: Likewise.
-            clicks_dhw: (B, N, 3) voxel indices of the ROI.
+            prompts: Of the ROI.
             roi_size: Side of the ROI in voxels.
 
         Returns:
@@ -167,7 +172,11 @@ class MaskDecoder3d(nn.Module):
         weight = self.classifier[0].get_parameter("weight")
         fused = prepared + F.conv3d(deepest, weight[:, self.deepest], padding=1)
         if self.click_maps is not None and appearance is not None:
-            fused = fused + self.click_maps(clicks_dhw, appearance, roi_size)
+            fused = fused + self.click_maps(prompts.clicks_dhw, prompts.foreground, appearance, roi_size)
+        if self.background_maps is not None and appearance is not None and prompts.has_background:
+            fused = fused + self.background_maps(prompts.clicks_dhw, ~prompts.foreground, appearance, roi_size)
+        if prompts.corrects:
+            fused = fused + self.corrections(prompts, size, roi_size)
         x = self.refine(F.relu(self.classifier[1](fused)))
         x = _upsample(self.classifier[3](x), roi_size)  # (B, classes, H, W, D)
         return x.permute(0, 1, 4, 2, 3)

@@ -5,6 +5,8 @@ from segment_anything.modeling.common import MLPBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lib.models.prompts import Prompts
+
 
 def clicks_to_grid(clicks_dhw: Tensor, roi_shape_dhw: tuple[int, int, int]) -> Tensor:
     """Voxel indices in volume order to `grid_sample` coordinates on the (H, W, D) token map.
@@ -93,7 +95,8 @@ class PromptTransformer(nn.Module):
 class PromptEncoder3d(nn.Module):
     """Turn the deepest feature map towards the clicked structure.
 
-    A click acts through the feature under it alone: it has no sign, and the order of clicks does not matter.
+    A foreground click acts through the feature under it alone, as in the published model; to that of a background
+    click an embedding is added, which starts at zero. The order of clicks does not matter.
 
     Args:
         dim: Channels of the feature map.
@@ -108,20 +111,23 @@ class PromptEncoder3d(nn.Module):
         self.transformer = PromptTransformer(
             depth=depth, dim=dim, num_heads=num_heads, mlp_dim=mlp_dim, num_queries=num_queries
         )
+        self.background_embed = nn.Parameter(torch.zeros(dim))
 
-    def forward(self, feature_map: Tensor, clicks_dhw: Tensor, roi_shape_dhw: tuple[int, int, int]) -> Tensor:
+    def forward(self, feature_map: Tensor, prompts: Prompts, roi_shape_dhw: tuple[int, int, int]) -> Tensor:
         """Apply clicks to a feature map.
 
         Args:
             feature_map: (B, C, H, W, D).
-            clicks_dhw: (B, N, 3) voxel indices of the ROI.
+            prompts: Of the ROI; only its clicks act here.
             roi_shape_dhw: Size of the ROI in voxels.
 
         Returns:
             (B, C, H, W, D).
         """
-        grid = clicks_to_grid(clicks_dhw.to(feature_map.dtype), roi_shape_dhw)[:, None, None]  # (B, 1, 1, N, 3)
+        grid = clicks_to_grid(prompts.clicks_dhw.to(feature_map.dtype), roi_shape_dhw)[:, None, None]  # (B, 1, 1, N, 3)
         points = F.grid_sample(feature_map, grid, align_corners=False)[:, :, 0, 0].transpose(1, 2)  # (B, N, C)
+        if prompts.has_background:
+            points = points + torch.where(prompts.foreground[..., None], 0.0, self.background_embed).to(points.dtype)
         image = feature_map.flatten(2).transpose(1, 2)
         for layer in self.transformer.layers:
             image, points = layer(image, points)

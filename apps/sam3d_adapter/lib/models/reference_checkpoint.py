@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from lib.models.checkpoint import assign
+from lib.models.checkpoint import assign, create_interaction
 from lib.models.checkpoint_error import CheckpointError
 from lib.models.sam3d import Sam3dAdapter
 from lib.models.torch_file import read_torch_file
@@ -127,7 +127,7 @@ def sort_reference_state(state: Mapping[Any, object], path: Path) -> ReferenceSt
 
 
 def load_reference_state(model: Sam3dAdapter, state: ReferenceState, path: Path) -> None:
-    """Load all of a checkpoint, its copy of the frozen base included.
+    """Load all of a checkpoint, its copy of the frozen base included; what it lacks starts without effect.
 
     Args:
         model: A model of the size it was trained with (`vit_b`).
@@ -137,4 +137,5 @@ def load_reference_state(model: Sam3dAdapter, state: ReferenceState, path: Path)
     Raises:
         CheckpointError: It is of another size, incomplete, or holds values that are no finite numbers.
     """
-    assign(model, state.tensors, {name for name, _ in model.named_parameters()}, path)
+    created = create_interaction(model)
+    assign(model, state.tensors, {name for name, _ in model.named_parameters()} - created.keys(), path)

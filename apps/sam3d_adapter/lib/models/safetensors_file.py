@@ -13,6 +13,7 @@ from lib.models.checkpoint_error import CheckpointError, require_file
 from lib.models.whole_file import replacing
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+"""Number types that a file may hold; the model in memory is float32."""
 
 
 def read_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:

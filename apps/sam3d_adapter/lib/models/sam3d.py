@@ -8,6 +8,7 @@ from lib.models.config import ModelConfig
 from lib.models.image_encoder import ImageEncoder3d
 from lib.models.mask_decoder import MaskDecoder3d
 from lib.models.prompt_encoder import PromptEncoder3d
+from lib.models.prompts import Prompts
 
 
 @dataclass(frozen=True)
@@ -73,20 +74,20 @@ class Sam3dAdapter(nn.Module):
         *shallow, deepest = self.image_encoder(roi)
         return RoiEmbedding(deepest, *self.mask_decoder.prepare(roi, shallow), side)
 
-    def decode(self, embedding: RoiEmbedding, clicks_dhw: Tensor) -> Tensor:
-        """Logits for a set of foreground clicks.
+    def decode(self, embedding: RoiEmbedding, prompts: Prompts) -> Tensor:
+        """Logits for what a user said.
 
         Args:
             embedding: From `encode`.
-            clicks_dhw: (B, N, 3) voxel indices of the ROI, order D, H, W; N >= 1.
+            prompts: Of the ROI.
 
         Returns:
             (B, 2, D, H, W): background and foreground, before softmax.
         """
         side = embedding.roi_size
-        prompted = self.prompt_encoder(embedding.deepest, clicks_dhw, (side, side, side))
-        return self.mask_decoder(prompted, embedding.prepared, embedding.appearance, clicks_dhw, side)
+        prompted = self.prompt_encoder(embedding.deepest, prompts, (side, side, side))
+        return self.mask_decoder(prompted, embedding.prepared, embedding.appearance, prompts, side)
 
-    def forward(self, roi: Tensor, clicks_dhw: Tensor) -> Tensor:
+    def forward(self, roi: Tensor, prompts: Prompts) -> Tensor:
         """`decode` of `encode`."""
-        return self.decode(self.encode(roi), clicks_dhw)
+        return self.decode(self.encode(roi), prompts)

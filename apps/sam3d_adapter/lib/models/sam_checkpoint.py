@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lib.models.checkpoint import CheckpointError, LoadReport, assign
+from lib.models.checkpoint import CheckpointError, LoadReport, assign, create_interaction
 from lib.models.sam3d import Sam3dAdapter
 from lib.models.torch_file import read_torch_file
 from lib.models.trainable import frozen_names
@@ -58,6 +58,7 @@ def load_sam_checkpoint(model: Sam3dAdapter, path: Path) -> LoadReport:
             d.copy_(0.5 * (h + w))
             created[f"{_PREFIX}blocks.{index}.attn.rel_pos_d"] = "mean of rel_pos_h and rel_pos_w"
     loaded = tuple(sorted(expected - created.keys()))
+    created |= create_interaction(model)
     for name, _ in model.named_parameters():
         if name not in expected and name not in created:
             created[name] = "fresh initialisation"

@@ -27,6 +27,15 @@ def trained_names(model: Sam3dAdapter) -> set[str]:
     return names
 
 
+def interaction_names(model: Sam3dAdapter) -> set[str]:
+    """Of the trained parameters, those that the published model lacks: signed clicks, previous answer, box.
+
+    All of them start at zero, where they change nothing.
+    """
+    prefixes = ("prompt_encoder.background_embed", "mask_decoder.background_maps.", "mask_decoder.corrections.")
+    return {name for name in trained_names(model) if name.startswith(prefixes)}
+
+
 def frozen_names(model: Sam3dAdapter) -> set[str]:
     """Full names of the parameters that stay as SAM has them."""
     return {name for name, _ in model.named_parameters()} - trained_names(model)

@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from lib.families import FAMILIES
 from lib.families.click_unet import CLICK_UNET_SIZES, FORMAT, ClickUnet, load_click_unet
-from lib.families.family import Prompts
 from lib.models.checkpoint import CheckpointError
 from lib.models.config import ConfigError
+from lib.models.prompts import Prompts
 from tests.support.weights import write_click_unet
 
 CONFIG = CLICK_UNET_SIZES["test"]

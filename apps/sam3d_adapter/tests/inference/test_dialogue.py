@@ -45,7 +45,7 @@ def test_the_previous_answer_matters(unet: LoadedModel, roi: Tensor) -> None:
 
 
 def _prompts(said: Said):
-    from lib.families.family import Prompts
+    from lib.models.prompts import Prompts
 
     clicks, signs = zip(*said, strict=True)
     return Prompts(torch.tensor([clicks]), torch.tensor([signs]))

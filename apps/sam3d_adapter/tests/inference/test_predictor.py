@@ -10,6 +10,7 @@ from torch import Tensor
 from lib.inference.embedding_cache import EmbeddingCache
 from lib.inference.model_store import LoadedModel, ModelSpec, ModelStore
 from lib.inference.predictor import Predictor, PredictorError
+from lib.models.prompts import Prompts
 from tests.support.weights import write_test_weights
 
 
@@ -46,7 +47,7 @@ def test_equals_the_plain_model(loaded: LoadedModel) -> None:
     roi = make_roi(loaded)
     prediction = Predictor(loaded, EmbeddingCache(10**9)).predict(roi, CLICKS, key="a")
     with torch.no_grad():
-        torch.testing.assert_close(prediction.logits, loaded.model.model(roi[None], CLICKS[None])[0])
+        torch.testing.assert_close(prediction.logits, loaded.model.model(roi[None], Prompts(CLICKS[None]))[0])
 
 
 def test_second_click_decodes_only_and_equals_a_fresh_answer(loaded: LoadedModel, encodes: list) -> None:

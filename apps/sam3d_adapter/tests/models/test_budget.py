@@ -7,6 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from lib.models.build import build_model
+from lib.models.prompts import Prompts
 from lib.presets import load_preset
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -25,7 +26,7 @@ def counted():
         with FlopCounterMode(display=False) as encode:
             embedding = model.encode(roi)
         with FlopCounterMode(display=False) as click:
-            model.decode(embedding, torch.full((1, 1, 3), side / 2))
+            model.decode(embedding, Prompts(torch.full((1, 1, 3), side / 2)))
     return views * encode.get_total_flops() / 1e9, views * click.get_total_flops() / 1e9, embedding
 
 

@@ -76,7 +76,8 @@ def test_the_maps_tell_the_clicked_ball_from_its_twin():
     maps = ClickMaps(sigmas=(4.0,), scales=(1,), tolerances=(0.3,), out_channels=1)
     seen = []
     maps.conv.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    maps(torch.tensor([[[7.0, 15.0, 15.0]]]), maps.appearance(image), 32)  # (D, H, W) of 32 voxels: the left ball
+    left_ball = torch.tensor([[[7.0, 15.0, 15.0]]])  # (D, H, W) of 32 voxels
+    maps(left_ball, torch.ones(1, 1, dtype=torch.bool), maps.appearance(image), 32)
     like, linked = seen[0][0, 1], seen[0][0, 3]  # of the average; those of the smoothed image follow each
     core = [ball & (like > 0.5) for ball in (left, right)]
     assert like[core[0]].mean() == pytest.approx(float(like[core[1]].mean()), rel=0.05)

@@ -12,7 +12,7 @@ from lib.models.build import build_model
 from lib.models.checkpoint import file_sha256
 from lib.models.sam3d import Sam3dAdapter
 from lib.models.sam_checkpoint import load_sam_checkpoint
-from lib.models.trainable import frozen_names, trained_names
+from lib.models.trainable import frozen_names, interaction_names, trained_names
 
 
 def sam_state(model: Sam3dAdapter, *, seed: int = 9) -> dict[str, Tensor]:
@@ -42,7 +42,7 @@ def trained_model(sam: Path) -> Sam3dAdapter:
     load_sam_checkpoint(model, sam)
     generator = torch.Generator().manual_seed(4)
     with torch.no_grad():
-        for name in sorted(trained_names(model)):
+        for name in sorted(trained_names(model) - interaction_names(model)):
             parameter = model.get_parameter(name)
             parameter.copy_(torch.randn(parameter.shape, generator=generator))
     return model
@@ -52,8 +52,11 @@ def reference_state(model: Sam3dAdapter) -> dict[str, Any]:
     """What the authors' training saves of a model: its weights under their names, and the state of the training."""
 
     def part(prefix: str) -> dict[str, Tensor]:
+        later = interaction_names(model)
         named = {
-            n.removeprefix(prefix): p.detach().clone() for n, p in model.named_parameters() if n.startswith(prefix)
+            n.removeprefix(prefix): p.detach().clone()
+            for n, p in model.named_parameters()
+            if n.startswith(prefix) and n not in later
         }
         return {n.replace("rel_pos_scale", "lr").replace("classifier.", "cls."): p for n, p in named.items()}
 
