@@ -1,6 +1,5 @@
 """Training samples from labelled volumes: an ROI around a click in an object, with its truth and clicks."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,6 +23,7 @@ class SamplingConfig:
         zoom: Range of the isotropic zoom.
         rotation_deg: Largest rotation about each axis.
         remap_share: Share of samples whose tissue intensities are redrawn, so that no absolute value is learned.
+        gain: Deviation of the factor on all intensities from 1, and of what is added to them.
     """
 
     roi_size: int = 64
@@ -34,6 +34,7 @@ class SamplingConfig:
     zoom: tuple[float, float] = (0.85, 1.2)
     rotation_deg: float = 10.0
     remap_share: float = 0.1
+    gain: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,19 +186,3 @@ def remap_tissue(roi: Tensor, rng: np.random.Generator) -> Tensor:
     curve = values[left] + (position - left) * (values[left + 1] - values[left])
     curve = curve - values.mean()
     return -curve if rng.random() < 0.5 else curve
-
-
-def collate(samples: Sequence[Sample]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Stack samples of one ROI size; clicks are padded by repeating the first, which changes nothing of their set.
-
-    Returns:
-        rois (B, 1, D, H, W), inside (same), truths (same), clicks_dhw (B, N, 3).
-    """
-    count = max(len(s.clicks_dhw) for s in samples)
-    clicks = [torch.cat([s.clicks_dhw, s.clicks_dhw[:1].expand(count - len(s.clicks_dhw), 3)]) for s in samples]
-    return (
-        torch.stack([s.roi for s in samples]),
-        torch.stack([s.inside for s in samples]),
-        torch.stack([s.truth for s in samples]),
-        torch.stack(clicks),
-    )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.learning.sampling import Sample, SamplingConfig, Volume, collate, draw_sample, remap_tissue
+from lib.learning.sampling import Sample, SamplingConfig, Volume, draw_sample, remap_tissue
 
 SIZE = 32
 PLAIN = SamplingConfig(
@@ -90,12 +90,3 @@ def test_remapped_tissue_keeps_its_order():
         steps = remap_tissue(ramp, np.random.default_rng(seed)).diff(dim=-1)
         assert (steps > 0).all() or (steps < 0).all()
         assert steps.abs().max() / steps.abs().min() <= 4.001
-
-
-def test_collate_repeats_the_first_click():
-    samples = draws(ball_volume(9.0), dataclasses.replace(PLAIN, max_clicks=4))
-    rois, inside, truths, clicks = collate(samples)
-    assert rois.shape == inside.shape == truths.shape == (12, 1, SIZE, SIZE, SIZE)
-    assert clicks.shape == (12, max(len(s.clicks_dhw) for s in samples), 3)
-    for row, sample in zip(clicks, samples, strict=True):
-        assert {tuple(c) for c in row.tolist()} == {tuple(c) for c in sample.clicks_dhw.tolist()}

@@ -1,0 +1,161 @@
+"""The simulated user of training: clicks where the answer is most wrong, the answer fed back, sometimes a box."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.ndimage import distance_transform_edt, find_objects, label
+from torch import Tensor
+from torch.nn import functional as F
+
+from lib.models.prompts import Prompts
+from lib.models.sam3d import Sam3dAdapter
+
+
+@dataclass(frozen=True)
+class InteractionConfig:
+    """How a dialogue is played.
+
+    Attributes:
+        rounds: Share of the dialogues that end after 1, 2, ... answers.
+        hit_share: Share of corrective clicks in the middle of the error; the others fall anywhere in its inner half,
+            as people's do.
+        box_share: Share of the dialogues that start with a box as well.
+        box_jitter: Of each face of a box, as a share of its side.
+        click_weight: Of the loss at the clicked voxels.
+    """
+
+    rounds: tuple[float, ...] = (0.4, 0.2, 0.15, 0.15, 0.1)
+    hit_share: float = 0.5
+    box_share: float = 0.1
+    box_jitter: float = 0.1
+    click_weight: float = 0.1
+
+
+def corrective_click(
+    answer: np.ndarray, truth: np.ndarray, rng: np.random.Generator, *, hit_share: float
+) -> tuple[np.ndarray, bool] | None:
+    """A click in the largest connected error.
+
+    Args:
+        answer: (D, H, W) bool.
+        truth: (D, H, W) bool.
+        rng: Source of the draws.
+        hit_share: See `InteractionConfig`.
+
+    Returns:
+        Voxel (3,) and whether it belongs to the truth; None where the answer is right.
+    """
+    components, count = label(answer != truth, structure=np.ones((3, 3, 3)))
+    if not count:
+        return None
+    largest = int(np.bincount(components.ravel())[1:].argmax()) + 1
+    box = find_objects(components)[largest - 1]
+    depth = distance_transform_edt(np.pad(components[box] == largest, 1))[1:-1, 1:-1, 1:-1]
+    share = 1.0 if rng.random() < hit_share else 0.5
+    candidates = np.argwhere(depth >= share * depth.max())
+    voxel = candidates[rng.integers(len(candidates))] + [side.start for side in box]
+    return voxel, bool(truth[tuple(voxel)])
+
+
+def draw_boxes(truths: Tensor, config: InteractionConfig, rng: np.random.Generator) -> Tensor:
+    """(B, 2, 3) boxes around what is to be seen of the objects, each face moved at random, within the ROI.
+
+    Args:
+        truths: (B, 1, D, H, W) bool, none empty.
+        config: How far faces move.
+        rng: Source of the draws.
+    """
+    boxes = []
+    for truth in truths[:, 0]:
+        where = truth.nonzero()
+        low, high = where.amin(0).float(), where.amax(0).float()
+        moved = torch.from_numpy(rng.normal(0, config.box_jitter, (2, 3))).float() * (high - low + 1)
+        boxes.append(torch.stack([low, high]) + moved)
+    return torch.stack(boxes).clamp(torch.zeros(3), torch.tensor(truths.shape[2:]) - 1.0)
+
+
+def play(
+    model: Sam3dAdapter,
+    rois: Tensor,
+    truths: Tensor,
+    clicks_dhw: Tensor,
+    rounds: int,
+    config: InteractionConfig,
+    rng: np.random.Generator,
+) -> list[tuple[Tensor, Prompts]]:
+    """Lead a batch through a dialogue.
+
+    Gradients flow through the first and the last answer; the answers between are only there to be corrected.
+
+    Args:
+        model: Answers.
+        rois: (B, 1, D, H, W).
+        truths: Likewise, bool.
+        clicks_dhw: (B, N, 3), the first clicks, all on the object.
+        rounds: Answers to give.
+        config: Of the dialogue.
+        rng: Source of the draws.
+
+    Returns:
+        Logits (B, 2, D, H, W) of the first and, where there are several, of the last answer, and what they answer.
+    """
+    embedding = model.encode(rois)
+    box = draw_boxes(truths, config, rng) if rng.random() < config.box_share and _all_seen(truths) else None
+    prompts = Prompts(clicks_dhw, torch.ones(clicks_dhw.shape[:2], dtype=torch.bool), None, box)
+    answers = []
+    for number in range(rounds):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and number in (0, rounds - 1)):
+            logits = model.decode(embedding, prompts)
+        if number in (0, rounds - 1):
+            answers.append((logits, prompts))
+        if number < rounds - 1:
+            prompts = _corrected(prompts, logits.detach().float(), truths, config, rng)
+    return answers
+
+
+def dialogue_loss(
+    answers: Sequence[tuple[Tensor, Prompts]], truths: Tensor, mask_loss: torch.nn.Module, config: InteractionConfig
+) -> Tensor:
+    """Mean over the answers of the loss of the mask and of that at the clicked voxels, which a click has to decide.
+
+    Args:
+        answers: From `play`.
+        truths: (B, 1, D, H, W) bool.
+        mask_loss: Of logits (B, 2, D, H, W) and float truths.
+        config: Weighs the two.
+    """
+    losses = []
+    for logits, prompts in answers:
+        logits = logits.float()
+        batch = torch.arange(len(logits))[:, None]
+        d, h, w = prompts.clicks_dhw.round().long().clamp(min=0).unbind(-1)
+        foreground = (logits[:, 1] - logits[:, 0])[batch, d, h, w]
+        at_clicks = F.binary_cross_entropy_with_logits(foreground, prompts.foreground.float())
+        losses.append(mask_loss(logits, truths.float()) + config.click_weight * at_clicks)
+    return torch.stack(losses).mean()
+
+
+def _all_seen(truths: Tensor) -> bool:
+    return bool(truths.flatten(1).any(1).all())
+
+
+def _corrected(
+    prompts: Prompts, logits: Tensor, truths: Tensor, config: InteractionConfig, rng: np.random.Generator
+) -> Prompts:
+    """The prompts of the next round: one more click in each row, and the answer."""
+    previous = logits[:, 1:] - logits[:, :1]
+    clicks, signs = [], []
+    for row, (answer, truth) in enumerate(zip((previous > 0).numpy()[:, 0], truths.numpy()[:, 0], strict=True)):
+        found = corrective_click(answer, truth, rng, hit_share=config.hit_share)
+        # Where nothing is wrong the first click is said again, which changes nothing.
+        voxel, sign = (prompts.clicks_dhw[row, 0].numpy(), True) if found is None else found
+        clicks.append(torch.as_tensor(voxel, dtype=torch.float32))
+        signs.append(sign)
+    return Prompts(
+        torch.cat([prompts.clicks_dhw, torch.stack(clicks)[:, None]], dim=1),
+        torch.cat([prompts.foreground, torch.tensor(signs)[:, None]], dim=1),
+        previous,
+        prompts.box_dhw,
+    )
