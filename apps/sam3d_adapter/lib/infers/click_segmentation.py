@@ -28,6 +28,7 @@ from lib.presets import Preset
 from lib.transforms.clicked_component import KeepClickedComponentd, outgrows_roi
 from lib.transforms.load_volume import LoadVolumed, VolumeCache
 from lib.transforms.normalise import NormaliseIntensityd
+from lib.transforms.obey_clicks import ObeyClicksd
 from lib.transforms.paste import RoiLogitsToImaged
 from lib.transforms.place_roi import PlaceRoid
 from lib.transforms.read_clicks import ReadClicksd
@@ -113,7 +114,7 @@ class ClickSegmentation(BasicInferTask):
         roi = self.preset.roi
         return [
             LoadVolumed(cache=self._shared.volumes),
-            ReadClicksd(uses_background=predictor.uses_background),
+            ReadClicksd(),
             *self._view(predictor, roi.spacing_mm, roi.wider_spacings_mm),
         ]
 
@@ -143,10 +144,12 @@ class ClickSegmentation(BasicInferTask):
         return data
 
     def _predict(self, data: dict[str, Any]) -> None:
-        """Encodes the ROI, unless its embedding is at hand, and decodes the clicks."""
+        """Encodes the ROI, unless its embedding is at hand, decodes the clicks, and sees to it that they are obeyed."""
         roi: Roi = data["roi_geometry"]
-        # Beyond the ROI nothing is segmented, so a background click there says nothing.
-        clicks = [click for click in data["clicks"] if click.is_foreground or roi.holds(click)]
+        # Beyond the ROI nothing is segmented, so a background click there says nothing; and a model that was not
+        # trained with them takes one for a foreground click.
+        knows = data["predictor"].uses_background
+        clicks = [click for click in data["clicks"] if click.is_foreground or (knows and roi.holds(click))]
         # Popped, because the next view of the same request has its own.
         prediction = data["predictor"].predict(
             data.pop("roi", None),
@@ -160,6 +163,8 @@ class ClickSegmentation(BasicInferTask):
         data["decodes"] = data.get("decodes", 0) + prediction.decodes
         data["stages"].add("encode", prediction.encode_ms)
         data["stages"].add("decode", prediction.decode_ms)
+        with data["stages"].time("paste"):
+            data.update(ObeyClicksd(threshold=data["threshold"])(data))
 
     def post_transforms(self, data: dict[str, Any]) -> Sequence[Callable[[dict[str, Any]], dict[str, Any]]]:
         """From logits to the mask on the image's own grid."""

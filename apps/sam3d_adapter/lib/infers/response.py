@@ -22,7 +22,10 @@ _STAGE_OF = {
     "RoiLogitsToImaged": "paste",
 }
 
-EMPTY_MASK = "The mask is empty; viewers keep the mask they have. Click the middle of the structure, or add clicks."
+NOTHING_FOUND = (
+    "The network found nothing at the clicks; the mask is empty but for the clicked voxels. Click the middle of the "
+    "structure, add clicks, or choose another preset."
+)
 
 
 class Stages:
@@ -65,13 +68,14 @@ def describe(preset: Preset, data: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         preset: of the task.
         data: after the post transforms: ``pred`` (i, j, k), ``volume``, ``clicks``, ``roi_geometry``,
-            ``model_version``, ``predictor``, ``encodes``, ``decodes``, ``device``, ``threshold``, ``warnings``.
+            ``model_version``, ``predictor``, ``encodes``, ``decodes``, ``device``, ``threshold``, ``warnings``,
+            ``obeyed_by_network``.
     """
     roi = data["roi_geometry"]
     voxels = int(np.count_nonzero(np.asarray(data["pred"])))
     warnings = list(data.get("warnings", ()))
-    if voxels == 0:
-        warnings.append(EMPTY_MASK)
+    if voxels <= len(on_structure(data["clicks"])):
+        warnings.append(NOTHING_FOUND)
     # The ROI index on which the centre is placed.
     centre_dhw = np.array([[length // 2 for length in roi.size_dhw]], dtype=float)
     return {
@@ -82,6 +86,12 @@ def describe(preset: Preset, data: Mapping[str, Any]) -> dict[str, Any]:
         "device": data["device"],
         "threshold": data["threshold"],
         "clicks": [list(click.ijk) for click in on_structure(data["clicks"])],
+        "obeyed_by_network": [
+            obeyed
+            for sign in (True, False)
+            for click, obeyed in zip(data["clicks"], data["obeyed_by_network"], strict=True)
+            if click.is_foreground == sign
+        ],
         "background_clicks": [list(click.ijk) for click in data["clicks"] if not click.is_foreground],
         "roi": {
             "centre_ijk": _rounded(roi.dhw_to_ijk(centre_dhw)),

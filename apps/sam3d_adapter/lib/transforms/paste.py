@@ -18,6 +18,8 @@ from lib.transforms.separable import interpolate, linear_taps, within
 class RoiLogitsToImaged(MapTransform):
     """Adds ``pred``, the mask (i, j, k) uint8 of 0 and 1 as a MetaTensor, and ``pred_meta_dict`` for the host's writer.
 
+    The voxels of ``clicks`` are what the clicks say, where interpolation between the grids would have it otherwise.
+
     Args:
         keys: of the logits, (2, D, H, W), channel 1 the foreground.
         threshold: foreground probability above which a voxel belongs to the mask; between 0 and 1, both excluded.
@@ -34,6 +36,8 @@ class RoiLogitsToImaged(MapTransform):
         for key in self.key_iterator(d):
             affine = d["volume"].affine.copy()
             mask = paste_mask(d[key], d["roi_geometry"], self._threshold)
+            for click in d["clicks"]:
+                mask[click.ijk] = click.is_foreground
             d["pred"] = MetaTensor(torch.from_numpy(mask), affine=affine)
             # Without it the writer would put the mask at the origin.
             d["pred_meta_dict"] = {"affine": affine}

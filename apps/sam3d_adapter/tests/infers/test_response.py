@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lib.audit.mask_hash import mask_hash
-from lib.infers.response import EMPTY_MASK, Stages, describe
+from lib.infers.response import NOTHING_FOUND, Stages, describe
 from lib.interaction.click import Click
 from lib.presets import load_preset
 
@@ -43,6 +43,7 @@ def data(voxels: int, **more: Any) -> dict[str, Any]:
         "decodes": 1,
         "device": "cpu",
         "threshold": 0.5,
+        "obeyed_by_network": [False, True],
     } | more
 
 
@@ -50,11 +51,8 @@ def test_says_what_was_done() -> None:
     described = describe(PRESET, data(3))
     json.dumps(described, allow_nan=False)
     assert described["label"] == "lesion" and described["preset"] == "ct"
-    assert (
-        described["clicks"] == [[1, 2, 3]]
-        and described["background_clicks"] == [[4, 5, 6]]
-        and described["mask_voxels"] == 3
-    )
+    assert described["clicks"] == [[1, 2, 3]] and described["background_clicks"] == [[4, 5, 6]]
+    assert described["mask_voxels"] == 3 and described["obeyed_by_network"] == [False, True]
     assert described["roi"] == {
         "centre_ijk": [12.0, 12.0, 12.0],
         "centre_ras_mm": [-4.0, -4.0, -4.0],
@@ -67,9 +65,15 @@ def test_says_what_was_done() -> None:
     assert described["mask_hash"] == mask_hash(data(3)["pred"]) != mask_hash(data(4)["pred"])
 
 
-def test_empty_mask_is_added_to_the_warnings() -> None:
+def test_obedience_is_told_of_foreground_clicks_first() -> None:
+    clicks = (Click((1, 2, 3)), Click((4, 5, 6), is_foreground=False), Click((2, 2, 2)))
+    described = describe(PRESET, data(9, clicks=clicks, obeyed_by_network=[True, False, True]))
+    assert described["obeyed_by_network"] == [True, True, False]
+
+
+def test_a_mask_of_clicked_voxels_alone_is_added_to_the_warnings() -> None:
     before = ["Dropped a click."]
-    assert describe(PRESET, data(0, warnings=before))["warnings"] == ["Dropped a click.", EMPTY_MASK]
+    assert describe(PRESET, data(1, warnings=before))["warnings"] == ["Dropped a click.", NOTHING_FOUND]
     assert before == ["Dropped a click."]
 
 

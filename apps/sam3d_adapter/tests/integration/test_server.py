@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from monailabel.client import MONAILabelClient
 from monailabel.client.client import MONAILabelClientException
+from scipy.ndimage import binary_erosion
 
 from lib.host.launch import LaunchError, RunningServer, running_server
 from lib.models.config import MODEL_SIZES
@@ -142,17 +143,19 @@ def test_answer_depends_on_the_request_alone(site: Site) -> None:
     np.testing.assert_array_equal(np.asarray(again.dataobj), np.asarray(first.dataobj))
 
 
-def test_background_clicks_are_dropped_aloud(site: Site) -> None:
+def test_both_kinds_of_clicks_are_obeyed(site: Site) -> None:
     plain, _ = site.click(CLICK)
-    mask, answer = site.click(CLICK, background=[[1, 1, 1]])
-    np.testing.assert_array_equal(np.asarray(mask.dataobj), np.asarray(plain.dataobj))
-    assert any("ackground" in warning for warning in answer["warnings"])
+    there = np.argwhere(binary_erosion(np.asarray(plain.dataobj), iterations=2))
+    leak = there[np.abs(there - CLICK).sum(1).argmax()].tolist()
+    mask, answer = site.click(CLICK, background=[leak])
+    voxels = np.asarray(mask.dataobj)
+    assert voxels[tuple(CLICK)] == 1 and voxels[tuple(leak)] == 0
+    assert answer["background_clicks"] == [leak] and answer["obeyed_by_network"][1] is False
 
 
-def test_empty_mask_warns(site: Site) -> None:
+def test_a_threshold_that_nothing_reaches_leaves_what_the_click_is_one_with(site: Site) -> None:
     mask, answer = site.click(CLICK, threshold=0.999999)
-    assert not np.asarray(mask.dataobj).any() and answer["mask_voxels"] == 0
-    assert any("empty" in warning for warning in answer["warnings"])
+    assert np.asarray(mask.dataobj)[tuple(CLICK)] == 1 and answer["obeyed_by_network"] == [False]
 
 
 @pytest.mark.parametrize("extension", [".nrrd", ".nii", ".nii.gz", None])

@@ -141,7 +141,10 @@ def test_transform_sets_what_the_writer_needs() -> None:
     volume = make_volume(np.zeros(SHAPE, np.int16), affine, "a")
     roi = place_roi([Click(CLICK)], SHAPE, affine, size=8, spacing_mm=2.0)
     logits = MetaTensor(two_channels(torch.full((8, 8, 8), 5.0)))
-    data = RoiLogitsToImaged()({"volume": volume, "roi_geometry": roi, "logits": logits})
+    beside = tuple(index + 1 for index in CLICK)
+    clicks = (Click(CLICK), Click(beside, is_foreground=False))
+    data = RoiLogitsToImaged()({"volume": volume, "roi_geometry": roi, "logits": logits, "clicks": clicks})
+    assert data["pred"][CLICK] == 1 and data["pred"][beside] == 0
     assert isinstance(data["pred"], MetaTensor) and data["pred"].dtype == torch.uint8 and data["pred"].any()
     assert tuple(data["pred"].shape) == SHAPE
     np.testing.assert_allclose(data["pred"].affine, affine)

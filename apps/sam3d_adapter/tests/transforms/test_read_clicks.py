@@ -22,13 +22,12 @@ def test_clicks_of_a_request() -> None:
     assert "clicks" not in request
 
 
-def test_background_clicks_are_dropped_with_a_warning() -> None:
+def test_clicks_of_both_kinds_are_taken_in_turn() -> None:
     before = ["earlier"]
     data = {"image": IMAGE, "foreground": [[1, 2, 3]], "background": [[4, 5, 6], [7, 8, 9]], "warnings": before}
     found = ReadClicksd()(data)
-    assert found["clicks"] == (Click((1, 2, 3)),)
-    assert found["warnings"][0] == "earlier" and found["warnings"][1].startswith("2 background click(s)")
-    assert before == ["earlier"]
+    assert [click.is_foreground for click in found["clicks"]] == [True, False, False]
+    assert found["warnings"] == ["earlier"] and found["warnings"] is not before
 
 
 @pytest.mark.parametrize("request_", [{}, {"foreground": [[20, 0, 0]]}, {"foreground": [[1, 1, 1]], "background": "x"}])

@@ -1,0 +1,133 @@
+"""A click decides about the voxel under it, and about as much around it as the network sees as one with it."""
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+from numpy.typing import NDArray
+from scipy.ndimage import label, watershed_ift
+from torch import Tensor
+
+from lib.interaction.roi import Roi
+
+REACH_MM = 30.0
+"""No click changes anything farther from it than this."""
+_LEAST = 0.5
+"""Logit by which a voxel is put on its side of the threshold, so that interpolation keeps it there."""
+_LEVELS = 255
+
+Mask = NDArray[np.bool_]
+
+
+class ObeyClicksd(MapTransform):
+    """Puts every click on its side of the mask, and adds ``obeyed_by_network``, a bool for each click of ``clicks``.
+
+    Args:
+        keys: of the logits, (2, D, H, W), channel 1 the foreground.
+        threshold: foreground probability above which a voxel belongs to the mask; between 0 and 1, both excluded.
+    """
+
+    def __init__(self, keys: KeysCollection = "logits", *, threshold: float = 0.5) -> None:
+        super().__init__(keys)
+        self._threshold = threshold
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            roi: Roi = d["roi_geometry"]
+            held = [click for click in d["clicks"] if roi.holds(click)]
+            signs = [click.is_foreground for click in held]
+            d[key], obeyed = obey(d[key], roi.clicks_to_dhw(held), signs, roi.spacing_mm, self._threshold)
+            # Beyond the ROI nothing is segmented: a background click there has what it asks for.
+            answers = dict(zip(held, obeyed, strict=True))
+            d["obeyed_by_network"] = [answers.get(click, not click.is_foreground) for click in d["clicks"]]
+        return d
+
+
+def obey(
+    logits: Tensor, clicks_dhw: np.ndarray, signs: Sequence[bool], spacing_mm: float, threshold: float = 0.5
+) -> tuple[Tensor, list[bool]]:
+    """Changes the answer where it contradicts a click, along borders that the network itself sees.
+
+    - A foreground click outside the mask adds the voxels around it that are connected with it and at least as probable
+      as it is itself. Where these have no border within reach, so that the network sees nothing there, it adds its own
+      voxel alone.
+    - A background click inside the mask takes away what belongs to it rather than to a foreground click: the mask is
+      divided among the clicks by flooding from each, least probable voxels last (watershed).
+
+    Nothing farther than `REACH_MM` changes.
+
+    Args:
+        logits: (2, D, H, W), channel 1 the foreground.
+        clicks_dhw: (N, 3) ROI indices, all within the ROI.
+        signs: of each click, true on the structure.
+        spacing_mm: of the ROI.
+        threshold: foreground probability.
+
+    Returns:
+        The logits, the very ones where nothing had to be changed; for each click whether the network had obeyed it.
+    """
+    level = math.log(threshold / (1 - threshold))
+    margin = (logits[1] - logits[0]).float().cpu().numpy() - level  # above 0 in the mask
+    index = np.clip(np.rint(clicks_dhw).astype(int), 0, np.array(margin.shape) - 1).reshape(-1, 3)
+    voxels: list[tuple[int, ...]] = [tuple(row) for row in index.tolist()]
+    obeyed = [bool(margin[voxel] > 0) == sign for voxel, sign in zip(voxels, signs, strict=True)]
+    if all(obeyed):
+        return logits, obeyed
+    reach = REACH_MM / spacing_mm
+    taken = {voxel for voxel, sign in zip(voxels, signs, strict=True) if not sign}
+    for voxel, sign in zip(voxels, signs, strict=True):
+        # Two clicks may share a voxel of a coarse ROI; the image's own grid settles it, see `paste_mask`.
+        if sign and margin[voxel] <= 0 and voxel not in taken:
+            grown = _one_with(margin, voxel, reach)
+            margin[grown] = np.maximum(-margin[grown], _LEAST)
+    wrong = [v for v, sign in zip(voxels, signs, strict=True) if not sign and margin[v] > 0]
+    if wrong:
+        kept = [v for v, sign in zip(voxels, signs, strict=True) if sign and v not in taken]
+        removed = _belongs_to(margin, wrong, kept, reach)
+        margin[removed] = np.minimum(-margin[removed], -_LEAST)
+    foreground = logits[0] + torch.from_numpy(margin + level).to(logits)
+    return torch.stack([logits[0], foreground]), obeyed
+
+
+def _within(shape: tuple[int, ...], voxel: tuple[int, ...], reach: float) -> Mask:
+    axes = np.ogrid[tuple(slice(n) for n in shape)]
+    squared = sum((axis - at) ** 2 for axis, at in zip(axes, voxel, strict=True))
+    return np.asarray(squared <= reach**2)
+
+
+def _one_with(margin: np.ndarray, voxel: tuple[int, ...], reach: float) -> Mask:
+    """What a foreground click adds: see `obey`."""
+    ball = _within(margin.shape, voxel, reach)
+    pieces, _ = label((margin >= margin[voxel]) & ball)
+    piece: Mask = pieces == pieces[voxel]
+    added: Mask = piece & (margin <= 0)
+    if 2 * int(piece.sum()) > int(ball.sum()):
+        added = np.zeros_like(piece)
+        added[voxel] = True
+    return added
+
+
+def _belongs_to(
+    margin: np.ndarray, background: list[tuple[int, ...]], foreground: list[tuple[int, ...]], reach: float
+) -> Mask:
+    """What background clicks take away: see `obey`."""
+    mask = margin > 0
+    pieces, _ = label(mask)
+    near = np.zeros_like(mask)
+    for voxel in background:
+        near |= (pieces == pieces[voxel]) & _within(margin.shape, voxel, reach)
+    # Sure voxels are low ground and flooded first; the rest of the volume is a wall.
+    ground = np.where(mask, _LEVELS - _LEVELS * np.tanh(margin / 4), 0).astype(np.uint8)
+    markers = np.zeros(margin.shape, np.int16)
+    markers[~mask] = 3
+    for number, voxels in ((1, foreground), (2, background)):
+        for voxel in voxels:
+            if mask[voxel]:
+                markers[voxel] = number
+    basins = watershed_ift(ground, markers)
+    return np.asarray(near & (basins == 2))
