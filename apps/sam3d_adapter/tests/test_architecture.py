@@ -122,7 +122,7 @@ def test_main_holds_exactly_one_class_and_its_direct_base_is_the_hosts() -> None
         ("audit", "lib.infers.options"),
         ("host", ".sibling"),
         ("presets", "torch"),
-    ("evaluation", "lib.infers.click_segmentation"),
+        ("evaluation", "lib.infers.click_segmentation"),
         ("infers", "tests.support"),
     ],
 )
