@@ -18,7 +18,7 @@ from lib.configs.evaluated_task import EvaluatedTask, TaskChoice, with_weights
 from lib.evaluation.cases import DataError, from_folders
 from lib.evaluation.ledger import LedgerError, read_records
 from lib.evaluation.record import TIMES
-from lib.evaluation.simulated_user import SimulatedClick
+from lib.evaluation.simulated_user import SimulatedClick, deepest_error
 from lib.phantoms.baselines import distance_mm
 from lib.presets import load_preset
 from tests.support.small_app import copy_small_app
@@ -88,12 +88,15 @@ def test_a_run_leaves_its_folder_and_nothing_else(app: Path, data: Path, tmp_pat
     assert [len(one) for one in hashes] == [64] * 3
     first, second = read_records(tmp_path / "out")
     assert (first["case"], first["patient"], first["dataset"]) == ("p0", "p0", "data")
-    assert first["clicks"][0] == {"step": 1, "ijk": [20, 18, 12], "intended_ijk": [20, 18, 12], "positive": True}
+    deepest = list(deepest_error(np.asarray(nib.load(data / "labels/p0.nii").dataobj) > 0, seed=42) or ())
+    assert first["clicks"][0] == {"step": 1, "ijk": deepest, "intended_ijk": deepest, "positive": True}
     assert len(first["dice"]) == len(second["request_ms"]) == 10
 
 
 def test_a_stopped_run_goes_on_and_gives_the_same(app: Path, data: Path, tmp_path: Path, monkeypatch) -> None:
-    wanted = evaluation(app, data, tmp_path / "out", "unet", modes=("centre", "jitter"))
+    monkeypatch.setattr("lib.configs.evaluate.draw_case", lambda *_: None)
+    monkeypatch.setattr("lib.configs.evaluate.write_report", lambda *_: None)
+    wanted = evaluation(app, data, tmp_path / "out", modes=("centre", "jitter"))
     evaluate(wanted)
     whole = scores(tmp_path / "out")
     lines = (tmp_path / "out/cases.jsonl").read_text().splitlines(keepends=True)
@@ -116,7 +119,9 @@ def test_jobs_change_no_score(app: Path, data: Path, tmp_path: Path) -> None:
     assert (tmp_path / "1/dice_per_click.png").read_bytes() == (tmp_path / "2/dice_per_click.png").read_bytes()
 
 
-def test_other_weights_do_not_mix(app: Path, data: Path, tmp_path: Path) -> None:
+def test_other_weights_do_not_mix(app: Path, data: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("lib.configs.evaluate.draw_case", lambda *_: None)
+    monkeypatch.setattr("lib.configs.evaluate.write_report", lambda *_: None)
     first = evaluation(app, data, tmp_path / "out")
     evaluate(first)
     _, weights = write_test_weights(tmp_path / "other", seed=0)
