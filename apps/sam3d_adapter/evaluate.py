@@ -66,9 +66,9 @@ def main(command: list[str] | None = None) -> int:
 def _evaluate(arguments: argparse.Namespace) -> None:
     preset = load_presets(APP_DIR / "configs", (arguments.preset,))[arguments.preset]
     if arguments.model is not None:
+        if not arguments.model.is_file():
+            raise DataError(f"MODEL={arguments.model} is no file.")
         preset = with_weights(preset, arguments.model)
-    if arguments.model in missing or (missing and arguments.model is not None and not arguments.model.is_file()):
-        raise DataError(f"MODEL={arguments.model} is no file.")
     missing = [path for path in (APP_DIR / file for file in preset.model.files) if not path.is_file()]
     if missing:
         raise DataError(how_to_supply(preset.name, preset.model.size, missing, APP_DIR))

@@ -84,16 +84,18 @@ def evaluate(evaluation: Evaluation) -> dict[str, Any]:
         blind=Blind(blind.ball_mm, blind.ellipsoid) if blind else None,
         timeout_s=evaluation.timeout_s,
     )
-    with tempfile.TemporaryDirectory(prefix="sam3d-evaluate-") as temporary:
+    with (
+        tempfile.TemporaryDirectory(prefix="sam3d-evaluate-") as temporary,
+        Workers(choice, evaluation.jobs, Path(temporary)) as workers,
+    ):
+        cases, empty = find_cases(evaluation.sources, workers, labels_are_objects=evaluation.labels_are_objects)
         ledger = Ledger(evaluation.out, _settings(evaluation, plan))
-        with Workers(choice, evaluation.jobs, Path(temporary)) as workers:
-            cases, empty = find_cases(evaluation.sources, workers, labels_are_objects=evaluation.labels_are_objects)
-            records = run(cases, plan, workers, ledger)
-            summary = summarise(records)
-            summary["left_out"] = {"empty": empty}
-            summary["notes"] = _notes(summary, records, plan, uses_background=uses_background)
-            summary["protocol"] = _protocol(evaluation, plan, cases)
-            summary["worst"] = _draw_worst(summary["mode"], cases, records, evaluation.out, workers)
+        records = run(cases, plan, workers, ledger)
+        summary = summarise(records)
+        summary["left_out"] = {"empty": empty}
+        summary["notes"] = _notes(summary, records, plan, uses_background=uses_background)
+        summary["protocol"] = _protocol(evaluation, plan, cases)
+        summary["worst"] = _draw_worst(summary["mode"], cases, records, evaluation.out, workers)
     write_report(evaluation.out, summary, records)
     return summary
 
