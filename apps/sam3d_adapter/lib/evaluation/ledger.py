@@ -67,7 +67,8 @@ class Ledger:
 
     def sort(self, order: Sequence[Key]) -> list[Record]:
         """Writes the file in the order given, others behind, and returns those that were asked for in that order."""
-        others = [key for key in self._records if key not in set(order)]
+        asked = set(order)
+        others = [key for key in self._records if key not in asked]
         lines = [json.dumps(self._records[key]) + "\n" for key in (*order, *others)]
         _replace(self._file, "".join(lines))
         return [self._records[key] for key in order]
