@@ -1,4 +1,4 @@
-# make demo | make test | make serve STUDIES=dir. Each creates .venv when needed.
+# make demo | make test | make serve STUDIES=dir | make evaluate IMAGES=dir ... Each creates .venv when needed.
 PYTHON      ?= $(shell command -v python3.11 || command -v python3)
 VENV        ?= .venv
 CONSTRAINTS ?= constraints.txt
@@ -8,7 +8,7 @@ PIP_ARGS    ?=
 APP  := apps/sam3d_adapter
 PY   := $(VENV)/bin/python
 DONE := $(VENV)/.installed
-TYPED := $(wildcard $(addprefix $(APP)/lib/,models interaction inference transforms conversion families presets))
+TYPED := $(wildcard $(addprefix $(APP)/lib/,models interaction inference transforms conversion families presets evaluation))
 PYTEST_ARGS ?=
 
 # Given as NAME=value, handed on as --name=value.
@@ -19,10 +19,15 @@ CLICK   ?=
 PRESET  ?=
 HOST    ?=
 PORT    ?=
+IMAGES  ?=
+LABELS  ?=
+MODEL   ?=
+MODES   ?=
+OUT     ?=
 option = $(if $($(1)),--$(2)='$($(1))')
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo serve test test-slow test-e2e lint format clean
+.PHONY: help venv demo serve evaluate test test-slow test-e2e lint format clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*  ## ' $(MAKEFILE_LIST) | awk -F':.*  ## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -46,6 +51,12 @@ serve: $(DONE)  ## real use on this machine: STUDIES=dir or http://.../dicom-web
 	@test -n '$(STUDIES)' || { echo "Give STUDIES=, a folder of images or http://.../dicom-web" >&2; exit 1; }
 	@"$(PY)" $(APP)/serve.py $(call option,STUDIES,studies) $(call option,PORT,port) $(call option,HOST,host) \
 	  $(call option,PRESET,preset)
+
+evaluate: $(DONE)  ## how good a preset is: IMAGES=dir LABELS=dir PRESET=ct OUT=dir [MODEL=file] [MODES=centre|all]
+	@test -n '$(IMAGES)' -a -n '$(PRESET)' -a -n '$(OUT)' || \
+	  { echo "Give IMAGES=, LABELS= (folders), PRESET= and OUT= (a folder outside of them)" >&2; exit 1; }
+	@"$(PY)" $(APP)/evaluate.py $(call option,IMAGES,images) $(call option,LABELS,labels) $(call option,PRESET,preset) \
+	  $(call option,OUT,out) $(call option,MODEL,model) $(call option,MODES,modes)
 
 test: $(DONE)  ## the fast tests
 	"$(PY)" -m pytest $(PYTEST_ARGS)

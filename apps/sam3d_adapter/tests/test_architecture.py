@@ -42,6 +42,7 @@ ALLOWED = {
     "inference": {"torch", "numpy"},
     "conversion": {"torch", "safetensors"},
     "audit": {"torch", "numpy"},
+    "evaluation": {"torch", "numpy", "scipy", "monai", "nibabel", "matplotlib", "tqdm"},
 }
 LOWEST_LAYER_WITH = {"monai": 1, "monailabel": 2, "fastapi": 2}
 
@@ -121,6 +122,7 @@ def test_main_holds_exactly_one_class_and_its_direct_base_is_the_hosts() -> None
         ("audit", "lib.infers.options"),
         ("host", ".sibling"),
         ("presets", "torch"),
+        ("evaluation", "lib.infers.click_segmentation"),
         ("infers", "tests.support"),
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from lib.models.config import MODEL_SIZES
-from lib.presets import PresetError, WindowIntensity, load_preset, load_presets
+from lib.presets import BlindPreset, PresetError, WindowIntensity, load_preset, load_presets
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -76,6 +76,12 @@ MISTAKES = [
     (("intensity", "std"), 0, ["intensity.std", "between"]),
     (("intensity", "low"), 1, ["intensity.low", "unknown"]),
     (("roi",), 128, ["roi", "mapping"]),
+    (("blind", "ball_mm"), [46], ["blind.ball_mm", "2 numbers"]),
+    (("blind", "ball_mm"), [46, 0], ["blind.ball_mm", "between"]),
+    (("blind", "ellipsoid"), "half", ["blind.ellipsoid", "a number"]),
+    (("blind", "radius"), 46, ["blind.radius", "unknown", "ball_mm"]),
+    (("blind", "ellipsoid"), ..., ["blind.ellipsoid", "missing"]),
+    (("blind",), None, ["blind", "mapping"]),
 ]
 
 
@@ -94,6 +100,21 @@ def test_each_mistake_names_file_key_and_choices(
         load_preset(write(tmp_path, valid))
     for word in [*words, "some.yaml"]:
         assert word in str(caught.value)
+
+
+# Frozen with the protocol: chosen on development images, never again on those that are scored.
+BLIND = {"ct": ((46, 21), 0.60), "mr": ((46, 21), 0.65), "pet": ((42, 21), 0.60)}
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda p: p.stem)
+def test_blind_baselines_are_frozen(path: Path) -> None:
+    ball_mm, ellipsoid = BLIND.get(path.stem, BLIND["ct"])
+    assert load_preset(path).blind == BlindPreset(ball_mm=ball_mm, ellipsoid=ellipsoid)
+
+
+def test_blind_baselines_are_optional(tmp_path: Path, valid: dict) -> None:
+    del valid["blind"]
+    assert load_preset(write(tmp_path, valid)).blind is None
 
 
 def test_percentiles_out_of_order(tmp_path: Path, valid: dict) -> None:

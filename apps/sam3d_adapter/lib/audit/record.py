@@ -56,6 +56,9 @@ def make_record(
 
 
 def preset_hash(preset: Preset) -> str:
-    """sha256 of a preset's values: a file of the same name may be another one next year."""
-    values = json.dumps(dataclasses.asdict(preset), sort_keys=True, default=str)
-    return hashlib.sha256(values.encode()).hexdigest()
+    """sha256 of a preset's values: a file of the same name may be another one next year.
+
+    All but ``blind``, on which no mask depends.
+    """
+    values = {key: value for key, value in dataclasses.asdict(preset).items() if key != "blind"}
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()

@@ -2,6 +2,7 @@
 
 from lib.presets.preset import (
     INTENSITY_MODES,
+    BlindPreset,
     IntensityPreset,
     ModelPreset,
     PercentileIntensity,
@@ -15,6 +16,7 @@ from lib.presets.section import PresetError
 
 __all__ = [
     "INTENSITY_MODES",
+    "BlindPreset",
     "IntensityPreset",
     "ModelPreset",
     "PercentileIntensity",

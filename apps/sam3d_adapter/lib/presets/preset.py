@@ -91,6 +91,21 @@ class PercentileIntensity:
     mode: str = "percentile"
 
 
+@dataclass(frozen=True)
+class BlindPreset:
+    """Masks that see no image, beside which a model's scores are put; no mask that is served depends on them.
+
+    Chosen once on labelled development images of the modality, never on the images that are scored.
+
+    Attributes:
+        ball_mm: radius of the ball around the first click, and of the ball that each further click adds or removes, mm.
+        ellipsoid: semi-axes of the ellipsoid in the image's middle, as a share of half the image.
+    """
+
+    ball_mm: tuple[float, float]
+    ellipsoid: float
+
+
 IntensityPreset = WindowIntensity | PercentileIntensity
 
 
@@ -104,6 +119,7 @@ class Preset:
         label: name of the one structure that is segmented.
         target_label: voxel value of that structure in the data set the weights were trained on, None where there is no
             such data set. The app itself always answers 0 / 1.
+        blind: what the evaluation puts beside the scores, None where nobody chose its numbers.
     """
 
     name: str
@@ -113,6 +129,7 @@ class Preset:
     roi: RoiPreset
     intensity: IntensityPreset
     target_label: int | None = None
+    blind: BlindPreset | None = None
 
 
 def load_preset(path: Path) -> Preset:
@@ -128,7 +145,7 @@ def load_preset(path: Path) -> Preset:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise PresetError(f"{path}: cannot be read as YAML: {error}") from error
     required = ("description", "label", "model", "roi", "intensity")
-    top = Section(path, "", content, required=required, optional=("target_label",))
+    top = Section(path, "", content, required=required, optional=("target_label", "blind"))
     target = top.whole_number("target_label", low=1, high=255) if "target_label" in top.values else None
     model = _read_model(path, top.values["model"])
     roi = top.section("roi", required=("size", "spacing_mm", "axes"), optional=("wider_spacings_mm",))
@@ -140,6 +157,7 @@ def load_preset(path: Path) -> Preset:
         roi=_read_roi(roi, model),
         intensity=_read_intensity(path, top.values["intensity"]),
         target_label=target,
+        blind=_read_blind(top.section("blind", required=("ball_mm", "ellipsoid"))) if "blind" in top.values else None,
     )
 
 
@@ -193,6 +211,11 @@ def _read_roi(section: Section, model: ModelPreset) -> RoiPreset:
         axes=axes,
         wider_spacings_mm=section.ascending("wider_spacings_mm", low=spacing_mm, high=20.0),
     )
+
+
+def _read_blind(section: Section) -> BlindPreset:
+    first, further = section.numbers("ball_mm", 2, low=0.1, high=500.0)
+    return BlindPreset(ball_mm=(first, further), ellipsoid=section.number("ellipsoid", low=0.01, high=2.0))
 
 
 def _axis_line(letter: str) -> str:

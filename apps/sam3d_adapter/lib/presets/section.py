@@ -64,6 +64,13 @@ class Section:
             raise self.error(key, f"is {value!r}; the first number must be below the second")
         return first, second
 
+    def numbers(self, key: str, count: int, *, low: float, high: float) -> tuple[float, ...]:
+        """So many numbers, in any order."""
+        value = self.values[key]
+        if not isinstance(value, list) or len(value) != count:
+            raise self.error(key, f"is {value!r}; a list of {count} numbers is needed")
+        return tuple(self._checked(key, item, low, high) for item in value)
+
     def ascending(self, key: str, *, low: float, high: float) -> tuple[float, ...]:
         """Numbers above ``low``, each above the one before; none where the key is absent."""
         value = self.values.get(key, [])

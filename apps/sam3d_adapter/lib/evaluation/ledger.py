@@ -1,0 +1,120 @@
+"""The folder of a run: its settings, and a line for each finished dialogue, so that a stopped run can go on."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lib.evaluation.record import Record
+
+CASES, SETTINGS = "cases.jsonl", "settings.json"
+Key = tuple[str, str, int]
+
+
+class LedgerError(ValueError):
+    """A folder that holds something else than what is asked for."""
+
+
+class Ledger:
+    """Reads and appends the records of one folder.
+
+    Args:
+        folder: made where it does not exist.
+        settings: all that a score depends on, but for the data; JSON values.
+
+    Raises:
+        LedgerError: the folder holds records of other settings, or of other data.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        self._file = folder / CASES
+        self._records: dict[Key, Record] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        held = read_settings(folder) if (folder / SETTINGS).exists() else None
+        if held is None and self._file.exists():
+            raise LedgerError(f"{folder} holds {CASES} without {SETTINGS}: it is no folder of a run. Choose another.")
+        if held is not None and held != settings:
+            raise LedgerError(f"{folder} holds a run with other settings: {_difference(held, settings)}. "
+                              "Choose another OUT, or remove that folder to start anew.")  # fmt: skip
+        write_json(folder / SETTINGS, settings)
+        if self._file.exists():
+            self._records = {key_of(record): record for record in read_records(folder)}
+            # A line that a stopped run left unfinished is dropped.
+            self.sort([])
+
+    def finished(self, data_hashes: Mapping[str, str]) -> set[Key]:
+        """The dialogues that need not be held again.
+
+        Args:
+            data_hashes: of each case that is to be evaluated, by its id.
+
+        Raises:
+            LedgerError: a case that was evaluated on other files.
+        """
+        for record in self._records.values():
+            now = data_hashes.get(record["case"])
+            if now is not None and now != record["data_sha256"]:
+                raise LedgerError(f"{self._file.parent} holds scores of {record['case']} on other files (image or "
+                                  "label was changed since). Choose another OUT, or remove that folder.")  # fmt: skip
+        return {key for key in self._records if key[0] in data_hashes}
+
+    def add(self, record: Record) -> None:
+        """Appends a record; it is there even if the run is stopped at once."""
+        self._records[key_of(record)] = record
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def sort(self, order: Sequence[Key]) -> list[Record]:
+        """Writes the file in the order given, others behind, and returns those that were asked for in that order."""
+        asked = set(order)
+        others = [key for key in self._records if key not in asked]
+        lines = [json.dumps(self._records[key]) + "\n" for key in (*order, *others)]
+        _replace(self._file, "".join(lines))
+        return [self._records[key] for key in order]
+
+
+def key_of(record: Mapping[str, Any]) -> Key:
+    """What identifies a dialogue: case, mode, seed."""
+    return record["case"], record["mode"], record["seed"]
+
+
+def read_records(folder: Path) -> list[Record]:
+    """The records of a run; an unfinished last line does not count.
+
+    Raises:
+        LedgerError: no such file, or not one of a run.
+    """
+    try:
+        text = (folder / CASES).read_text(encoding="utf-8")
+        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    except (OSError, ValueError) as error:
+        raise LedgerError(f"{folder} holds no readable {CASES}: {error}") from error
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """The settings of a run.
+
+    Raises:
+        LedgerError: no such file, or not one of a run.
+    """
+    try:
+        return dict(json.loads((folder / SETTINGS).read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise LedgerError(f"{folder} holds no readable {SETTINGS}: {error}") from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes a whole file or none."""
+    _replace(path, json.dumps(content, indent=1) + "\n")
+
+
+def _replace(path: Path, text: str) -> None:
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+def _difference(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    keys = [key for key in {**held, **wanted} if held.get(key) != wanted.get(key)]
+    return "; ".join(f"{key} was {held.get(key)!r} and is {wanted.get(key)!r}" for key in keys)

@@ -1,0 +1,175 @@
+"""What is found in folders, manifests and labels, and what is refused."""
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from lib.evaluation.cases import (
+    Case,
+    DataError,
+    Source,
+    data_hash,
+    from_folders,
+    from_manifest,
+    inspect,
+    read_truth,
+    split_hash,
+    with_patients,
+)
+
+SHAPE = (6, 5, 4)
+
+
+def save(path: Path, values: np.ndarray, affine: np.ndarray | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(values, np.diag([1.0, 2.0, 3.0, 1.0]) if affine is None else affine), path)
+    return path
+
+
+def labels(*boxes: tuple[slice, int]) -> np.ndarray:
+    values = np.zeros(SHAPE, np.uint8)
+    for where, value in boxes:
+        values[where] = value
+    return values
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    for name in ("b", "a", "without_label"):
+        save(tmp_path / "images" / f"{name}.nii.gz", np.ones(SHAPE, np.int16))
+    save(tmp_path / "labels/a.nii", labels((slice(0, 2), 1), (slice(4, 5), 7)))
+    save(tmp_path / "labels/b.nii.gz", labels())
+    (tmp_path / "images/notes.txt").write_text("no volume")
+    return tmp_path / "images", tmp_path / "labels"
+
+
+def test_files_of_one_name_are_a_pair(folders: tuple[Path, Path]) -> None:
+    sources = from_folders(*folders)
+    assert [(source.name, source.image.name, source.label.name) for source in sources] == [
+        ("a", "a.nii.gz", "a.nii"),
+        ("b", "b.nii.gz", "b.nii.gz"),
+    ]
+    assert {source.dataset for source in sources} == {folders[0].parent.name}
+    assert [source.patient for source in sources] == ["a", "b"]
+    assert from_folders(folders[0]) == from_folders(folders[0], folders[0] / "../labels")
+
+
+def test_studies_of_monai_label(tmp_path: Path) -> None:
+    save(tmp_path / "studies/a.nii.gz", np.ones(SHAPE, np.int16))
+    save(tmp_path / "studies/labels/final/a.nii.gz", labels((slice(0, 1), 1)))
+    save(tmp_path / "studies/labels/original/a.nii.gz", labels())
+    (source,) = from_folders(tmp_path / "studies")
+    assert source.label.parent.name == "final" and source.dataset == "studies"
+
+
+def test_everything_above_zero_is_the_object(folders: tuple[Path, Path]) -> None:
+    a, b = from_folders(*folders)
+    ((case,), empty) = inspect(a)
+    assert (case.id, case.value, case.shape, case.spacing, case.object_voxels, empty) == (
+        "a", None, SHAPE, (1.0, 2.0, 3.0), 3 * 20, 0,
+    )  # fmt: skip
+    assert read_truth(case).sum() == 60
+    assert inspect(b) == ([], 1)
+
+
+def test_labels_as_objects(folders: tuple[Path, Path]) -> None:
+    a, b = from_folders(*folders)
+    cases, empty = inspect(a, labels_are_objects=True)
+    assert [(case.id, case.value, case.object_voxels) for case in cases] == [("a/1", 1, 40), ("a/7", 7, 20)]
+    assert {case.source.patient for case in cases} == {"a"} and empty == 0
+    assert inspect(b, labels_are_objects=True) == ([], 1)
+    assert [int(read_truth(case).sum()) for case in cases] == [40, 20]
+
+
+def test_hashes_tell_data_apart_whatever_the_order(folders: tuple[Path, Path]) -> None:
+    one, other = inspect(from_folders(*folders)[0], labels_are_objects=True)[0]
+    assert data_hash([one, other]) == data_hash([other, one]) != data_hash([one])
+    assert split_hash([one, other]) == split_hash([other, one]) != split_hash([one])
+
+
+@pytest.mark.parametrize("ending", ["json", "csv"])
+def test_manifest(folders: tuple[Path, Path], ending: str) -> None:
+    manifest = folders[0].parent / f"manifest.{ending}"
+    if ending == "json":
+        common = {"image": "images/a.nii.gz", "label": "labels/a.nii", "patient": "P1"}
+        above = {"image": f"{folders[0].parent.name}/images/b.nii.gz", "label": "labels/b.nii.gz", "split": "test"}
+        entries = [{**common, "case": "a1", "split": "dev", "label_value": 7}, above]
+        manifest.write_text(json.dumps({"cases": entries}))
+    else:
+        manifest.write_text(
+            "case,image,label,patient,split,label_value\n"
+            "a1,images/a.nii.gz,labels/a.nii,P1,dev,7\n"
+            ",images/b.nii.gz,labels/b.nii.gz,,test,\n"
+        )
+    first, second = from_manifest(manifest)
+    assert (first.name, first.patient, first.value, first.split) == ("a1", "P1", 7, "dev")
+    assert (second.name, second.patient, second.value, second.split) == ("b", "b", None, "test")
+    assert inspect(first)[0][0].object_voxels == 20
+    assert from_manifest(manifest, split="dev") == [first]
+    with pytest.raises(DataError, match=r"no case of split 'val'.*dev.*test"):
+        from_manifest(manifest, split="val")
+
+
+def test_patients_from_names() -> None:
+    source = Source("P07_scan2", Path("i"), Path("l"), "P07_scan2", "d")
+    assert with_patients([source], None) == [source]
+    assert with_patients([source], r"^(P\d+)_")[0].patient == with_patients([source], r"P\d+")[0].patient == "P07"
+    for pattern, words in (("(", "is none"), ("X", "does not occur")):
+        with pytest.raises(DataError, match=words):
+            with_patients([source], pattern)
+
+
+def test_other_grids_are_refused(tmp_path: Path) -> None:
+    image = save(tmp_path / "image.nii", np.ones(SHAPE, np.int16))
+    for values, affine, words in (
+        (np.ones((6, 5, 3), np.uint8), None, "6 x 5 x 3 voxels, its image 6 x 5 x 4"),
+        (np.ones(SHAPE, np.uint8), np.diag([1.0, 2.0, 3.5, 1.0]), "elsewhere in space"),
+    ):
+        label = save(tmp_path / "label.nii", values, affine)
+        with pytest.raises(DataError, match=words):
+            inspect(Source("a", image, label, "a", "d"))
+
+
+def test_a_damaged_label_is_refused_and_a_damaged_image_is_left_to_the_task(tmp_path: Path) -> None:
+    good = save(tmp_path / "good.nii", labels((slice(0, 1), 1)))
+    bad = tmp_path / "bad.nii"
+    bad.write_bytes(good.read_bytes()[:360])
+    with pytest.raises(DataError, match="label of a cannot be used"):
+        inspect(Source("a", good, bad, "a", "d"))
+    cases, _ = inspect(Source("a", bad, good, "a", "d"))
+    assert isinstance(cases[0], Case)
+
+
+def test_missing_folders_and_pairs(tmp_path: Path, folders: tuple[Path, Path]) -> None:
+    images, truths = folders
+    (tmp_path / "empty").mkdir()
+    for arguments, words in (
+        ((tmp_path / "no", truths), "images .* does not exist"),
+        ((images, tmp_path / "no"), "labels .* does not exist"),
+        ((images, tmp_path / "empty"), "has a label of the same name"),
+        ((tmp_path / "empty" / "..", None), "No labels given"),
+    ):
+        with pytest.raises(DataError, match=words):
+            from_folders(*arguments)
+    save(images / "a.nii", np.ones(SHAPE, np.int16))
+    with pytest.raises(DataError, match="one volume of a name"):
+        from_folders(*folders)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "cannot be read"),
+        ('{"files": []}', "a list of cases"),
+        ('[{"image": "x"}]', "names x, which is not there"),
+        ('[{"label": "x"}]', "has no 'image'"),
+    ],
+)
+def test_manifests_that_cannot_be_used(tmp_path: Path, text: str, words: str) -> None:
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(text)
+    with pytest.raises(DataError, match=words):
+        from_manifest(manifest)
