@@ -22,9 +22,8 @@ from typing import Any
 import requests
 import uvicorn
 
-from lib.host.infer_endpoint import restore_infer_endpoint
+from lib.host.endpoints import restore_endpoints
 from lib.host.launch import LOOPBACK, free_port
-from lib.host.session_upload import restore_session_endpoint
 from lib.host.web_app import restore_web_app
 from tests.support.noise_site import CLICK
 
@@ -148,8 +147,8 @@ def live_app(app_dir: Path, studies: Path, folder: Path, *, conf: Mapping[str, s
             yield LiveApp(url, folder, studies)
     finally:
         clear_cache()
-        for restore in (restore_infer_endpoint, restore_session_endpoint, restore_web_app):
-            restore()
+        restore_endpoints()
+        restore_web_app()
         logging.setLogRecordFactory(factory)
         for thing, name, was in state:
             setattr(thing, name, was)
