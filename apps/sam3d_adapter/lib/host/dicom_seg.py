@@ -75,7 +75,7 @@ def seg_or_reason(host: Callable[..., str], *arguments: Any, **keywords: Any) ->
     file = host(*arguments, **keywords)
     if not file or not Path(file).is_file():
         raise HTTPException(
-            422, "No DICOM SEG can be made of this mask: it is empty, or not on the grid of its series "
-            "(itkimage2segimage gave none). Click again, choose output=image, or draw on the series itself."
+            422, "No DICOM SEG can be made of this mask: it is empty, or the tool that writes it (itkimage2segimage) "
+            "failed. Click again, choose output=image, or draw on the series itself."
         )  # fmt: skip
     return file

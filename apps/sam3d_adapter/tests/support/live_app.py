@@ -90,6 +90,19 @@ class LiveApp:
         assert answer.status_code == 200, answer.text
         return hashlib.sha256(answer.content).hexdigest()
 
+    def ask(self, method: str, address: str, **more: Any) -> requests.Response:
+        """Any other request, its address sent as it is: clients that tidy it up would not send ``..``."""
+        prepared = requests.Request(method, self.url, **more).prepare()
+        prepared.url = self.url + address
+        with requests.Session() as session:
+            return session.send(prepared, timeout=120)
+
+    def files(self) -> dict[str, bytes]:
+        """What lies in the folder, by path; without temporary files and what the server notes of its own accord."""
+        own = ("tmp/", "app/logs/", "studies/.lock")
+        found = {str(path.relative_to(self.folder)): path for path in self.folder.rglob("*") if path.is_file()}
+        return {name: path.read_bytes() for name, path in found.items() if not name.startswith(own)}
+
     def left_behind(self) -> list[str]:
         """Names of what stays in the temporary folder: MONAI Label removes an answer when it was sent."""
         for _ in range(100):
