@@ -3,7 +3,7 @@
 MONAI Label 0.8.5 answers 500 to one that is not JSON or belongs to nothing, and keeps whatever else it gets
 (``monailabel/endpoints/datastore.py:170``, ``:185``): after a NaN no list of the data store can be sent, after half a
 character the server does not start again, and after a ``strategy`` of the wrong kind there is no next sample
-(``monailabel/tasks/activelearning/random.py:41``). We know of no upstream issue.
+(``monailabel/tasks/activelearning/random.py:40``). We know of no upstream issue.
 """
 
 import json

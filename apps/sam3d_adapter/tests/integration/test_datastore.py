@@ -12,6 +12,8 @@ import pytest
 import requests
 import SimpleITK as sitk
 from monailabel.client import MONAILabelClient
+from monailabel.interfaces.utils.app import app_instance
+from monailabel.tasks.activelearning.random import Random
 
 from tests.support.hostile_images import nifti, nrrd, packed, voxels
 from tests.support.live_app import LiveApp, check_refusal
@@ -257,6 +259,16 @@ def test_descriptions(live: LiveApp) -> None:
     assert live.ask("POST", "/activelearning/random", json={"client_id": "user-xyz"}).status_code == 200
 
 
+def test_next_sample_when_all_were_served_just_now(live: LiveApp) -> None:
+    images = live.ask("GET", "/datastore/?output=all").json()["objects"]
+    for image in images:
+        info = json.dumps({"strategy": {"random": {"ts": int(time.time()) + 1000}}})
+        assert live.ask("PUT", f"/datastore/image/info?image={image}", data={"info": info}).status_code == 200
+    with pytest.raises(ValueError, match="weights"):
+        Random()({"strategy": "random"}, app_instance().datastore())  # the day it does not, the mend can go
+    assert live.ask("POST", "/activelearning/random", json={}).json()["id"] in images
+
+
 def test_log_reads_no_other_file(live: LiveApp) -> None:
     logs = live.folder / "app/logs"
     logs.mkdir(exist_ok=True)
@@ -309,6 +321,7 @@ def test_tasks_that_are_none_say_which_there_are(live: LiveApp) -> None:
 
 def test_mends_are_there_after_a_reload(live: LiveApp, good_mask: str) -> None:
     assert live.ask("POST", "/reload").status_code == 200
+    assert live.ask("GET", "/info/").status_code == 200  # now the app is there again, and has looked at its images
     before = live.files()
     check_refusal(live, put_image(live, "../evil", packed(nifti(voxels()))), 422)
     check_refusal(live, put_label(live, LABEL, tag="../../evil"), 422)

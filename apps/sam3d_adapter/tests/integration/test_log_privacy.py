@@ -199,7 +199,7 @@ def test_the_log_still_tells_what_happened(traffic: Traffic) -> None:
     assert "preset=test" in answered and "audit_id=" in answered
     # Of the task's process: cleaned there, and not wrapped again here.
     uncaught = [line for line in lines if 'event="An error was not caught."' in line]
-    assert len(uncaught) == 1 and "error=HTTPException" in uncaught[0] and uncaught[0].count("time=") == 1
+    assert len(uncaught) == 1 and "HTTPException" in uncaught[0] and uncaught[0].count("time=") == 1
 
 
 def test_no_temporary_file_stays(traffic: Traffic) -> None:
