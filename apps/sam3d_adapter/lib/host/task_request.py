@@ -2,8 +2,8 @@
 
 MONAI Label 0.8.5 lets the body of a request override what its address names, keeps what cannot be written as JSON in
 the index of its images (``monailabel/endpoints/activelearning.py:51``), and hands the rest to a process that ends by
-it, or cannot be started at all when it is long (``monailabel/utils/async_tasks/utils.py:62``). We know of no upstream
-issue.
+it, or cannot be started at all when it is long (``monailabel/utils/async_tasks/utils.py:62``). Now and then the answer
+is status 500 though the task runs, for its thread changes it meanwhile (``:115``). We know of no upstream issue.
 """
 
 from collections.abc import Mapping
@@ -94,19 +94,25 @@ def _sample(host: Any, strategy: str, params: dict | None = None, user: str | No
 def _run_batch(host: Any, model: str, images: Any = None, params: dict | None = None, run_sync: Any = False) -> Any:
     require_model(model, app_instance()._infers)
     require_usable(params, model=model)
-    return host(model, images, params, run_sync)
+    return _as_it_is_now(host(model, images, params, run_sync))
 
 
 def _run_trainer(host: Any, model: str, params: dict | None = None, *how: Any) -> Any:
     require_task("trainer", model, app_instance()._trainers)
     require_usable(params, model=model)
-    return host(model, params, *how)
+    return _as_it_is_now(host(model, params, *how))
 
 
 def _run_scoring(host: Any, method: str, params: dict | None = None, *how: Any) -> Any:
     require_task("scoring method", method, app_instance()._scoring_methods)
     require_usable(params, method=method)
-    return host(method, params, *how)
+    return _as_it_is_now(host(method, params, *how))
+
+
+def _as_it_is_now(task: Any) -> Any:
+    # The thread that runs the task writes into the very dictionaries, which fails their way into the answer.
+    copy = dict(task) if isinstance(task, dict) else task
+    return {**copy, "request": dict(copy["request"])} if isinstance(copy, dict) and "request" in copy else copy
 
 
 def _run_all(host: Any, params: dict | None = None, *how: Any) -> Any:

@@ -21,6 +21,7 @@ from typing import Any
 
 import requests
 import uvicorn
+from monailabel.endpoints.user.auth import RBAC
 
 from lib.host.endpoints import restore_endpoints
 from lib.host.launch import LOOPBACK, free_port
@@ -36,6 +37,7 @@ _PROCESS_STATE = (
     (warnings, "showwarning"),
     (sys, "excepthook"),
     (threading, "excepthook"),
+    (RBAC, "__call__"),
 )
 
 
