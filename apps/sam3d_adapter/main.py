@@ -10,16 +10,16 @@ from monailabel.interfaces.app import MONAILabelApp
 
 from lib.configs.task_config import Sam3dAdapterConfig
 from lib.host.bundle_path import own_bundle_path
+from lib.host.endpoints import mend_endpoints
 from lib.host.image_access import admit_image
-from lib.host.infer_endpoint import mend_infer_endpoint
 from lib.host.infer_timeout import without_timeout
 from lib.host.label_tag import require_safe_tag
 from lib.host.log_form import form_log
 from lib.host.log_privacy import keep_values_out_of_the_log
+from lib.host.random_strategy import RandomStrategy
 from lib.host.reader_warnings import silence_readers
 from lib.host.request_user import current_user, remember_users
 from lib.host.save_label import read_save_label, save_mask
-from lib.host.session_upload import mend_session_endpoint
 from lib.host.start_errors import said_aloud
 from lib.host.temporary_files import keep_temporary_files_apart
 from lib.host.train_stats import with_safe_stats
@@ -51,11 +51,13 @@ class Sam3dAdapterApp(MONAILabelApp):
                 description=DESCRIPTION,
                 version=__version__,
             )
-        mend_infer_endpoint()
-        mend_session_endpoint()
+        mend_endpoints()
 
     def init_infers(self) -> dict[str, Any]:
         return self._config.infers()
+
+    def init_strategies(self) -> dict[str, Any]:
+        return {"random": RandomStrategy()}
 
     def init_trainers(self) -> dict[str, Any]:
         return with_safe_stats({})

@@ -13,6 +13,7 @@ from fastapi import HTTPException
 from monailabel.datastore.dicom import DICOMWebDatastore
 
 from lib.host.version_guard import check_host_version
+from lib.interaction.click import short
 
 
 def require_seg_output(output: Any, *, datastore: Any, is_stored: bool, label_info: Any) -> None:
@@ -39,16 +40,42 @@ def require_seg_output(output: Any, *, datastore: Any, is_stored: bool, label_in
         )
 
 
-def with_reason(convert: Callable[..., str]) -> Callable[..., str]:
-    """``nifti_to_dicom_seg`` that answers 422 for an empty mask, instead of the path of a file that does not exist."""
+def require_label_info(label_info: Any) -> None:
+    """Passes if names and colours of segments are absent, or of the kinds that can be written into a DICOM SEG.
 
-    def nifti_to_dicom_seg(*arguments: Any, **keywords: Any) -> str:
-        file = convert(*arguments, **keywords)
-        if not file or not Path(file).is_file():
-            raise HTTPException(
-                422, "The mask is empty, or the tool that writes DICOM SEG (itkimage2segimage) failed. Click again, or "
-                "choose output=image."
-            )  # fmt: skip
-        return file
+    Args:
+        label_info: of ``params``.
 
-    return nifti_to_dicom_seg
+    Raises:
+        HTTPException: 422.
+    """
+    check_host_version("dicom_seg")
+    entries = [] if label_info is None else label_info
+    if not isinstance(entries, list) or not all(_is_segment(entry) for entry in entries):
+        raise HTTPException(
+            422, f"'label_info' is {short(label_info)}; a list of segments, in the order of their values, is expected, "
+            'such as [{"name": "lesion", "idx": 1, "color": [255, 0, 0]}]. Correct it, or leave it out.'
+        )  # fmt: skip
+
+
+def _is_segment(entry: Any) -> bool:
+    if not isinstance(entry, dict) or not isinstance(entry.get("segmentAttribute", {}), dict):
+        return False
+    color = entry.get("color", (0, 0, 0))
+    is_color = isinstance(color, list | tuple) and len(color) >= 3 and all(type(part) in (int, float) for part in color)
+    return is_color and all(isinstance(entry.get(key, ""), str) for key in ("name", "description", "model_name"))
+
+
+def seg_or_reason(host: Callable[..., str], *arguments: Any, **keywords: Any) -> str:
+    """``nifti_to_dicom_seg`` that refuses what is no DICOM SEG, instead of naming a file that does not exist.
+
+    Raises:
+        HTTPException: 422.
+    """
+    file = host(*arguments, **keywords)
+    if not file or not Path(file).is_file():
+        raise HTTPException(
+            422, "No DICOM SEG can be made of this mask: it is empty, or the tool that writes it (itkimage2segimage) "
+            "failed. Click again, choose output=image, or draw on the series itself."
+        )  # fmt: skip
+    return file

@@ -48,7 +48,7 @@ def admit_image(request: Mapping[str, Any], datastore: Datastore, sessions: Any)
         )
     # No file has such a name, and what asks the system for one raises.
     is_name = "\x00" not in image
-    if is_name and _is_known(image, datastore):
+    if is_name and is_known(image, datastore):
         if isinstance(datastore, DICOMWebDatastore):
             fetch_series(image, datastore)
         # MONAI Label prefers a file of that name in the working directory of the server to the image of that id.
@@ -67,7 +67,12 @@ def admit_image(request: Mapping[str, Any], datastore: Datastore, sessions: Any)
     raise HTTPException(404, f"There is no image {short(image)} here; GET /datastore/ lists the ids.")
 
 
-def _is_known(image: str, datastore: Datastore) -> bool:
+def is_known(image: str, datastore: Datastore) -> bool:
+    """Whether there is an image of that id; a series of a PACS that the list does not have yet is fetched.
+
+    Raises:
+        HTTPException: 422 for such a series, where its slices are no regular volume.
+    """
     if image in datastore.list_images():
         return True
     if not isinstance(datastore, DICOMWebDatastore) or not _DICOM_UID.fullmatch(image):

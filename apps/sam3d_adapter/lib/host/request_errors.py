@@ -1,4 +1,4 @@
-"""Mends: what is wrong with the form of a request to ``/infer`` is told in the words of the frameworks, or wrongly.
+"""Mends: what is wrong with the form of a request is told in the words of the frameworks, or wrongly.
 
 MONAI Label 0.8.5 leaves these answers to FastAPI: a list of records where Slicer shows ``detail`` as a text, "There was
 an error parsing the body" where the disk of the server is full, and status 500 where a file cannot be written or the
@@ -10,7 +10,7 @@ import logging
 
 import requests
 from fastapi import HTTPException, Request
-from fastapi.exception_handlers import http_exception_handler, request_validation_exception_handler
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException as StarletteHTTPException
@@ -66,15 +66,16 @@ async def on_http_error(request: Request, error: Exception) -> Response:
 
 
 async def on_validation_error(request: Request, error: Exception) -> Response:
-    """Answers a form whose parts have the wrong types, for ``/infer`` in one sentence."""
+    """Answers a form, a body or an address whose parts have the wrong types in one sentence."""
     assert isinstance(error, RequestValidationError)  # registered for it alone
-    if not _is_click(request):
-        return await request_validation_exception_handler(request, error)
+    # Where in the request, save what kind of part it is; of a body as a whole, that.
+    places = [".".join(map(str, problem["loc"][1:] or problem["loc"])) for problem in error.errors()]
     problems = "; ".join(
-        f"{'.'.join(str(part) for part in problem['loc'][1:])} is {short(problem.get('input'))}: {problem['msg']}"
-        for problem in error.errors()
+        f"{place} is {short(problem.get('input'))}: {problem['msg']}"
+        for place, problem in zip(places, error.errors(), strict=True)
     )
-    return await http_exception_handler(request, HTTPException(422, f"{problems}. {_FORM}"))
+    advice = f" {_FORM}" if _is_click(request) else ""
+    return await http_exception_handler(request, HTTPException(422, f"{problems}.{advice}"))
 
 
 def _is_click(request: Request) -> bool:

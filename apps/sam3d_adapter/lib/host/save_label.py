@@ -20,7 +20,7 @@ from lib.interaction.click import short
 
 _TEXTS = {"true": True, "1": True, "false": False, "0": False, "": False}
 _INDEX_BYTES = 2**20
-"""Room for the index of the labels, which is written anew with each."""
+"""Room for the index of the labels."""
 NOT_SAVED = "The mask was not saved: only one of an image of this server can be, not of a file or a session."
 
 
@@ -57,7 +57,7 @@ def save_mask(answer: Mapping[str, Any], request: Mapping[str, Any], datastore: 
         return dict(answer)
     tag = request.get("label_tag") or DefaultLabelTag.ORIGINAL
     try:
-        _require_room(Path(datastore._datastore.label_path(None)), os.path.getsize(file))  # type: ignore[attr-defined]
+        require_room(Path(datastore._datastore.label_path(None)), os.path.getsize(file))  # type: ignore[attr-defined]
         label = datastore.save_label(image, file, tag, {"model": request["model"], "params": params})
     except BaseException:
         Path(file).unlink(missing_ok=True)
@@ -65,9 +65,18 @@ def save_mask(answer: Mapping[str, Any], request: Mapping[str, Any], datastore: 
     return {**answer, "label": label}
 
 
-def _require_room(folder: Path, nbytes: int) -> None:
+def require_room(folder: Path, nbytes: int) -> None:
+    """Passes if the disk of the images has room for a file and for the index, which is written anew with each.
+
+    Args:
+        folder: of the data store.
+        nbytes: of the file.
+
+    Raises:
+        HTTPException: 503.
+    """
     if shutil.disk_usage(folder).free < nbytes + _INDEX_BYTES:
         raise HTTPException(
-            503, "The disk of the images is full, so the mask was not saved. Ask the server's administrator to make "
-            "room, then click again."
+            503, "The disk of the images is full, so nothing was saved. Ask the server's administrator to make room, "
+            "then try again."
         )  # fmt: skip

@@ -6,45 +6,32 @@ name the first is lost without a word (``monailabel/endpoints/session.py:69``). 
 """
 
 import re
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import HTTPException
 
+from lib.host.around import put_around
 from lib.host.version_guard import check_host_version
 
-_ENDPOINT = "monailabel.endpoints.session"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 _MAX_NAME = 100
 
 
 def mend_session_endpoint() -> None:
-    """Replaces the endpoint's function; does nothing in a process that serves no HTTP. May be called again."""
-    endpoint = sys.modules.get(_ENDPOINT)
-    if endpoint is None or hasattr(endpoint.create_session, "host_function"):
-        return
+    """Puts the checks around the endpoint's function; does nothing in a process that serves no HTTP."""
+    put_around("monailabel.endpoints.session", "create_session", _create_session)
+
+
+def _create_session(
+    host: Any, background_tasks: Any, uncompress: bool = False, expiry: int = 0, files: Any = ()
+) -> Any:
     check_host_version("session_upload")
-    endpoint.create_session = _with_checks(endpoint.create_session)  # type: ignore[attr-defined]
-
-
-def restore_session_endpoint() -> None:
-    """Takes the mend off again, as if the app had not been loaded."""
-    endpoint = sys.modules.get(_ENDPOINT)
-    if endpoint is not None:
-        endpoint.create_session = getattr(endpoint.create_session, "host_function", endpoint.create_session)
-
-
-def _with_checks(host: Any) -> Callable[..., Any]:
-    def create_session(background_tasks: Any, uncompress: bool = False, expiry: int = 0, files: Any = ()) -> Any:
-        if uncompress:
-            raise HTTPException(422, "Archives are not unpacked. Send the files themselves.")
-        for file, name in zip(files, safe_names([file.filename or "" for file in files]), strict=True):
-            file.filename = name
-        return host(background_tasks, False, expiry, files)
-
-    create_session.host_function = host  # type: ignore[attr-defined]
-    return create_session
+    if uncompress:
+        raise HTTPException(422, "Archives are not unpacked. Send the files themselves.")
+    for file, name in zip(files, safe_names([file.filename or "" for file in files]), strict=True):
+        file.filename = name
+    return host(background_tasks, False, expiry, files)
 
 
 def safe_names(names: Sequence[str]) -> list[str]:

@@ -15,7 +15,7 @@ from lib.transforms.itk_formats import READERS, load_with_itk, read_itk
 from lib.transforms.memory import MemoryShortage
 from lib.transforms.volume import ImageError, Volume, VolumeCache, make_volume
 
-__all__ = ["ImageError", "LoadVolumed", "VolumeCache"]
+__all__ = ["ImageError", "LoadVolumed", "VolumeCache", "read_array", "read_volume"]
 
 DICOM = ("", ".dcm")
 
@@ -57,16 +57,27 @@ def read_volume(path: Path) -> Volume:
         MemoryShortage: too large for this server at the moment.
         FileNotFoundError: no such file.
     """
+    array, affine = read_array(path)
+    return make_volume(array, affine, path.name)
+
+
+def read_array(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels (i, j, k) and (4, 4) affine of a file or folder, whatever they are of.
+
+    Raises:
+        ImageError: a file that cannot be read.
+        MemoryShortage: too large for this server at the moment.
+        FileNotFoundError: no such file.
+    """
     if not path.exists():
         raise FileNotFoundError(path)
     try:
-        array, affine = _read(path)
+        return _read(path)
     except (ImageError, MemoryShortage, MemoryError):
         raise
     # Broad: the readers pass on whatever a damaged file led to, and each means that the image cannot be read.
     except Exception as error:
         raise _unreadable(path, error) from error
-    return make_volume(array, affine, path.name)
 
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -1,15 +1,35 @@
 """The application in the process of the tests, once for each file that asks for it."""
 
+import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from lib.host.endpoints import mend_endpoints, restore_endpoints
+from lib.host.web_app import mend_web_app, restore_web_app
 from tests.support.live_app import LiveApp, live_app
 from tests.support.noise_site import copy_app, write_studies
+
+LIMIT_MB = 3
 
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveApp]:
     folder = tmp_path_factory.mktemp("live")
-    with live_app(copy_app(folder), write_studies(folder / "studies"), folder, conf={"max_upload_mb": "3"}) as app:
+    conf = {"max_upload_mb": str(LIMIT_MB)}
+    with live_app(copy_app(folder), write_studies(folder / "studies"), folder, conf=conf) as app:
         yield app
+
+
+@pytest.fixture
+def unmended(live: LiveApp) -> Iterator[LiveApp]:
+    """The same application as MONAI Label ships it."""
+    restore_endpoints()
+    restore_web_app()
+    yield live
+    mend_endpoints()
+    mend_web_app(LIMIT_MB * 2**20)
+    for left in Path(tempfile.gettempdir()).iterdir():
+        shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)

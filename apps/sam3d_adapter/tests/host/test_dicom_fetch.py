@@ -1,6 +1,5 @@
 """Series of a PACS: fetched whole, checked, and told apart from a PACS that fails."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,51 +9,20 @@ import pytest
 import requests
 from fastapi import HTTPException
 from monailabel.datastore.dicom import DICOMWebDatastore
-from pydicom.dataset import Dataset
 
 from lib.host.dicom_fetch import fetch_series
 from lib.host.image_access import admit_image
 from tests.support.dicom_study import Study
 from tests.support.odd_series import ODD, make_series
+from tests.support.pacs import Pacs, open_store
 
 # ITK's wrapping raises it on import, on every Python from 3.11; made an error there, it ends the process.
 pytestmark = pytest.mark.filterwarnings("ignore:builtin type [sS]wig:DeprecationWarning")
 
 
-class Pacs:
-    """What MONAI Label asks of its DICOMweb client, answered from memory, for the real data store in front of it."""
-
-    base_url = "http://pacs.test/dicom-web"
-
-    def __init__(self, instances: list) -> None:
-        self.instances = instances
-        self.asked: list[str] = []
-        self.send: Callable[[list], list] = lambda instances: instances
-
-    def search_for_series(self, search_filters: dict[str, Any] | None = None) -> list[dict]:
-        wanted = (search_filters or {}).get("SeriesInstanceUID")
-        self.asked.append(wanted or "list")
-        first = self.instances[0]
-        if wanted not in (None, str(first.SeriesInstanceUID)):
-            return []
-        found = Dataset()
-        for tag in ("SeriesInstanceUID", "StudyInstanceUID", "Modality"):
-            setattr(found, tag, first.get(tag))
-        return [found.to_json_dict()]
-
-    def retrieve_series(self, study: str, series: str) -> list:
-        return self.send(self.instances)
-
-
 @pytest.fixture(scope="module")
 def study() -> Study:
     return make_series()
-
-
-def open_store(pacs: Pacs, folder: Path) -> DICOMWebDatastore:
-    store = DICOMWebDatastore(pacs, search_filter={"Modality": "CT"}, cache_path=str(folder / "cache"))
-    store._observer.stop()  # watches the folder, which the test takes away
-    return store
 
 
 def refusal(store: DICOMWebDatastore, image: str) -> HTTPException:

@@ -10,7 +10,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,8 +18,7 @@ import requests
 from monailabel.endpoints import infer as endpoint
 from monailabel.utils.sessions import Sessions
 
-from lib.host.infer_endpoint import mend_infer_endpoint, restore_infer_endpoint
-from lib.host.session_upload import mend_session_endpoint, restore_session_endpoint
+from lib.host.endpoints import mend_endpoints
 from lib.host.web_app import mend_web_app, restore_web_app
 from tests.support.hostile_images import nifti, packed, voxels
 from tests.support.live_app import LiveApp
@@ -34,20 +33,6 @@ pytestmark = [
 FOREGROUND = {"foreground": [CLICK]}
 LIMIT = 3 * 2**20
 Send = Callable[[LiveApp], requests.Response]
-
-
-@pytest.fixture
-def unmended(live: LiveApp) -> Iterator[LiveApp]:
-    """The same application as MONAI Label ships it."""
-    restore_infer_endpoint()
-    restore_session_endpoint()
-    restore_web_app()
-    yield live
-    mend_infer_endpoint()
-    mend_session_endpoint()
-    mend_web_app(LIMIT)
-    for left in Path(tempfile.gettempdir()).iterdir():
-        shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def post(live: LiveApp, **files: tuple) -> requests.Response:
@@ -137,7 +122,7 @@ def test_what_others_put_around_the_endpoint_stays(live: LiveApp) -> None:
 
     before, endpoint.run_inference = endpoint.run_inference, counting
     try:
-        mend_infer_endpoint()
+        mend_endpoints()
         assert live.infer("nonsense").status_code == 422 and calls == [1]
     finally:
         endpoint.run_inference = before

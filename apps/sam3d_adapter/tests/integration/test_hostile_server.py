@@ -151,6 +151,27 @@ def test_images_that_cannot_be_written_beside(site: Site, good_mask: str) -> Non
     assert site.good_click() == good_mask
 
 
+def test_data_store_that_cannot_be_written(site: Site, good_mask: str) -> None:
+    def put(kind: str, image: str, name: str, content: bytes) -> requests.Response:
+        files = {name: ("x.nii", content)}
+        return requests.put(f"{site.server.url}/datastore/{kind}", params={"image": image}, files=files, timeout=60)
+
+    folder = site.studies.folder / "studies"
+    label = nifti((voxels() > 60).astype("u1"))
+    assert put("label", "case_1", "label", label).status_code == 200
+    saved = {path: path.read_bytes() for path in (folder / "labels/final/case_1.nii", folder / "datastore_v2.json")}
+    with site.studies.full(left=8192):
+        assert "full" in detail(put("label", "case_1", "label", label), 503)
+        assert "full" in detail(put("image", "new", "file", nifti(voxels())), 503)
+    with site.studies.read_only():
+        assert "rights" in detail(put("label", "case_1", "label", label), 503)
+        assert "rights" in detail(put("image", "new", "file", nifti(voxels())), 503)
+    assert {path: path.read_bytes() for path in saved} == saved and not list(folder.glob("new*"))
+    assert not site.left_behind()
+    assert put("image", "new", "file", nifti(voxels())).status_code == 200
+    assert site.good_click() == good_mask
+
+
 def test_body_that_says_it_is_too_long(site: Site, good_mask: str) -> None:
     connection = http.client.HTTPConnection(*site.address, timeout=30)
     connection.putrequest("POST", "/infer/test?image=case_1")

@@ -47,8 +47,8 @@ def temporary_files(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def send_all(server: AppServer, upload: Path) -> None:
-    """Uploads, clicks, sessions, the data store, a training, and errors of every kind, with telltale names in each."""
+def send_all(server: AppServer, studies: Path, upload: Path) -> None:
+    """Uploads, clicks, sessions, the data store, a task, and errors of every kind, with telltale names in each."""
 
     def send(method: str, address: str, status: int, **more: Any) -> requests.Response:
         with requests.request(method, f"{server.url}{address}", timeout=120, **more) as response:
@@ -91,12 +91,17 @@ def send_all(server: AppServer, upload: Path) -> None:
 
     with upload.open("rb") as file:
         send("PUT", "/datastore/?image=Castorp_Hans", 200, files={"file": (upload.name, file)})
-    with upload.open("rb") as file:
-        query = f"/datastore/label?image={PATIENT}&tag=final"
-        label = {"label": (upload.name, file)}
-        send("PUT", query, 200, data={"params": '{"author": "Settembrini"}'}, files=label)
-    with upload.open("rb") as file:
-        send("PUT", "/datastore/label?image=Castorp_unknown&tag=final", 500, files={"label": (upload.name, file)})
+    mask = nib.Nifti1Image(np.ones((24, 20, 16), np.uint8), np.eye(4)).to_bytes()
+    label = {"label": ("Castorp.nii", mask)}
+    author = {"params": '{"author": "Settembrini"}'}
+    send("PUT", f"/datastore/label?image={PATIENT}&tag=final", 200, data=author, files=label)
+    send("PUT", "/datastore/label?image=Castorp_unknown&tag=final", 404, files=label)
+    send("PUT", f"/datastore/label?image={PATIENT}&tag=Castorp/../x", 422, files=label)
+    # An error that nobody foresaw, with a path in its text: a file lies where the folder of a tag has to be.
+    (studies / "labels/Settembrini").write_text("")
+    send("PUT", f"/datastore/label?image={PATIENT}&tag=Settembrini", 500, files=label)
+    send("PUT", "/datastore/image?image=../Castorp", 422, files={"file": ("Castorp.nii", mask)})
+    send("PUT", f"/datastore/image?image={PATIENT}", 409, files={"file": ("Castorp.nii", mask)})
     send("PUT", f"/datastore/image/info?image={PATIENT}", 200, data={"info": "{}"})
     send("GET", f"/datastore/image?image={PATIENT}", 200)
     send("GET", "/datastore/image?image=Castorp_unknown", 404)
@@ -104,9 +109,13 @@ def send_all(server: AppServer, upload: Path) -> None:
     send("DELETE", f"/datastore/label?id={PATIENT}&tag=final", 200)
     send("DELETE", "/datastore/?id=Castorp_Hans", 200)
     send("POST", "/activelearning/random", 200, json={"client_id": "Settembrini"})
-    send("POST", "/train/Settembrini", 200, json={"patient": "Castorp"})
+    send("POST", "/activelearning/Settembrini", 404, json={})
+    send("POST", "/train/Settembrini", 404, json={"patient": "Castorp"})
+    # Fails at the first image, for there is no click.
+    task = {"patient": "Castorp", "device": "cpu", "multi_gpu": False, "max_workers": 1}
+    send("POST", "/batch/infer/test", 200, json=task)
     deadline = time.monotonic() + 200
-    while send("GET", "/train/", 200).json()["status"] not in ("DONE", "ERROR") and time.monotonic() < deadline:
+    while send("GET", "/batch/infer", 200).json()["status"] not in ("DONE", "ERROR") and time.monotonic() < deadline:
         time.sleep(0.2)
     send("GET", "/info/", 200)
     send("GET", "/logs/?text=true&lines=1000", 200)
@@ -142,7 +151,7 @@ def run(folder: Path, how: str) -> Traffic:
         env = {"TMPDIR": str(tmp := folder / "tmp")}
         with start_server(app, studies, folder / "server", env=env, timeout_s=300) as server:
             before = temporary_files(tmp)
-            send_all(server, upload)
+            send_all(server, studies, upload)
             after = temporary_files(tmp)
             deadline = time.monotonic() + 10
             while after != before and time.monotonic() < deadline:  # removal follows the answer
@@ -183,14 +192,14 @@ def test_the_log_still_tells_what_happened(traffic: Traffic) -> None:
         assert event in traffic.log
     # uvicorn does not write into the file.
     failed = next(line for line in traffic.console.splitlines() if "Exception in ASGI application" in line)
-    assert "error=ImageNotFoundException at=" in failed and "endpoints/datastore.py:" in failed
+    assert 'error="FileExistsError EEXIST" at=' in failed and "datastore/local.py:" in failed
     lines = traffic.log.splitlines()
     assert all(line.startswith("time=") for line in lines), [x for x in lines if not x.startswith("time=")]
     answered = next(line for line in lines if "Click answered" in line)
     assert "preset=test" in answered and "audit_id=" in answered
-    # Of the training process: cleaned there, and not wrapped again here.
+    # Of the task's process: cleaned there, and not wrapped again here.
     uncaught = [line for line in lines if 'event="An error was not caught."' in line]
-    assert len(uncaught) == 1 and "error=MONAILabelException" in uncaught[0] and uncaught[0].count("time=") == 1
+    assert len(uncaught) == 1 and "HTTPException" in uncaught[0] and uncaught[0].count("time=") == 1
 
 
 def test_no_temporary_file_stays(traffic: Traffic) -> None:

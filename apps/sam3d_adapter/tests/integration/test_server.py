@@ -257,19 +257,19 @@ def test_background_task_runs_no_code_of_the_caller(site: Site) -> None:
     planted, proof = site.folder / "planted", site.folder / "proof"
     planted.mkdir()
     (planted / "sitecustomize.py").write_text(f"open({str(proof)!r}, 'w').close()\n")
-    body = json.dumps({"bundle_path": str(planted)}).encode()
+    body = json.dumps({"bundle_path": str(planted), "multi_gpu": False, "max_workers": 1}).encode()
     request = urllib.request.Request(
-        f"{site.server.url}/train/test", data=body, headers={"Content-Type": "application/json"}, method="POST"
+        f"{site.server.url}/batch/infer/test", data=body, headers={"Content-Type": "application/json"}, method="POST"
     )
     with urllib.request.urlopen(request) as answer:
         assert answer.status == 200
     for _ in range(600):
-        with urllib.request.urlopen(f"{site.server.url}/train/") as answer:
+        with urllib.request.urlopen(f"{site.server.url}/batch/infer") as answer:
             state = json.load(answer)["status"]
         if state in ("DONE", "ERROR"):
             break
         time.sleep(0.2)
-    assert state == "ERROR"  # there is no trainer of that name
+    assert state == "ERROR"  # there is no click
     assert not proof.exists()
 
 

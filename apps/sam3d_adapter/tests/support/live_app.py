@@ -21,10 +21,10 @@ from typing import Any
 
 import requests
 import uvicorn
+from monailabel.endpoints.user.auth import RBAC
 
-from lib.host.infer_endpoint import restore_infer_endpoint
+from lib.host.endpoints import restore_endpoints
 from lib.host.launch import LOOPBACK, free_port
-from lib.host.session_upload import restore_session_endpoint
 from lib.host.web_app import restore_web_app
 from tests.support.noise_site import CLICK
 
@@ -37,6 +37,7 @@ _PROCESS_STATE = (
     (warnings, "showwarning"),
     (sys, "excepthook"),
     (threading, "excepthook"),
+    (RBAC, "__call__"),
 )
 
 
@@ -90,6 +91,19 @@ class LiveApp:
         answer = self.infer({"foreground": [CLICK]}, output="image")
         assert answer.status_code == 200, answer.text
         return hashlib.sha256(answer.content).hexdigest()
+
+    def ask(self, method: str, address: str, **more: Any) -> requests.Response:
+        """Any other request, its address sent as it is: clients that tidy it up would not send ``..``."""
+        prepared = requests.Request(method, self.url, **more).prepare()
+        prepared.url = self.url + address
+        with requests.Session() as session:
+            return session.send(prepared, timeout=120)
+
+    def files(self) -> dict[str, bytes]:
+        """What lies in the folder, by path; without temporary files and what the server notes of its own accord."""
+        own = ("tmp/", "app/logs/", "studies/.lock")
+        found = {str(path.relative_to(self.folder)): path for path in self.folder.rglob("*") if path.is_file()}
+        return {name: path.read_bytes() for name, path in found.items() if not name.startswith(own)}
 
     def left_behind(self) -> list[str]:
         """Names of what stays in the temporary folder: MONAI Label removes an answer when it was sent."""
@@ -148,8 +162,8 @@ def live_app(app_dir: Path, studies: Path, folder: Path, *, conf: Mapping[str, s
             yield LiveApp(url, folder, studies)
     finally:
         clear_cache()
-        for restore in (restore_infer_endpoint, restore_session_endpoint, restore_web_app):
-            restore()
+        restore_endpoints()
+        restore_web_app()
         logging.setLogRecordFactory(factory)
         for thing, name, was in state:
             setattr(thing, name, was)

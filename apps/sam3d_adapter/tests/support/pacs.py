@@ -1,0 +1,51 @@
+"""A DICOMweb server in memory, for MONAI Label's real data store."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from monailabel.datastore.dicom import DICOMWebDatastore
+from pydicom.dataset import Dataset
+
+
+class Pacs:
+    """What MONAI Label asks of its DICOMweb client, answered from memory, for the real data store in front of it.
+
+    Args:
+        instances: of the one series it has.
+    """
+
+    base_url = "http://pacs.test/dicom-web"
+
+    def __init__(self, instances: list) -> None:
+        self.instances = instances
+        self.asked: list[str] = []
+        self.stored: list = []
+        self.send: Callable[[list], list] = lambda instances: instances
+
+    def search_for_series(self, search_filters: dict[str, Any] | None = None) -> list[dict]:
+        wanted = (search_filters or {}).get("SeriesInstanceUID")
+        self.asked.append(wanted or "list")
+        first = self.instances[0]
+        if wanted not in (None, str(first.SeriesInstanceUID)):
+            return []
+        found = Dataset()
+        for tag in ("SeriesInstanceUID", "StudyInstanceUID", "Modality"):
+            setattr(found, tag, first.get(tag))
+        return [found.to_json_dict()]
+
+    def store_instances(self, datasets: list) -> Dataset:
+        self.stored.extend(datasets)
+        answer = Dataset()
+        answer.RetrieveURL = f"{self.base_url}/studies/1/series/{datasets[0].SeriesInstanceUID}/instances/1"
+        return answer
+
+    def retrieve_series(self, study: str, series: str) -> list:
+        return self.send(self.instances)
+
+
+def open_store(pacs: Pacs, folder: Path) -> DICOMWebDatastore:
+    """The data store; its cache lies in ``folder``."""
+    store = DICOMWebDatastore(pacs, search_filter={"Modality": "CT"}, cache_path=str(folder / "cache"))
+    store._observer.stop()  # watches the folder, which the test takes away
+    return store
