@@ -31,7 +31,8 @@ _KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
     "max_workers": ((int,), "a whole number"),
     "max_batch_size": ((int,), "a whole number"),
     "logging": ((str,), "a text such as 'INFO'"),
-    "client_id": ((str,), "a text"),
+    # MONAI Label's own client sends null unless it was given one.
+    "client_id": ((str, type(None)), "a text"),
 }
 """What MONAI Label itself reads; a task reads the rest."""
 

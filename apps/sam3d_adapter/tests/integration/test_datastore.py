@@ -259,6 +259,12 @@ def test_descriptions(live: LiveApp) -> None:
     assert live.ask("POST", "/activelearning/random", json={"client_id": "user-xyz"}).status_code == 200
 
 
+def test_next_sample_of_clients(live: LiveApp, client: MONAILabelClient) -> None:
+    assert client.next_sample("random", {})["path"].startswith(str(live.studies))  # its client_id is null
+    for body in ({"client_id": "user-xyz"}, {}, None):
+        assert live.ask("POST", "/activelearning/random", json=body).json()["id"]
+
+
 def test_next_sample_when_all_were_served_just_now(live: LiveApp) -> None:
     images = live.ask("GET", "/datastore/?output=all").json()["objects"]
     for image in images:
