@@ -17,6 +17,7 @@ def run_demo(*options: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_an_unknown_preset_is_answered_with_the_known_ones() -> None:
     outcome = run_demo("--preset", "ctt")
     assert outcome.returncode == 1

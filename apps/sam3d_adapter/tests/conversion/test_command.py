@@ -192,6 +192,7 @@ def test_full_disk_leaves_the_old_weights(site: Site, caplog: pytest.LogCaptureF
     assert not list(site.weights.parent.glob("*.partial"))
 
 
+@pytest.mark.slow
 def test_app_runs_it_from_the_root_of_the_repository() -> None:
     environment = os.environ | {"SAM3D_CACHE": "/nowhere"}
     command = [sys.executable, "apps/sam3d_adapter/convert.py", "--preset", "kits", "--checkpoint", "absent.pth.tar"]

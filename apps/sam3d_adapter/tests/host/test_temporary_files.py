@@ -111,6 +111,7 @@ def serve(tmp: Path, how: str) -> list[str]:
     return done.stdout.splitlines()[-1].split()
 
 
+@pytest.mark.slow
 def test_the_servers_folder_is_private_and_goes_with_it(tmp_path: Path) -> None:
     killed, mode, used, count = serve(tmp_path, "die")
     assert mode == "0o700" and used == killed and count == "1"

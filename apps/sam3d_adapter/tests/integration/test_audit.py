@@ -116,6 +116,7 @@ def test_replay_gives_the_recorded_mask(server: AppServer, tmp_path: Path) -> No
     np.testing.assert_allclose(again.affine, first.affine)
 
 
+@pytest.mark.slow
 def test_replay_says_what_it_lacks(server: AppServer, tmp_path: Path) -> None:
     _, answer = click(server)
     record_id = answer["audit_id"]
@@ -137,6 +138,7 @@ def replay_in(app: Path, record_id: str, image: Path) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_replay_with_other_weights_names_the_missing_ones(server: AppServer, tmp_path: Path) -> None:
     _, answer = click(server)
     app = copy_of_the_app(server, tmp_path)
@@ -145,6 +147,7 @@ def test_replay_with_other_weights_names_the_missing_ones(server: AppServer, tmp
     assert status == 2 and answer["model_version"] in said and "missing" in said
 
 
+@pytest.mark.slow
 def test_replay_tells_another_mask_apart_and_a_changed_preset(server: AppServer, tmp_path: Path) -> None:
     _, answer = click(server)
     app = copy_of_the_app(server, tmp_path)
@@ -154,6 +157,7 @@ def test_replay_tells_another_mask_apart_and_a_changed_preset(server: AppServer,
     assert status == 1 and said.splitlines()[-1] == "different" and "configs/test.yaml was changed" in said
 
 
+@pytest.mark.slow
 def test_an_image_kept_elsewhere_under_another_name_is_found(server: AppServer, tmp_path: Path) -> None:
     """As an archive may hold it: unpacked, renamed, deeper."""
     _, answer = click(server)

@@ -161,7 +161,7 @@ def run(folder: Path, how: str) -> Traffic:
     return Traffic(server.log_path.read_text(), log, before, after)
 
 
-@pytest.fixture(scope="module", params=["launcher", "plain"])
+@pytest.fixture(scope="module", params=["launcher", pytest.param("plain", marks=pytest.mark.slow)])
 def traffic(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traffic]:
     folder = tmp_path_factory.mktemp(request.param)
     done = run(folder, request.param)

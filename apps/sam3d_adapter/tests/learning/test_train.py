@@ -92,6 +92,7 @@ assert a.grad.eq(0.5).all() and b.grad.eq(2.0).all() and c.grad.eq(0.0).all()
 """
 
 
+@pytest.mark.slow
 def test_two_processes_average_their_gradients(tmp_path):
     script = tmp_path / "two.py"
     script.write_text(TWO)
