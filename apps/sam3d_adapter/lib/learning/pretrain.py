@@ -76,11 +76,11 @@ def main() -> None:
     held_out = frozenset(arguments.held_out.read_text().split()) if arguments.held_out else frozenset()
     pools = [read_pool(text, held_out, validation=False) for text in arguments.pool]
     model = _start(pools[0].preset.model.size, arguments.parent, arguments.seed)
-    sampling = SamplingConfig(roi_size=pools[0].preset.roi.size, gain=0.1)
+    sampling = SamplingConfig(roi_size=pools[0].preset.roi.size, too_coarse_share=0.3, gain=0.1)
     validation = []
     if rank() == 0:
         fixed = dataclasses.replace(
-            sampling, zoom=(1.0, 1.0), rotation_deg=0.0, remap_share=0.0, too_fine_share=0.0, gain=0.0
+            sampling, zoom=(1.0, 1.0), rotation_deg=0.0, remap_share=0.0, too_fine_share=0.0, too_coarse_share=0.0, gain=0.0
         )
         for text in arguments.validation:
             stream = iter(RoiStream([read_pool(text, held_out, validation=True)], fixed, seed=0))

@@ -16,8 +16,9 @@ class SamplingConfig:
     Attributes:
         roi_size: Side in voxels.
         spacings_mm: Voxel sides, ascending.
-        too_fine_share: Share of the objects seen at a spacing at which they do not fit, where there is one; all others
-            are seen at the smallest at which they do.
+        too_fine_share: Share of the objects seen at a spacing at which they do not fit, where there is one.
+        too_coarse_share: Share of the objects seen at a spacing coarser than the finest at which they fit, where there
+            is one; all others are seen at that.
         max_clicks: Clicks of a sample: 1 to this many.
         centre_share: Share of first clicks near the object's centre; the others fall anywhere in it.
         zoom: Range of the isotropic zoom.
@@ -29,6 +30,7 @@ class SamplingConfig:
     roi_size: int = 64
     spacings_mm: tuple[float, ...] = (1.0,)
     too_fine_share: float = 0.3
+    too_coarse_share: float = 0.0
     max_clicks: int = 2
     centre_share: float = 0.5
     zoom: tuple[float, float] = (0.85, 1.2)
@@ -111,16 +113,15 @@ def _draw_click(coordinates: np.ndarray, config: SamplingConfig, rng: np.random.
 def _draw_spacing(
     reach_voxels: np.ndarray, affine: np.ndarray, config: SamplingConfig, rng: np.random.Generator
 ) -> float:
-    """Mostly the smallest at which the object, which reaches so far from the click, fits into the ROI.
-
-    Serving looks with the smallest spacing first, and again from farther where the mask outgrows the ROI: it
-    sees large objects both ways, small ones never from afar.
-    """
+    """Mostly the smallest at which the object, which reaches so far from the click, fits into the ROI."""
     reach_mm = (reach_voxels * np.linalg.norm(affine[:3, :3], axis=0)).max()
     half = config.roi_size / 2 - 1
     too_fine = [s for s in config.spacings_mm[:-1] if s * half <= reach_mm]
     if too_fine and rng.random() < config.too_fine_share:
         return float(rng.choice(too_fine))
+    too_coarse = config.spacings_mm[len(too_fine) + 1 :]
+    if too_coarse and rng.random() < config.too_coarse_share:
+        return float(rng.choice(too_coarse))
     return config.spacings_mm[len(too_fine)]
 
 

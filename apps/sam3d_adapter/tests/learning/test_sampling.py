@@ -90,3 +90,11 @@ def test_remapped_tissue_keeps_its_order():
         steps = remap_tissue(ramp, np.random.default_rng(seed)).diff(dim=-1)
         assert (steps > 0).all() or (steps < 0).all()
         assert steps.abs().max() / steps.abs().min() <= 4.001
+
+
+def test_some_small_objects_are_seen_from_farther():
+    volume = ball_volume(6.0)
+    near = [int(s.truth.sum()) for s in draws(volume, PLAIN)]
+    mixed = [int(s.truth.sum()) for s in draws(volume, dataclasses.replace(PLAIN, too_coarse_share=0.5), 30)]
+    small = [count for count in mixed if count < min(near) / 4]
+    assert 5 < len(small) < 25  # at 2 mm an eighth of the voxels
