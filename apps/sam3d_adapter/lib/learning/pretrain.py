@@ -79,9 +79,8 @@ def main() -> None:
     sampling = SamplingConfig(roi_size=pools[0].preset.roi.size, too_coarse_share=0.3, gain=0.1)
     validation = []
     if rank() == 0:
-        fixed = dataclasses.replace(
-            sampling, zoom=(1.0, 1.0), rotation_deg=0.0, remap_share=0.0, too_fine_share=0.0, too_coarse_share=0.0, gain=0.0
-        )
+        fixed = dataclasses.replace(sampling, zoom=(1.0, 1.0), rotation_deg=0.0, remap_share=0.0, gain=0.0)
+        fixed = dataclasses.replace(fixed, too_fine_share=0.0, too_coarse_share=0.0)
         for text in arguments.validation:
             stream = iter(RoiStream([read_pool(text, held_out, validation=True)], fixed, seed=0))
             validation += [next(stream) for _ in range(VALIDATION_BATCHES // len(arguments.validation))]

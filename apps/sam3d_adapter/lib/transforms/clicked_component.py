@@ -17,7 +17,7 @@ _DROPPED = -20.0
 """Logit of voxels that are dropped: a probability of 2e-9, finite so that interpolation stays finite."""
 
 
-LARGE_SHARE = 0.47
+LARGE_SHARE = 0.42
 """Of the ROI's side: a structure whose sphere of equal volume is wider is looked at from farther as well."""
 
 
