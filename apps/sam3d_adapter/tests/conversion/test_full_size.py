@@ -13,7 +13,7 @@ import torch
 from lib.conversion.command import run
 from lib.conversion.sam_files import SamFile
 from lib.models.checkpoint import file_sha256, load_model
-from lib.models.trainable import trained_names
+from lib.models.trainable import interaction_names, trained_names
 from tests.conversion.conftest import QUICK
 from tests.support.deterministic import formula_checkpoint, formula_tensor
 
@@ -75,8 +75,10 @@ def test_published_size(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base, weights = out / "sam_vit_b.safetensors", out / "kits.safetensors"
     model, report = load_model(size="vit_b", base=base, weights=weights)
     assert report.provenance["training"] == {"epoch": 500.0, "best_val_loss": 0.125}
-    assert sum(model.get_parameter(name).numel() for name in trained_names(model)) == 25_462_400
-    assert weights.stat().st_size < 4 * 25_462_400 + 100_000
+    later = interaction_names(model)
+    assert sum(model.get_parameter(name).numel() for name in trained_names(model) - later) == 25_462_400
+    assert not any(model.get_parameter(name).any() for name in later)
+    assert weights.stat().st_size < 4 * 25_462_400 + 200_000
     for part, name, ours in (
         ("encoder_dict", "pos_embed", "image_encoder.pos_embed"),
         ("encoder_dict", "blocks.2.attn.rel_pos_h", "image_encoder.blocks.2.attn.rel_pos_h"),

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +94,7 @@ assert a.grad.eq(0.5).all() and b.grad.eq(2.0).all() and c.grad.eq(0.0).all()
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_two_processes_average_their_gradients(tmp_path):
     script = tmp_path / "two.py"
     script.write_text(TWO)
