@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.config import KeysCollection
-from monai.transforms import MapTransform
 from scipy.ndimage import label
 from torch import Tensor
 
 from lib.interaction.click import on_structure
+from lib.transforms.logits_transform import LogitsTransform
 
 _DROPPED = -20.0
 """Logit of voxels that are dropped: a probability of 2e-9, finite so that interpolation stays finite."""
@@ -21,17 +20,8 @@ LARGE_SHARE = 0.42
 """Of the ROI's side: a structure whose sphere of equal volume is wider is looked at from farther as well."""
 
 
-class KeepClickedComponentd(MapTransform):
-    """Lowers the logits of every piece of the mask that holds no click; changes nothing if no piece holds one.
-
-    Args:
-        keys: of the logits, (2, D, H, W), channel 1 the foreground.
-        threshold: foreground probability above which a voxel belongs to the mask; between 0 and 1, both excluded.
-    """
-
-    def __init__(self, keys: KeysCollection = "logits", *, threshold: float = 0.5) -> None:
-        super().__init__(keys)
-        self._threshold = threshold
+class KeepClickedComponentd(LogitsTransform):
+    """Lowers the logits of every piece of the mask that holds no click; changes nothing if no piece holds one."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)

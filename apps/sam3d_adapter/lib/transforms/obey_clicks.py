@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.config import KeysCollection
-from monai.transforms import MapTransform
 from numpy.typing import NDArray
 from scipy.ndimage import label, watershed_ift
 from torch import Tensor
 
 from lib.interaction.roi import Roi
+from lib.transforms.logits_transform import LogitsTransform
 
 REACH_MM = 30.0
 """No click changes anything farther from it than this."""
@@ -23,17 +22,8 @@ _LEVELS = 255
 Mask = NDArray[np.bool_]
 
 
-class ObeyClicksd(MapTransform):
-    """Puts every click on its side of the mask, and adds ``obeyed_by_network``, a bool for each click of ``clicks``.
-
-    Args:
-        keys: of the logits, (2, D, H, W), channel 1 the foreground.
-        threshold: foreground probability above which a voxel belongs to the mask; between 0 and 1, both excluded.
-    """
-
-    def __init__(self, keys: KeysCollection = "logits", *, threshold: float = 0.5) -> None:
-        super().__init__(keys)
-        self._threshold = threshold
+class ObeyClicksd(LogitsTransform):
+    """Puts every click on its side of the mask, and adds ``obeyed_by_network``, a bool for each click of ``clicks``."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)

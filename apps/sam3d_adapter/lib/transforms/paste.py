@@ -6,30 +6,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import MapTransform
 from torch import Tensor
 
 from lib.interaction.roi import Roi
+from lib.transforms.logits_transform import LogitsTransform
 from lib.transforms.separable import interpolate, linear_taps, within
 
 
-class RoiLogitsToImaged(MapTransform):
+class RoiLogitsToImaged(LogitsTransform):
     """Adds ``pred``, the mask (i, j, k) uint8 of 0 and 1 as a MetaTensor, and ``pred_meta_dict`` for the host's writer.
 
     The voxels of ``clicks`` are what the clicks say, where interpolation between the grids would have it otherwise.
-
-    Args:
-        keys: of the logits, (2, D, H, W), channel 1 the foreground.
-        threshold: foreground probability above which a voxel belongs to the mask; between 0 and 1, both excluded.
     """
-
-    def __init__(self, keys: KeysCollection = "logits", *, threshold: float = 0.5) -> None:
-        super().__init__(keys)
-        if not 0 < threshold < 1:
-            raise ValueError(f"threshold (={threshold}) must lie between 0 and 1, both excluded.")
-        self._threshold = threshold
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
