@@ -13,6 +13,9 @@ from lib.inference.model_store import LoadedModel
 from lib.inference.precision import resolve_precision
 from lib.models.prompts import Prompts
 
+SINGLE_STEPS = 10
+"""Clicks that are answered one by one by a model that reads its previous answer; those beyond, in groups of as many."""
+
 
 class PredictorError(ValueError):
     """A prediction that was asked for with parts that do not fit."""
@@ -41,8 +44,9 @@ class Predictor:
     """Runs one loaded model.
 
     The answer is a pure function of model version, ROI content and clicks. A model that reads its previous answer is
-    led through the clicks one by one, in the order in which they are given, from the first on; whatever the cache still
-    holds of these steps saves time and changes nothing, because a step is found by all the clicks up to it.
+    led through the clicks one by one, in the order in which they are given, from the first on, and beyond the tenth in
+    groups of ten, so that a request of hundreds of clicks does not hold up the server. Whatever the cache still holds
+    of these steps saves time and changes nothing, because a step is found by all the clicks up to it.
 
     Args:
         loaded: the model, its version, its device and the device's lock.
@@ -147,21 +151,20 @@ class Predictor:
             return model.decode(embedding, Prompts(clicks[None], is_foreground)), 1
         # Steps by all the clicks up to them: whoever asked, and in whatever order requests came.
         said = tuple(zip(map(tuple, clicks.tolist()), signs, strict=True))
-        steps = [None if key is None else ("step", key, said[: n + 1]) for n in range(count)]
+        ends = step_ends(count)
+        steps = [None if key is None else ("step", key, said[:end]) for end in ends]
         logits, done = None, 0
-        for n in reversed(range(count)):
+        for n in reversed(range(len(ends))):
             if steps[n] is not None and (held := self._cache.get(steps[n])) is not None:
                 logits, done = held, n + 1
                 break
-        for n in range(done, count):
+        for end, step in zip(ends[done:], steps[done:], strict=True):
             previous = None if logits is None else logits[:, 1:] - logits[:, :1]
-            logits = model.decode(
-                embedding, Prompts(clicks[None, : n + 1], is_foreground[:, : n + 1], previous)
-            ).float()
-            if steps[n] is not None:
-                self._cache.put(steps[n], logits)
+            logits = model.decode(embedding, Prompts(clicks[None, :end], is_foreground[:, :end], previous)).float()
+            if step is not None:
+                self._cache.put(step, logits)
         assert logits is not None  # there is at least one click
-        return logits, count - done
+        return logits, len(ends) - done
 
     def _autocast(self) -> torch.autocast:
         # A context manager, because autocast is a state of the thread, which other requests use as well.
@@ -175,3 +178,9 @@ class Predictor:
     def _synchronize(self) -> None:
         if self._loaded.device.type == "cuda":
             torch.cuda.synchronize(self._loaded.device)
+
+
+def step_ends(count: int) -> list[int]:
+    """How many clicks each step of a dialogue has, up to ``count``: 1, 2, ..., 10, 20, 30, ..., count."""
+    singles = range(1, min(count, SINGLE_STEPS) + 1)
+    return [*singles, *range(2 * SINGLE_STEPS, count, SINGLE_STEPS), *([count] if count > SINGLE_STEPS else [])]

@@ -3,13 +3,14 @@
 import itertools
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from lib.inference.embedding_cache import EmbeddingCache
 from lib.inference.model_store import LoadedModel, ModelSpec, ModelStore
-from lib.inference.predictor import Predictor, PredictorError
+from lib.inference.predictor import Predictor, PredictorError, step_ends
 from tests.support.weights import write_click_unet, write_test_weights
 
 Said = tuple[tuple[tuple[float, float, float], bool], ...]
@@ -111,3 +112,18 @@ def test_signs_that_do_not_fit(unet: LoadedModel, roi: Tensor, tmp_path: Path) -
     unsigned = ModelStore().get(ModelSpec("sam3d_adapter", "test", (base, weights)), "cpu")
     with pytest.raises(PredictorError, match="no background clicks"):
         answer(Predictor(unsigned, EmbeddingCache(0)), roi, A)
+
+
+@pytest.mark.parametrize(
+    ("count", "beyond_ten"), [(1, []), (10, []), (11, [11]), (20, [20]), (21, [20, 21]), (37, [20, 30, 37])]
+)
+def test_steps_beyond_the_tenth_are_taken_in_groups(count: int, beyond_ten: list[int]) -> None:
+    assert step_ends(count) == [*range(1, min(count, 10) + 1), *beyond_ten]
+
+
+def test_many_clicks_cost_few_steps_and_the_cache_changes_nothing(unet: LoadedModel, roi: Tensor) -> None:
+    rng = np.random.default_rng(0)
+    said: Said = tuple((tuple(map(float, voxel)), n % 3 != 1) for n, voxel in enumerate(rng.integers(4, 28, (24, 3))))
+    predictor = Predictor(unet, EmbeddingCache(2**30))
+    assert [answer(predictor, roi, said[:n]).decodes for n in (22, 23, 24)] == [12, 1, 1]
+    assert torch.equal(answer(predictor, roi, said).logits, fresh(unet, roi, said))
