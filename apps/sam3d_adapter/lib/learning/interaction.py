@@ -9,6 +9,7 @@ from scipy.ndimage import distance_transform_edt, find_objects, label
 from torch import Tensor
 from torch.nn import functional as F
 
+from lib.learning.stream import Batch
 from lib.models.prompts import Prompts
 from lib.models.sam3d import Sam3dAdapter
 
@@ -59,17 +60,17 @@ def corrective_click(
     return voxel, bool(truth[tuple(voxel)])
 
 
-def draw_boxes(truths: Tensor, config: InteractionConfig, rng: np.random.Generator) -> Tensor:
+def draw_boxes(truths: Tensor, config: InteractionConfig, rngs: Sequence[np.random.Generator]) -> Tensor:
     """(B, 2, 3) boxes around what is to be seen of the objects, each face moved at random, within the ROI.
 
     Args:
-        truths: (B, 1, D, H, W) bool, none empty.
+        truths: (B, 1, D, H, W) bool; where nothing is to be seen, the box is the ROI.
         config: How far faces move.
-        rng: Source of the draws.
+        rngs: Source of the draws, one for each row.
     """
     boxes = []
-    for truth in truths[:, 0]:
-        where = truth.nonzero()
+    for truth, rng in zip(truths[:, 0], rngs, strict=True):
+        where = truth.nonzero() if truth.any() else torch.ones_like(truth).nonzero()
         low, high = where.amin(0).float(), where.amax(0).float()
         moved = torch.from_numpy(rng.normal(0, config.box_jitter, (2, 3))).float() * (high - low + 1)
         boxes.append(torch.stack([low, high]) + moved)
@@ -77,33 +78,29 @@ def draw_boxes(truths: Tensor, config: InteractionConfig, rng: np.random.Generat
 
 
 def play(
-    model: Sam3dAdapter,
-    rois: Tensor,
-    truths: Tensor,
-    clicks_dhw: Tensor,
-    rounds: int,
-    config: InteractionConfig,
-    rng: np.random.Generator,
+    model: Sam3dAdapter, batch: Batch, rounds: int, config: InteractionConfig, *, with_box: bool = False, seed: int = 0
 ) -> list[tuple[Tensor, Prompts]]:
-    """Lead a batch through a dialogue.
+    """Lead a batch through a dialogue, each row by draws of its own.
 
     Gradients flow through the first and the last answer; the answers between are only there to be corrected.
 
     Args:
-        model: Answers.
-        rois: (B, 1, D, H, W).
-        truths: Likewise, bool.
-        clicks_dhw: (B, N, 3), the first clicks, all on the object.
+        model: Answers, on the device of the batch.
+        batch: Regions, truths and first clicks; where it holds recorded clicks, these come before simulated ones.
         rounds: Answers to give.
         config: Of the dialogue.
-        rng: Source of the draws.
+        with_box: Whether the user starts with a box as well.
+        seed: Of the draws, with each row's number.
 
     Returns:
         Logits (B, 2, D, H, W) of the first and, where there are several, of the last answer, and what they answer.
     """
-    embedding = model.encode(rois)
-    box = draw_boxes(truths, config, rng) if rng.random() < config.box_share and _all_seen(truths) else None
-    prompts = Prompts(clicks_dhw, torch.ones(clicks_dhw.shape[:2], dtype=torch.bool), None, box)
+    rngs = [np.random.default_rng([seed, int(number), 1]) for number in batch.numbers]
+    clicks = batch.clicks_dhw
+    signs = torch.ones(clicks.shape[:2], dtype=torch.bool, device=clicks.device)
+    box = draw_boxes(batch.truths.cpu(), config, rngs).to(clicks.device) if with_box else None
+    prompts = Prompts(clicks, signs, None, box)
+    embedding = model.encode(batch.rois)
     answers = []
     for number in range(rounds):
         with torch.set_grad_enabled(torch.is_grad_enabled() and number in (0, rounds - 1)):
@@ -111,7 +108,7 @@ def play(
         if number in (0, rounds - 1):
             answers.append((logits, prompts))
         if number < rounds - 1:
-            prompts = _corrected(prompts, logits.detach().float(), truths, config, rng)
+            prompts = _corrected(prompts, logits.detach().float(), batch, number, config, rngs)
     return answers
 
 
@@ -130,32 +127,40 @@ def dialogue_loss(
     for logits, prompts in answers:
         logits = logits.float()
         batch = torch.arange(len(logits))[:, None]
-        d, h, w = prompts.clicks_dhw.round().long().clamp(min=0).unbind(-1)
+        last = logits.shape[-1] - 1
+        d, h, w = prompts.clicks_dhw.round().long().clamp(0, last).unbind(-1)
         foreground = (logits[:, 1] - logits[:, 0])[batch, d, h, w]
         at_clicks = F.binary_cross_entropy_with_logits(foreground, prompts.foreground.float())
         losses.append(mask_loss(logits, truths.float()) + config.click_weight * at_clicks)
     return torch.stack(losses).mean()
 
 
-def _all_seen(truths: Tensor) -> bool:
-    return bool(truths.flatten(1).any(1).all())
-
-
 def _corrected(
-    prompts: Prompts, logits: Tensor, truths: Tensor, config: InteractionConfig, rng: np.random.Generator
+    prompts: Prompts,
+    logits: Tensor,
+    batch: Batch,
+    number: int,
+    config: InteractionConfig,
+    rngs: Sequence[np.random.Generator],
 ) -> Prompts:
     """The prompts of the next round: one more click in each row, and the answer."""
     previous = logits[:, 1:] - logits[:, :1]
+    recorded = batch.recorded[:, number].cpu() if number < batch.recorded.shape[1] else None
+    answers, truths = (previous > 0).cpu().numpy()[:, 0], batch.truths.cpu().numpy()[:, 0]
     clicks, signs = [], []
-    for row, (answer, truth) in enumerate(zip((previous > 0).numpy()[:, 0], truths.numpy()[:, 0], strict=True)):
-        found = corrective_click(answer, truth, rng, hit_share=config.hit_share)
-        # Where nothing is wrong the first click is said again, which changes nothing.
-        voxel, sign = (prompts.clicks_dhw[row, 0].numpy(), True) if found is None else found
+    for row, rng in enumerate(rngs):
+        if recorded is not None and not recorded[row].isnan().any():
+            voxel, sign = recorded[row, :3].numpy(), bool(recorded[row, 3])
+        else:
+            found = corrective_click(answers[row], truths[row], rng, hit_share=config.hit_share)
+            # Where nothing is wrong the first click is said again, which changes nothing.
+            voxel, sign = (prompts.clicks_dhw[row, 0].cpu().numpy(), True) if found is None else found
         clicks.append(torch.as_tensor(voxel, dtype=torch.float32))
         signs.append(sign)
+    device = prompts.clicks_dhw.device
     return Prompts(
-        torch.cat([prompts.clicks_dhw, torch.stack(clicks)[:, None]], dim=1),
-        torch.cat([prompts.foreground, torch.tensor(signs)[:, None]], dim=1),
+        torch.cat([prompts.clicks_dhw, torch.stack(clicks)[:, None].to(device)], dim=1),
+        torch.cat([prompts.foreground, torch.tensor(signs, device=device)[:, None]], dim=1),
         previous,
         prompts.box_dhw,
     )

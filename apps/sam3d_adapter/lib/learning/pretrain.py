@@ -19,9 +19,10 @@ import torch
 import torch.distributed as dist
 
 from lib.learning.initialise import initialise_from_scratch
-from lib.learning.pools import Pool, RoiStream, case_name
+from lib.learning.pools import Pool, case_name
 from lib.learning.sampling import SamplingConfig
-from lib.learning.train import TrainingConfig, rank, train
+from lib.learning.stream import SampleStream
+from lib.learning.train import TrainingConfig, rank, train, world_size
 from lib.models.build import build_model
 from lib.models.checkpoint import load_model, save_base, save_trained
 from lib.models.sam3d import Sam3dAdapter
@@ -82,14 +83,14 @@ def main() -> None:
         fixed = dataclasses.replace(sampling, zoom=(1.0, 1.0), rotation_deg=0.0, remap_share=0.0, gain=0.0)
         fixed = dataclasses.replace(fixed, too_fine_share=0.0, too_coarse_share=0.0)
         for text in arguments.validation:
-            stream = iter(RoiStream([read_pool(text, held_out, validation=True)], fixed, seed=0))
-            validation += [next(stream) for _ in range(VALIDATION_BATCHES // len(arguments.validation))]
-    stream = RoiStream(pools, sampling, arguments.seed, stream=rank())
+            fixed_stream = iter(SampleStream([read_pool(text, held_out, validation=True)], fixed, seed=0))
+            validation += [next(fixed_stream) for _ in range(VALIDATION_BATCHES // len(arguments.validation))]
+    stream = SampleStream(pools, sampling, arguments.seed, part=rank(), parts=world_size())
     arguments.out.mkdir(parents=True, exist_ok=True)
     config = TrainingConfig(
         arguments.minutes, peak_lr=arguments.peak_lr, seed=arguments.seed, workers=arguments.workers
     )
-    average = train(model, stream, validation, config, arguments.out)
+    train(model, stream, validation, config, arguments.out)
     if rank():
         return
     provenance = {
@@ -99,12 +100,14 @@ def main() -> None:
         "seed": arguments.seed,
         "minutes": arguments.minutes,
     }
-    export(average, arguments.out, arguments.name, provenance)
+    export(model, arguments.out, arguments.name, provenance)
 
 
 def _start(size: str, files: tuple[Path, Path] | None, seed: int) -> Sam3dAdapter:
     if files:
         return load_model(size=size, base=files[0], weights=files[1])[0].requires_grad_(True)
+    # Convolutions take their first values from the global generator, which is seeded anew in every process.
+    torch.manual_seed(seed)
     model = build_model(size)
     initialise_from_scratch(model, torch.Generator().manual_seed(seed))
     return model

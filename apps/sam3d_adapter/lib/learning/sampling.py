@@ -20,6 +20,7 @@ class SamplingConfig:
         too_coarse_share: Share of the objects seen at a spacing coarser than the finest at which they fit, where there
             is one; all others are seen at that.
         max_clicks: Clicks of a sample: 1 to this many.
+        recorded_share: Share of the samples that begin where a user began, of the objects on which one is recorded.
         centre_share: Share of first clicks near the object's centre; the others fall anywhere in it.
         zoom: Range of the isotropic zoom.
         rotation_deg: Largest rotation about each axis.
@@ -32,6 +33,7 @@ class SamplingConfig:
     too_fine_share: float = 0.3
     too_coarse_share: float = 0.0
     max_clicks: int = 2
+    recorded_share: float = 0.0
     centre_share: float = 0.5
     zoom: tuple[float, float] = (0.85, 1.2)
     rotation_deg: float = 10.0
@@ -77,28 +79,59 @@ class Sample:
         inside: (1, D, H, W) bool.
         truth: (1, D, H, W) bool.
         clicks_dhw: (N, 3) voxel indices in the ROI, all on the object.
+        recorded: (M, 4) further clicks that a user made, in his order: D, H, W and 1 on the object or 0 beside it.
     """
 
     roi: Tensor
     inside: Tensor
     truth: Tensor
     clicks_dhw: Tensor
+    recorded: Tensor
 
 
-def draw_sample(volume: Volume, label: int, config: SamplingConfig, rng: np.random.Generator) -> Sample:
+def draw_sample(
+    volume: Volume, label: int, config: SamplingConfig, rng: np.random.Generator, recorded: np.ndarray | None = None
+) -> Sample:
     """Draw one ROI around a click in the object `label`.
 
     The first click is the ROI's centre, as in serving; rotation, zoom and flips happen about it.
+
+    Args:
+        volume: Image and labels.
+        label: Of the object.
+        config: How.
+        rng: Source of the draws.
+        recorded: (M, 4), clicks of a user: voxel i, j, k and 1 on the object or 0 beside it. The first on the object
+            becomes the first click, those after it and in the ROI the sample's recorded ones.
     """
     size = config.roi_size
     coordinates = volume.coordinates(label)
-    click = _draw_click(coordinates, config, rng)
+    recorded = np.zeros((0, 4)) if recorded is None else recorded
+    began = _first_on(volume, label, recorded)
+    click = _draw_click(coordinates, config, rng) if began is None else recorded[began, :3].astype(int)
     spacing_mm = _draw_spacing(np.abs(coordinates - click).max(0), volume.affine, config, rng)
     roi_to_voxel = _draw_geometry(volume.affine, click, spacing_mm * rng.uniform(*config.zoom), config, rng)
     roi, truth, inside = _resample(volume.image, volume.labels == label, roi_to_voxel, size)
     centre = torch.tensor([[size // 2] * 3], dtype=torch.float32)
+    if began is not None:
+        return Sample(roi, inside, truth, centre, _in_roi(recorded[began + 1 :], roi_to_voxel, size))
     further = _draw_clicks(truth[0], int(rng.integers(config.max_clicks)), rng)
-    return Sample(roi, inside, truth, torch.cat([centre, further]))
+    return Sample(roi, inside, truth, torch.cat([centre, further]), torch.zeros(0, 4))
+
+
+def _first_on(volume: Volume, label: int, recorded: np.ndarray) -> int | None:
+    """Number of the first recorded click that says that it is on the object, and is."""
+    for number, (*voxel, sign) in enumerate(recorded.tolist()):
+        if sign and volume.labels[tuple(map(int, voxel))] == label:
+            return number
+    return None
+
+
+def _in_roi(recorded: np.ndarray, roi_to_voxel: np.ndarray, size: int) -> Tensor:
+    """The clicks that fall into the ROI, in its indices."""
+    dhw = (recorded[:, :3] - roi_to_voxel[:, 3]) @ np.linalg.inv(roi_to_voxel[:, :3]).T
+    held = ((dhw > -0.5) & (dhw < size - 0.5)).all(axis=1)
+    return torch.from_numpy(np.column_stack([dhw, recorded[:, 3]])[held]).float()
 
 
 def _draw_click(coordinates: np.ndarray, config: SamplingConfig, rng: np.random.Generator) -> np.ndarray:

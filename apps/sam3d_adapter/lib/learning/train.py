@@ -1,11 +1,10 @@
 """The training loop: dialogues with a simulated user, several processes, a moving average, a state to go on from."""
 
-import copy
 import json
 import logging
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,13 +15,15 @@ from monai.losses import DiceCELoss
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lib.inference.precision import resolve_precision
+from lib.learning.appetite import Appetite
+from lib.learning.average import MovingAverage
 from lib.learning.interaction import InteractionConfig, dialogue_loss, play
-from lib.learning.pools import RoiStream
+from lib.learning.state import Point, Progress, load_state, save_state
+from lib.learning.stream import Batch, SampleStream
 from lib.models.sam3d import Sam3dAdapter
 
 logger = logging.getLogger(__name__)
-
-Batch = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -30,28 +31,47 @@ class TrainingConfig:
     """How long and how fast.
 
     Attributes:
-        minutes: Of training, those of earlier runs that are gone on with included.
+        minutes: Of training, those of earlier runs that are gone on with included; None for no limit.
+        steps: The same in steps. With this limit alone, and one kind of machine, a run can be repeated exactly.
         peak_lr: Learning rate after warming up, from which a cosine falls.
         warm_up_steps: To reach it.
         weight_decay: AdamW's.
         gradient_norm: Largest, as in the published recipe.
-        ema_decay: Of the moving average of the weights, which is what training gives.
+        ema_decay: Of the moving average of the weights.
         report_s: Seconds between two points of the curve.
+        report_steps: Steps between two points, in place of seconds.
+        patience: Points without a better Dice of the last answer, after which training ends with the best average;
+            None to train to the end and take the last.
         seed: Of the dialogues.
         workers: Processes that draw samples, for each that trains.
+        precision: One of `lib.inference.precision.PRECISIONS`.
         interaction: How dialogues are played.
     """
 
-    minutes: float
+    minutes: float | None = None
+    steps: int | None = None
     peak_lr: float = 2e-3
     warm_up_steps: int = 100
     weight_decay: float = 0.01
     gradient_norm: float = 1.0
     ema_decay: float = 0.995
     report_s: float = 240.0
+    report_steps: int | None = None
+    patience: int | None = None
     seed: int = 1
     workers: int = 0
+    precision: str = "bf16"
     interaction: InteractionConfig = field(default_factory=InteractionConfig)
+
+    def __post_init__(self) -> None:
+        if self.minutes is None and self.steps is None:
+            raise ValueError("Training needs an end: give minutes or steps.")
+
+    def done(self, progress: Progress) -> float:
+        """Share of the training that is behind."""
+        by_time = progress.spent_s / (self.minutes * 60) if self.minutes is not None else 0.0
+        by_step = progress.step / self.steps if self.steps is not None else 0.0
+        return min(1.0, max(by_time, by_step))
 
 
 def rank() -> int:
@@ -59,98 +79,154 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
+def world_size() -> int:
+    """Number of processes that train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
 def train(
-    model: Sam3dAdapter, stream: RoiStream, validation: Sequence[Batch], config: TrainingConfig, out: Path
-) -> Sam3dAdapter:
-    """Train what requires gradients until the time is up; return the moving average of the weights.
+    model: Sam3dAdapter,
+    stream: SampleStream,
+    validation: Sequence[Batch],
+    config: TrainingConfig,
+    out: Path,
+    on_report: Callable[[Progress], None] | None = None,
+) -> Progress:
+    """Train what requires gradients; in the end the model holds the average of the weights.
 
     Of several processes (torch.distributed) each draws its own samples; gradients are averaged, and the first keeps
-    average, curve and state: ``OUT/<size>_curve.json``, ``OUT/<size>_state.pt``. A run that was stopped goes on there.
+    average, curve and state: ``OUT/<size>_curve.json``, ``OUT/<size>_state.pt``. A run that was stopped goes on there,
+    with the samples that it would have drawn.
 
     Args:
-        model: Changed in place.
-        stream: Endless samples; goes on with another seed after a stop.
+        model: Changed in place, on whatever device it is.
+        stream: Endless samples; its first step is set.
         validation: Fixed batches, on the first process.
         config: How.
         out: Existing folder.
+        on_report: Told at each point of the curve, on the first process.
+
+    Raises:
+        MemoryShortageError: It does not fit into memory.
     """
     size = model.config.size
     state_path, curve_path = out / f"{size}_state.pt", out / f"{size}_curve.json"
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    average = copy.deepcopy(model).eval().requires_grad_(False)
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    parameters = list(trained.values())
+    _start_alike(parameters)
+    device = parameters[0].device
+    average = MovingAverage(model, config.ema_decay)
     optimizer = torch.optim.AdamW(parameters, lr=config.peak_lr, weight_decay=config.weight_decay, fused=True)
-    mask_loss = DiceCELoss(include_background=False, softmax=True, to_onehot_y=True)
-    step, spent, curve = 0, 0.0, []
+    progress = Progress()
     if state_path.exists():
-        state = torch.load(state_path, weights_only=True)
-        model.load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        step, spent, curve = state["step"], state["spent_s"], state["curve"]
-        logger.info("Going on at step %d after %.1f min.", step, spent / 60)
-    stream.seed += step
-    rng = np.random.default_rng([config.seed, step, rank()])
-    # Of all processes the same, so that none waits for another's longer dialogue.
-    lengths = np.random.default_rng([config.seed, step])
+        progress, values, averaged, moments = load_state(state_path)
+        with torch.no_grad():
+            for name, parameter in trained.items():
+                parameter.copy_(values[name])
+        average.load(averaged)
+        optimizer.load_state_dict(moments)
+        logger.info("Going on at step %d after %.1f min.", progress.step, progress.spent_s / 60)
+    learner = _Learner(model, config, device)
+    appetite = Appetite(model, stream.batch)
+    stream.first_step = progress.step
     workers = config.workers
     batches = iter(DataLoader(stream, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None))
     losses: list[float] = []
+    last, reported_s = time.monotonic(), progress.spent_s
     model.train()
-    last, reported = time.monotonic(), spent
-    while spent < config.minutes * 60:
-        rois, truths, clicks = next(batches)
+    while config.done(progress) < 1 and not _is_stale(progress, config):
+        batch = Batch(*(part.to(device) for part in next(batches)))
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config, step, spent / (config.minutes * 60))
-        rounds = 1 + int(lengths.choice(len(config.interaction.rounds), p=config.interaction.rounds))
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            answers = play(model, rois, truths, clicks, rounds, config.interaction, rng)
-        loss = dialogue_loss(answers, truths, mask_loss, config.interaction)
+            group["lr"] = learning_rate(config, progress.step, config.done(progress))
         optimizer.zero_grad()
-        loss.backward()
+        losses.append(appetite.digest(batch, learner.of_step(progress.step)))
         average_gradients(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, config.gradient_norm)
         optimizer.step()
-        step += 1
-        decay = min(config.ema_decay, (1 + step) / (10 + step))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
-        losses.append(loss.item())
+        progress.step += 1
+        average.update(progress.step)
         now = time.monotonic()
-        spent, last = _agreed(spent + now - last), now
-        if rank():
+        progress.spent_s, last = _agreed(progress.spent_s + now - last), now
+        if not _is_due(progress, reported_s, config):
             continue
-        if spent - reported >= config.report_s or spent >= config.minutes * 60:
-            reported = spent
-            point = {"step": step, "minutes": spent / 60, "loss": float(np.mean(losses))}
-            point |= validate(average, validation, config.interaction)
-            curve.append(point)
+        reported_s = progress.spent_s
+        if rank() == 0:
+            point: Point = {"step": progress.step, "minutes": progress.spent_s / 60, "loss": float(np.mean(losses))}
+            with average.applied():
+                point |= validate(model.eval(), validation, config)
+            model.train()
+            progress.curve.append(point)
+            _keep_best(progress, average, config)
             logger.info(" ".join(f"{name}={value:.4g}" for name, value in point.items()))
-            losses.clear()
-            curve_path.write_text(json.dumps(curve, indent=1))
-            state = {"model": model.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
-            partial = state_path.with_suffix(".partial")
-            torch.save(state | {"step": step, "spent_s": spent, "curve": curve}, partial)
-            partial.replace(state_path)
-            last = time.monotonic()
-    return average
+            save_state(state_path, progress, trained, average.tensors, optimizer.state_dict())
+            curve_path.write_text(json.dumps(progress.curve, indent=1))
+            if on_report is not None:
+                on_report(progress)
+        _share_curve(progress)
+        losses.clear()
+        last = time.monotonic()
+    if progress.best is not None:
+        average.load(progress.best[1])
+    average.give()
+    model.eval()
+    return progress
+
+
+class _Learner:
+    """Gradients of a dialogue."""
+
+    def __init__(self, model: Sam3dAdapter, config: TrainingConfig, device: torch.device) -> None:
+        self._model, self._config, self._device = model, config, device
+        self._mask_loss = DiceCELoss(include_background=False, softmax=True, to_onehot_y=True)
+
+    def of_step(self, step: int) -> Callable[[Batch, float], float]:
+        """The part of some samples in the step's gradients; the step decides what kind of dialogue all of them have."""
+        interaction = self._config.interaction
+        # Of all processes the same, so that none waits for another's longer dialogue.
+        rng = np.random.default_rng([self._config.seed, step])
+        rounds = 1 + int(rng.choice(len(interaction.rounds), p=interaction.rounds))
+        with_box = bool(rng.random() < interaction.box_share)
+
+        def learn(batch: Batch, share: float) -> float:
+            with autocast(self._device, self._config.precision):
+                answers = play(self._model, batch, rounds, interaction, with_box=with_box, seed=self._config.seed)
+            loss = share * dialogue_loss(answers, batch.truths, self._mask_loss, interaction)
+            loss.backward()
+            return float(loss.detach())
+
+        return learn
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Of a device, to the number type that a precision means there."""
+    reduced = resolve_precision(precision, device) is torch.bfloat16
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=reduced)
 
 
 @torch.no_grad()
-def validate(model: Sam3dAdapter, batches: Iterable[Batch], config: InteractionConfig) -> dict[str, float]:
-    """Mean Dice of the first and the last answer of the longest dialogues, and the share of clicks that it obeys."""
-    rng = np.random.default_rng(0)
-    rounds = len(config.rounds)
-    first, final, obeyed = [], [], []
-    for rois, truths, clicks in batches:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            answers = play(model, rois, truths, clicks[:, :1], rounds, config, rng)
+def validate(model: Sam3dAdapter, batches: Iterable[Batch], config: TrainingConfig) -> Point:
+    """Mean Dice of the first and the last answer of the longest dialogues, and the share of clicks that it obeys.
+
+    Nothing where there are no batches.
+    """
+    rounds = len(config.interaction.rounds)
+    first: list[float] = []
+    final: list[float] = []
+    obeyed: list[float] = []
+    for batch in batches:
+        device = next(model.parameters()).device
+        batch = Batch(*(part.to(device) for part in batch))._replace(clicks_dhw=batch.clicks_dhw[:, :1].to(device))
+        with autocast(device, config.precision):
+            answers = play(model, batch, rounds, config.interaction)
         masks = [logits[:, 1:] > logits[:, :1] for logits, _ in (answers[0], answers[-1])]
-        first += [dice(p, t) for p, t in zip(masks[0], truths, strict=True)]
-        final += [dice(p, t) for p, t in zip(masks[1], truths, strict=True)]
+        first += [dice(p, t) for p, t in zip(masks[0], batch.truths, strict=True)]
+        final += [dice(p, t) for p, t in zip(masks[1], batch.truths, strict=True)]
         prompts = answers[-1][1]
-        batch = torch.arange(len(rois))[:, None]
-        d, h, w = prompts.clicks_dhw.long().unbind(-1)
-        obeyed += (masks[1][:, 0][batch, d, h, w] == prompts.foreground).float().flatten().tolist()
+        rows = torch.arange(len(batch.rois))[:, None]
+        d, h, w = prompts.clicks_dhw.round().long().clamp(0, batch.rois.shape[-1] - 1).unbind(-1)
+        obeyed += (masks[1][:, 0][rows, d, h, w] == prompts.foreground).float().flatten().tolist()
+    if not first:
+        return {}
     return {"dice": float(np.mean(first)), f"dice_{rounds}": float(np.mean(final)), "obeyed": float(np.mean(obeyed))}
 
 
@@ -159,9 +235,15 @@ def dice(prediction: Tensor, truth: Tensor) -> float:
     return float(2 * (prediction & truth).sum() / (prediction.sum() + truth.sum()).clamp(min=1))
 
 
-def learning_rate(config: TrainingConfig, step: int, progress: float) -> float:
-    """Warm up over the first steps, then a cosine over the time that was granted."""
-    cosine = 0.5 * (1 + math.cos(math.pi * min(progress, 1)))
+def learning_rate(config: TrainingConfig, step: int, done: float) -> float:
+    """Warm up over the first steps, then a cosine over what was granted.
+
+    Args:
+        config: Peak and warming up.
+        step: Steps done.
+        done: Share of the training that is behind.
+    """
+    cosine = 0.5 * (1 + math.cos(math.pi * min(done, 1)))
     return config.peak_lr * min(1.0, (step + 1) / config.warm_up_steps) * (0.01 + 0.99 * cosine)
 
 
@@ -186,6 +268,43 @@ def average_gradients(parameters: Sequence[Tensor]) -> None:
         offset += parameter.numel()
 
 
+def _start_alike(parameters: Sequence[Tensor]) -> None:
+    """Give all processes the first one's values: averaged gradients fit no other."""
+    if dist.is_initialized():
+        for parameter in parameters:
+            dist.broadcast(parameter.detach(), 0)
+
+
+def _is_due(progress: Progress, reported_s: float, config: TrainingConfig) -> bool:
+    """Whether it is time for a point of the curve; the last step always has one."""
+    if config.done(progress) >= 1:
+        return True
+    if config.report_steps is not None:
+        return progress.step % config.report_steps == 0
+    return progress.spent_s - reported_s >= config.report_s
+
+
+def _value(point: Point) -> float:
+    """What the best point is the best of: Dice of the last answer, or less loss where nothing is validated."""
+    return next((value for name, value in point.items() if name.startswith("dice_")), -point["loss"])
+
+
+def _keep_best(progress: Progress, average: MovingAverage, config: TrainingConfig) -> None:
+    if config.patience is None:
+        return
+    value = _value(progress.curve[-1])
+    if progress.best is None or value > progress.best[0]:
+        progress.best = value, {name: tensor.clone() for name, tensor in average.tensors.items()}
+
+
+def _is_stale(progress: Progress, config: TrainingConfig) -> bool:
+    """Whether the best point lies too many points back."""
+    if config.patience is None or not progress.curve:
+        return False
+    values = [_value(point) for point in progress.curve]
+    return len(values) - 1 - int(np.argmax(values)) >= config.patience
+
+
 def _agreed(value: float) -> float:
     """The first process's value, so that all stop at the same step."""
     if not dist.is_initialized():
@@ -193,3 +312,11 @@ def _agreed(value: float) -> float:
     tensor = torch.tensor([value], dtype=torch.float64)
     dist.broadcast(tensor, 0)
     return float(tensor)
+
+
+def _share_curve(progress: Progress) -> None:
+    """Give all processes the first one's curve, by which they decide to stop."""
+    if dist.is_initialized():
+        shared = [progress.curve]
+        dist.broadcast_object_list(shared, 0)
+        progress.curve = shared[0]

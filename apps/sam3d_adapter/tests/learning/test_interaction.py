@@ -6,6 +6,7 @@ import torch
 from monai.losses import DiceCELoss
 
 from lib.learning.interaction import InteractionConfig, corrective_click, dialogue_loss, draw_boxes, play
+from lib.learning.stream import Batch
 from lib.models.build import build_model
 
 CONFIG = InteractionConfig()
@@ -44,12 +45,14 @@ def test_nothing_wrong_no_click(truth):
 
 def test_boxes_enclose_the_object_and_stay_in_the_roi(truth):
     truths = torch.from_numpy(truth)[None, None]
-    exact = draw_boxes(truths, InteractionConfig(box_jitter=0.0), np.random.default_rng(0))
+    exact = draw_boxes(truths, InteractionConfig(box_jitter=0.0), [np.random.default_rng(0)])
     assert exact.tolist() == [[[10, 11, 12], [19, 20, 21]]]
     wild = torch.cat(
-        [draw_boxes(truths, InteractionConfig(box_jitter=2.0), np.random.default_rng(s)) for s in range(9)]
+        [draw_boxes(truths, InteractionConfig(box_jitter=2.0), [np.random.default_rng(s)]) for s in range(9)]
     )
     assert wild.min() >= 0 and wild.max() <= 31 and wild.std() > 1
+    whole = draw_boxes(truths & False, InteractionConfig(box_jitter=0.0), [np.random.default_rng(0)])
+    assert whole.tolist() == [[[0, 0, 0], [31, 31, 31]]]
 
 
 @pytest.fixture
@@ -57,40 +60,60 @@ def batch(truth):
     """Two ROIs of noise with a brighter block, and a click on each."""
     truths = torch.from_numpy(truth)[None, None].expand(2, -1, -1, -1, -1).clone()
     rois = truths + 0.2 * torch.randn(truths.shape, generator=torch.Generator().manual_seed(0))
-    return rois, truths, torch.full((2, 1, 3), 15.0)
+    return Batch(rois, truths, torch.full((2, 1, 3), 15.0), torch.zeros(2, 0, 4), torch.arange(2))
 
 
 def test_each_round_adds_a_click_and_feeds_the_answer_back(batch):
     model = build_model("test")
-    (first, alone), (last, said) = play(model, *batch, 4, CONFIG, np.random.default_rng(3))
+    (first, alone), (last, said) = play(model, batch, 4, CONFIG, seed=3)
     assert alone.clicks_dhw.shape == (2, 1, 3) and alone.previous is None
-    assert said.clicks_dhw.shape == (2, 4, 3) and said.previous.shape == batch[1].shape
+    assert said.clicks_dhw.shape == (2, 4, 3) and said.previous.shape == batch.truths.shape
     assert not said.previous.requires_grad and first.requires_grad and last.requires_grad
-    assert len(play(model, *batch, 1, CONFIG, np.random.default_rng(3))) == 1
+    assert len(play(model, batch, 1, CONFIG, seed=3)) == 1
 
 
 def test_what_corrects_gets_gradients_from_longer_dialogues_alone(batch):
     model = build_model("test")
     weight = model.mask_decoder.corrections.conv.weight
     loss = DiceCELoss(include_background=False, softmax=True, to_onehot_y=True)
-    config = InteractionConfig(box_share=0.0)
-    dialogue_loss(play(model, *batch, 1, config, np.random.default_rng(0)), batch[1], loss, config).backward()
+    dialogue_loss(play(model, batch, 1, CONFIG), batch.truths, loss, CONFIG).backward()
     assert weight.grad is None
-    dialogue_loss(play(model, *batch, 3, config, np.random.default_rng(0)), batch[1], loss, config).backward()
+    dialogue_loss(play(model, batch, 3, CONFIG), batch.truths, loss, CONFIG).backward()
     assert weight.grad.abs().max() > 0
 
 
 def test_equal_seeds_play_equal_dialogues(batch):
     model = build_model("test")
     with torch.no_grad():
-        one, two = (play(model, *batch, 3, CONFIG, np.random.default_rng(7)) for _ in range(2))
+        one, two = (play(model, batch, 3, CONFIG, seed=7) for _ in range(2))
     assert one[-1][0].equal(two[-1][0]) and one[-1][1].clicks_dhw.equal(two[-1][1].clicks_dhw)
 
 
-def test_a_click_that_is_not_obeyed_costs(batch):
-    _, truths, clicks = batch
+def test_a_row_plays_the_same_whoever_it_plays_beside(batch):
     model = build_model("test")
-    answers = play(model, *batch, 1, CONFIG, np.random.default_rng(0))
+    with torch.no_grad():
+        _, both = play(model, batch, 4, CONFIG, with_box=True, seed=2)[-1]
+        _, alone = play(model, batch.rows(slice(1, 2)), 4, CONFIG, with_box=True, seed=2)[-1]
+    assert both.box_dhw[1:].equal(alone.box_dhw) and both.clicks_dhw[1:].equal(alone.clicks_dhw)
+    assert not both.clicks_dhw[:1].equal(both.clicks_dhw[1:])
+
+
+def test_what_a_user_clicked_comes_before_what_is_simulated(batch):
+    recorded = torch.full((2, 2, 4), torch.nan)
+    recorded[0] = torch.tensor([[3.0, 4.0, 5.0, 0.0], [12.0, 13.0, 14.0, 1.0]])
+    recorded[1, 0] = torch.tensor([18.4, 19.0, 20.0, 1.0])
+    with torch.no_grad():
+        _, said = play(build_model("test"), batch._replace(recorded=recorded), 4, CONFIG)[-1]
+    assert said.clicks_dhw[0, 1:3].tolist() == recorded[0, :, :3].tolist()
+    assert said.foreground[0].tolist()[:3] == [True, False, True]
+    assert said.clicks_dhw[1, 1].tolist() == pytest.approx([18.4, 19.0, 20.0])
+    assert not said.clicks_dhw.isnan().any() and said.clicks_dhw.shape == (2, 4, 3)
+
+
+def test_a_click_that_is_not_obeyed_costs(batch):
+    truths, clicks = batch.truths, batch.clicks_dhw
+    model = build_model("test")
+    answers = play(model, batch, 1, CONFIG)
     prompts = answers[0][1]
     right = torch.where(truths, 5.0, -5.0)
     wrong = right.clone()

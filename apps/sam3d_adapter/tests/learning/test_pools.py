@@ -6,10 +6,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
 
-from lib.learning.pools import Pool, PoolError, RoiStream, case_name
+from lib.learning.pools import Pool, PoolError, case_name
 from lib.learning.sampling import SamplingConfig
+from lib.learning.stream import SampleStream
 from lib.presets import Preset, load_preset
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -66,16 +66,10 @@ def test_unequal_grids_are_said(pairs):
 
 def test_each_pool_has_its_own_intensities_and_share(pairs):
     """MR by percentiles: about zero mean; the CT window clips all of these values to its upper end."""
-    rois, truths, clicks = next(iter(RoiStream([Pool(pairs, preset("mr"))], CONFIG, seed=1, batch=4)))
+    rois, truths, clicks, *_ = next(iter(SampleStream([Pool(pairs, preset("mr"))], CONFIG, seed=1, batch=4)))
     assert rois.shape == truths.shape == (4, 1, 32, 32, 32) and clicks.shape[::2] == (4, 3)
     assert rois[truths].mean() > rois[~truths].mean() + 1
     pools = [Pool(pairs, preset("ct"), share=3.0), Pool(pairs, preset("mr"), share=1.0)]
-    stream = iter(RoiStream(pools, CONFIG, seed=1, batch=1))
-    flat = [float(roi[roi != 0].std()) < 1e-3 for roi, _, _ in (next(stream) for _ in range(60))]
+    stream = iter(SampleStream(pools, CONFIG, seed=1, batch=1))
+    flat = [float(roi[roi != 0].std()) < 1e-3 for roi, *_ in (next(stream) for _ in range(60))]
     assert 0.6 < np.mean(flat) < 0.9
-
-
-def test_processes_draw_their_own_samples(pairs):
-    pool = Pool(pairs, preset("mr"))
-    one, other, again = (next(iter(RoiStream([pool], CONFIG, seed=1, stream=s)))[0] for s in (0, 1, 0))
-    assert torch.equal(one, again) and not torch.equal(one, other)

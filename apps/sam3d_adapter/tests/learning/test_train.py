@@ -12,13 +12,16 @@ import pytest
 import torch
 
 from lib.learning import pretrain
+from lib.learning.appetite import MemoryShortageError
 from lib.learning.initialise import initialise_from_scratch
 from lib.learning.interaction import InteractionConfig
-from lib.learning.pools import Pool, RoiStream
+from lib.learning.pools import Pool
 from lib.learning.sampling import SamplingConfig
+from lib.learning.stream import SampleStream
 from lib.learning.train import TrainingConfig, dice, learning_rate, train
 from lib.models.build import build_model
 from lib.models.checkpoint import load_model
+from lib.models.sam3d import Sam3dAdapter
 from lib.presets import load_preset
 
 APP = Path(__file__).resolve().parents[2]
@@ -39,18 +42,30 @@ def folder(tmp_path_factory):
     return folder
 
 
-def run(folder, out, minutes):
+INTERACTION = InteractionConfig(rounds=(0.6, 0.4), box_share=0.3)
+
+
+def new_model():
+    """The same values each time."""
+    torch.manual_seed(0)
     model = build_model("test")
     initialise_from_scratch(model, torch.Generator().manual_seed(0))
+    return model
+
+
+def run(folder, out, *, batch=2, **how):
+    """A short training; the trained model and the curve."""
+    model = new_model()
     pool = Pool(folder, load_preset(APP / "configs/ct.yaml"))
-    stream = RoiStream([pool], SAMPLING, seed=1)
-    validation = [next(iter(RoiStream([pool], SAMPLING, seed=0)))]
-    config = TrainingConfig(minutes, interaction=InteractionConfig(rounds=(0.6, 0.4)))
-    return train(model, stream, validation, config, out)
+    stream = SampleStream([pool], SAMPLING, seed=1, batch=batch)
+    validation = [next(iter(SampleStream([pool], SAMPLING, seed=0)))]
+    out.mkdir(exist_ok=True)
+    progress = train(model, stream, validation, TrainingConfig(**{"interaction": INTERACTION} | how), out)
+    return model, progress.curve
 
 
 def test_learning_rate_warms_up_and_falls():
-    config = TrainingConfig(1.0)
+    config = TrainingConfig(minutes=1.0)
     rates = [learning_rate(config, step, step / 1000) for step in range(1000)]
     assert rates[0] < rates[config.warm_up_steps] and rates[-1] < 0.02 * config.peak_lr
     assert math.isclose(max(rates), config.peak_lr, rel_tol=0.05)
@@ -60,7 +75,7 @@ def test_it_learns_goes_on_and_writes_what_loads(folder, tmp_path, caplog):
     run(folder, tmp_path, minutes=0.05)
     first = json.loads((tmp_path / "test_curve.json").read_text())
     caplog.set_level("INFO")
-    average = run(folder, tmp_path, minutes=0.2)
+    average, _ = run(folder, tmp_path, minutes=0.2)
     curve = json.loads((tmp_path / "test_curve.json").read_text())
     assert f"Going on at step {first[-1]['step']}" in caplog.text
     assert curve[: len(first)] == first and curve[-1]["step"] > first[-1]["step"]
@@ -73,6 +88,79 @@ def test_it_learns_goes_on_and_writes_what_loads(folder, tmp_path, caplog):
     assert report.provenance["curve"] == curve[-1] and report.created == {}
     for kept, read in zip(average.parameters(), loaded.parameters(), strict=True):
         torch.testing.assert_close(read, kept.half().float())
+
+
+def values(model):
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(folder, tmp_path):
+    """Stopped for good after four steps, at the point that it had saved."""
+    how = {"report_steps": 4, "precision": "fp32"}
+    whole, curve = run(folder, tmp_path / "whole", steps=8, **how)
+    state = tmp_path / "stopped"
+
+    class Killed(Exception):
+        pass
+
+    def kill(progress):
+        raise Killed
+
+    model = new_model()
+    pool = Pool(folder, load_preset(APP / "configs/ct.yaml"))
+    state.mkdir()
+    config = TrainingConfig(steps=8, interaction=INTERACTION, **how)
+    with pytest.raises(Killed):
+        train(model, SampleStream([pool], SAMPLING, seed=1), [], config, state, kill)
+    again, rest = run(folder, state, steps=8, **how)
+    assert [point["step"] for point in rest] == [point["step"] for point in curve] == [4, 8]
+    torch.testing.assert_close(values(again), values(whole), rtol=0, atol=0)
+
+
+def test_small_bites_give_the_gradients_of_the_whole(folder, tmp_path, monkeypatch):
+    """Memory that runs out whenever more than one region is taken at once."""
+    how = {"steps": 3, "batch": 4, "precision": "fp32", "report_steps": 3}
+    whole, _ = run(folder, tmp_path / "whole", **how)
+    encode, taken = Sam3dAdapter.encode, []
+
+    def greedy(self, roi):
+        taken.append(len(roi))
+        if torch.is_grad_enabled() and len(roi) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.")
+        return encode(self, roi)
+
+    monkeypatch.setattr(Sam3dAdapter, "encode", greedy)
+    bitten, _ = run(folder, tmp_path / "bitten", **how)
+    assert taken[:7] == [4, 2, 1, 1, 1, 1, 1]
+    torch.testing.assert_close(values(bitten), values(whole), rtol=1e-3, atol=2e-4)
+
+
+def test_it_says_when_nothing_fits(folder, tmp_path, monkeypatch, caplog):
+    def starved(self, roi):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:114] err == 0. DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(Sam3dAdapter, "encode", starved)
+    with pytest.raises(MemoryShortageError, match="not even one region"):
+        run(folder, tmp_path, steps=1)
+    assert "1 region(s) at a time" in caplog.text and "activations computed twice" in caplog.text
+
+
+def test_patience_ends_with_the_best(folder, tmp_path):
+    """At a learning rate that destroys the model, the first point stays the best."""
+    _, good = run(folder, tmp_path, steps=6, report_steps=3, patience=2)
+    _, curve = run(folder, tmp_path / "bad", steps=60, report_steps=1, patience=3, peak_lr=3.0, warm_up_steps=1)
+    best = max(range(len(curve)), key=lambda n: curve[n]["dice_2"])
+    assert len(curve) == best + 1 + 3 < 60
+
+
+def test_equal_seeds_start_equally():
+    one, two = (pretrain._start("test", None, 5) for _ in range(2))
+    assert torch.equal(values(one), values(two))
+
+
+def test_training_needs_an_end():
+    with pytest.raises(ValueError, match="minutes or steps"):
+        TrainingConfig()
 
 
 def test_dice_of_masks():
@@ -93,16 +181,51 @@ assert a.grad.eq(0.5).all() and b.grad.eq(2.0).all() and c.grad.eq(0.0).all()
 """
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_two_processes_average_their_gradients(tmp_path):
-    script = tmp_path / "two.py"
-    script.write_text(TWO)
+TRAIN = """
+import sys, torch, torch.distributed as dist
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import test_train as t
+torch.set_num_threads(1)
+dist.init_process_group("gloo")
+model = t.new_model()
+if dist.get_rank():
+    t.initialise_from_scratch(model, torch.Generator().manual_seed(9))  # of no consequence: the first one's count
+pool = t.Pool(Path({folder!r}), t.load_preset(t.APP / "configs/ct.yaml"))
+stream = t.SampleStream([pool], t.SAMPLING, seed=1, batch=2, part=dist.get_rank(), parts=2)
+config = t.TrainingConfig(steps=4, report_steps=2, precision="fp32", interaction=t.INTERACTION)
+t.train(model, stream, [], config, Path({out!r}))
+torch.save(t.values(model), Path({out!r}) / f"{{dist.get_rank()}}.pt")
+"""
+
+
+def torchrun(script):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
     done = subprocess.run(
         command, env=os.environ | {"PYTHONPATH": str(APP)}, capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_two_processes_average_their_gradients(tmp_path):
+    script = tmp_path / "two.py"
+    script.write_text(TWO)
+    torchrun(script)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_two_processes_train_the_model_that_one_trains(folder, tmp_path):
+    one, _ = run(folder, tmp_path / "one", steps=4, report_steps=2, batch=4, precision="fp32")
+    script, out = tmp_path / "train.py", tmp_path / "two"
+    out.mkdir()
+    script.write_text(TRAIN.format(tests=str(Path(__file__).parent), folder=str(folder), out=str(out)))
+    torchrun(script)
+    first, second = (torch.load(out / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+    torch.testing.assert_close(first, values(one), rtol=1e-3, atol=2e-4)
 
 
 def test_pools_of_the_command_line(folder):
