@@ -9,7 +9,6 @@ processes, which on a CPU get more out of the cores than several threads, train 
 """
 
 import argparse
-import dataclasses
 import json
 import logging
 import os
@@ -20,7 +19,7 @@ import torch.distributed as dist
 
 from lib.learning.initialise import initialise_from_scratch
 from lib.learning.pools import Pool, case_name
-from lib.learning.sampling import SamplingConfig
+from lib.learning.sampling import for_training, for_validation
 from lib.learning.stream import SampleStream
 from lib.learning.train import TrainingConfig, rank, train, world_size
 from lib.models.build import build_model
@@ -77,15 +76,15 @@ def main() -> None:
     held_out = frozenset(arguments.held_out.read_text().split()) if arguments.held_out else frozenset()
     pools = [read_pool(text, held_out, validation=False) for text in arguments.pool]
     model = _start(pools[0].preset.model.size, arguments.parent, arguments.seed)
-    sampling = SamplingConfig(roi_size=pools[0].preset.roi.size, too_coarse_share=0.3, gain=0.1)
+    roi_size = pools[0].preset.roi.size
     validation = []
     if rank() == 0:
-        fixed = dataclasses.replace(sampling, zoom=(1.0, 1.0), rotation_deg=0.0, remap_share=0.0, gain=0.0)
-        fixed = dataclasses.replace(fixed, too_fine_share=0.0, too_coarse_share=0.0)
         for text in arguments.validation:
-            fixed_stream = iter(SampleStream([read_pool(text, held_out, validation=True)], fixed, seed=0))
+            fixed_stream = iter(
+                SampleStream([read_pool(text, held_out, validation=True)], for_validation(roi_size), seed=0)
+            )
             validation += [next(fixed_stream) for _ in range(VALIDATION_BATCHES // len(arguments.validation))]
-    stream = SampleStream(pools, sampling, arguments.seed, part=rank(), parts=world_size())
+    stream = SampleStream(pools, for_training(roi_size), arguments.seed, part=rank(), parts=world_size())
     arguments.out.mkdir(parents=True, exist_ok=True)
     config = TrainingConfig(
         arguments.minutes, peak_lr=arguments.peak_lr, seed=arguments.seed, workers=arguments.workers

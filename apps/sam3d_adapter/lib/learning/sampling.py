@@ -1,6 +1,6 @@
 """Training samples from labelled volumes: an ROI around a click in an object, with its truth and clicks."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -39,6 +39,17 @@ class SamplingConfig:
     rotation_deg: float = 10.0
     remap_share: float = 0.1
     gain: float = 0.0
+
+
+def for_training(roi_size: int, *, recorded_share: float = 0.0) -> SamplingConfig:
+    """How training draws, from the first weights to a hospital's own."""
+    return SamplingConfig(roi_size=roi_size, too_coarse_share=0.3, gain=0.1, recorded_share=recorded_share)
+
+
+def for_validation(roi_size: int) -> SamplingConfig:
+    """How objects are drawn for the curve: as they are, at the finest spacing at which they fit."""
+    plain = SamplingConfig(roi_size=roi_size, zoom=(1.0, 1.0), rotation_deg=0.0, remap_share=0.0)
+    return replace(plain, too_fine_share=0.0)
 
 
 @dataclass(frozen=True, eq=False)
