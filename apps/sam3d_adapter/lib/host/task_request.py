@@ -43,7 +43,8 @@ def mend_task_endpoints() -> None:
     put_around("monailabel.endpoints.batch_infer", "run", _run_batch)
     for name, one, every in (("train", "run_model", _run_trainer), ("scoring", "run_method", _run_scoring)):
         put_around(f"monailabel.endpoints.{name}", one, every)
-        put_around(f"monailabel.endpoints.{name}", "run", _run_all)
+    put_around("monailabel.endpoints.train", "run", _run_trainers)
+    put_around("monailabel.endpoints.scoring", "run", _run_all)
 
 
 def require_usable(params: Mapping[str, Any] | None, **address: str) -> None:
@@ -98,10 +99,37 @@ def _run_batch(host: Any, model: str, images: Any = None, params: dict | None = 
     return _as_it_is_now(host(model, images, params, run_sync))
 
 
-def _run_trainer(host: Any, model: str, params: dict | None = None, *how: Any) -> Any:
-    require_task("trainer", model, app_instance()._trainers)
+def _run_trainer(host: Any, model: str, params: dict | None = None, run_sync: Any = False, enqueue: Any = False) -> Any:
+    trainers = app_instance()._trainers
+    require_task("trainer", model, trainers)
     require_usable(params, model=model)
-    return _as_it_is_now(host(model, params, *how))
+    _require_settings(trainers[model], params)
+    _require_background(run_sync)
+    return _as_it_is_now(host(model, params, run_sync, enqueue))
+
+
+def _run_trainers(host: Any, params: dict | None = None, run_sync: Any = False) -> Any:
+    _require_background(run_sync)
+    trainers = app_instance()._trainers
+    for name, trainer in trainers.items():
+        own = (params or {}).get(name)
+        _require_settings(trainer, {**(params or {}), **(own if isinstance(own, dict) else {})})
+    return _run_all(host, params, run_sync)
+
+
+def _require_settings(trainer: Any, params: Mapping[str, Any] | None) -> None:
+    try:
+        trainer.read(params or {})
+    except ValueError as error:
+        raise HTTPException(422, str(error)) from error
+
+
+def _require_background(run_sync: Any) -> None:
+    if run_sync:
+        raise HTTPException(
+            422, "run_sync would train within the server, and nobody could click meanwhile. Leave it out: the training "
+            "runs beside the server, and GET /train/ says how far it is."
+        )  # fmt: skip
 
 
 def _run_scoring(host: Any, method: str, params: dict | None = None, *how: Any) -> Any:

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import resource
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -152,6 +153,7 @@ def train(
         reported_s = progress.spent_s
         if rank() == 0:
             point: Point = {"step": progress.step, "minutes": progress.spent_s / 60, "loss": float(np.mean(losses))}
+            point["memory_mib"] = peak_memory_mib(device)
             with average.applied():
                 point |= validate(model.eval(), validation, config)
             model.train()
@@ -195,6 +197,13 @@ class _Learner:
             return float(loss.detach())
 
         return learn
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """Most that was allocated on a GPU, or that the process held, so far."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

@@ -1,4 +1,4 @@
-"""One fine-tuning run on the disk: what it is about and which of its stages are behind, so that it can be gone on with."""
+"""One fine-tuning run on the disk: what it is about and which stages are behind, so that it can be gone on with."""
 
 import json
 import secrets

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -55,14 +55,18 @@ class TrainSettings:
     seed: int = 1
 
 
-def read_settings(request: Mapping[str, Any]) -> TrainSettings:
+def read_settings(request: Mapping[str, Any], trainers: Collection[str] = ()) -> TrainSettings:
     """Of a request; every key that is not known is refused, because who sends it expects it to do something.
+
+    Args:
+        request: of a client, with what MONAI Label adds.
+        trainers: names of all train tasks: a request to all of them holds an object for each.
 
     Raises:
         SettingError: an unknown key, or a value of the wrong kind or out of range.
     """
     known = {field.name for field in fields(TrainSettings)}
-    unknown = sorted(key for key in request if key not in known and key not in _HOST_KEYS)
+    unknown = sorted(key for key in request if key not in known and key not in _HOST_KEYS and key not in trainers)
     if unknown:
         raise SettingError(
             f"Unknown key(s) {', '.join(short(key) for key in unknown[:5])}. A training takes: "
@@ -137,7 +141,8 @@ def _read_parent(name: str, value: Any) -> Any:
     if value in (SERVED, BEST, SHIPPED) or (isinstance(value, str) and _VERSION.fullmatch(value)):
         return value
     raise SettingError(
-        f"{name} is {short(value)}; '{SERVED}', '{BEST}', '{SHIPPED}' or the id of a version (v0001-0123abcd) is needed."
+        f"{name} is {short(value)}; '{SERVED}', '{BEST}', '{SHIPPED}' or the id of a version such as v0001-0123abcd "
+        "is needed."
     )
 
 

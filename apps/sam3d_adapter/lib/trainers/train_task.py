@@ -1,0 +1,178 @@
+"""The train task of one preset, as MONAI Label starts it: from OHIF, Slicer or ``POST /train``."""
+
+import contextlib
+import fcntl
+import logging
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.tasks.train import TrainTask
+
+from lib.audit.log import AuditLog
+from lib.host.saved_labels import saved_labels, studies_folder
+from lib.learning.patients import PatientBook
+from lib.learning.pools import Pool
+from lib.learning.real_clicks import costs, presets_used, read_real_clicks
+from lib.learning.splits import VALIDATION, Splits
+from lib.learning.submitted import read_submitted
+from lib.presets import Preset
+from lib.registry.registry import Registry
+from lib.trainers.fine_tune import FineTuning, Material, Measure, NothingToLearn, lower_priority
+from lib.trainers.progress import ProgressFile
+from lib.trainers.settings import TrainSettings, read_settings, shown_settings
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingRunningError(RuntimeError):
+    """The preset is being trained by another process."""
+
+
+class FineTuneTask(TrainTask):
+    """Fine-tunes the network of a preset on the labels that were submitted.
+
+    Building it reads nothing: the server and every background task build one for each preset.
+
+    Args:
+        preset: whose network.
+        app_dir: folder against which the preset's files are named.
+        registry: of versions.
+        audit_log: where real clicks are recorded.
+        measure: holds dialogues with a model.
+        replay: makes the pool that keeps a model from forgetting.
+        trainers: names of all train tasks.
+        patient_pattern: which part of an image's id is the patient; see `PatientBook`.
+        on_done: told the preset's name when a version was added.
+    """
+
+    def __init__(
+        self,
+        preset: Preset,
+        app_dir: Path,
+        registry: Registry,
+        audit_log: AuditLog,
+        measure: Callable[[Preset], Measure],
+        replay: Callable[[Preset], Pool] | None,
+        *,
+        trainers: Collection[str] = (),
+        patient_pattern: str | None = None,
+        on_done: Callable[[str], None] = lambda name: None,
+    ) -> None:
+        super().__init__(f"Fine-tunes preset '{preset.name}' on submitted labels; a gate decides what is served.")
+        self.preset = preset
+        self._files = (app_dir / preset.model.files[0], app_dir / preset.model.files[-1])
+        self._registry, self._audit_log = registry, audit_log
+        self._measure, self._replay = measure, replay
+        self._trainers, self._patient_pattern, self._on_done = tuple(trainers), patient_pattern, on_done
+        self.versions = registry.of(preset.name, preset.model.size, preset.model.family)
+        self._progress = ProgressFile(self.versions.folder / "progress.json")
+
+    def config(self) -> dict[str, Any]:
+        """What viewers let a user set."""
+        return shown_settings()
+
+    def stats(self) -> dict[str, Any]:
+        """Of the newest training; read from a file, because it runs in a process of its own."""
+        found = self._progress.read()
+        return found.stats() if found else {}
+
+    def read(self, request: Mapping[str, Any]) -> TrainSettings:
+        """What a request asks for.
+
+        Raises:
+            SettingError: an unknown key, or a value that cannot be used.
+        """
+        return read_settings(request, self._trainers)
+
+    def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
+        """One round, in this process.
+
+        Raises:
+            SettingError: of the request.
+            TrainingRunningError: another process trains this preset.
+        """
+        settings = self.read(request)
+        lower_priority()
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        with self._only_one():
+            self._progress.start()
+            try:
+                return self._round(settings, datastore)
+            except BaseException as error:
+                self._progress.update(stage="failed", reasons=(str(error) or type(error).__name__,))
+                raise
+
+    def _round(self, settings: TrainSettings, datastore: Datastore) -> dict[str, Any]:
+        material = self.material(datastore, settings.label_name)
+        for sentence in material.skipped:
+            logger.warning(sentence)
+        numbers = {"train": len(material.train), "validation": len(material.validation)}
+        self._progress.update(cases=numbers, skipped=tuple(material.skipped))
+        replay = self._replay
+        tuning = FineTuning(
+            preset=self.preset,
+            files=self._files,
+            versions=self.versions,
+            material=material,
+            settings=settings,
+            measure=self._measure(self.preset),
+            progress=self._progress,
+            replay=None if replay is None else lambda: replay(self.preset),
+        )
+        try:
+            outcome = tuning()
+        except NothingToLearn as error:
+            # Not a failure: "Update Model" of OHIF trains every preset, most of which have no labels.
+            logger.info(str(error))
+            self._progress.update(stage="nothing to learn from", reasons=(str(error),))
+            return {"version": None, "published": False, "reasons": [str(error)]}
+        if outcome is None:
+            return {}
+        for sentence in outcome.reasons:
+            logger.info(sentence)
+        self._on_done(self.preset.name)
+        return {**asdict(outcome), "reasons": list(outcome.reasons)}
+
+    def material(self, datastore: Datastore, label_name: str | None = None) -> Material:
+        """What the data store holds for this preset, split by patient.
+
+        Raises:
+            PatientsError: patients that contradict one another.
+            SplitsError: a split that is damaged.
+        """
+        book = PatientBook(studies_folder(datastore), self._patient_pattern)  # type: ignore[arg-type]
+        saved = saved_labels(datastore)  # type: ignore[arg-type]
+        used = presets_used(self._audit_log, [label.image_id for label in saved])
+        found = read_submitted(saved, self.preset, book.patient_of, label_name=label_name, made_with=used)
+        book.report()
+        sides = Splits(self._registry.learning_dir).assign({case.image_id: case.patient for case in found.cases})
+        validation = [case for case in found.cases if sides[case.image_id] == VALIDATION]
+        real = read_real_clicks(self._audit_log, found.cases, self.preset.name)
+        return Material(
+            train=[case for case in found.cases if case not in validation],
+            validation=validation,
+            skipped=[skipped.sentence for skipped in found.skipped],
+            recorded=real,
+            real={version: asdict(cost) for version, cost in costs(real).items()},
+        )
+
+    @contextlib.contextmanager
+    def _only_one(self) -> Iterator[None]:
+        folder = self.versions.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        fd = os.open(folder / "training.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            # The lock ends with the process, however that ends.
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError:
+            raise TrainingRunningError(
+                f"Preset '{self.preset.name}' is being trained by another process on this folder. Wait for it to end."
+            ) from None
+        finally:
+            os.close(fd)
