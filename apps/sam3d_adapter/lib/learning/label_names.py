@@ -80,10 +80,9 @@ def _of_list(values: Sequence[int], info: Mapping[str, Any]) -> list[tuple[str, 
         return [(name, rank) for rank, name in enumerate(names, start=1)]
     if len(values) == len(names):
         return list(zip(names, sorted(values), strict=True))
-    raise NamesError(
-        f"its {len(values)} voxel values ({_listed(sorted(values))}) do not fit the {len(names)} names sent with it "
-        f"({_listed(names)})"
-    )
+    if not names:
+        raise NamesError("it was sent as nothing but background")
+    raise NamesError(f"its voxel values {_listed(sorted(values))} do not fit the names sent with it ({_listed(names)})")
 
 
 def _of_mapping(info: Mapping[str, Any]) -> list[tuple[str, int]] | None:

@@ -91,7 +91,7 @@ def _continued(before: Step, step: Step) -> Step:
     there = set(step.clicks)
     kept = tuple(click for click in before.clicks if click in there)
     # Clicks that came between two requests: no record tells their order across the two lists.
-    new = tuple(click for click in step.clicks if click not in set(kept))
+    new = in_order(tuple(click for click in step.clicks if click not in set(kept)))
     return Step(**{**vars(step), "clicks": kept + new})
 
 
