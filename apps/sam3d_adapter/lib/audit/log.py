@@ -80,6 +80,15 @@ class AuditLog:
                     return record
         raise AuditError(f"There is no record {record_id} among {len(self.files())} files; older ones may be removed.")
 
+    def records(self, *, containing: str = "") -> Iterator[dict[str, Any]]:
+        """All records, oldest first; torn lines are passed over.
+
+        Args:
+            containing: text that a record's line must hold, which saves reading the others.
+        """
+        for path in self.files():
+            yield from (record for record in _records(path, containing=containing) if isinstance(record, dict))
+
     def files(self) -> list[Path]:
         """The files there are, oldest first."""
         with contextlib.suppress(FileNotFoundError):

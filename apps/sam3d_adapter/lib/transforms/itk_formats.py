@@ -92,6 +92,19 @@ def read_nrrd_header(path: Path) -> Header:
     return Header(_numbers(path, fields.get("sizes", "")), _NRRD_BYTES[kind], packed, 0 if packed else offset)
 
 
+def read_nrrd_texts(path: Path) -> dict[str, str]:
+    """The ``key:=value`` lines of an NRRD file's header, in which programs keep words of their own.
+
+    Raises:
+        ImageError: no such header.
+        OSError: the file cannot be read.
+    """
+    lines, _ = _header_lines(path, lambda line: not line.strip())
+    pairs = (line.partition(":=") for line in lines if ":=" in line and not line.startswith("#"))
+    # Of the header only these words may be beyond ASCII: https://teem.sourceforge.net/nrrd/format.html#keyvalue
+    return {key: value.encode("latin-1").decode("utf-8", errors="replace") for key, _, value in pairs}
+
+
 # https://github.com/Kitware/MetaIO, metaTypes.h
 _META_BYTES = {
     **dict.fromkeys(("MET_CHAR", "MET_UCHAR"), 1),

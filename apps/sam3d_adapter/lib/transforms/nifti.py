@@ -1,6 +1,7 @@
 """A NIfTI file -> its voxels and affine, read with care: it may come from anybody."""
 
 import gzip
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,22 @@ def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
     # Values beyond float32 become infinite, which counts as outside the image later on.
     with np.errstate(over="ignore", invalid="ignore"):
         return np.asanyarray(proxy, dtype=np.float32 if scaled else None), image.affine
+
+
+def read_grid(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
+    """Shape and (4, 4) affine from voxel index to RAS mm, of the header alone.
+
+    Raises:
+        ImageError: a header that is none, or not of one volume.
+        OSError: the file cannot be read.
+    """
+    try:
+        _, header = _read_header(path, path.name.lower().endswith(".gz"))
+    except (ImageFileError, EOFError, zlib.error) as error:
+        raise ImageError(f"Image {path.name} cannot be read ({error}). Send it again.") from error
+    shape = tuple(int(length) for length in header.get_data_shape())
+    require_one_volume(shape, path.name)
+    return shape, header.get_best_affine()
 
 
 def _read_header(path: Path, packed: bool) -> tuple[Any, Any]:

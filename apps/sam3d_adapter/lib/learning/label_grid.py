@@ -1,0 +1,57 @@
+"""A label in space -> the same label on the voxels of its image."""
+
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from lib.interaction.axes import Array, transform_points
+from lib.transforms import nifti
+from lib.transforms.load_volume import read_array
+
+_SAME_GRID = 0.05
+"""Voxels by which two grids may differ, at the corners, and still be one: affines are often kept as float32."""
+
+
+def image_grid(path: Path) -> tuple[tuple[int, int, int], Array]:
+    """Voxels along i, j, k, and the (4, 4) affine to RAS mm; of a NIfTI file the header alone is read.
+
+    Raises:
+        ImageError: a file that cannot be read; so does MemoryShortage.
+        OSError: there is no such file.
+    """
+    if path.name.lower().endswith(nifti.SUFFIXES):
+        shape, affine = nifti.read_grid(path)
+    else:
+        array, affine = read_array(path)
+        shape = array.shape
+    return (int(shape[0]), int(shape[1]), int(shape[2])), np.asarray(affine, np.float64)
+
+
+def on_grid(labels: np.ndarray, affine: Array, shape: tuple[int, int, int], onto: Array) -> np.ndarray:
+    """The nearest voxels of a label at the voxels of an image; 0 where the label does not reach.
+
+    Args:
+        labels: (i, j, k), any integers.
+        affine: (4, 4), of the label, voxel index to RAS mm.
+        shape: voxels of the image.
+        onto: (4, 4), of the image.
+
+    Returns:
+        ``shape``, in the label's type; the label itself where the grids are one.
+    """
+    to_label = np.linalg.inv(affine) @ onto
+    if labels.shape == shape and _is_identity(to_label, shape):
+        return labels
+    # "grid-constant": within the outermost half voxel the nearest voxel is still the outermost one.
+    return np.asarray(
+        ndimage.affine_transform(
+            labels, to_label[:3, :3], to_label[:3, 3], output_shape=shape, order=0, mode="grid-constant", cval=0
+        )
+    )
+
+
+def _is_identity(to_label: Array, shape: tuple[int, int, int]) -> bool:
+    corners = np.array(list(product(*((0, length - 1) for length in shape))), np.float64)
+    return bool(np.abs(transform_points(to_label, corners) - corners).max() < _SAME_GRID)

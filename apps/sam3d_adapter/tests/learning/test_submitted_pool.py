@@ -1,0 +1,118 @@
+"""Drawing submitted cases: as the pool of a folder, within a budget of memory, past damaged files."""
+
+import dataclasses
+import pickle
+from collections import Counter
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from lib.learning.patients import PatientBook
+from lib.learning.pools import Pool, PoolError
+from lib.learning.sampling import SamplingConfig, draw_sample
+from lib.learning.submitted import SavedLabel, read_submitted
+from lib.learning.submitted_pool import SubmittedPool
+from lib.presets import WindowIntensity, load_preset
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+CT, PET = (load_preset(CONFIGS / f"{name}.yaml") for name in ("ct", "pet"))
+SHAPE = (32, 32, 32)
+ONE = 32**3 * 3 + 24 * (8**3 + 4**3)
+"""Bytes of one case: int16 image, uint8 labels, indices."""
+
+
+def write_case(folder, name, seed):
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[8:16, 8:16, 8:16], labels[20:24, 20:24, 20:24] = 1, 2
+    image = np.random.default_rng(seed).normal(40 + 100 * (labels > 0), 20).astype(np.int16)
+    for part, array in (("images", image), ("labels", labels)):
+        (folder / part).mkdir(exist_ok=True)
+        nib.save(nib.Nifti1Image(array, np.eye(4)), folder / part / f"{name}.nii.gz")
+    return SavedLabel(name, folder / f"images/{name}.nii.gz", folder / f"labels/{name}.nii.gz")
+
+
+@pytest.fixture
+def cases(tmp_path):
+    saved = [write_case(tmp_path, f"c{n}", n) for n in range(6)]
+    return read_submitted(saved, CT, PatientBook().patient_of).cases
+
+
+@pytest.mark.parametrize("preset", [CT, PET])
+def test_draws_what_the_pool_of_a_folder_draws(cases, tmp_path, preset):
+    pool, folder = SubmittedPool(cases, preset, 0.5), Pool(tmp_path, preset)
+    assert (pool.preset, pool.share, pool.spacings_mm) == (preset, 0.5, folder.spacings_mm)
+    (volume, label, window), (_, _, other) = (p.draw(np.random.default_rng(3)) for p in (pool, folder))
+    assert isinstance(window, WindowIntensity) and label in volume.objects() == [1, 2]
+    assert window == other
+    sample = draw_sample(volume, label, SamplingConfig(roi_size=16), np.random.default_rng(0))
+    assert sample.truth.any()
+
+
+def test_all_cases_and_objects_come(cases):
+    rng, pool = np.random.default_rng(0), SubmittedPool(cases, CT)
+    drawn = Counter((case.image_id, label) for case, _, label, _ in (pool.draw_case(rng) for _ in range(600)))
+    assert len(drawn) == 12 and min(drawn.values()) > 25
+    assert pool.nbytes == 6 * ONE
+
+
+def test_same_seed_same_draws(cases):
+    def draws():
+        rng, pool = np.random.default_rng(9), SubmittedPool(cases, CT)
+        return [(case.image_id, label) for case, _, label, _ in (pool.draw_case(rng) for _ in range(30))]
+
+    assert draws() == draws()
+
+
+@pytest.mark.parametrize("held", [1, 2, 4])
+def test_memory_stays_within_the_budget_and_files_are_seldom_read(cases, held, monkeypatch):
+    rng, pool, reads = np.random.default_rng(0), SubmittedPool(cases, CT, max_bytes=held * ONE + 100), []
+    read = type(cases[0]).read
+    monkeypatch.setattr(type(cases[0]), "read", lambda case: reads.append(case.image_id) or read(case))
+    drawn = Counter()
+    for _ in range(1200):
+        drawn[pool.draw_case(rng)[0].image_id] += 1
+        assert pool.nbytes <= held * ONE
+    # Every eighth draw may read: 150 of them, but for those that find their case in memory.
+    assert 150 * (1 - held / 6) * 0.6 < len(reads) < 150 * (1 - held / 6) * 1.4 + 2 * held
+    assert len(drawn) == 6 and min(drawn.values()) > 80
+
+
+def test_case_larger_than_the_budget_is_read_each_time(cases):
+    rng, pool = np.random.default_rng(0), SubmittedPool(cases[:2], CT, max_bytes=100)
+    assert {pool.draw_case(rng)[0].image_id for _ in range(20)} == {"c0", "c1"}
+    assert pool.nbytes == 0
+
+
+def test_damaged_case_is_left_out_and_training_goes_on(cases, caplog):
+    cases[1].image.write_bytes(cases[1].image.read_bytes()[:2000])
+    cases[2].label.unlink()
+    cases[3].label.write_bytes(cases[4].label.read_bytes() + b"x")
+    rng, pool = np.random.default_rng(0), SubmittedPool(cases, CT)
+    drawn = {pool.draw_case(rng)[0].image_id for _ in range(60)}
+    assert drawn == {"c0", "c4", "c5"} == {case.image_id for case in pool.cases}
+    assert all(caplog.text.count(f"c{n} is not trained on") == 1 for n in (1, 2, 3))
+
+
+def test_image_without_contrast_is_left_out_where_percentiles_are_needed(cases):
+    image = nib.load(cases[0].image)
+    nib.save(nib.Nifti1Image(np.full(SHAPE, 5, np.int16), image.affine), cases[0].image)
+    rng, pool = np.random.default_rng(0), SubmittedPool(cases[:2], PET)
+    assert {pool.draw_case(rng)[0].image_id for _ in range(20)} == {"c1"}
+
+
+def test_nothing_left_is_said(cases):
+    pool = SubmittedPool(cases[:2], CT)
+    for case in cases[:2]:
+        case.image.unlink()
+    with pytest.raises(PoolError, match="None of the submitted"):
+        pool.draw(np.random.default_rng(0))
+    with pytest.raises(PoolError, match="No submitted label"):
+        SubmittedPool([], CT)
+
+
+def test_can_be_sent_to_a_worker(cases):
+    pool = pickle.loads(pickle.dumps(SubmittedPool(cases, CT)))
+    assert pool.draw(np.random.default_rng(0))[1] in (1, 2)
+    assert [dataclasses.replace(case) for case in pool.cases] == list(cases)
