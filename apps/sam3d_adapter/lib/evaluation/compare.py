@@ -41,12 +41,25 @@ def compare(first: Path, second: Path) -> dict[str, Any]:
     protocols = [read_settings(folder).get(_PROTOCOL) for folder in (first, second)]
     if protocols[0] != protocols[1]:
         raise CompareError(f"The runs follow different protocols: {protocols[0]} and {protocols[1]}.")
-    _require_same(*runs)
-    paired = list(zip(*(sorted(records, key=key_of) for records in runs), strict=True))
-    result: dict[str, Any] = {"models": [runs[0][0]["model"], runs[1][0]["model"]], "datasets": {}}
+    return compare_records(*runs)
+
+
+def compare_records(first: Sequence[Record], second: Sequence[Record]) -> dict[str, Any]:
+    """As ``compare``, of records in memory, which are taken to follow one protocol.
+
+    Args:
+        first: of the candidate, in any order.
+        second: of the model that is there.
+
+    Raises:
+        CompareError: other cases, files, modes or seeds.
+    """
+    _require_same(first, second)
+    paired = list(zip(*(sorted(records, key=key_of) for records in (first, second)), strict=True))
+    result: dict[str, Any] = {"models": [first[0]["model"], second[0]["model"]], "datasets": {}}
     for dataset in sorted({one["dataset"] for one, _ in paired}):
         modes: dict[str, Any] = {}
-        for mode in dict.fromkeys(record["mode"] for record in runs[0]):
+        for mode in dict.fromkeys(record["mode"] for record in first):
             pairs = [pair for pair in paired if (pair[0]["dataset"], pair[0]["mode"]) == (dataset, mode)]
             if pairs:
                 modes[mode] = _differences(pairs, mode)

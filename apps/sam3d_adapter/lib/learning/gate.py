@@ -1,0 +1,192 @@
+"""Whether a trained candidate takes the served model's place: only if it is shown to be no worse than two others.
+
+The others are the served model and the best there ever was. Against the served one alone, each of many candidates
+could be a little worse than the one before, and nobody would see the sum.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lib.evaluation.compare import GATES, MARGIN, compare_records
+from lib.evaluation.record import Record
+
+MIN_PATIENTS = 8
+"""Below it an interval over patients says next to nothing (benchmarks.gate_rates, docs/gate.md)."""
+MAIN = "dsc_auc_normalised"
+"""The score that must not have fallen, and by which the best version is chosen: Dice over the first five clicks."""
+ROUNDING = 1e-9
+"""Of a mean of differences; scores that are equal may differ by so much."""
+NAMES = {
+    "dice_1": "Dice after one click",
+    "dsc_auc_normalised": "mean Dice over the first five clicks",
+    "nsd_auc_normalised": "agreement of the outline within 2 mm over the first five clicks",
+}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Candidate minus another version, on the same patients; scores run from 0 to 1.
+
+    Attributes:
+        other: ``served`` or ``best``.
+        dataset: of the cases.
+        mode: of the simulated user.
+        metric: one of ``compare.GATES``.
+        n_patients: that both were measured on.
+        mean: over patients; None where a score is no number.
+        low: lower end of the 95 % interval; None of a single patient, or where a score is no number.
+        high: upper end.
+        share_better: share of patients with a higher score.
+        passed: whether the candidate is shown to be no worse by more than ``compare.MARGIN``.
+    """
+
+    other: str
+    dataset: str
+    mode: str
+    metric: str
+    n_patients: int
+    mean: float | None
+    low: float | None
+    high: float | None
+    share_better: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the gate says of a candidate.
+
+    Attributes:
+        publish: whether it may take the served model's place.
+        reasons: plain sentences; the first says what was decided, the others why.
+        n_patients: validation patients, of the dataset with the fewest.
+        is_new_best: whether it is to be remembered as the best ever, if it is published.
+        differences: all that were looked at.
+    """
+
+    publish: bool
+    reasons: tuple[str, ...]
+    n_patients: int
+    is_new_best: bool
+    differences: tuple[Difference, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Of dictionaries, lists, texts, numbers and None alone."""
+        found = asdict(self)
+        return {**found, "reasons": list(self.reasons), "differences": [asdict(one) for one in self.differences]}
+
+
+def decide(candidate: Sequence[Record], served: Sequence[Record], best: Sequence[Record] | None = None) -> Decision:
+    """Compares evaluation records of the same validation cases, held by the same simulated users.
+
+    It is published if, in every dataset and mode, with at least ``MIN_PATIENTS`` patients each, the lower end of the
+    95 % interval of each of ``compare.GATES`` is -``compare.MARGIN`` or more, against the served version and the best
+    one; and if the mean of ``MAIN`` is not lower than the served version's. Modes without an area under the curve do
+    not count.
+
+    Args:
+        candidate: records of the new version.
+        served: of the version that answers now.
+        best: of the best version ever, measured anew on these cases; None, or the records of the same weights as
+            ``served``, where that is the one that is served.
+
+    Raises:
+        CompareError: other cases, files, modes or seeds, or nothing that can be compared.
+    """
+    others = {"served": served}
+    if best is not None and _weights(best) != _weights(served):
+        others["best"] = best
+    differences = tuple(one for name, records in others.items() for one in _differences(name, candidate, records))
+    n = min(one.n_patients for one in differences)
+    refusals = _refusals(differences, n, is_same=_weights(candidate) == _weights(served))
+    against_best = [one for one in differences if one.metric == MAIN and one.other == list(others)[-1]]
+    is_new_best = not refusals and sum(one.mean or 0.0 for one in against_best) > 0
+    return Decision(not refusals, _reasons(refusals, differences, n), n, is_new_best, differences)
+
+
+def _differences(other: str, candidate: Sequence[Record], records: Sequence[Record]) -> Iterator[Difference]:
+    # Clicks given all at once have no curve, and so no part in the rule.
+    one, two = ([record for record in all_of if "dsc_auc" in record] for all_of in (candidate, records))
+    for dataset, modes in compare_records(one, two)["datasets"].items():
+        for mode, found in modes.items():
+            for metric in GATES:
+                d: Mapping[str, Any] = found["differences"][metric]
+                mean, low, high = (_number(d[key]) for key in ("mean", "low", "high"))
+                passed = low is not None and low >= -MARGIN
+                yield Difference(other, dataset, mode, metric, d["n"], mean, low, high, d["share_better"], passed)
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else value
+
+
+def _refusals(differences: Sequence[Difference], n: int, *, is_same: bool) -> list[str]:
+    if is_same:
+        return ["The new model has the same weights as the served one, so there is nothing to publish."]
+    if n < MIN_PATIENTS:
+        patients = f"{n} validation patient{'s' * (n != 1)}"
+        return [
+            f"There are labels of {patients}; with fewer than {MIN_PATIENTS}, chance decides more than the model does. "
+            "Submit more labels, or let a named person publish it by hand."
+        ]
+    refusals = [_doubt(one, differences) for one in differences if not one.passed]
+    for one in differences:
+        if one.passed and one.other == "served" and one.metric == MAIN and (one.mean or 0.0) < -ROUNDING:
+            refusals.append(
+                f"Its {NAMES[MAIN]} is {_amount(one.mean)} that of the served model{_where(one, differences)}; "
+                "there is no reason to change to a model that measured worse."
+            )
+    return refusals
+
+
+def _doubt(one: Difference, differences: Sequence[Difference]) -> str:
+    """Why a difference does not let the candidate through."""
+    about = f"{NAMES[one.metric]}{_where(one, differences)}"
+    if one.low is None or one.high is None:
+        return f"Its {about} could not be compared with that of {_whom(one)}."
+    worse = f"Its {about} is {_amount(one.mean)} that of {_whom(one)} ({_span(one)}). "
+    if one.high < 0:
+        return worse + "It is worse by more than chance explains."
+    return worse + f"It may be {-one.low:.3f} lower, where at most {MARGIN:.2f} is allowed: too uncertain to publish."
+
+
+def _reasons(refusals: Sequence[str], differences: Sequence[Difference], n: int) -> tuple[str, ...]:
+    if refusals:
+        return (f"Not published; the served model stays. Measured on {n} validation patients.", *refusals)
+    lines = [f"Published: on {n} validation patients it is shown to be no worse than what was there."]
+    for one in differences:
+        if one.metric == MAIN:
+            about = f"{NAMES[MAIN]}{_where(one, differences)}"
+            lines.append(
+                f"Its {about} is {_amount(one.mean)} that of {_whom(one)} ({_span(one)}); "
+                f"higher in {one.share_better:.0%} of patients."
+            )
+    return tuple(lines)
+
+
+def _whom(one: Difference) -> str:
+    return "the served model" if one.other == "served" else "the best model so far"
+
+
+def _where(one: Difference, differences: Sequence[Difference]) -> str:
+    """Dataset and mode, as far as there are several."""
+    named = [getattr(one, key) for key in ("dataset", "mode") if len({getattr(d, key) for d in differences}) > 1]
+    return f" ({', '.join(named)})" if named else ""
+
+
+def _amount(mean: float | None) -> str:
+    if not mean:
+        return "the same as"
+    if abs(mean) < 5e-4:
+        return f"a trace {'higher' if mean > 0 else 'lower'} than"
+    return f"{abs(mean):.3f} {'higher' if mean > 0 else 'lower'} than"
+
+
+def _span(one: Difference) -> str:
+    return f"95 % interval {one.low:+.3f} to {one.high:+.3f}"
+
+
+def _weights(records: Sequence[Record]) -> str | None:
+    return records[0]["model"]["sha256"] if records else None
