@@ -8,7 +8,7 @@ PIP_ARGS    ?=
 APP  := apps/sam3d_adapter
 PY   := $(VENV)/bin/python
 DONE := $(VENV)/.installed
-TYPED := $(wildcard $(addprefix $(APP)/lib/,models interaction inference transforms conversion families presets evaluation))
+TYPED := $(wildcard $(addprefix $(APP)/lib/,models interaction inference transforms conversion families presets evaluation registry))
 PYTEST_ARGS ?=
 
 # Given as NAME=value, handed on as --name=value.

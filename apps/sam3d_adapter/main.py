@@ -24,6 +24,7 @@ from lib.host.start_errors import said_aloud
 from lib.host.temporary_files import keep_temporary_files_apart
 from lib.host.train_stats import with_safe_stats
 from lib.host.unknown_model import require_model
+from lib.host.version_endpoints import offer_versions
 from lib.host.warm_up import warm_up_writer
 from lib.host.web_app import mend_web_app
 from lib.version import __version__
@@ -52,6 +53,7 @@ class Sam3dAdapterApp(MONAILabelApp):
                 version=__version__,
             )
         mend_endpoints()
+        offer_versions(self._infers, Path(app_dir))
 
     def init_infers(self) -> dict[str, Any]:
         return self._config.infers()
@@ -75,6 +77,7 @@ class Sam3dAdapterApp(MONAILabelApp):
 
     def on_init_complete(self) -> None:
         super().on_init_complete()
+        self._config.prepare_versions()
         keep_temporary_files_apart()
         remember_users()
         silence_readers()

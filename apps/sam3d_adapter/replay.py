@@ -35,7 +35,8 @@ def main() -> int:
     log = AuditLog(APP_DIR / arguments.audit_dir, Conf().audit_bytes)
     try:
         record = log.find(arguments.id)
-        result = replay(record, _image(record, log, arguments), APP_DIR, extension=extension or ".nrrd")
+        image = _image(record, log, arguments)
+        result = replay(record, image, APP_DIR, extension=extension or ".nrrd", learning_dir=arguments.learning_dir)
     except (AuditError, ReplayError, OSError) as error:
         logger.error("Cannot be replayed. %s", error)
         return IMPOSSIBLE
@@ -86,6 +87,12 @@ def _arguments() -> argparse.Namespace:
         type=Path,
         default=Conf().audit_dir,
         help="as the server's --conf audit_dir (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--learning-dir",
+        type=Path,
+        default=Conf().learning_dir,
+        help="as the server's --conf learning_dir (default: %(default)s)",
     )
     return parser.parse_args()
 

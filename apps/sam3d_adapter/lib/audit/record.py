@@ -44,6 +44,7 @@ def make_record(
         "preset": preset.name,
         "preset_hash": preset_hash(preset),
         "model_version": answer["model_version"],
+        "version": answer["version"],
         "precision": answer["precision"],
         "device": answer["device"],
         "processor": processor(str(answer["device"])),

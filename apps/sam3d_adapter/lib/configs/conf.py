@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib.inference.precision import PRECISIONS
+from lib.registry.registry import DEFAULT_LEARNING_DIR
 
 # Set by MONAI Label itself or meant for its base class.
 _HOST_KEYS = ("server_mode",)
@@ -27,6 +28,8 @@ class Conf:
         precision: number type of the network, one of ``PRECISIONS``.
         audit_dir: folder of the records of answers, against the app folder if relative.
         audit_mb: disk space for them, MiB.
+        learning_dir: folder of what is learned here: versions of weights, states of trainings; against the app folder
+            if relative.
     """
 
     models: tuple[str, ...] | None = None
@@ -38,6 +41,7 @@ class Conf:
     # studies, and one of files is often shared with people whom the records do not concern.
     audit_dir: Path = Path("logs/audit")
     audit_mb: int = 512
+    learning_dir: Path = DEFAULT_LEARNING_DIR
 
     @property
     def audit_bytes(self) -> int:
@@ -74,6 +78,7 @@ def parse_conf(conf: Mapping[str, str]) -> Conf:
         "precision",
         "audit_dir",
         "audit_mb",
+        "learning_dir",
     )
     unknown = [key for key in conf if key not in valid + _HOST_KEYS]
     if unknown:
@@ -85,8 +90,9 @@ def parse_conf(conf: Mapping[str, str]) -> Conf:
         volume_cache_mb=_megabytes(conf, "volume_cache_mb", default.volume_cache_mb),
         max_upload_mb=_megabytes(conf, "max_upload_mb", default.max_upload_mb),
         precision=_precision(str(conf.get("precision", default.precision)).strip()),
-        audit_dir=_folder(conf["audit_dir"]) if "audit_dir" in conf else default.audit_dir,
+        audit_dir=_folder(conf, "audit_dir", default.audit_dir),
         audit_mb=_at_least_one("audit_mb", _megabytes(conf, "audit_mb", default.audit_mb)),
+        learning_dir=_folder(conf, "learning_dir", default.learning_dir),
     )
 
 
@@ -100,10 +106,11 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
-def _folder(text: str) -> Path:
-    if not str(text).strip():
-        raise ConfError("--conf audit_dir is empty; the name of a folder is needed.")
-    return Path(str(text).strip()).expanduser()
+def _folder(conf: Mapping[str, str], key: str, default: Path) -> Path:
+    text = str(conf.get(key, default)).strip()
+    if not text:
+        raise ConfError(f"--conf {key} is empty; the name of a folder is needed.")
+    return Path(text).expanduser()
 
 
 def _at_least_one(key: str, number: int) -> int:

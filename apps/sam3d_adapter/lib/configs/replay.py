@@ -1,5 +1,6 @@
 """A record's mask, computed once more."""
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,9 +11,11 @@ from fastapi import HTTPException
 
 from lib.audit.machine import processor, software
 from lib.audit.record import preset_hash
+from lib.configs.evaluated_task import with_weights
 from lib.configs.task_config import Sam3dAdapterConfig
 from lib.infers.options import available_devices
-from lib.presets import PresetError
+from lib.presets import Preset, PresetError
+from lib.registry.errors import RegistryError
 
 
 class ReplayError(RuntimeError):
@@ -36,7 +39,14 @@ class Replay:
     differences: tuple[str, ...]
 
 
-def replay(record: Mapping[str, Any], image: Path, app_dir: Path, *, extension: str = ".nii.gz") -> Replay:
+def replay(
+    record: Mapping[str, Any],
+    image: Path,
+    app_dir: Path,
+    *,
+    extension: str = ".nii.gz",
+    learning_dir: Path | None = None,
+) -> Replay:
     """Computes the mask of a record again, by the task that gave it.
 
     Args:
@@ -44,12 +54,16 @@ def replay(record: Mapping[str, Any], image: Path, app_dir: Path, *, extension: 
         image: the file; its content is compared with the record's.
         app_dir: the app folder.
         extension: of the mask's file, one of ``lib.infers.options.RESULT_EXTENSIONS``.
+        learning_dir: as the server's ``--conf learning_dir``; None for its default.
 
     Raises:
         ReplayError: preset or weights are not here, or others than recorded; another image.
     """
+    conf = {"models": record["preset"], "precision": record["precision"]}
+    if learning_dir is not None:
+        conf["learning_dir"] = str(learning_dir)
     try:
-        config = Sam3dAdapterConfig(app_dir, {"models": record["preset"], "precision": record["precision"]})
+        config = Sam3dAdapterConfig(app_dir, conf)
     except PresetError as error:
         raise ReplayError(f"The record's preset cannot be used here: {error}") from error
     device, differences = _device(record)
@@ -57,15 +71,23 @@ def replay(record: Mapping[str, Any], image: Path, app_dir: Path, *, extension: 
         differences.append(f"configs/{record['preset']}.yaml was changed since.")
     request = {**record["request"], "image": str(image), "device": device, "result_extension": extension}
     try:
-        file, answer = config.infers()[record["preset"]](request)
+        file, answer = config.infer(_preset(record, config))(request)
     except HTTPException as error:
         raise ReplayError(str(error.detail)) from error
     assert file is not None  # the writer is never skipped
-    problem = _other_inputs(record, answer)
+    problem = _other_inputs(record, answer, config)
     if problem:
         Path(file).unlink()
         raise ReplayError(problem)
     return Replay(answer["mask_hash"], answer["mask_hash"] == record["mask_hash"], Path(file), tuple(differences))
+
+
+def _preset(record: Mapping[str, Any], config: Sam3dAdapterConfig) -> Preset:
+    """The record's preset, with the weights of the record in place of its own where they are kept as a version."""
+    preset = config.presets[record["preset"]]
+    versions = config.versions(preset.name)
+    version = versions.find(record["model_version"])
+    return preset if version is None else with_weights(preset, versions.weights(version.id))
 
 
 def _device(record: Mapping[str, Any]) -> tuple[str, list[str]]:
@@ -85,7 +107,7 @@ def _device(record: Mapping[str, Any]) -> tuple[str, list[str]]:
     return device, differences
 
 
-def _other_inputs(record: Mapping[str, Any], answer: Mapping[str, Any]) -> str | None:
+def _other_inputs(record: Mapping[str, Any], answer: Mapping[str, Any], config: Sam3dAdapterConfig) -> str | None:
     if answer["image_hash"] != record["image_hash"]:
         return (
             f"This is not the record's image: its content hash is {answer['image_hash']}, not {record['image_hash']}."
@@ -93,6 +115,15 @@ def _other_inputs(record: Mapping[str, Any], answer: Mapping[str, Any]) -> str |
     if answer["model_version"] != record["model_version"]:
         return (
             f"The weights of preset '{record['preset']}' have the version {answer['model_version']}; those of the "
-            f"record, {record['model_version']}, are missing. Put them back where configs/{record['preset']}.yaml says."
+            f"record, {record['model_version']}, are missing.{_what_became(record, config)} Put them back where "
+            f"configs/{record['preset']}.yaml says, or into the folder of versions (--learning-dir)."
         )
     return None
+
+
+def _what_became(record: Mapping[str, Any], config: Sam3dAdapterConfig) -> str:
+    with contextlib.suppress(RegistryError, OSError):
+        for version in config.versions(record["preset"]).pruned().values():
+            if version.sha256 == record["model_version"]:
+                return f" They were version {version.id}, whose weights were removed by pruning."
+    return ""

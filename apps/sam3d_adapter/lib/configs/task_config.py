@@ -10,7 +10,10 @@ from lib.inference.embedding_cache import EmbeddingCache
 from lib.inference.model_store import ModelStore
 from lib.infers.audited import Auditor
 from lib.infers.click_segmentation import ClickSegmentation, SharedState
-from lib.presets import load_presets
+from lib.presets import Preset, load_presets
+from lib.registry.errors import RegistryError
+from lib.registry.registry import Registry
+from lib.registry.versions import Versions
 from lib.transforms.load_volume import VolumeCache
 
 logger = logging.getLogger(__name__)
@@ -26,6 +29,7 @@ class Sam3dAdapterConfig:
     Attributes:
         presets: by name.
         max_upload_bytes: most bytes of a request's body.
+        registry: the versions of their weights.
 
     Raises:
         ConfError: an unknown or impossible setting.
@@ -44,8 +48,32 @@ class Sam3dAdapterConfig:
             precision=settings.precision,
         )
         self.audit_log = AuditLog(app_dir / settings.audit_dir, settings.audit_bytes)
+        self.registry = Registry(app_dir / settings.learning_dir)
         self.auditor = Auditor(self.audit_log, self.presets)
 
     def infers(self) -> dict[str, ClickSegmentation]:
         """One infer task per preset, under the preset's name."""
-        return {name: ClickSegmentation(preset, self._app_dir, self._shared) for name, preset in self.presets.items()}
+        return {
+            name: ClickSegmentation(preset, self._app_dir, self._shared, self.versions(name))
+            for name, preset in self.presets.items()
+        }
+
+    def infer(self, preset: Preset) -> ClickSegmentation:
+        """A task that knows no versions: it runs on the weights that ``preset`` names, whatever is served."""
+        return ClickSegmentation(preset, self._app_dir, self._shared)
+
+    def versions(self, name: str) -> Versions:
+        """The versions of a preset's weights."""
+        preset = self.presets[name]
+        return self.registry.of(name, preset.model.size, preset.model.family)
+
+    def prepare_versions(self) -> None:
+        """Sweeps away what killed processes left and takes over what an earlier release kept; at the server's start.
+
+        Whatever is wrong with the versions of a preset, the server starts, and its tasks say what.
+        """
+        for name in self.presets:
+            try:
+                self.versions(name).prepare()
+            except (RegistryError, OSError) as error:
+                logger.error("The versions of preset %s: %s", name, error)

@@ -13,6 +13,7 @@ from lib.host.session_upload import mend_session_endpoint
 from lib.host.stored_info import mend_info_endpoints
 from lib.host.task_request import mend_task_endpoints
 from lib.host.unknown_stored import mend_datastore_ids
+from lib.host.version_endpoints import withdraw_versions
 from lib.host.wsi_endpoint import mend_wsi_endpoint
 
 _MENDS = (
@@ -41,3 +42,4 @@ def mend_endpoints() -> None:
 def restore_endpoints() -> None:
     """Takes them off again, as if the app had not been loaded."""
     take_off()
+    withdraw_versions()

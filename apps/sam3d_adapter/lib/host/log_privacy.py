@@ -30,7 +30,7 @@ _OWN = ("lib", "serve")
 # Routers of MONAI Label; what follows in an address may be the UID of a study.
 _ROUTES = (
     *("info", "model", "infer", "batch", "train", "activelearning", "scoring"),
-    *("datastore", "logs", "ohif", "proxy", "session", "static"),
+    *("datastore", "logs", "ohif", "proxy", "session", "static", "versions"),
 )
 _HIDDEN = re.compile(r"(?:[A-Za-z]:\\|~?/|\.\.?/)\S*|\b\d+(?:\.\d+){3,}\b|\S*\.(?:nii|gz|nrrd|mha|mhd|dcm)\b")
 # Lines of a training process: it has this very log, and its lines were cleaned there.

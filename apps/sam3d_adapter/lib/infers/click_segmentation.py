@@ -1,6 +1,7 @@
 """The infer task of one preset: clicks in, mask out, for every viewer of MONAI Label."""
 
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from monailabel.tasks.infer.basic_infer import BasicInferTask
 from lib.inference.embedding_cache import EmbeddingCache
 from lib.inference.model_store import ModelSpec, ModelStore
 from lib.inference.predictor import Predictor
+from lib.inference.served_model import ServedModel
 from lib.infers.errors import http_errors
 from lib.infers.missing_weights import how_to_supply
 from lib.infers.options import DEFAULT_THRESHOLD, available_devices, read_request
@@ -25,6 +27,7 @@ from lib.infers.write_mask import write_mask
 from lib.interaction.click import on_structure
 from lib.interaction.roi import Roi
 from lib.presets import Preset
+from lib.registry.versions import Versions
 from lib.transforms.clicked_component import KeepClickedComponentd, outgrows_roi
 from lib.transforms.load_volume import LoadVolumed, VolumeCache
 from lib.transforms.normalise import NormaliseIntensityd
@@ -56,14 +59,20 @@ class ClickSegmentation(BasicInferTask):
         preset: the task's values.
         app_dir: folder against which the preset's weight files are named.
         shared: models and caches.
+        versions: of the preset's weights, one of which may be served in place of its own; None for its own alone.
+
+    Attributes:
+        spec: the files that the preset names.
+        served: which version answers.
     """
 
-    def __init__(self, preset: Preset, app_dir: Path, shared: SharedState) -> None:
+    def __init__(self, preset: Preset, app_dir: Path, shared: SharedState, versions: Versions | None = None) -> None:
         self.preset = preset
         self._app_dir = app_dir
         self._shared = shared
         model = preset.model
         self.spec = ModelSpec(model.family, model.size, tuple(app_dir / file for file in model.files))
+        self.served = ServedModel(preset.name, self.spec, shared.models, versions)
         super().__init__(
             # No path: with one, MONAI Label's /model endpoint lets anyone replace or delete the weights.
             path=None,
@@ -81,10 +90,14 @@ class ClickSegmentation(BasicInferTask):
         return True
 
     def info(self) -> dict[str, Any]:
-        """As MONAI Label's, with the reason in the description where the task cannot be served."""
-        problem = self._shared.models.problem(self.spec)
-        description = f"{self.preset.description} [not available, {problem}]" if problem else self.preset.description
-        return {**super().info(), "description": description}
+        """As MONAI Label's, with the version that is served, and the reason in the description where it cannot be."""
+        status = self.served.status()
+        description = self.preset.description
+        if status.problem and not status.can_answer:
+            description = f"{description} [not available, {self.without_paths(status.problem)}]"
+        elif status.problem:
+            description = f"{description} [another version answers, {self.without_paths(status.problem)}]"
+        return {**super().info(), "description": description, "version": status.version}
 
     def __call__(
         self, request: Mapping[str, Any], callbacks: Mapping[Any, Any] | None = None
@@ -97,7 +110,7 @@ class ClickSegmentation(BasicInferTask):
         start = time.perf_counter()
         with http_errors(self._app_dir):
             read = read_request(request, self.preset.label)
-            missing = self.spec.missing_files()
+            missing = self.served.missing_files()
             if missing:
                 raise HTTPException(503, how_to_supply(self.preset.name, self.spec.size, missing, self._app_dir))
             file, params = super().__call__(read, callbacks)
@@ -108,9 +121,13 @@ class ClickSegmentation(BasicInferTask):
         """From the path of the image and the keys of the clicks to the normalised ROI, or its cached embedding."""
         stages = data["stages"] = Stages()
         with stages.time("weights"):
-            loaded = self._shared.models.get(self.spec, data["device"])
+            # Once for the whole request: whatever is published meanwhile, all of its steps run on this one.
+            answering = self.served.get(data["device"])
+        loaded = answering.loaded
         predictor = data["predictor"] = Predictor(loaded, self._shared.embeddings, self._shared.precision)
-        data["model_version"] = loaded.version
+        data["model_version"], data["version"] = loaded.version, answering.version
+        if answering.warning:
+            data["warnings"] = [*data.get("warnings", ()), self.without_paths(answering.warning)]
         roi = self.preset.roi
         return [
             LoadVolumed(cache=self._shared.volumes),
@@ -170,6 +187,10 @@ class ClickSegmentation(BasicInferTask):
         """From logits to the mask on the image's own grid."""
         threshold = data["threshold"]
         return [KeepClickedComponentd(threshold=threshold), RoiLogitsToImaged(threshold=threshold)]
+
+    def without_paths(self, text: str) -> str:
+        """A text that may leave the server: it does not say where the app lies."""
+        return text.replace(f"{self._app_dir}{os.sep}", "")
 
     def writer(
         self, data: dict[str, Any], extension: str | None = None, dtype: Any = None

@@ -68,8 +68,8 @@ def describe(preset: Preset, data: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         preset: of the task.
         data: after the post transforms: ``pred`` (i, j, k), ``volume``, ``clicks``, ``roi_geometry``,
-            ``model_version``, ``predictor``, ``encodes``, ``decodes``, ``device``, ``threshold``, ``warnings``,
-            ``obeyed_by_network``.
+            ``model_version``, ``version``, ``predictor``, ``encodes``, ``decodes``, ``device``, ``threshold``,
+            ``warnings``, ``obeyed_by_network``.
     """
     roi = data["roi_geometry"]
     voxels = int(np.count_nonzero(np.asarray(data["pred"])))
@@ -82,6 +82,7 @@ def describe(preset: Preset, data: Mapping[str, Any]) -> dict[str, Any]:
         "label": preset.label,
         "preset": preset.name,
         "model_version": data["model_version"],
+        "version": data["version"],
         "precision": data["predictor"].precision,
         "device": data["device"],
         "threshold": data["threshold"],

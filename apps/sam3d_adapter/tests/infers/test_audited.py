@@ -19,8 +19,8 @@ def request(**more: Any) -> dict[str, Any]:
 
 def result() -> dict[str, Any]:
     answer = {
-        "preset": "ct", "model_version": "a" * 64, "precision": "fp32", "device": "cpu", "image_hash": "b" * 64,
-        "mask_hash": "c" * 64, "mask_voxels": 7, "latency_ms": {"total": 12.5}, "warnings": ["Look."],
+        "preset": "ct", "model_version": "a" * 64, "version": "shipped", "precision": "fp32", "device": "cpu",
+        "image_hash": "b" * 64, "mask_hash": "c" * 64, "mask_voxels": 7, "latency_ms": {"total": 12.5}, "warnings": ["Look."],
     }  # fmt: skip
     return {"file": "/tmp/mask.nrrd", "params": answer}
 
@@ -31,8 +31,8 @@ def test_what_is_recorded(tmp_path: Path) -> None:
     answered = Auditor(log, {"ct": PRESET}).record(sent, result(), "dr_house")
     record = log.find(answered["params"]["audit_id"])
     assert set(record) == {
-        "id", "time", "user", "image_id_hash", "image_hash", "preset", "preset_hash", "model_version", "precision",
-        "device", "processor", "request", "mask_hash", "mask_voxels", "latency_ms", "software",
+        "id", "time", "user", "image_id_hash", "image_hash", "preset", "preset_hash", "model_version", "version",
+        "precision", "device", "processor", "request", "mask_hash", "mask_voxels", "latency_ms", "software",
     }  # fmt: skip
     assert record["user"] == "dr_house" and record["latency_ms"] == {"total": 12.5}
     assert record["request"] == {

@@ -39,6 +39,7 @@ def data(voxels: int, **more: Any) -> dict[str, Any]:
         "clicks": (Click((1, 2, 3)), Click((4, 5, 6), is_foreground=False)),
         "roi_geometry": FakeRoi(),
         "model_version": "abc",
+        "version": "shipped",
         "encodes": 1,
         "decodes": 1,
         "device": "cpu",

@@ -1,0 +1,198 @@
+"""One file with one version in it, for another hospital: written, and read without trusting it.
+
+It is a plain zip without compression: ``manifest.json`` names every other member with its sha256 and length. Nothing is
+unpacked by the zip's own names and sizes, and nothing is added before all of it is checked. The checksums tell damage on
+the way; whether to trust the sender is for people to decide, who may compare the sha256 of the whole file.
+"""
+
+import contextlib
+import hashlib
+import os
+import re
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lib.models.whole_file import replacing
+from lib.registry.errors import DamagedFile, RegistryError
+from lib.registry.files import parse_json, sha256_of, sync_folder, to_json
+from lib.registry.reader import FACTS, WEIGHTS
+from lib.registry.version import Facts, Version, require_name
+from lib.registry.versions import Versions
+
+MANIFEST = "manifest.json"
+_KIND = "version of sam3d_adapter weights"
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+_MOST_MEMBERS = 64
+_MOST_JSON_BYTES = 16 * 2**20
+_CHUNK_BYTES = 2**20
+
+
+def export_version(versions: Versions, version_id: str, target: Path) -> Version:
+    """Writes a version into one file.
+
+    Args:
+        versions: of the preset.
+        version_id: which.
+        target: the file; replaced if it exists.
+
+    Raises:
+        RegistryError: there is no such version, or it is damaged.
+        OSError: the disk could not take it.
+    """
+    version = versions.verify(version_id)
+    folder = versions.path(version_id)
+    names = sorted(path.name for path in folder.iterdir() if path.is_file() and _NAME.fullmatch(path.name))
+    members = {name: {"sha256": sha256_of(folder / name), "bytes": (folder / name).stat().st_size} for name in names}
+    manifest = {"kind": _KIND, "preset": version.preset, "size": version.size, "members": members}
+    with replacing(target) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(MANIFEST, to_json(manifest))
+        for name in names:
+            archive.write(folder / name, name)
+    sync_folder(target.parent)
+    return version
+
+
+def import_version(versions: Versions, source: Path, by: str, shipped: tuple[Path, ...]) -> Version:
+    """Adds a version from a file of `export_version`; it is not served until somebody publishes it.
+
+    What was measured at the other hospital is kept apart, in ``origin``: it says nothing of the images here.
+
+    Args:
+        versions: of the preset it is for.
+        source: the file.
+        by: who does it.
+        shipped: the files that the preset names; the weights must fit all but the last.
+
+    Raises:
+        RegistryError: it is no such file, is damaged, for another preset, or its weights are here already or do not fit.
+        OSError: it cannot be read, or the disk could not take it.
+    """
+    by = require_name(by)
+    digest = sha256_of(source)
+    # Locked, so that nobody takes the half of it for what a killed process left.
+    with versions.lock(), tempfile.TemporaryDirectory(prefix=".new-import-", dir=_room(versions)) as temporary:
+        folder = Path(temporary)
+        with _opened(source) as archive:
+            manifest = _manifest(archive, versions, source.stat().st_size)
+            members = manifest["members"]
+            for name, facts in members.items():
+                _take(archive, name, facts, folder / name)
+        theirs = _their_version(folder, versions, members)
+        known = versions.find(theirs.sha256)
+        if known is not None:
+            raise RegistryError(f"These weights are here already: version {known.id}.")
+        _require_fit(versions, folder / WEIGHTS, shipped)
+        origin = {
+            "imported_by": by,
+            "file_sha256": digest,
+            "id": theirs.id,
+            "parent": theirs.parent,
+            "created": theirs.created,
+            "started_by": theirs.started_by,
+            "metrics": dict(theirs.metrics),
+            "origin": theirs.origin,
+        }
+        files = {name: folder / name for name in members if name not in (WEIGHTS, FACTS)}
+        facts = Facts(started_by=by, parent=None, data=theirs.data, files=files, origin=origin)
+        return versions.add(folder / WEIGHTS, facts)
+
+
+def _room(versions: Versions) -> Path:
+    """Where to unpack: on the disk of the registry, which has to take it anyhow; /tmp may be small."""
+    folder = versions.folder / "versions"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextlib.contextmanager
+def _opened(source: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        with zipfile.ZipFile(source) as archive:
+            yield archive
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, UnicodeDecodeError) as error:
+        raise DamagedFile(
+            f"{source.name} is no whole file of an exported version ({error}). Copy it again; 'versions.py export' "
+            "makes such files."
+        ) from error
+
+
+def _manifest(archive: zipfile.ZipFile, versions: Versions, nbytes: int) -> dict[str, Any]:
+    """The list of members, compared with the members there are."""
+    infos = archive.infolist()
+    names = [info.filename for info in infos]
+    if len(infos) > _MOST_MEMBERS or len(set(names)) != len(names) or MANIFEST not in names:
+        raise DamagedFile(
+            f"The file has {len(infos)} members; expected are {MANIFEST} and what it names, each once, "
+            f"{_MOST_MEMBERS} at most."
+        )
+    for info in infos:
+        if not _NAME.fullmatch(info.filename):
+            raise DamagedFile(f"The member {info.filename[:80]!r} has a name that no exported version has.")
+        if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 or info.file_size != info.compress_size:
+            raise DamagedFile(f"The member {info.filename} is compressed or encrypted; expected is neither.")
+    if sum(info.file_size for info in infos) > nbytes:
+        raise DamagedFile("The members are longer than the file: they lie over each other.")
+    if archive.getinfo(MANIFEST).file_size > _MOST_JSON_BYTES:
+        raise DamagedFile(f"{MANIFEST} is longer than {_MOST_JSON_BYTES} bytes.")
+    manifest = parse_json(archive.read(MANIFEST), MANIFEST)
+    members = manifest.get("members")
+    if manifest.get("kind") != _KIND or not isinstance(members, dict) or not {WEIGHTS, FACTS} <= members.keys():
+        raise DamagedFile(f"{MANIFEST} speaks of {manifest.get('kind')!r}; expected is a {_KIND}.")
+    if members.keys() != set(names) - {MANIFEST}:
+        odd = sorted(members.keys() ^ (set(names) - {MANIFEST}))
+        raise DamagedFile(f"{MANIFEST} and the members differ: {', '.join(odd)[:200]}.")
+    if (manifest.get("preset"), manifest.get("size")) != (versions.preset, versions.size):
+        raise RegistryError(
+            f"The file is for preset '{manifest.get('preset')}', model size '{manifest.get('size')}', not for "
+            f"'{versions.preset}', '{versions.size}'. Name that preset."
+        )
+    return manifest
+
+
+def _take(archive: zipfile.ZipFile, name: str, facts: Any, target: Path) -> None:
+    """Copies one member to a name of our own choice, and compares it with the manifest."""
+    expected = facts if isinstance(facts, Mapping) else {}
+    digest, length = hashlib.sha256(), 0
+    with archive.open(name) as member, target.open("xb") as file:
+        while chunk := member.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            length += len(chunk)
+            file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())
+    if (digest.hexdigest(), length) != (expected.get("sha256"), expected.get("bytes")):
+        raise DamagedFile(f"The member {name} is damaged: it is not what {MANIFEST} says. Copy the file again.")
+
+
+def _their_version(folder: Path, versions: Versions, members: Mapping[str, Any]) -> Version:
+    path = folder / FACTS
+    if path.stat().st_size > _MOST_JSON_BYTES:
+        raise DamagedFile(f"{FACTS} is longer than {_MOST_JSON_BYTES} bytes.")
+    theirs = Version.from_dict(parse_json(path.read_bytes(), FACTS))
+    if theirs.sha256 != members[WEIGHTS]["sha256"]:
+        raise DamagedFile(f"{FACTS} speaks of other weights than those in the file.")
+    mine = (versions.preset, versions.size, versions.family)
+    if (theirs.preset, theirs.size, theirs.family) != mine:
+        raise RegistryError(
+            f"The version is for preset '{theirs.preset}', model '{theirs.family}' of size '{theirs.size}', not for "
+            f"'{mine[0]}', '{mine[2]}' of size '{mine[1]}'."
+        )
+    return theirs
+
+
+def _require_fit(versions: Versions, weights: Path, shipped: tuple[Path, ...]) -> None:
+    """Loads the weights as the server would: names, shapes, values, and the base they are bound to."""
+    # Imported here: nothing else of the registry needs torch.
+    from lib.families import FAMILIES
+    from lib.families.frozen_store import FrozenStore
+    from lib.models.checkpoint_error import CheckpointError
+
+    family = FAMILIES[versions.family]
+    files = dict(zip(family.files, (*shipped[:-1], weights), strict=True))
+    try:
+        family.load(versions.size, files, "cpu", FrozenStore())
+    except CheckpointError as error:
+        raise RegistryError(f"The weights in the file cannot be served here: {error}") from error

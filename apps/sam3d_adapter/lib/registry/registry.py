@@ -1,0 +1,36 @@
+"""The folder of everything that is learned on a server, and the versions of each preset in it."""
+
+import threading
+from pathlib import Path
+
+from lib.registry.versions import Versions
+
+DEFAULT_LEARNING_DIR = Path("model")
+"""Against the app folder, where MONAI Label makes this folder anyhow."""
+
+
+class Registry:
+    """Hands out the versions of each preset; building it touches no file.
+
+    Args:
+        learning_dir: the folder; need not exist.
+    """
+
+    def __init__(self, learning_dir: Path) -> None:
+        self.learning_dir = learning_dir
+        self._handles: dict[tuple[str, str, str], Versions] = {}
+        self._lock = threading.Lock()
+
+    def of(self, preset: str, size: str, family: str = "sam3d_adapter") -> Versions:
+        """The versions of a preset; one object for all who ask, so that its threads share the lock.
+
+        Args:
+            preset: its name.
+            size: of its network.
+            family: of its network.
+        """
+        with self._lock:
+            key = (preset, size, family)
+            if key not in self._handles:
+                self._handles[key] = Versions(self.learning_dir / preset / size, preset, size, family)
+            return self._handles[key]
