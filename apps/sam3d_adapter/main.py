@@ -62,7 +62,7 @@ class Sam3dAdapterApp(MONAILabelApp):
         return {"random": RandomStrategy()}
 
     def init_trainers(self) -> dict[str, Any]:
-        return with_safe_stats({})
+        return with_safe_stats(self._config.trainers())
 
     def infer(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
         require_model(request.get("model"), self._infers)

@@ -1,5 +1,6 @@
 """The server's ``--conf key value`` pairs, which arrive as strings."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ class Conf:
         audit_mb: disk space for them, MiB.
         learning_dir: folder of what is learned here: versions of weights, states of trainings; against the app folder
             if relative.
+        patient_pattern: regular expression; its first group in an image's id is the patient.
     """
 
     models: tuple[str, ...] | None = None
@@ -42,6 +44,7 @@ class Conf:
     audit_dir: Path = Path("logs/audit")
     audit_mb: int = 512
     learning_dir: Path = DEFAULT_LEARNING_DIR
+    patient_pattern: str | None = None
 
     @property
     def audit_bytes(self) -> int:
@@ -79,6 +82,7 @@ def parse_conf(conf: Mapping[str, str]) -> Conf:
         "audit_dir",
         "audit_mb",
         "learning_dir",
+        "patient_pattern",
     )
     unknown = [key for key in conf if key not in valid + _HOST_KEYS]
     if unknown:
@@ -92,6 +96,7 @@ def parse_conf(conf: Mapping[str, str]) -> Conf:
         precision=_precision(str(conf.get("precision", default.precision)).strip()),
         audit_dir=_folder(conf, "audit_dir", default.audit_dir),
         audit_mb=_at_least_one("audit_mb", _megabytes(conf, "audit_mb", default.audit_mb)),
+        patient_pattern=_pattern(conf["patient_pattern"]) if "patient_pattern" in conf else None,
         learning_dir=_folder(conf, "learning_dir", default.learning_dir),
     )
 
@@ -99,6 +104,14 @@ def parse_conf(conf: Mapping[str, str]) -> Conf:
 def _precision(text: str) -> str:
     if text not in PRECISIONS:
         raise ConfError(f"--conf precision is {text!r}; choose from: {', '.join(PRECISIONS)}.")
+    return text
+
+
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ConfError(f"--conf patient_pattern is {text!r}, which is no regular expression: {error}.") from error
     return text
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lib.audit.log import AuditLog
 from lib.configs.conf import parse_conf
+from lib.configs.trainers import make_trainers
 from lib.inference.embedding_cache import EmbeddingCache
 from lib.inference.model_store import ModelStore
 from lib.infers.audited import Auditor
@@ -14,6 +15,7 @@ from lib.presets import Preset, load_presets
 from lib.registry.errors import RegistryError
 from lib.registry.registry import Registry
 from lib.registry.versions import Versions
+from lib.trainers.train_task import FineTuneTask
 from lib.transforms.load_volume import VolumeCache
 
 logger = logging.getLogger(__name__)
@@ -49,6 +51,7 @@ class Sam3dAdapterConfig:
         )
         self.audit_log = AuditLog(app_dir / settings.audit_dir, settings.audit_bytes)
         self.registry = Registry(app_dir / settings.learning_dir)
+        self._settings = settings
         self.auditor = Auditor(self.audit_log, self.presets)
 
     def infers(self) -> dict[str, ClickSegmentation]:
@@ -61,6 +64,18 @@ class Sam3dAdapterConfig:
     def infer(self, preset: Preset) -> ClickSegmentation:
         """A task that knows no versions: it runs on the weights that ``preset`` names, whatever is served."""
         return ClickSegmentation(preset, self._app_dir, self._shared)
+
+    def trainers(self) -> dict[str, FineTuneTask]:
+        """One train task per preset that can be fine-tuned, under the preset's name."""
+        settings = self._settings
+        return make_trainers(
+            self.presets,
+            self._app_dir,
+            self.registry,
+            self.audit_log,
+            precision=settings.precision,
+            patient_pattern=settings.patient_pattern,
+        )
 
     def versions(self, name: str) -> Versions:
         """The versions of a preset's weights."""

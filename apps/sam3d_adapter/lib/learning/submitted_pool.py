@@ -2,17 +2,17 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 
-from lib.learning.pools import PoolError
+from lib.learning.pools import PoolError, window_of
+from lib.learning.real_clicks import RealDialogue
 from lib.learning.sampling import Volume
+from lib.learning.stream import NO_CLICKS, Drawn
 from lib.learning.submitted import SubmittedCase, SubmittedError
 from lib.presets import Preset, WindowIntensity
 from lib.transforms.memory import MemoryShortage
-from lib.transforms.normalise import percentile_window
 from lib.transforms.volume import ImageError
 
 logger = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ class SubmittedPool:
         cases: one or more.
         preset: whose intensities and spacings.
         share: of the samples that come from here, relative to other pools.
+        recorded: by image id, the dialogues of users that led to its labels.
         max_bytes: of the volumes kept; each process that draws keeps its own.
 
     Raises:
@@ -43,12 +44,19 @@ class SubmittedPool:
     """
 
     def __init__(
-        self, cases: Sequence[SubmittedCase], preset: Preset, share: float = 1.0, *, max_bytes: int = DEFAULT_BYTES
+        self,
+        cases: Sequence[SubmittedCase],
+        preset: Preset,
+        share: float = 1.0,
+        *,
+        recorded: Mapping[str, Sequence[RealDialogue]] | None = None,
+        max_bytes: int = DEFAULT_BYTES,
     ) -> None:
         if not cases:
             raise PoolError("No submitted label can be learned from. Save a final label for an image first.")
         self.preset, self.share, self.max_bytes = preset, share, max_bytes
         self.cases = list(cases)
+        self._recorded = recorded or {}
         self._held: OrderedDict[str, tuple[SubmittedCase, Volume, WindowIntensity]] = OrderedDict()
         self._nbytes = 0
         self._is_full = False
@@ -63,15 +71,15 @@ class SubmittedPool:
         """Bytes of the volumes kept now."""
         return self._nbytes
 
-    def draw(self, rng: np.random.Generator) -> tuple[Volume, int, WindowIntensity]:
-        """A volume, one of its objects, and its intensities' window.
+    def draw(self, rng: np.random.Generator) -> Drawn:
+        """A volume, one of its objects, its intensities' window, and what a user clicked there.
 
         Raises:
             PoolError: no case is left that can be read.
         """
-        return self.draw_case(rng)[1:]
+        return self.draw_case(rng)[1]
 
-    def draw_case(self, rng: np.random.Generator) -> tuple[SubmittedCase, Volume, int, WindowIntensity]:
+    def draw_case(self, rng: np.random.Generator) -> tuple[SubmittedCase, Drawn]:
         """As ``draw``, and whose volume it is.
 
         Raises:
@@ -81,11 +89,20 @@ class SubmittedPool:
             case = self._choose(rng)
             try:
                 case, volume, window = self._read(case)
-                return case, volume, int(rng.choice(volume.objects())), window
+                label = int(rng.choice(volume.objects()))
+                return case, Drawn(volume, label, window, self._clicked(case, label, rng))
             except (SubmittedError, ImageError, OSError, MemoryShortage, MemoryError) as error:
                 logger.warning("%s is not trained on any more: %s", case.image_id, error)
                 self.cases = [other for other in self.cases if other.image_id != case.image_id]
         raise PoolError("None of the submitted cases can be read any more. Look into the log for the reasons.")
+
+    def _clicked(self, case: SubmittedCase, label: int, rng: np.random.Generator) -> np.ndarray:
+        """(M, 4): the clicks of one of the dialogues that led to the object."""
+        led = [one for one in self._recorded.get(case.image_id, ()) if one.label == label and one.is_accepted]
+        if not led:
+            return NO_CLICKS
+        clicks = led[rng.integers(len(led))].clicks
+        return np.array([[*click.ijk, click.is_foreground] for click in clicks], dtype=float)
 
     def _choose(self, rng: np.random.Generator) -> SubmittedCase:
         if self._is_full and self._held and rng.random() >= READ_SHARE:
@@ -104,10 +121,7 @@ class SubmittedPool:
             volume = case.read()
         if not volume.objects():
             raise SubmittedError("no object is left on its image's grid")
-        intensity = self.preset.intensity
-        if not isinstance(intensity, WindowIntensity):
-            intensity = percentile_window(torch.from_numpy(volume.image), intensity)
-        entry = case, volume, intensity
+        entry = case, volume, window_of(volume, self.preset)
         self._keep(entry)
         return entry
 

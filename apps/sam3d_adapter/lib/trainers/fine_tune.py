@@ -236,7 +236,7 @@ class FineTuning:
         labels = SubmittedPool(self.material.train, self.preset, recorded=self.material.recorded, max_bytes=POOL_BYTES)
         if self.replay is None:
             return [labels]
-        replay = self.replay()
+        replay = _one_after_the_other(self.replay)
         labels.share = 1 - replay.share
         return [labels, replay]
 
@@ -387,6 +387,18 @@ def _shared(text: str) -> str:
     held = [text]
     torch.distributed.broadcast_object_list(held, 0)
     return held[0]
+
+
+def _one_after_the_other(make: Callable[[], Pool]) -> Pool:
+    """The first process makes what the others then find."""
+    if world_size() == 1:
+        return make()
+    if rank():
+        torch.distributed.barrier()
+    made = make()
+    if not rank():
+        torch.distributed.barrier()
+    return made
 
 
 def lower_priority(by: int = 10) -> None:

@@ -43,9 +43,10 @@ class FineTuneTask(TrainTask):
         app_dir: folder against which the preset's files are named.
         registry: of versions.
         audit_log: where real clicks are recorded.
-        measure: holds dialogues with a model.
+        measure: of a preset and a device, what holds dialogues with a model.
         replay: makes the pool that keeps a model from forgetting.
         trainers: names of all train tasks.
+        precision: one of `lib.inference.precision.PRECISIONS`.
         patient_pattern: which part of an image's id is the patient; see `PatientBook`.
         on_done: told the preset's name when a version was added.
     """
@@ -56,10 +57,11 @@ class FineTuneTask(TrainTask):
         app_dir: Path,
         registry: Registry,
         audit_log: AuditLog,
-        measure: Callable[[Preset], Measure],
+        measure: Callable[[Preset, str], Measure],
         replay: Callable[[Preset], Pool] | None,
         *,
         trainers: Collection[str] = (),
+        precision: str = "auto",
         patient_pattern: str | None = None,
         on_done: Callable[[str], None] = lambda name: None,
     ) -> None:
@@ -68,7 +70,8 @@ class FineTuneTask(TrainTask):
         self._files = (app_dir / preset.model.files[0], app_dir / preset.model.files[-1])
         self._registry, self._audit_log = registry, audit_log
         self._measure, self._replay = measure, replay
-        self._trainers, self._patient_pattern, self._on_done = tuple(trainers), patient_pattern, on_done
+        self._trainers, self._precision = tuple(trainers), precision
+        self._patient_pattern, self._on_done = patient_pattern, on_done
         self.versions = registry.of(preset.name, preset.model.size, preset.model.family)
         self._progress = ProgressFile(self.versions.folder / "progress.json")
 
@@ -120,9 +123,10 @@ class FineTuneTask(TrainTask):
             versions=self.versions,
             material=material,
             settings=settings,
-            measure=self._measure(self.preset),
+            measure=self._measure(self.preset, settings.device),
             progress=self._progress,
             replay=None if replay is None else lambda: replay(self.preset),
+            precision=self._precision,
         )
         try:
             outcome = tuning()
@@ -145,8 +149,8 @@ class FineTuneTask(TrainTask):
             PatientsError: patients that contradict one another.
             SplitsError: a split that is damaged.
         """
-        book = PatientBook(studies_folder(datastore), self._patient_pattern)  # type: ignore[arg-type]
-        saved = saved_labels(datastore)  # type: ignore[arg-type]
+        book = PatientBook(studies_folder(datastore), self._patient_pattern)
+        saved = saved_labels(datastore)
         used = presets_used(self._audit_log, [label.image_id for label in saved])
         found = read_submitted(saved, self.preset, book.patient_of, label_name=label_name, made_with=used)
         book.report()

@@ -43,7 +43,7 @@ def cases(tmp_path):
 def test_draws_what_the_pool_of_a_folder_draws(cases, tmp_path, preset):
     pool, folder = SubmittedPool(cases, preset, 0.5), Pool(tmp_path, preset)
     assert (pool.preset, pool.share, pool.spacings_mm) == (preset, 0.5, folder.spacings_mm)
-    (volume, label, window), (_, _, other) = (p.draw(np.random.default_rng(3)) for p in (pool, folder))
+    (volume, label, window, _), (_, _, other, _) = (p.draw(np.random.default_rng(3)) for p in (pool, folder))
     assert isinstance(window, WindowIntensity) and label in volume.objects() == [1, 2]
     assert window == other
     sample = draw_sample(volume, label, SamplingConfig(roi_size=16), np.random.default_rng(0))
@@ -52,7 +52,7 @@ def test_draws_what_the_pool_of_a_folder_draws(cases, tmp_path, preset):
 
 def test_all_cases_and_objects_come(cases):
     rng, pool = np.random.default_rng(0), SubmittedPool(cases, CT)
-    drawn = Counter((case.image_id, label) for case, _, label, _ in (pool.draw_case(rng) for _ in range(600)))
+    drawn = Counter((case.image_id, drawn.label) for case, drawn in (pool.draw_case(rng) for _ in range(600)))
     assert len(drawn) == 12 and min(drawn.values()) > 25
     assert pool.nbytes == 6 * ONE
 
@@ -60,7 +60,7 @@ def test_all_cases_and_objects_come(cases):
 def test_same_seed_same_draws(cases):
     def draws():
         rng, pool = np.random.default_rng(9), SubmittedPool(cases, CT)
-        return [(case.image_id, label) for case, _, label, _ in (pool.draw_case(rng) for _ in range(30))]
+        return [(case.image_id, drawn.label) for case, drawn in (pool.draw_case(rng) for _ in range(30))]
 
     assert draws() == draws()
 

@@ -1,0 +1,64 @@
+"""The train tasks of the app: one for each preset whose network can be fine-tuned."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from lib.audit.log import AuditLog
+from lib.configs.measure import MeasureVersion
+from lib.learning.pools import Pool
+from lib.learning.replay import replay_pool
+from lib.presets import Preset, load_preset
+from lib.registry.registry import Registry
+from lib.trainers.train_task import FineTuneTask
+
+TRAINED_FAMILY = "sam3d_adapter"
+_PHANTOMS = "ct"
+"""The preset whose intensities the phantoms have."""
+
+
+def make_trainers(
+    presets: Mapping[str, Preset],
+    app_dir: Path,
+    registry: Registry,
+    audit_log: AuditLog,
+    *,
+    precision: str = "auto",
+    patient_pattern: str | None = None,
+) -> dict[str, FineTuneTask]:
+    """By the names of their presets; building them reads no file.
+
+    Args:
+        presets: that are served.
+        app_dir: the app folder.
+        registry: of versions.
+        audit_log: of the server's answers.
+        precision: one of `lib.inference.precision.PRECISIONS`.
+        patient_pattern: see `lib.learning.patients.PatientBook`.
+    """
+
+    def measure(preset: Preset, device: str) -> MeasureVersion:
+        threads = len(os.sched_getaffinity(0))
+        return MeasureVersion(preset, app_dir, device, precision, threads)
+
+    def replay(preset: Preset) -> Pool:
+        phantoms = load_preset(app_dir / "configs" / f"{_PHANTOMS}.yaml")
+        # At the spacings and the size of what is trained, in the intensities of the phantoms.
+        return replay_pool(registry.learning_dir / "replay", replace(phantoms, roi=preset.roi, model=preset.model))
+
+    trained = {name: preset for name, preset in presets.items() if preset.model.family == TRAINED_FAMILY}
+    return {
+        name: FineTuneTask(
+            preset,
+            app_dir,
+            registry,
+            audit_log,
+            measure,
+            replay,
+            trainers=tuple(trained),
+            precision=precision,
+            patient_pattern=patient_pattern,
+        )
+        for name, preset in trained.items()
+    }
