@@ -43,6 +43,9 @@ class PacsWithSegs(Pacs):
         self.is_out_of_reach = False
 
     def search_for_series(self, search_filters: dict[str, Any] | None = None) -> list[dict]:
+        wanted = (search_filters or {}).get("SeriesInstanceUID")
+        if segs := [seg for seg in self.stored if seg.SeriesInstanceUID == wanted]:
+            return [_without_frames(segs[0]).to_json_dict()]
         if (search_filters or {}).get("Modality") != "SEG":
             (found,) = super().search_for_series(search_filters)
             listed = Dataset.from_json(found)
@@ -226,3 +229,17 @@ def test_damaged_note_is_passed_over(
     assert kept.labels() == [] and "damaged" in caplog.text
     assert len(read(store, kept, study)) == 1
     assert len(list(kept.folder.iterdir())) == 2
+
+
+def test_host_takes_any_seg_without_names_and_loses_it_again(
+    store: DICOMWebDatastore, study: Study, tmp_path: Path, pacs: PacsWithSegs
+) -> None:
+    save(store, study, labels(study), NAMES, tmp_path)
+    forget(store)
+    as_if_of_ohif(pacs).SegmentSequence[0].SegmentLabel = "whatever"
+    (pair,) = store.datalist()
+    assert sitk.ReadImage(pair["label"]).GetSize() != study.image.shape
+    assert "label_info" not in store.get_label_info(study.series_uid, "final")
+    pacs.stored.clear()
+    store.datalist()
+    assert not Path(pair["label"]).exists()
