@@ -237,22 +237,32 @@ def test_file_is_whole_when_writing_fails(splits, monkeypatch):
     assert splits.assign(people(9)) == sides
 
 
-def _assign_in_process(folder, start, queue):
-    splits = Splits(folder)
-    queue.put(splits.assign(people(1, start)) if start % 2 else splits.assign(people(15, start)))
+ROUNDS, PROCESSES = 10, 6
+
+
+def _assign_in_process(folder, number, start, queue):
+    start.wait(60)
+    answers = {}
+    for turn in range(ROUNDS):
+        # A patient that no other process names, and one that all name at this moment.
+        answers |= Splits(folder).assign(visible(f"own {number} {turn}", f"common {turn}"))
+    queue.put(answers)
 
 
 def test_processes_at_once(tmp_path):
     context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    workers = [context.Process(target=_assign_in_process, args=(tmp_path, n, queue)) for n in range(8)]
+    queue, start = context.Queue(), context.Barrier(PROCESSES)
+    workers = [
+        context.Process(target=_assign_in_process, args=(tmp_path, number, start, queue)) for number in range(PROCESSES)
+    ]
     for worker in workers:
         worker.start()
-    answers = [queue.get(timeout=60) for _ in workers]
+    answers = [queue.get(timeout=100) for _ in workers]
     for worker in workers:
         worker.join(60)
         assert worker.exitcode == 0
-    final = Splits(tmp_path).assign(people(21))
-    for answer in answers:
-        assert answer == {name: final[name] for name in answer}
-    assert list(final.values()).count(VALIDATION) == 8
+    everybody = {name: side for answer in answers for name, side in answer.items()}
+    assert all(everybody[name] == side for answer in answers for name, side in answer.items())
+    assert Splits(tmp_path).assign(visible(*everybody)) == everybody
+    # 20 patients with 8, then one of five of the other 50.
+    assert Splits(tmp_path).counts() == {TRAIN: 52, VALIDATION: 18}
