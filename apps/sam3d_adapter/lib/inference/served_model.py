@@ -229,7 +229,8 @@ class ServedModel:
         return Answering(loaded, choice.version)
 
     def _load(self, spec: ModelSpec, device: str) -> LoadedModel:
-        self._asked.add(spec)
+        with self._lock:
+            self._asked.add(spec)
         return self._store.get(spec, device)
 
     def _is_short(self, choice: Choice, device: str) -> bool:
