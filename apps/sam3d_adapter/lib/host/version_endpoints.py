@@ -147,7 +147,7 @@ def _standing(task: ClickSegmentation) -> dict[str, Any]:
     versions, status = task.served.versions, task.served.status()
     assert versions is not None  # asked for such tasks alone
     try:
-        best = versions.state().best
+        best = versions.known_state().best
     except (RegistryError, OSError):
         best = None
     return {
@@ -167,7 +167,7 @@ def _all_of(task: ClickSegmentation, versions: Versions) -> dict[str, Any]:
         "preset": versions.preset,
         **_standing(task),
         "versions": facts,
-        "previous": list(reversed(versions.state().trail)),
+        "previous": list(reversed(versions.known_state().trail)),
         "history": events,
         "problems": versions.problems(),
     }
@@ -176,7 +176,7 @@ def _all_of(task: ClickSegmentation, versions: Versions) -> dict[str, Any]:
 def _one_of(versions: Versions, version_id: str) -> dict[str, Any]:
     if version_id == SHIPPED:
         facts: dict[str, Any] = {"id": SHIPPED, "preset": versions.preset, "size": versions.size}
-        stage = "served" if versions.state().served == SHIPPED else "shipped"
+        stage = "served" if versions.known_state().served == SHIPPED else "shipped"
     else:
         pruned = versions.pruned()
         found = pruned[version_id] if version_id in pruned else versions.get(version_id)

@@ -122,16 +122,15 @@ class ModelStore:
         with self._lock:
             return [device for (held, device), slot in self._slots.items() if held == spec and slot.loaded]
 
-    def retain(self, owner: Hashable, specs: Collection[ModelSpec]) -> None:
-        """Says which models one of the store's users wants kept; what it named before, and nobody names now, goes.
+    def retain(self, owner: Hashable, specs: Collection[ModelSpec], dropped: Collection[ModelSpec] = ()) -> None:
+        """Says which models one of the store's users wants kept, and which it has asked for and wants no longer.
 
-        Requests that still run on such a model finish on it.
+        Those go unless another user wants them kept. Requests that still run on such a model finish on it.
         """
         with self._lock:
-            dropped = self._retained.get(owner, frozenset()) - frozenset(specs)
             self._retained[owner] = frozenset(specs)
-            dropped = dropped.difference(*self._retained.values())
-            for key in [key for key in self._slots if key[0] in dropped]:
+            gone = frozenset(dropped).difference(*self._retained.values())
+            for key in [key for key in self._slots if key[0] in gone]:
                 del self._slots[key]
 
     def problem(self, spec: ModelSpec) -> str | None:

@@ -89,8 +89,9 @@ class ServedModel:
         self.versions = versions
         self._preset, self._store = preset, store
         self._shipped = Choice(SHIPPED, shipped)
-        self._held: dict[str, Choice] = {}
+        self._held: dict[str, tuple[Choice, LoadedModel]] = {}
         self._before: dict[str, Choice] = {}
+        self._asked: set[ModelSpec] = set()
         self._loading: dict[tuple[ModelSpec, str], threading.Event] = {}
         self._short: dict[tuple[ModelSpec, str], float] = {}
         self._said: str | None = None
@@ -103,23 +104,23 @@ class ServedModel:
         Raises:
             CheckpointError: no version of the preset can be served.
         """
-        held = self._held.get(device)
+        held, model = self._held.get(device, (None, None))
         try:
             choice = self._served()
         except (RegistryError, OSError) as error:
-            return self._instead(device, held, self._told(error))
-        if time.monotonic() < self._short.get((choice.spec, device), 0.0):
-            return self._instead(device, held, f"version {choice.version}: {_OUT_OF_MEMORY}")
-        if held and held != choice and not self._is_ready(choice, device):
-            return Answering(self._store.get(held.spec, device), held.version)
+            return self._instead(device, self._told(error))
+        is_ready = held in (None, choice) or self._is_short(choice, device) or self._is_ready(choice, device)
+        if self._is_short(choice, device):
+            return self._instead(device, f"version {choice.version}: {_OUT_OF_MEMORY}")
+        if held is not None and model is not None and not is_ready:
+            return Answering(model, held.version)
         try:
             return self._hold(choice, device)
         except _REFUSED as error:
             if choice == self._shipped and held in (None, choice):
                 raise
             self._remember_shortage(choice.spec, device, error)
-            other = held if held != choice else None
-            return self._instead(device, other, f"version {choice.version}: {self._told(error)}")
+            return self._instead(device, f"version {choice.version}: {self._told(error)}")
 
     def missing_files(self) -> list[Path]:
         """Files of the preset without which no request can be answered; empty while anything can answer."""
@@ -151,7 +152,7 @@ class ServedModel:
         """
         choice = self._choice(version)
         for device in tuple(self._held):
-            self._store.get(choice.spec, device)
+            self._load(choice.spec, device)
 
     def _served(self) -> Choice:
         """What is to be served.
@@ -176,26 +177,27 @@ class ServedModel:
         files = (*shipped.files[:-1], self.versions.weights(version_id))
         return Choice(version_id, replace(shipped, files=files, sha256=version.sha256))
 
-    def _instead(self, device: str, held: Choice | None, reason: str) -> Answering:
-        """The best there is where what is wanted cannot be had.
+    def _instead(self, device: str, reason: str) -> Answering:
+        """The best there is where what is wanted cannot be had: what answers now, or a fallback.
 
         Raises:
             CheckpointError: there is nothing else.
         """
-        for choice in (held, *self._fallbacks()):
-            if choice is None:
-                continue
-            try:
-                answering = self._hold(choice, device)
-            except _REFUSED as error:
-                last: Exception = error
-                continue
-            warning = f"The published model could not be used ({reason}); {choice.version} answered instead."
-            if warning != self._said:
-                self._said = warning
-                logger.error("Preset %s: %s", self._preset, warning)
-            return replace(answering, warning=warning)
-        raise last
+        held = self._held.get(device)
+        answering = Answering(held[1], held[0].version) if held else self._fall_back(device)
+        warning = f"The published model could not be used ({reason}); {answering.version} answered instead."
+        if warning != self._said:
+            self._said = warning
+            logger.error("Preset %s: %s", self._preset, warning)
+        return replace(answering, warning=warning)
+
+    def _fall_back(self, device: str) -> Answering:
+        for choice in self._fallbacks():
+            if choice == self._shipped:
+                break
+            with contextlib.suppress(*_REFUSED):
+                return self._hold(choice, device)
+        return self._hold(self._shipped, device)
 
     def _fallbacks(self) -> Iterator[Choice]:
         """What was served before, the last one first, then the weights of the preset."""
@@ -212,16 +214,27 @@ class ServedModel:
 
     def _hold(self, choice: Choice, device: str) -> Answering:
         """Answers with a version, and keeps it and the one before it in memory."""
-        loaded = self._store.get(choice.spec, device)
+        loaded = self._load(choice.spec, device)
         with self._lock:
             held = self._held.get(device)
-            if held != choice:
+            self._held[device] = (choice, loaded)
+            if held is None or held[0] != choice:
                 if held is not None:
-                    self._before[device] = held
-                self._held[device] = choice
-                kept = {kept.spec for kept in (*self._held.values(), *self._before.values())}
-                self._store.retain(self._preset, kept)
+                    self._before[device] = held[0]
+                kept = {choice.spec for choice, _ in self._held.values()}
+                kept |= {choice.spec for choice in self._before.values()}
+                if self._wanted is not None:
+                    kept.add(self._wanted[1].spec)  # it may be damaged, which is remembered
+                self._store.retain(self._preset, kept, self._asked - kept)
         return Answering(loaded, choice.version)
+
+    def _load(self, spec: ModelSpec, device: str) -> LoadedModel:
+        with self._lock:
+            self._asked.add(spec)
+        return self._store.get(spec, device)
+
+    def _is_short(self, choice: Choice, device: str) -> bool:
+        return time.monotonic() < self._short.get((choice.spec, device), 0.0)
 
     def _is_ready(self, choice: Choice, device: str) -> bool:
         """Whether a version can be asked for without making the request wait; loads it aside otherwise."""
@@ -238,7 +251,7 @@ class ServedModel:
 
     def _load_aside(self, key: tuple[ModelSpec, str], done: threading.Event) -> None:
         try:
-            self._store.get(*key)
+            self._load(*key)
         except _REFUSED as error:
             self._remember_shortage(*key, error)
         finally:

@@ -1,8 +1,8 @@
 """One file with one version in it, for another hospital: written, and read without trusting it.
 
-It is a plain zip without compression: ``manifest.json`` names every other member with its sha256 and length. Nothing is
-unpacked by the zip's own names and sizes, and nothing is added before all of it is checked. The checksums tell damage on
-the way; whether to trust the sender is for people to decide, who may compare the sha256 of the whole file.
+It is a plain zip without compression: ``manifest.json`` names every other member with its sha256 and length. Nothing
+is unpacked by the zip's own names and sizes, and nothing is added before all of it is checked. The checksums tell
+damage on the way; whether to trust the sender is for people to decide, who may compare the sha256 of the whole file.
 """
 
 import contextlib
@@ -67,7 +67,8 @@ def import_version(versions: Versions, source: Path, by: str, shipped: tuple[Pat
         shipped: the files that the preset names; the weights must fit all but the last.
 
     Raises:
-        RegistryError: it is no such file, is damaged, for another preset, or its weights are here already or do not fit.
+        RegistryError: it is no such file, is damaged, for another preset, or its weights do not fit or are here
+            already.
         OSError: it cannot be read, or the disk could not take it.
     """
     by = require_name(by)

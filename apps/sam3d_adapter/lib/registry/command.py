@@ -47,7 +47,7 @@ def run(command: Sequence[str] | None, app_dir: Path, description: str, learning
 
 
 def _list(versions: Versions, arguments: argparse.Namespace, shipped: tuple[Path, ...]) -> str:
-    state, stages = versions.state(), versions.stages()
+    state, stages = versions.known_state(), versions.stages()
     known = {version.id: version for version in versions.versions()} | versions.pruned()
     rows = [("id", "state", "created (UTC)", "by", "parent", "metrics")]
     served = "served" if state.served == SHIPPED else ""

@@ -72,6 +72,18 @@ class VersionsReader:
         self._read = (signature, state, is_settled)
         return state
 
+    def known_state(self) -> State:
+        """As `state`, but what is past reading counts as nothing done; `problems` tells of it.
+
+        Raises:
+            NewerFormat: a later release wrote it.
+            OSError: the folder cannot be read.
+        """
+        try:
+            return self.state()
+        except DamagedFile:
+            return State()
+
     def served(self) -> Version | None:
         """The version that is served; None for the shipped weights.
 
@@ -166,6 +178,8 @@ class VersionsReader:
         try:
             found = sha256_of(self.path(version_id) / WEIGHTS)
         except OSError as error:
+            if not self.path(version_id).is_dir():
+                raise self._unknown(version_id) from error
             raise DamagedFile(f"The weights of version {version_id} cannot be read: {error.strerror}.") from error
         if found != version.sha256:
             raise DamagedFile(
@@ -180,8 +194,9 @@ class VersionsReader:
 
     def history(self) -> list[State]:
         """What happened, oldest first."""
+        # In this order: whatever is written in between, the history lacks one event of this state at most.
+        state = self.known_state()
         known = read_history(self.folder / "history.jsonl")
-        state = self.state()
         return [*known, state] if state.seq > (known[-1].seq if known else 0) else known
 
     def pruned(self) -> dict[str, Version]:
@@ -205,7 +220,7 @@ class VersionsReader:
             elif event.action in (REFUSED, PRUNED):
                 stages[event.version] = event.action
         stages.pop(SHIPPED, None)
-        served = self.state().served
+        served = self.known_state().served
         return {name: "served" if name == served else stage for name, stage in stages.items()}
 
     def events_of(self, version_id: str) -> list[State]:

@@ -85,7 +85,7 @@ class Versions(VersionsWriter):
         """
         by = require_name(by)
         with self.lock():
-            state = self._state_or_empty()
+            state = self.known_state()
             if version_id != SHIPPED:
                 self.verify(version_id)
             trail = state.trail if version_id == state.served else (*state.trail, state.served)
@@ -103,7 +103,7 @@ class Versions(VersionsWriter):
         """
         by = require_name(by)
         with self.lock():
-            state = self._state_or_empty()
+            state = self.known_state()
             for index in reversed(range(len(state.trail))):
                 target = state.trail[index]
                 if target != state.served and self._is_whole(target):
@@ -125,7 +125,7 @@ class Versions(VersionsWriter):
         by = require_name(by)
         with self.lock():
             self.get(version_id)
-            state = self._state_or_empty()
+            state = self.known_state()
             if version_id == state.served:
                 raise RegistryError(f"Version {version_id} is served; roll back before it is refused.")
             self._commit(state, REFUSED, by, "; ".join(reasons), version_id)
@@ -152,7 +152,7 @@ class Versions(VersionsWriter):
             raise RegistryError(f"keep is {keep}; 0 or more versions can be kept.")
         removed = []
         with self.lock():
-            state = self._state_or_empty()
+            state = self.known_state()
             before = next((name for name in reversed(state.trail) if name != state.served and self._is_whole(name)), "")
             kept = {state.served, state.best, before, *in_use, *self.holds().values()}
             candidates = [name for name in self.ids() if name not in kept]
@@ -161,7 +161,7 @@ class Versions(VersionsWriter):
                     facts = self.get(name).to_dict()
                 except (RegistryError, OSError):
                     continue  # damaged: somebody should look at it
-                state = self._state_or_empty()
+                state = self.known_state()
                 trail = tuple(served for served in state.trail if served != name)
                 self._commit(dataclasses.replace(state, trail=trail), PRUNED, by, f"keep {keep}", name, facts)
                 remove_folder(self.path(name))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
-from lib.registry.errors import DamagedFile, RegistryError
+from lib.registry.errors import RegistryError
 from lib.registry.files import remove_folder, sweep, to_json, write_whole
 from lib.registry.history import append_state, read_history
 from lib.registry.lock import LOCK_TIMEOUT_S, FolderLock
@@ -92,25 +92,16 @@ class VersionsWriter(VersionsReader):
     def _complete_history(self) -> None:
         path = self.folder / "history.jsonl"
         known = read_history(path)
-        state = self._state_or_empty()
+        state = self.known_state()
         if state.seq > (known[-1].seq if known else 0):
             append_state(path, state)
 
     def _last_seq(self) -> int:
         known = read_history(self.folder / "history.jsonl")
-        return max(self._state_or_empty().seq, known[-1].seq if known else 0)
-
-    def _state_or_empty(self) -> State:
-        """What is in force; a ``served.json`` that is past reading and has no history counts as none, for the next
-        change replaces it."""
-        try:
-            return self.state()
-        except DamagedFile as error:
-            logger.error("Preset %s: %s The shipped weights are served.", self.preset, error)
-            return State()
+        return max(self.known_state().seq, known[-1].seq if known else 0)
 
     def _tidy(self) -> None:
-        self._state_or_empty()  # raises for a newer format, of which nothing may be touched
+        self.known_state()  # raises for a newer format, of which nothing may be touched
         sweep(self.folder)
         try:
             self._complete_history()
@@ -126,7 +117,7 @@ class VersionsWriter(VersionsReader):
 
     def _next_number(self) -> int:
         past = {state.event.version for state in read_history(self.folder / "history.jsonl") if state.event}
-        return max(map(number_of, {*self.ids(), *past, *self._state_or_empty().trail}), default=0) + 1
+        return max(map(number_of, {*self.ids(), *past, *self.known_state().trail}), default=0) + 1
 
     def _is_whole(self, version_id: str) -> bool:
         try:

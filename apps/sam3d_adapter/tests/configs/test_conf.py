@@ -29,6 +29,11 @@ def test_place_and_size_of_the_audit() -> None:
     assert conf.audit_dir == Path("/var/lib/audit") and conf.audit_bytes == 3 * 1024 * 1024
 
 
+def test_place_of_what_is_learned() -> None:
+    assert parse_conf({}).learning_dir == Path("model")
+    assert parse_conf({"learning_dir": " /srv/learning "}).learning_dir == Path("/srv/learning")
+
+
 @pytest.mark.parametrize(
     ("conf", "text"),
     [
@@ -37,6 +42,7 @@ def test_place_and_size_of_the_audit() -> None:
         ({"volume_cache_mb": "1.5"}, "volume_cache_mb"),
         ({"audit_mb": "0"}, "audit_mb"),
         ({"audit_dir": " "}, "audit_dir"),
+        ({"learning_dir": ""}, "learning_dir is empty"),
     ],
 )
 def test_mistakes_are_named(conf: dict, text: str) -> None:

@@ -20,7 +20,8 @@ def request(**more: Any) -> dict[str, Any]:
 def result() -> dict[str, Any]:
     answer = {
         "preset": "ct", "model_version": "a" * 64, "version": "shipped", "precision": "fp32", "device": "cpu",
-        "image_hash": "b" * 64, "mask_hash": "c" * 64, "mask_voxels": 7, "latency_ms": {"total": 12.5}, "warnings": ["Look."],
+        "image_hash": "b" * 64, "mask_hash": "c" * 64, "mask_voxels": 7, "latency_ms": {"total": 12.5},
+        "warnings": ["Look."],
     }  # fmt: skip
     return {"file": "/tmp/mask.nrrd", "params": answer}
 
