@@ -24,12 +24,14 @@ class Answer:
         seconds: from sending the request to having the mask.
         stages_ms: milliseconds by stage, as measured by the server.
         warnings: what the server wants the user to know.
+        version: of the model that answered.
     """
 
     mask: np.ndarray
     seconds: float
     stages_ms: dict[str, float]
     warnings: tuple[str, ...]
+    version: str = "shipped"
 
 
 def send_clicks(url: str, study: Study, preset: str, clicks: Sequence[Voxel], folder: Path) -> Answer:
@@ -66,7 +68,7 @@ def send_clicks(url: str, study: Study, preset: str, clicks: Sequence[Voxel], fo
             f"The mask of shape {mask.shape} does not lie on the image's grid {study.image.shape}:\n"
             f"{answered.affine}\ninstead of\n{study.affine}"
         )
-    return Answer(mask, seconds, _stages(body), tuple(body.get("warnings", ())))
+    return Answer(mask, seconds, _stages(body), tuple(body.get("warnings", ())), str(body.get("version", "")))
 
 
 def _stages(body: dict[str, Any]) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """The picture of a click: three planes through it, in millimetres."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,6 +129,42 @@ def draw(
     for text in legend.get_texts():
         text.set_color(_TEXT)
     figure.subplots_adjust(left=0.02, right=0.98, bottom=0.03, top=0.85, wspace=0.04)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110, facecolor=_BACKGROUND)
+    plt.close(figure)
+
+
+def draw_change(
+    path: Path,
+    *,
+    image: np.ndarray,
+    affine: np.ndarray,
+    click: np.ndarray,
+    masks: Sequence[tuple[str, np.ndarray]],
+    truth: np.ndarray,
+    window: tuple[float, float],
+    title: str,
+) -> None:
+    """Write a picture of several answers to one click, a row each.
+
+    Args:
+        path: PNG file.
+        image: (i, j, k).
+        affine: (4, 4), voxel index to RAS mm.
+        click: (3,) voxel index; the planes go through it.
+        masks: name and (i, j, k) bool of each answer.
+        truth: (i, j, k) bool.
+        window: values shown black and white.
+        title: of the whole.
+    """
+    figure, axes = plt.subplots(len(masks), 3, figsize=(12, 4.2 * len(masks) + 0.8), facecolor=_BACKGROUND)
+    for row, (name, mask) in zip(axes, masks, strict=True):
+        view = to_canonical(image, affine, {"truth": truth, "mask": mask}, click[None])
+        for plane, panel in zip(PLANES, row, strict=True):
+            _draw_plane(panel, plane, view, window, _view_mm(view))
+        row[0].set_title(name, color=_TEXT, fontsize=13, loc="left")
+    figure.suptitle(title, color=_TEXT, fontsize=16, x=0.02, y=0.985, ha="left", weight="bold")
+    figure.subplots_adjust(left=0.02, right=0.98, bottom=0.02, top=0.9, wspace=0.04, hspace=0.12)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110, facecolor=_BACKGROUND)
     plt.close(figure)

@@ -1,8 +1,9 @@
-"""``make demo``: a click on a volume through the real server, its Dice and times by stage, and a picture."""
+"""``make demo``: clicks through the real server, Dice, times and pictures; and, on phantoms, the loop of learning."""
 
 import argparse
 import contextlib
 import logging
+import shutil
 import signal
 import sys
 import tempfile
@@ -13,6 +14,7 @@ import numpy as np
 
 from demo import APP_DIR, REPOSITORY
 from demo.client import Answer, send_clicks
+from demo.loop import go_round
 from demo.phantom import phantom_study
 from demo.picture import draw
 from demo.progress import Progress
@@ -22,6 +24,7 @@ from lib.presets import Preset, PresetError, WindowIntensity, load_presets
 
 # Beyond that a second click would only correct the outermost voxels.
 GOOD_DICE = 0.97
+LEARNING = "learning"
 
 
 def main() -> int:
@@ -64,17 +67,37 @@ def run(arguments: argparse.Namespace, folder: Path) -> None:
     log_path = arguments.out / "server.log"
     with contextlib.ExitStack() as stack:
         with Progress("Starting the server (MONAI Label, loopback only)"):
-            server = stack.enter_context(running_server(APP_DIR, studies, log_path=log_path, port=arguments.port))
+            server = stack.enter_context(
+                running_server(APP_DIR, studies, log_path=log_path, port=arguments.port, conf=_conf(arguments))
+            )
         for name, clicks in (("first click", [study.click]), ("second click", None)):
             clicks = clicks or [study.click, _next_click(study, answers[0][2])]
             with Progress(f"{name.capitalize()} at {clicks[-1]}"):
                 answers.append((name, clicks, send_clicks(server.url, study, preset.name, clicks, folder)))
-    _print_table(study, answers)
-    path = arguments.out / "demo.png"
-    _picture(path, study, preset, answers)
-    print(f"\npicture    {_short(path)}\nserver log {_short(log_path)}")
-    if not answers[0][2].mask.any():
-        raise DemoError("The mask is empty: the model sees nothing at this click.")
+        _print_table(study, answers)
+        path = arguments.out / "demo.png"
+        _picture(path, study, preset, answers)
+        print(f"\npicture    {_short(path)}")
+        if not answers[0][2].mask.any():
+            raise DemoError("The mask is empty: the model sees nothing at this click.")
+        if _shows_the_loop(arguments):
+            picture = arguments.out / "loop.png"
+            go_round(server.url, preset.name, folder, picture)
+            print(f"\npicture    {_short(picture)}")
+            for page in sorted((arguments.out / LEARNING).rglob("versions.html")):
+                print(f"versions   {_short(page)}")
+    print(f"server log {_short(log_path)}")
+
+
+def _shows_the_loop(arguments: argparse.Namespace) -> bool:
+    return arguments.studies is None and not arguments.no_loop
+
+
+def _conf(arguments: argparse.Namespace) -> dict[str, str]:
+    """What is learned from phantoms stays out of the app's own folder."""
+    learning = arguments.out / LEARNING
+    shutil.rmtree(learning, ignore_errors=True)
+    return {"learning_dir": str(learning)}
 
 
 def _study(arguments: argparse.Namespace, studies: Path) -> Study:
@@ -147,6 +170,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--click", help="voxel index i,j,k; without it, deep inside the label of the same name")
     parser.add_argument("--preset", default="ct", help="task preset, a file of configs/ (default: %(default)s)")
     parser.add_argument("--port", type=int, help="TCP port of the server (default: a free one)")
+    parser.add_argument("--no-loop", action="store_true", help="click only, without submitting labels and training")
     parser.add_argument("--seed", type=int, default=7, help="which phantom (default: %(default)s)")
     parser.add_argument(
         "--out", type=Path, default=REPOSITORY / "demo" / "out", help="folder of the picture and the log"

@@ -1,8 +1,10 @@
 """How good a version is on the server's own validation cases: the same dialogues as those of ``make evaluate``."""
 
+import contextlib
 import dataclasses
+import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -45,11 +47,23 @@ class MeasureVersion:
             out: the folder; what is there of the same run is gone on with.
         """
         preset = with_weights(self._preset, weights)
-        with tempfile.TemporaryDirectory(prefix="sam3d-truth-") as folder:
+        with tempfile.TemporaryDirectory(prefix="sam3d-truth-") as folder, _hosts_log_off():
             sources = [source for case in _some(cases) for source in _sources(case, Path(folder), preset.name)]
             choice = TaskChoice(self._app_dir, preset, self._device, self._precision, self._threads)
             evaluate(Evaluation(choice, sources, out, MODES, SEEDS, jobs=1, timeout_s=90.0, split="validation"))
         return read_records(out)
+
+
+@contextlib.contextmanager
+def _hosts_log_off() -> Iterator[None]:
+    """MONAI Label tells twenty lines of every click, which here are hundreds."""
+    logger = logging.getLogger("monailabel")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _some(cases: Sequence[SubmittedCase]) -> list[SubmittedCase]:

@@ -2,20 +2,17 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from lib.audit.log import AuditLog
 from lib.configs.measure import MeasureVersion
 from lib.learning.pools import Pool
 from lib.learning.replay import replay_pool
-from lib.presets import Preset, load_preset
+from lib.presets import Preset
 from lib.registry.registry import Registry
 from lib.trainers.train_task import FineTuneTask
 
 TRAINED_FAMILY = "sam3d_adapter"
-_PHANTOMS = "ct"
-"""The preset whose intensities the phantoms have."""
 
 
 def make_trainers(
@@ -43,9 +40,7 @@ def make_trainers(
         return MeasureVersion(preset, app_dir, device, precision, threads)
 
     def replay(preset: Preset) -> Pool:
-        phantoms = load_preset(app_dir / "configs" / f"{_PHANTOMS}.yaml")
-        # At the spacings and the size of what is trained, in the intensities of the phantoms.
-        return replay_pool(registry.learning_dir / "replay", replace(phantoms, roi=preset.roi, model=preset.model))
+        return replay_pool(registry.learning_dir / "replay", preset)
 
     trained = {name: preset for name, preset in presets.items() if preset.model.family == TRAINED_FAMILY}
     return {
