@@ -44,12 +44,38 @@ def on_grid(labels: np.ndarray, affine: Array, shape: tuple[int, int, int], onto
     to_label = np.linalg.inv(affine) @ onto
     if labels.shape == shape and _is_identity(to_label, shape):
         return labels
-    # "grid-constant": within the outermost half voxel the nearest voxel is still the outermost one.
-    return np.asarray(
-        ndimage.affine_transform(
-            labels, to_label[:3, :3], to_label[:3, 3], output_shape=shape, order=0, mode="grid-constant", cval=0
+    placed = np.zeros(shape, labels.dtype)
+    box = box_of(labels)
+    if box is None:
+        return placed
+    # Where the box lies on the image's grid: the rest stays 0, and need not be looked at.
+    edges = np.array(list(product(*((part.start - 0.5, part.stop - 0.5) for part in box))))
+    reached = transform_points(np.linalg.inv(to_label), edges)
+    low = np.clip(np.floor(reached.min(0)).astype(int), 0, shape)
+    high = np.clip(np.ceil(reached.max(0)).astype(int) + 1, low, shape)
+    region = tuple(slice(start, stop) for start, stop in zip(low, high, strict=True))
+    if placed[region].size:
+        linear, offset = to_label[:3, :3], to_label[:3, 3]
+        # "grid-constant": within the outermost half voxel the nearest voxel is still the outermost one.
+        placed[region] = ndimage.affine_transform(
+            labels[box],
+            linear,
+            offset + linear @ low - [part.start for part in box],
+            output_shape=placed[region].shape,
+            order=0,
+            mode="grid-constant",
+            cval=0,
         )
-    )
+    return placed
+
+
+def box_of(labels: np.ndarray) -> tuple[slice, slice, slice] | None:
+    """The smallest box with all that is not 0; None where all is."""
+    planes = [labels.any(axis=tuple(other for other in range(3) if other != axis)).nonzero()[0] for axis in range(3)]
+    if not len(planes[0]):
+        return None
+    i, j, k = (slice(int(found[0]), int(found[-1]) + 1) for found in planes)
+    return i, j, k
 
 
 def _is_identity(to_label: Array, shape: tuple[int, int, int]) -> bool:

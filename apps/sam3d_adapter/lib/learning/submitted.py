@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from lib.interaction.axes import Array
-from lib.learning.label_grid import image_grid, on_grid
+from lib.interaction.axes import Array, AxesError, image_directions
+from lib.learning.label_grid import box_of, image_grid, on_grid
 from lib.learning.label_names import NamesError, named_values, normal_name
 from lib.learning.patients import Patient
 from lib.learning.sampling import Volume
 from lib.presets import Preset
 from lib.transforms.itk_formats import read_nrrd_texts
-from lib.transforms.load_volume import read_volume
+from lib.transforms.load_volume import read_array, read_volume
 from lib.transforms.memory import MemoryShortage
-from lib.transforms.volume import ImageError
+from lib.transforms.volume import ImageError, require_one_volume
 
 logger = logging.getLogger(__name__)
 
@@ -171,18 +171,20 @@ def read_submitted(
 def _case(saved: SavedLabel, wanted: str | None, patient_of: Callable[..., Patient]) -> SubmittedCase:
     sha256 = _sha256(saved.label)
     labels, affine = _read_label(saved.label)
-    values = [int(value) for value in np.unique(labels[labels != 0])]
-    if not values:
+    box = box_of(labels)
+    if box is None:
         raise SubmittedError("it is empty")
+    values = [int(value) for value in np.unique(labels[box]) if value]
     header = read_nrrd_texts(saved.label) if saved.label.suffix.lower() == ".nrrd" else {}
     objects = _objects(named_values(values, saved.info, header), values, wanted)
     if len(objects) > MAX_OBJECTS:
         raise SubmittedError(f"it holds {len(objects)} structures; at most {MAX_OBJECTS} are expected")
     shape, onto = image_grid(saved.image)
     placed = on_grid(_numbered(labels, [group for _, group in objects]), affine, shape, onto)
-    counts = np.bincount(placed.ravel(), minlength=len(objects) + 1)[1:]
-    if not counts.any():
+    reached = box_of(placed)
+    if reached is None:
         raise SubmittedError("it lies elsewhere in space than its image")
+    counts = np.bincount(placed[reached].ravel(), minlength=len(objects) + 1)[1:]
     kept = [(name, group, int(count)) for (name, group), count in zip(objects, counts, strict=True) if count]
     names, groups, voxels = zip(*kept, strict=True)
     return SubmittedCase(
@@ -223,19 +225,26 @@ def _objects(
 
 def _read_label(path: Path) -> tuple[np.ndarray, Array]:
     """Whole numbers from 0 on, (i, j, k), and the affine."""
-    volume = read_volume(path)
-    array = volume.voxels.numpy()
-    is_whole = array.dtype.kind != "f" or bool((np.isfinite(array) & (array == np.rint(array))).all())
-    if not is_whole or array.min() < 0:
+    array, affine = read_array(path)
+    require_one_volume(array.shape, path.name)
+    array = array.reshape(array.shape[:3], order="A")
+    try:
+        image_directions(affine)
+    except AxesError as error:
+        raise SubmittedError("it has no usable position in space") from error
+    kind = array.dtype.kind
+    is_whole = kind in "biu" or (kind == "f" and bool((np.isfinite(array) & (array == np.rint(array))).all()))
+    if not is_whole or (kind in "if" and array.min() < 0):
         raise SubmittedError("its values are not whole numbers from 0 on, so that it is an image and no label")
-    return (array if array.dtype.kind != "f" else array.astype(np.int64)), volume.affine
+    return (array if kind != "f" else array.astype(np.int64)), np.asarray(affine, np.float64)
 
 
 def _numbered(labels: np.ndarray, groups: Collection[Collection[int]]) -> np.ndarray:
     numbered = np.zeros(labels.shape, np.uint8)
-    for number, group in enumerate(groups, start=1):
-        for value in group:
-            numbered[labels == value] = number
+    if (box := box_of(labels)) is not None:
+        for number, group in enumerate(groups, start=1):
+            for value in group:
+                numbered[box][labels[box] == value] = number
     return numbered
 
 

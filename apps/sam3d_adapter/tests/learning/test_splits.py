@@ -40,7 +40,7 @@ def arrive(splits, rng, patients):
 
 # The file is written and synced for each of some 5000 batches.
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_thousand_orders_of_arrival(tmp_path):
     for seed in range(1000):
         check_one_order(tmp_path / str(seed), seed)
