@@ -26,7 +26,7 @@ def read_history(path: Path) -> list[State]:
 
 
 def append_state(path: Path, state: State) -> None:
-    """Adds a line, whole or not at all; only for the holder of the lock.
+    """Adds a line, over what is left of one that could not be written; only for the holder of the lock.
 
     Raises:
         OSError: it could not be written.
@@ -36,12 +36,8 @@ def append_state(path: Path, state: State) -> None:
         length = _whole_length(fd)
         os.ftruncate(fd, length)
         os.lseek(fd, length, os.SEEK_SET)
-        try:
-            write_all(fd, to_json(state.to_dict()))
-            os.fsync(fd)
-        except OSError:
-            os.ftruncate(fd, length)
-            raise
+        write_all(fd, to_json(state.to_dict()))
+        os.fsync(fd)
     finally:
         os.close(fd)
 

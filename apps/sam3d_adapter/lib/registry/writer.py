@@ -85,7 +85,8 @@ class VersionsWriter(VersionsReader):
         event = Event(action, version_id or after.served, now(), by, reason.strip()[:_MOST_REASON], facts)
         state = dataclasses.replace(after, seq=self._last_seq() + 1, trail=after.trail[-_MOST_TRAIL:], event=event)
         write_whole(self.folder / "served.json", to_json(state.to_dict()))
-        logger.info("Preset %s: %s %s by %s.", self.preset, event.version, action, by)
+        # By whom stands in the history: names of people do not belong into the log.
+        logger.info("Preset %s: %s %s.", self.preset, event.version, action)
         with contextlib.suppress(OSError):
             append_state(self.folder / "history.jsonl", state)
 

@@ -158,6 +158,15 @@ def test_other_members_than_listed_are_refused(here: Versions, file: Path, shipp
     refused(here, file, shipped, "differ: curve.json")
 
 
+@pytest.mark.parametrize("name", ["weights.safetensors", "version.json", "curve.json"])
+def test_members_that_are_not_what_the_manifest_says_are_refused(
+    here: Versions, file: Path, shipped: tuple[Path, Path], name: str
+) -> None:
+    # As a zip it is whole: its own checksums are right.
+    rewritten(file, lambda members, manifest: members.update({name: members[name] + b" "}))
+    refused(here, file, shipped, f"{name} is damaged")
+
+
 def test_compressed_and_too_many_members_are_refused(here: Versions, file: Path, shipped: tuple[Path, Path]) -> None:
     rewritten(file, lambda members, manifest: None, zipfile.ZIP_DEFLATED)
     refused(here, file, shipped, "compressed")
