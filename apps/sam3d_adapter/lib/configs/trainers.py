@@ -52,6 +52,7 @@ def make_trainers(
             measure,
             replay,
             trainers=tuple(trained),
+            structures=tuple(preset.label for preset in presets.values()),
             precision=precision,
             patient_pattern=patient_pattern,
         )

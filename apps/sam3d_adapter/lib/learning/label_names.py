@@ -19,7 +19,7 @@ def normal_name(name: str) -> str:
 
 
 def named_values(
-    values: Sequence[int], info: Mapping[str, Any], header: Mapping[str, str]
+    values: Sequence[int], info: Mapping[str, Any], header: Mapping[str, str], *, one_for_all: bool = False
 ) -> list[tuple[str, int]] | None:
     """Names and voxel values of the structures in a label, in the order in which they were saved.
 
@@ -31,6 +31,7 @@ def named_values(
         values: that occur in the label, without 0.
         info: what MONAI Label keeps of the label.
         header: ``key:=value`` lines of an NRRD file; empty for other files.
+        one_for_all: whether a single name that was sent is that of all values, such as the parts of an organ.
 
     Returns:
         One entry for each value that is a structure; None where there are no names at all.
@@ -40,7 +41,7 @@ def named_values(
     """
     pairs = _of_header(header)
     if pairs is None:
-        pairs = _of_list(values, info)
+        pairs = _of_list(values, info, one_for_all)
     if pairs is None:
         pairs = _of_mapping(info)
     if pairs is None:
@@ -65,7 +66,7 @@ def _of_header(header: Mapping[str, str]) -> list[tuple[str, int]] | None:
     return [(segment["Name"], int(segment["LabelValue"])) for segment in named] or None
 
 
-def _of_list(values: Sequence[int], info: Mapping[str, Any]) -> list[tuple[str, int]] | None:
+def _of_list(values: Sequence[int], info: Mapping[str, Any], one_for_all: bool) -> list[tuple[str, int]] | None:
     listed = _entry(info, "label_info")
     if not isinstance(listed, list) or not listed:
         return None
@@ -80,6 +81,8 @@ def _of_list(values: Sequence[int], info: Mapping[str, Any]) -> list[tuple[str, 
         return [(name, rank) for rank, name in enumerate(names, start=1)]
     if len(values) == len(names):
         return list(zip(names, sorted(values), strict=True))
+    if one_for_all and len(names) == 1:
+        return [(names[0], value) for value in values]
     if not names:
         raise NamesError("it was sent as nothing but background")
     raise NamesError(f"its voxel values {_listed(sorted(values))} do not fit the names sent with it ({_listed(names)})")

@@ -22,6 +22,8 @@ from lib.transforms.volume import ImageError, require_one_volume
 
 logger = logging.getLogger(__name__)
 
+UNNAMED = "structure"
+"""What is called so has no name in the label."""
 MAX_OBJECTS = 255
 """In one image: labels are bytes."""
 
@@ -176,7 +178,8 @@ def _case(saved: SavedLabel, wanted: str | None, patient_of: Callable[..., Patie
         raise SubmittedError("it is empty")
     values = [int(value) for value in np.unique(labels[box]) if value]
     header = read_nrrd_texts(saved.label) if saved.label.suffix.lower() == ".nrrd" else {}
-    objects = _objects(named_values(values, saved.info, header), values, wanted)
+    named = named_values(values, saved.info, header, one_for_all=wanted is None)
+    objects = _objects(named, values, wanted)
     if len(objects) > MAX_OBJECTS:
         raise SubmittedError(f"it holds {len(objects)} structures; at most {MAX_OBJECTS} are expected")
     shape, onto = image_grid(saved.image)
@@ -209,14 +212,18 @@ def _objects(
     """Name and voxel values of each object."""
     if named is None:
         if wanted is None:
-            return [(str(value), (value,)) for value in values]
+            # As in an evaluation: what is above 0 is the object.
+            return [(UNNAMED, tuple(values))]
         if len(values) > 1:
             raise SubmittedError(f"it has {len(values)} structures and no names, so that {wanted!r} is not to be found")
         return [(wanted, (values[0],))]
     if not named:
         raise SubmittedError("it holds nothing but background")
     if wanted is None:
-        return [(name, (value,)) for name, value in named]
+        by_name: dict[str, tuple[int, ...]] = {}
+        for name, value in named:
+            by_name[name] = (*by_name.get(name, ()), value)
+        return list(by_name.items())
     found = tuple(value for name, value in named if normal_name(name) == normal_name(wanted))
     if not found:
         raise SubmittedError(f"none of its structures ({', '.join(name[:60] for name, _ in named)}) is a {wanted!r}")

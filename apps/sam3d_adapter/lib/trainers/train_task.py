@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from monailabel.datastore.dicom import DICOMWebDatastore
+from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
 
 from lib.audit.log import AuditLog
+from lib.host.pacs_labels import pacs_labels
 from lib.host.saved_labels import saved_labels, studies_folder
+from lib.learning.kept_labels import KeptLabels
 from lib.learning.patients import PatientBook
 from lib.learning.pools import Pool
 from lib.learning.real_clicks import costs, presets_used, read_real_clicks
@@ -46,6 +50,7 @@ class FineTuneTask(TrainTask):
         measure: of a preset and a device, what holds dialogues with a model.
         replay: makes the pool that keeps a model from forgetting.
         trainers: names of all train tasks.
+        structures: names of what the presets segment; others in a PACS were not made with this app.
         precision: one of `lib.inference.precision.PRECISIONS`.
         patient_pattern: which part of an image's id is the patient; see `PatientBook`.
         on_done: told the preset's name when a version was added.
@@ -61,6 +66,7 @@ class FineTuneTask(TrainTask):
         replay: Callable[[Preset], Pool] | None,
         *,
         trainers: Collection[str] = (),
+        structures: Collection[str] = (),
         precision: str = "auto",
         patient_pattern: str | None = None,
         on_done: Callable[[str], None] = lambda name: None,
@@ -70,7 +76,7 @@ class FineTuneTask(TrainTask):
         self._files = (app_dir / preset.model.files[0], app_dir / preset.model.files[-1])
         self._registry, self._audit_log = registry, audit_log
         self._measure, self._replay = measure, replay
-        self._trainers, self._precision = tuple(trainers), precision
+        self._trainers, self._structures, self._precision = tuple(trainers), tuple(structures), precision
         self._patient_pattern, self._on_done = patient_pattern, on_done
         self.versions = registry.of(preset.name, preset.model.size, preset.model.family)
         self._progress = ProgressFile(self.versions.folder / "progress.json")
@@ -150,8 +156,13 @@ class FineTuneTask(TrainTask):
             SplitsError: a split that is damaged.
         """
         book = PatientBook(studies_folder(datastore), self._patient_pattern)
-        saved = saved_labels(datastore)
-        used = presets_used(self._audit_log, [label.image_id for label in saved])
+        # Of a PACS those that were fetched before, which is where clicks were answered.
+        used = presets_used(self._audit_log, LocalDatastore.list_images(datastore))
+        if isinstance(datastore, DICOMWebDatastore):
+            kept = KeptLabels(self._registry.learning_dir / "labels")
+            saved = pacs_labels(datastore, kept, expected=self._structures, clicked=used)
+        else:
+            saved = saved_labels(datastore)
         found = read_submitted(saved, self.preset, book.patient_of, label_name=label_name, made_with=used)
         book.report()
         sides = Splits(self._registry.learning_dir).assign({case.image_id: case.patient for case in found.cases})

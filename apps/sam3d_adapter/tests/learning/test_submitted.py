@@ -175,8 +175,21 @@ def test_values_without_names(site):
     site.add("a", label_of("kidney", "cyst") * 3)
     assert "2 structures and no names" in site.reason()
     case = site.only(CT)
-    assert case.names == ("3", "6")
-    np.testing.assert_array_equal(case.read().labels, label_of("kidney", "cyst"))
+    assert case.names == ("structure",)
+    np.testing.assert_array_equal(case.read().labels, label_of("kidney", "cyst") > 0)
+
+
+def test_one_name_for_all_values_of_a_general_preset(site):
+    site.add("a", label_of("kidney", "cyst"), slicer("organ"))
+    assert "do not fit the names" in site.reason()
+    case = site.only(CT)
+    assert case.names == ("organ",)
+    np.testing.assert_array_equal(case.read().labels, label_of("kidney", "cyst") > 0)
+
+
+def test_equal_names_are_one_object_of_a_general_preset(site):
+    site.add("a", label_of("kidney", "cyst"), slicer("lesion", "lesion"))
+    assert site.only(CT).names == ("lesion",) and site.only(CT).values == ((1, 2),)
 
 
 def turned(seed):
@@ -268,7 +281,8 @@ def test_label_as_float_is_a_label(site):
 
 
 def test_too_many_objects(site):
-    site.add("a", np.arange(np.prod(SHAPE), dtype=np.int32).reshape(SHAPE))
+    names = slicer(*(f"part {n}" for n in range(1, 301)))
+    site.add("a", (np.arange(np.prod(SHAPE), dtype=np.int32) % 301).reshape(SHAPE), names)
     assert "at most 255" in site.reason(CT)
 
 

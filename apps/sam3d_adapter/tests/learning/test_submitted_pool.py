@@ -30,7 +30,8 @@ def write_case(folder, name, seed):
     for part, array in (("images", image), ("labels", labels)):
         (folder / part).mkdir(exist_ok=True)
         nib.save(nib.Nifti1Image(array, np.eye(4)), folder / part / f"{name}.nii.gz")
-    return SavedLabel(name, folder / f"images/{name}.nii.gz", folder / f"labels/{name}.nii.gz")
+    info = {"label_info": [{"name": "large"}, {"name": "small"}]}
+    return SavedLabel(name, folder / f"images/{name}.nii.gz", folder / f"labels/{name}.nii.gz", info)
 
 
 @pytest.fixture
