@@ -65,10 +65,10 @@ class Predictor:
     """Runs one loaded model.
 
     The answer is a pure function of model version, ROI content and all that the user said: clicks, box and the mask to
-    start from. A model that reads its previous answer is led through the clicks one by one, in the order in which they are
-    given, from the first on, and beyond the tenth in groups of ten, so that a request of hundreds of clicks does not
-    hold up the server. Whatever the cache still holds of these steps saves time and changes nothing, because a step is
-    found by all that was said up to it.
+    start from. A model that reads its previous answer is led through the clicks one by one, in the order in which they
+    are given, from the first on, and beyond the tenth in groups of ten, so that a request of hundreds of clicks does
+    not hold up the server. Whatever the cache still holds of these steps saves time and changes nothing, because a step
+    is found by all that was said up to it.
 
     Args:
         loaded: the model, its version, its device and the device's lock.

@@ -7,14 +7,14 @@ import numpy as np
 import torch
 
 from lib.inference.predictor import Predictor
-from lib.interaction.box import Box, box_in_roi
+from lib.interaction.box import Box, box_in_roi, ellipsoid_in_roi
 from lib.interaction.click import Click
 from lib.interaction.roi import Roi
 from lib.presets import Preset
 from lib.transforms.load_volume import VolumeCache
 from lib.transforms.protected import Protected, ReadProtectedd
 from lib.transforms.read_box import ReadBoxd
-from lib.transforms.start_mask import ReadStartMaskd, StartMask
+from lib.transforms.start_mask import LOGIT, ReadStartMaskd, StartMask
 
 REACH = 3 / 8
 """Share of the ROI's side within which a background click finds the mask that it corrects."""
@@ -47,7 +47,11 @@ def may_look_wider(data: Mapping[str, Any]) -> bool:
 
 
 def beside_clicks(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of `Predictor.predict` beside the clicks."""
+    """Arguments of `Predictor.predict` beside the clicks.
+
+    A box is shown twice, for networks that read it and their previous answer: as a box, and as the ellipsoid in it, in
+    place of the answer that the first click corrects. Without the second the network makes less of the box.
+    """
     predictor: Predictor = data["predictor"]
     roi: Roi = data["roi_geometry"]
     box: Box | None = data.get("box")
@@ -55,6 +59,9 @@ def beside_clicks(data: Mapping[str, Any]) -> dict[str, Any]:
     arguments: dict[str, Any] = {}
     if box is not None and predictor.uses_box:
         arguments["box_dhw"] = torch.from_numpy(box_in_roi(box, roi))
+        if start is None and predictor.feeds_back:
+            inside = torch.from_numpy(ellipsoid_in_roi(box, roi)).float()
+            arguments |= {"start": LOGIT * (2 * inside - 1), "start_key": ("ellipsoid", box)}
     if start is not None:
         arguments |= {"start": start.logits(roi), "start_key": start.hash}
     return arguments

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from lib.interaction.axes import Array, spacing_of
 from lib.interaction.click import Click, ClickError, read_list, short
@@ -102,13 +102,11 @@ def place_roi_on_box(
     size: int,
     spacings_mm: Sequence[float],
     roi_axes: str = "SAR",
-    share: float = 1.0,
 ) -> Roi:
     """The ROI around a box, at the first spacing at which the box fits into it.
 
-    It fits where it keeps `MARGIN` from the faces, and where the ellipsoid in it is no wider than ``share`` of the
-    ROI, as a sphere of equal volume. The ROI is centred on the box; one that fits nowhere is looked at from its clicks,
-    at the last spacing.
+    It fits where it keeps `MARGIN` from the faces. The ROI is centred on the box; one that fits nowhere is looked at
+    from its clicks, at the last spacing.
 
     Args:
         box: of the image.
@@ -118,7 +116,6 @@ def place_roi_on_box(
         size: voxels along each side of the ROI.
         spacings_mm: ascending, mm.
         roi_axes: see `place_roi`.
-        share: of the ROI's side.
 
     Raises:
         ClickError: clicks farther apart than the widest ROI.
@@ -126,8 +123,7 @@ def place_roi_on_box(
     first, last = np.array(box.first), np.array(box.last)
     sides_mm = (last - first + 1) * spacing_of(image_affine)
     for spacing_mm in spacings_mm:
-        side_mm = size * spacing_mm
-        if sides_mm.max() <= (1 - 2 * MARGIN) * side_mm and math.prod(sides_mm) ** (1 / 3) <= share * side_mm:
+        if sides_mm.max() <= (1 - 2 * MARGIN) * size * spacing_mm:
             return roi_at((first + last) / 2, image_shape, image_affine, size, spacing_mm, roi_axes)
     return place_roi(clicks, image_shape, image_affine, size=size, spacing_mm=spacings_mm[-1], roi_axes=roi_axes)
 
@@ -141,6 +137,16 @@ def box_in_roi(box: Box, roi: Roi) -> Array:
     middle = faces.mean(axis=0)
     first, last = np.minimum(faces[0] + 0.5, middle), np.maximum(faces[1] - 0.5, middle)
     return np.clip([first, last], 0, np.array(roi.size_dhw) - 1.0)
+
+
+def ellipsoid_in_roi(box: Box, roi: Roi) -> NDArray[np.bool_]:
+    """(D, H, W) voxels of an ROI in the ellipsoid that touches the faces of a box."""
+    faces = np.sort(roi.ijk_to_dhw([np.array(box.first) - 0.5, np.array(box.last) + 0.5]), axis=0)
+    axes = np.ogrid[tuple(slice(n) for n in roi.size_dhw)]
+    squared = sum(
+        ((axis - (low + high) / 2) / ((high - low) / 2)) ** 2 for axis, low, high in zip(axes, *faces, strict=True)
+    )
+    return np.asarray(squared <= 1)
 
 
 def _read_pairs(value: Any) -> list[tuple[int, int]] | None:

@@ -9,7 +9,6 @@ from monai.transforms import MapTransform
 from lib.interaction.box import Box, place_roi_on_box
 from lib.interaction.click import Click, ClickError
 from lib.interaction.roi import Roi, place_roi
-from lib.transforms.clicked_component import LARGE_SHARE
 from lib.transforms.volume import Volume
 
 
@@ -59,7 +58,6 @@ class PlaceRoid(MapTransform):
                 size=self._size,
                 spacings_mm=self._spacings_mm,
                 roi_axes=self._roi_axes,
-                share=LARGE_SHARE,
             )
         for spacing_mm in self._spacings_mm:
             try:

@@ -251,9 +251,7 @@ ACCEPTED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "points": ({"points": [CLICK], "point_labels": [1]}, ()),
     "points with class prompt": ({"points": [CLICK], "point_labels": [1], "label_prompt": [0]}, ()),
     "points with labels as floats": ({"points": [CLICK], "point_labels": [1.0]}, ()),
-    "box": ({**FOREGROUND, "roi": [40, 2, 1, 30, 20, 4]}, ("'roi'",)),
     "box empty": ({**FOREGROUND, "roi": []}, ()),
-    "box of nonsense": ({**FOREGROUND, "roi": "all"}, ("'roi'",)),
     "reset": ({**FOREGROUND, "reset_state": True}, ()),
     "slice": ({**FOREGROUND, "slice": 12}, ()),
     "segment of Slicer": ({**FOREGROUND, "label": "Segment_1"}, ()),
@@ -289,7 +287,6 @@ ACCEPTED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {**FOREGROUND, "skip_writer": True, "logging": "nonsense", "result_write_to_file": False, "timeout": "soon"},
         ("Unknown", "'logging'"),
     ),
-    "mask that nobody takes": ({**FOREGROUND, "uploaded_label": True}, ("mask that came",)),
 }  # fmt: skip
 
 
