@@ -10,9 +10,7 @@ from scipy.ndimage import label
 from torch import Tensor
 
 from lib.interaction.click import on_structure
-from lib.interaction.roi import Roi
 from lib.transforms.logits_transform import LogitsTransform
-from lib.transforms.start_mask import StartMask
 
 _DROPPED = -20.0
 """Logit of voxels that are dropped: a probability of 2e-9, finite so that interpolation stays finite."""
@@ -25,18 +23,17 @@ LARGE_SHARE = 0.42
 class KeepClickedComponentd(LogitsTransform):
     """Lowers the logits of every piece of the mask that holds no click; changes nothing if no piece holds one.
 
-    ``implied_click`` counts as one. Pieces that ``start_mask`` touches stay: the user started from them.
+    ``implied_click`` counts as one. With a ``start_mask`` all stays: `LimitMaskd` keeps what the clicks ask for.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
+        if d.get("start_mask") is not None:
+            return d
         for key in self.key_iterator(d):
-            roi: Roi = d["roi_geometry"]
             implied = [click for click in (d.get("implied_click"),) if click is not None]
-            start: StartMask | None = d.get("start_mask")
-            started = None if start is None else (start.logits(roi) > 0).numpy()
-            clicks = roi.clicks_to_dhw([*on_structure(d["clicks"]), *implied])
-            d[key] = keep_clicked(d[key], clicks, self._threshold, started=started)
+            clicks = d["roi_geometry"].clicks_to_dhw([*on_structure(d["clicks"]), *implied])
+            d[key] = keep_clicked(d[key], clicks, self._threshold)
         return d
 
 
@@ -59,14 +56,9 @@ def clicked_component(logits: Tensor, clicks_dhw: np.ndarray, threshold: float =
     return mask, np.isin(pieces, clicked) if len(clicked) else mask
 
 
-def keep_clicked(
-    logits: Tensor, clicks_dhw: np.ndarray, threshold: float = 0.5, *, started: np.ndarray | None = None
-) -> Tensor:
-    """Logits (2, D, H, W) in which the unclicked pieces of the mask are background, but for those started from."""
+def keep_clicked(logits: Tensor, clicks_dhw: np.ndarray, threshold: float = 0.5) -> Tensor:
+    """Logits (2, D, H, W) in which the unclicked pieces of the mask are background."""
     mask, kept = clicked_component(logits, clicks_dhw, threshold)
-    if started is not None:
-        pieces, _ = label(mask)
-        kept = kept | np.isin(pieces, np.setdiff1d(pieces[started], [0]))
     dropped = torch.from_numpy(mask & ~kept).to(logits.device)
     return torch.stack([logits[0], torch.where(dropped, logits[0] + _DROPPED, logits[1])])
 

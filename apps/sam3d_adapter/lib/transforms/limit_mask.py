@@ -1,26 +1,31 @@
 """What the user said beside the clicks, on the image's grid: where the mask may be, and what stays of another."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
+from scipy.ndimage import label
 
+from lib.interaction.axes import spacing_of
 from lib.interaction.box import Box
-from lib.interaction.roi import Roi
+from lib.interaction.click import Click
 from lib.transforms.protected import Protected
-from lib.transforms.separable import within
 from lib.transforms.start_mask import StartMask
 
 BOX_TOLERANCE = 0.1
 """Share of a box's side by which its faces may be wrong: the jitter of the boxes in training."""
 
+REACH_FACTOR = 2.0
+REACH_MM = (5.0, 30.0)
+"""Least and most of what one click changes around it in a mask that was started from."""
+
 
 class LimitMaskd(MapTransform):
     """Changes the mask ``pred`` in place, in this order; without any of the three it does nothing.
 
-    - Where the ROI did not look, ``start_mask`` stays.
+    - Of ``start_mask`` only that changes which a click asks for, see `changed_by_clicks`.
     - Outside ``box``, widened by `BOX_TOLERANCE`, nothing is added to the mask that was started from.
     - Voxels of ``protected`` are left out.
 
@@ -36,7 +41,7 @@ class LimitMaskd(MapTransform):
             mask = d[key].numpy()
             start: StartMask | None = d.get("start_mask")
             if start is not None:
-                keep_unseen(mask, start.mask, d["roi_geometry"])
+                changed_by_clicks(mask, start.mask, d["volume"].affine, d["clicks"])
             box: Box | None = d.get("box")
             if box is not None:
                 cut_at_box(mask, box, None if start is None else start.mask)
@@ -48,15 +53,42 @@ class LimitMaskd(MapTransform):
         return d
 
 
-def keep_unseen(mask: np.ndarray, start: np.ndarray, roi: Roi) -> None:
-    """Adds to a mask (i, j, k) what a mask that was started from has outside the ROI; in place."""
-    seen: list[slice] = [slice(0)] * 3
-    for axis, step, first, size in zip(roi.image_axes, roi.steps, roi.starts, roi.size_dhw, strict=True):
-        covered = np.flatnonzero(within((np.arange(roi.image_shape[axis]) - first) / step, size))
-        seen[axis] = slice(int(covered[0]), int(covered[-1]) + 1) if len(covered) else slice(0)
-    answer = mask[tuple(seen)].copy()
+def changed_by_clicks(mask: np.ndarray, start: np.ndarray, affine: np.ndarray, clicks: Sequence[Click]) -> None:
+    """Takes over from an answer only what its clicks ask for; in place.
+
+    A foreground click adds, a background click takes away: the voxels around it that the answer changes so, connected
+    with it, no farther than `REACH_FACTOR` times its distance to the border of the mask that was started from, within
+    `REACH_MM`. All else is as it was, to the voxel; also where a click agrees with that mask, for it asks for nothing.
+
+    Args:
+        mask: (i, j, k), the answer.
+        start: (i, j, k) bool.
+        affine: (4, 4), voxel index to RAS mm.
+        clicks: of the user.
+    """
+    spacing = spacing_of(affine)
+    radius = np.ceil(REACH_MM[1] / spacing).astype(int)
+    changes = []
+    for click in clicks:
+        if bool(start[click.ijk]) == click.is_foreground:
+            continue
+        at = np.array(click.ijk)
+        low = np.maximum(at - radius, 0)
+        near = tuple(slice(a, b + r + 1) for a, b, r in zip(low, at, radius, strict=True))
+        before, answer = start[near], mask[near] != 0
+        answer[tuple(at - low)] = click.is_foreground
+        axes = np.ogrid[tuple(slice(n) for n in before.shape)]
+        distance = np.sqrt(
+            sum(((axis - place) * mm) ** 2 for axis, place, mm in zip(axes, at - low, spacing, strict=True))
+        )
+        border = distance[before == click.is_foreground]
+        to_border = float(border.min()) if border.size else REACH_MM[1]
+        reach = np.clip(REACH_FACTOR * to_border, *REACH_MM)
+        pieces, _ = label((answer == click.is_foreground) & (before != click.is_foreground) & (distance <= reach))
+        changes.append((near, pieces == pieces[tuple(at - low)], click.is_foreground))
     mask[...] = start
-    mask[tuple(seen)] = answer
+    for near, piece, is_foreground in changes:
+        mask[near][piece] = is_foreground
 
 
 def cut_at_box(mask: np.ndarray, box: Box, start: np.ndarray | None) -> None:

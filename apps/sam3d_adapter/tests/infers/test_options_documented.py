@@ -20,10 +20,9 @@ from lib.infers.regions import BOX_KEYS, LABEL_FILE_KEY, SOURCES, RegionError
 from lib.interaction.box import read_box
 from lib.interaction.click import MAX_CLICKS, ClickError, read_clicks
 from lib.transforms.claims import MAX_VOXELS
-from lib.transforms.clicked_component import LARGE_SHARE
 from lib.transforms.dicom_series import SPACING_TOLERANCE, TILT_TOLERANCE_DEG
 from lib.transforms.label_map import LEAST_INSIDE
-from lib.transforms.limit_mask import BOX_TOLERANCE
+from lib.transforms.limit_mask import BOX_TOLERANCE, REACH_FACTOR, REACH_MM
 from lib.transforms.memory import SHARE
 from lib.transforms.volume import MAX_SHEAR_DEG, MAX_SPACING_MM, MIN_SPACING_MM
 
@@ -93,7 +92,8 @@ def test_values_of_label_maps(name: str, least: int) -> None:
 
 
 def test_numbers_of_boxes_and_masks() -> None:
-    assert f"no wider than {LARGE_SHARE:.0%}".replace("%", " %") in README.replace("\n", " ")
+    assert f"no farther than {REACH_FACTOR:.0f} times" in README
+    assert f"at least {REACH_MM[0]:.0f} mm, at most {REACH_MM[1]:.0f} mm" in README
     assert f"more than {BOX_TOLERANCE:.0%}".replace("%", " %") in README
     assert f"less than {LEAST_INSIDE:.0%}".replace("%", " %") in README
     for form in quoted(KEYS["box"][2]):
