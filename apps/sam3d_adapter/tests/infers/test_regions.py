@@ -123,7 +123,7 @@ def test_weights_that_read_no_box_say_so_and_are_bounded_by_it(small: dict[str, 
 
 
 def test_correcting_a_wrong_mask_with_one_click(tasks: dict[str, Any], image: Path, tmp_path: Path) -> None:
-    """Half of the lesion is missing, and something far away was drawn by hand: the click adds the one, keeps the other."""
+    """Half of the lesion is missing, something far away was drawn: the click adds the one and keeps the other."""
     wrong = lesion()
     wrong[40:] = False
     wrong[5:9, 5:9, 5:9] = True
