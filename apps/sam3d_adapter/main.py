@@ -13,6 +13,7 @@ from lib.host.bundle_path import own_bundle_path
 from lib.host.endpoints import mend_endpoints
 from lib.host.image_access import admit_image
 from lib.host.infer_timeout import without_timeout
+from lib.host.label_maps import admit_label_maps
 from lib.host.label_tag import require_safe_tag
 from lib.host.log_form import form_log
 from lib.host.log_privacy import keep_values_out_of_the_log
@@ -70,6 +71,7 @@ class Sam3dAdapterApp(MONAILabelApp):
         is_to_be_saved = read_save_label(request.get("save_label"))
         store = datastore or self.datastore()
         admitted = admit_image(without_timeout(request) | {"save_label": False}, store, self.sessions())
+        admitted |= admit_label_maps(request, store)
         answer = super().infer(admitted, datastore)
         # Before the mask is saved, so that the saved label names the record of how it came about.
         answer = self._config.auditor.record(request, answer, current_user())

@@ -35,8 +35,15 @@ def main() -> int:
     log = AuditLog(APP_DIR / arguments.audit_dir, Conf().audit_bytes)
     try:
         record = log.find(arguments.id)
-        image = _image(record, log, arguments)
-        result = replay(record, image, APP_DIR, extension=extension or ".nrrd", learning_dir=arguments.learning_dir)
+        files = {"label": arguments.saved_label, "upload": arguments.uploaded_label}
+        result = replay(
+            record,
+            _image(record, log, arguments),
+            APP_DIR,
+            extension=extension or ".nrrd",
+            learning_dir=arguments.learning_dir,
+            label_maps={source: path for source, path in files.items() if path is not None},
+        )
     except (AuditError, ReplayError, OSError) as error:
         logger.error("Cannot be replayed. %s", error)
         return IMPOSSIBLE
@@ -81,6 +88,8 @@ def _arguments() -> argparse.Namespace:
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--studies", type=Path, help="folder in which the image lies, under whatever name")
     where.add_argument("--image", type=Path, help="the image itself")
+    parser.add_argument("--saved-label", type=Path, help="the label of the image that the request named as 'label'")
+    parser.add_argument("--uploaded-label", type=Path, help="the label map that came with the request ('upload')")
     parser.add_argument("--out", type=Path, help="write the mask there (.nii.gz, .nii, .nrrd)")
     parser.add_argument(
         "--audit-dir",

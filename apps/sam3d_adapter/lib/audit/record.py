@@ -11,8 +11,14 @@ from lib.audit.log import new_id
 from lib.audit.machine import processor, software
 from lib.presets import Preset
 
-# Of the request of a task: text that names the image or repeats the preset, and what the mask does not depend on.
-_NOT_RECORDED = ("image", "model", "description", "result_compress", "warnings")
+# Of the request of a task: text that names the image or repeats the preset, paths of label maps and names that people
+# gave to segments, and what the mask does not depend on.
+_NOT_RECORDED = (
+    "image", "model", "description", "result_compress", "warnings", "uploaded_label", "saved_label", "saved_names",
+    "read_tag",
+)  # fmt: skip
+LABEL_MAPS = ("start_mask", "protected")
+"""Entries of an answer, and of its record, about masks that were made elsewhere: source, value, hash, voxels."""
 
 
 def make_record(
@@ -49,6 +55,7 @@ def make_record(
         "device": answer["device"],
         "processor": processor(str(answer["device"])),
         "request": {key: value for key, value in request.items() if key not in _NOT_RECORDED},
+        "label_maps": {key: answer[key] for key in LABEL_MAPS if answer.get(key) is not None},
         "mask_hash": answer["mask_hash"],
         "mask_voxels": answer["mask_voxels"],
         "latency_ms": answer["latency_ms"],

@@ -14,6 +14,7 @@ from lib.audit.record import preset_hash
 from lib.configs.evaluated_task import with_weights
 from lib.configs.task_config import Sam3dAdapterConfig
 from lib.infers.options import available_devices
+from lib.infers.regions import HOST_LABEL_KEYS_BY_SOURCE
 from lib.presets import Preset, PresetError
 from lib.registry.errors import RegistryError
 
@@ -46,6 +47,7 @@ def replay(
     *,
     extension: str = ".nii.gz",
     learning_dir: Path | None = None,
+    label_maps: Mapping[str, Path] | None = None,
 ) -> Replay:
     """Computes the mask of a record again, by the task that gave it.
 
@@ -55,9 +57,11 @@ def replay(
         app_dir: the app folder.
         extension: of the mask's file, one of ``lib.infers.options.RESULT_EXTENSIONS``.
         learning_dir: as the server's ``--conf learning_dir``; None for its default.
+        label_maps: files by source, ``"label"`` for what was saved on the server, ``"upload"`` for what was sent along;
+            needed where the record's mask started from one or left out what belongs to others.
 
     Raises:
-        ReplayError: preset or weights are not here, or others than recorded; another image.
+        ReplayError: preset or weights are not here, or others than recorded; another image or label map.
     """
     conf = {"models": record["preset"], "precision": record["precision"]}
     if learning_dir is not None:
@@ -70,6 +74,7 @@ def replay(
     if preset_hash(config.presets[record["preset"]]) != record["preset_hash"]:
         differences.append(f"configs/{record['preset']}.yaml was changed since.")
     request = {**record["request"], "image": str(image), "device": device, "result_extension": extension}
+    request |= _label_maps(record, label_maps or {})
     try:
         file, answer = config.infer(_preset(record, config))(request)
     except HTTPException as error:
@@ -88,6 +93,24 @@ def _preset(record: Mapping[str, Any], config: Sam3dAdapterConfig) -> Preset:
     versions = config.versions(preset.name)
     version = versions.find(record["model_version"])
     return preset if version is None else with_weights(preset, versions.weights(version.id))
+
+
+def _label_maps(record: Mapping[str, Any], files: Mapping[str, Path]) -> dict[str, Any]:
+    """What the request says of label maps: their files, and the values that were meant then."""
+    used = record.get("label_maps", {})
+    for what, described in used.items():
+        if described["from"] not in files:
+            option = "--saved-label" if described["from"] == "label" else "--uploaded-label"
+            raise ReplayError(
+                f"The record's mask depends on a label map ({what}), of which the record holds no more than the hash "
+                f"{described['hash']} of the mask in it. Give the file with {option}."
+            )
+    request: dict[str, Any] = {HOST_LABEL_KEYS_BY_SOURCE[source]: str(path) for source, path in files.items()}
+    if "start_mask" in used:
+        request["start_value"] = used["start_mask"]["value"]
+    if "protected" in used:
+        request["protected_except"] = used["protected"]["except"]
+    return request
 
 
 def _device(record: Mapping[str, Any]) -> tuple[str, list[str]]:
@@ -112,6 +135,12 @@ def _other_inputs(record: Mapping[str, Any], answer: Mapping[str, Any], config: 
         return (
             f"This is not the record's image: its content hash is {answer['image_hash']}, not {record['image_hash']}."
         )
+    for what, described in record.get("label_maps", {}).items():
+        if answer[what]["hash"] != described["hash"]:
+            return (
+                f"This is not the record's label map ({what}): the mask in it has the hash {answer[what]['hash']}, not "
+                f"{described['hash']}."
+            )
     if answer["model_version"] != record["model_version"]:
         return (
             f"The weights of preset '{record['preset']}' have the version {answer['model_version']}; those of the "

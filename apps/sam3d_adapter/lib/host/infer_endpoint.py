@@ -13,7 +13,7 @@ from lib.host.dicom_seg import require_seg_output, seg_or_reason
 from lib.host.infer_params import read_params
 from lib.host.infer_source import require_source
 from lib.host.uploads import received
-from lib.infers.options import LABEL_FILE_KEY
+from lib.infers.regions import LABEL_FILE_KEY
 
 _ENDPOINT = "monailabel.endpoints.infer"
 
@@ -41,7 +41,7 @@ def _infer(
     require_source(image, session_id, bool(file), app.sessions())
     is_stored = not (file or session_id)
     require_seg_output(output, datastore=app.datastore(), is_stored=is_stored, label_info=read.get("label_info"))
-    if label:
-        read[LABEL_FILE_KEY] = True
-    with received(file) as uploaded:
+    with received(file) as uploaded, received(label) as label_map:
+        if label_map:
+            read[LABEL_FILE_KEY] = label_map
         return host(background_tasks, model, uploaded or image, session_id, json.dumps(read), None, None, output)

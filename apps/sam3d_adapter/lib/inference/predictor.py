@@ -40,13 +40,35 @@ class Prediction:
     decode_ms: float
 
 
+@dataclass(frozen=True)
+class _Beside:
+    """What was said beside the clicks; see `Predictor.predict`."""
+
+    box_dhw: Tensor | None
+    start: Tensor | None
+    start_key: Hashable | None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether `key` tells it from everything else."""
+        return self.start is None or self.start_key is not None
+
+    def key(self) -> tuple[Hashable, ...]:
+        """Part of the key of a step; empty where there is nothing beside the clicks."""
+        if self.box_dhw is None and self.start is None:
+            return ()
+        box = None if self.box_dhw is None else tuple(self.box_dhw.flatten().tolist())
+        return box, None if self.start is None else self.start_key
+
+
 class Predictor:
     """Runs one loaded model.
 
-    The answer is a pure function of model version, ROI content and clicks. A model that reads its previous answer is
-    led through the clicks one by one, in the order in which they are given, from the first on, and beyond the tenth in
-    groups of ten, so that a request of hundreds of clicks does not hold up the server. Whatever the cache still holds
-    of these steps saves time and changes nothing, because a step is found by all the clicks up to it.
+    The answer is a pure function of model version, ROI content and all that the user said: clicks, box and the mask to
+    start from. A model that reads its previous answer is led through the clicks one by one, in the order in which they
+    are given, from the first on, and beyond the tenth in groups of ten, so that a request of hundreds of clicks does
+    not hold up the server. Whatever the cache still holds of these steps saves time and changes nothing, because a step
+    is found by all that was said up to it.
 
     Args:
         loaded: the model, its version, its device and the device's lock.
@@ -70,6 +92,16 @@ class Predictor:
         return "bf16" if self._dtype is torch.bfloat16 else "fp32"
 
     @property
+    def feeds_back(self) -> bool:
+        """Whether a mask to start from may be given."""
+        return self._loaded.model.feeds_back
+
+    @property
+    def uses_box(self) -> bool:
+        """Whether a box may be given."""
+        return self._loaded.model.uses_box
+
+    @property
     def uses_background(self) -> bool:
         """Whether background clicks may be given."""
         return self._loaded.model.uses_background
@@ -82,6 +114,9 @@ class Predictor:
         *,
         key: Hashable | None = None,
         embedding: Embedding | None = None,
+        box_dhw: Tensor | None = None,
+        start: Tensor | None = None,
+        start_key: Hashable | None = None,
     ) -> Prediction:
         """Segments what the clicks point at.
 
@@ -91,10 +126,13 @@ class Predictor:
             is_foreground: (N,) on the structure as opposed to beside it, the first one true; None for all.
             key: identifies volume content, ROI, intensity rule and ``version``; None to bypass the cache.
             embedding: what an earlier look-up of ``key`` found.
+            box_dhw: (2, 3) first and last voxel of a box around the structure, ROI indices; for each step.
+            start: (D, H, W) foreground logit that the first step corrects.
+            start_key: identifies ``start`` on this ROI; None to bypass the cache of steps.
 
         Raises:
             PredictorError: no click, a click array of another shape, a background click that is first or that the model
-                does not know, neither ROI nor embedding.
+                does not know, likewise a box or a start, neither ROI nor embedding.
             torch.OutOfMemoryError: even after the cache was emptied.
         """
         if clicks_dhw.ndim != 2 or clicks_dhw.shape[0] == 0 or clicks_dhw.shape[1] != 3:
@@ -106,13 +144,16 @@ class Predictor:
             raise PredictorError("This model knows no background clicks.")
         if roi is None and embedding is None:
             raise PredictorError("Neither an ROI nor its embedding was given.")
+        if (box_dhw is not None and not self.uses_box) or (start is not None and not self.feeds_back):
+            raise PredictorError("This model reads no box, or no mask to start from, but one was given.")
+        beside = _Beside(box_dhw, start, start_key)
         try:
-            return self._predict(roi, clicks_dhw, signs, key, embedding)
+            return self._predict(roi, clicks_dhw, signs, key, embedding, beside)
         except torch.OutOfMemoryError:
             # What is cached lies on the device too; without it the click may fit.
             self._cache.clear()
             torch.cuda.empty_cache()
-            return self._predict(roi, clicks_dhw, signs, key, embedding)
+            return self._predict(roi, clicks_dhw, signs, key, embedding, beside)
 
     def _predict(
         self,
@@ -121,6 +162,7 @@ class Predictor:
         signs: tuple[bool, ...],
         key: Hashable | None,
         embedding: Embedding | None,
+        beside: "_Beside",
     ) -> Prediction:
         encode_ms, encoded = 0.0, False
         # One lock over look-up, encoding and storing: two users of the same ROI must not both encode it.
@@ -136,31 +178,35 @@ class Predictor:
                 if key is not None:
                     self._cache.put(key, embedding)
             start = time.perf_counter()
-            logits, decodes = self._decode(embedding, self._to_device(clicks_dhw), signs, key)
+            logits, decodes = self._decode(embedding, self._to_device(clicks_dhw), signs, key, beside)
             answer = logits[0].float().cpu()
             decode_ms = (time.perf_counter() - start) * 1000
         return Prediction(answer, encoded, decodes, encode_ms, decode_ms)
 
     def _decode(
-        self, embedding: Embedding, clicks: Tensor, signs: tuple[bool, ...], key: Hashable | None
+        self, embedding: Embedding, clicks: Tensor, signs: tuple[bool, ...], key: Hashable | None, beside: "_Beside"
     ) -> tuple[Tensor, int]:
         """The logits (1, 2, D, H, W) of the last step, and how many steps had to be worked out."""
         model, count = self._loaded.model, len(clicks)
         is_foreground = torch.tensor([signs], device=clicks.device)
+        box = None if beside.box_dhw is None else self._to_device(beside.box_dhw)[None]
+        start = None if beside.start is None else self._to_device(beside.start)[None, None]
         if not model.feeds_back:
-            return model.decode(embedding, Prompts(clicks[None], is_foreground)), 1
+            return model.decode(embedding, Prompts(clicks[None], is_foreground, None, box)), 1
         # Steps by all the clicks up to them: whoever asked, and in whatever order requests came.
         said = tuple(zip(map(tuple, clicks.tolist()), signs, strict=True))
         ends = step_ends(count)
-        steps = [None if key is None else ("step", key, said[:end]) for end in ends]
+        is_kept = key is not None and beside.is_known
+        steps = [("step", key, said[:end], *beside.key()) if is_kept else None for end in ends]
         logits, done = None, 0
         for n in reversed(range(len(ends))):
             if steps[n] is not None and (held := self._cache.get(steps[n])) is not None:
                 logits, done = held, n + 1
                 break
         for end, step in zip(ends[done:], steps[done:], strict=True):
-            previous = None if logits is None else logits[:, 1:] - logits[:, :1]
-            logits = model.decode(embedding, Prompts(clicks[None, :end], is_foreground[:, :end], previous)).float()
+            previous = start if logits is None else logits[:, 1:] - logits[:, :1]
+            prompts = Prompts(clicks[None, :end], is_foreground[:, :end], previous, box)
+            logits = model.decode(embedding, prompts).float()
             if step is not None:
                 self._cache.put(step, logits)
         assert logits is not None  # there is at least one click

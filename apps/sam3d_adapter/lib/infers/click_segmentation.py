@@ -23,12 +23,14 @@ from lib.infers.errors import http_errors
 from lib.infers.missing_weights import how_to_supply
 from lib.infers.options import DEFAULT_THRESHOLD, available_devices, read_request
 from lib.infers.response import Stages, describe
+from lib.infers.use_regions import beside_clicks, may_look_wider, read_regions, shown_clicks
 from lib.infers.write_mask import write_mask
 from lib.interaction.click import on_structure
 from lib.interaction.roi import Roi
 from lib.presets import Preset
 from lib.registry.versions import Versions
 from lib.transforms.clicked_component import KeepClickedComponentd, outgrows_roi
+from lib.transforms.limit_mask import LimitMaskd
 from lib.transforms.load_volume import LoadVolumed, VolumeCache
 from lib.transforms.normalise import NormaliseIntensityd
 from lib.transforms.obey_clicks import ObeyClicksd
@@ -132,6 +134,7 @@ class ClickSegmentation(BasicInferTask):
         return [
             LoadVolumed(cache=self._shared.volumes),
             ReadClicksd(),
+            *read_regions(self.preset, predictor, self._shared.volumes),
             *self._view(predictor, roi.spacing_mm, roi.wider_spacings_mm),
         ]
 
@@ -149,7 +152,7 @@ class ClickSegmentation(BasicInferTask):
     def run_inferer(self, data: dict[str, Any], convert_to_batch: bool = True, device: str = "cuda") -> dict[str, Any]:
         """Segments the ROI; looks again at the wider spacings while what was clicked on outgrows the ROI."""
         self._predict(data)
-        for spacing_mm in self.preset.roi.wider_spacings_mm:
+        for spacing_mm in self.preset.roi.wider_spacings_mm if may_look_wider(data) else ():
             roi = data["roi_geometry"]
             if spacing_mm <= roi.spacing_mm:
                 continue
@@ -166,7 +169,8 @@ class ClickSegmentation(BasicInferTask):
         # Beyond the ROI nothing is segmented, so a background click there says nothing; and a model that was not
         # trained with them takes one for a foreground click.
         knows = data["predictor"].uses_background
-        clicks = [click for click in data["clicks"] if click.is_foreground or (knows and roi.holds(click))]
+        said = shown_clicks(data)
+        clicks = [click for click in said if click.is_foreground or (knows and roi.holds(click))]
         # Popped, because the next view of the same request has its own.
         prediction = data["predictor"].predict(
             data.pop("roi", None),
@@ -174,6 +178,7 @@ class ClickSegmentation(BasicInferTask):
             [click.is_foreground for click in clicks],
             key=data["embedding_key"],
             embedding=data.pop("embedding", None),
+            **beside_clicks(data),
         )
         data["logits"] = prediction.logits
         data["encodes"] = data.get("encodes", 0) + prediction.encoded
@@ -186,7 +191,7 @@ class ClickSegmentation(BasicInferTask):
     def post_transforms(self, data: dict[str, Any]) -> Sequence[Callable[[dict[str, Any]], dict[str, Any]]]:
         """From logits to the mask on the image's own grid."""
         threshold = data["threshold"]
-        return [KeepClickedComponentd(threshold=threshold), RoiLogitsToImaged(threshold=threshold)]
+        return [KeepClickedComponentd(threshold=threshold), RoiLogitsToImaged(threshold=threshold), LimitMaskd()]
 
     def without_paths(self, text: str) -> str:
         """A text that may leave the server: it does not say where the app lies."""

@@ -11,9 +11,12 @@ from fastapi import HTTPException
 
 from lib.inference.predictor import PredictorError
 from lib.infers.options import OptionError
+from lib.infers.regions import RegionError
 from lib.infers.write_mask import WriteError
+from lib.interaction.box import BoxError
 from lib.interaction.click import ClickError
 from lib.models.checkpoint import CheckpointError
+from lib.transforms.label_map import LabelMapError
 from lib.transforms.load_volume import ImageError
 from lib.transforms.memory import MemoryShortage
 
@@ -21,10 +24,13 @@ logger = logging.getLogger(__name__)
 
 # 422: the request is understood but cannot be carried out as it stands; 503: the server lacks something.
 STATUS: dict[type[Exception], int] = {
+    BoxError: 422,
     ClickError: 422,
     ImageError: 422,
+    LabelMapError: 422,
     OptionError: 422,
     PredictorError: 422,
+    RegionError: 422,
     CheckpointError: 503,
     MemoryShortage: 503,
     WriteError: 503,

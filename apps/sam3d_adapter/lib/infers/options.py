@@ -9,17 +9,26 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
 from lib.infers.prompts import CLICK_KEYS, read_prompts
+from lib.infers.regions import (
+    BOX_KEYS,
+    HOST_LABEL_KEYS,
+    effective_start,
+    read_box_key,
+    read_source,
+    read_tag,
+    read_value,
+    region_warnings,
+)
 from lib.interaction.click import short
 
 RESULT_EXTENSIONS = (".nrrd", ".nii", ".nii.gz")
 DEFAULT_THRESHOLD = 0.5
-LABEL_FILE_KEY = "uploaded_label"
-"""Set by ``lib.host.uploads`` where a request came with a mask, which no task takes."""
 
 # Used by the host on the way to the task or back from it.
 _HOST_KEYS = ("model", "image", "description", "session", "save_label", "label_tag", "label_info", "client_id")
@@ -28,9 +37,6 @@ _VIEWER_KEYS = ("label", "slice", "reset_state", "label_prompt", "label_names", 
 _MAX_NAMED = 5
 
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
-
-ROI_IGNORED = "The box 'roi' had no effect: the region looked at is placed by the clicks."
-LABEL_FILE_IGNORED = "The mask that came with the request had no effect: a mask is made from clicks alone."
 
 
 class OptionError(ValueError):
@@ -50,16 +56,20 @@ def read_request(request: Mapping[str, Any], label: str) -> dict[str, Any]:
 
     Raises:
         OptionError: a value of the wrong kind or out of range.
+        RegionError: the same of what says where the mask may be.
         ClickError: clicks that are not for this task, or in no list.
     """
     unknown = [key for key in request if key not in _known(label)]
     prompts = read_prompts(request, label, unknown)
     read = {key: request[key] for key in ("model", "image", "description") if key in request}
     read.update(foreground=prompts.foreground, background=prompts.background)
+    read["box"] = read_box_key(request)
     read.update({option.name: option.read(request.get(option.name)) for option in OPTIONS})
+    read["start_from"] = effective_start(request, read["start_from"], read["protected"])
+    read.update({key: request[key] for key in HOST_LABEL_KEYS if key in request})
     # The mask is 0 / 1; OHIF copies bytes and knows no other type.
     read["result_dtype"] = "uint8"
-    read["warnings"] = _warnings(request, unknown)
+    read["warnings"] = [*_warnings(request, unknown), *region_warnings(request, read["start_from"], read["protected"])]
     return read
 
 
@@ -138,7 +148,8 @@ class Option:
 
     Attributes:
         name: key in the request.
-        read: from the value a client sent, None where it sent none, to the value used; raises OptionError.
+        read: from the value a client sent, None where it sent none, to the value used; raises OptionError or
+            RegionError.
     """
 
     name: str
@@ -150,12 +161,17 @@ OPTIONS = (
     Option("device", read_device),
     Option("result_extension", _read_extension),
     Option("result_compress", _read_compress),
+    Option("start_from", partial(read_source, "start_from")),
+    Option("start_value", partial(read_value, "start_value", least=1)),
+    Option("protected", partial(read_source, "protected")),
+    Option("protected_except", partial(read_value, "protected_except", least=0)),
+    Option("read_tag", read_tag),
 )
 
 
 def _known(label: str) -> set[str]:
     options = {option.name for option in OPTIONS}
-    return {*CLICK_KEYS, label, *options, *_HOST_KEYS, *_VIEWER_KEYS, "roi", LABEL_FILE_KEY}
+    return {*CLICK_KEYS, label, *options, *_HOST_KEYS, *_VIEWER_KEYS, *BOX_KEYS, *HOST_LABEL_KEYS}
 
 
 def _warnings(request: Mapping[str, Any], unknown: list[str]) -> list[str]:
@@ -163,10 +179,6 @@ def _warnings(request: Mapping[str, Any], unknown: list[str]) -> list[str]:
     threshold = request.get("threshold")
     if threshold is not None and is_emptied(threshold):
         warnings.append(f"threshold was empty or 0; {DEFAULT_THRESHOLD} was used.")
-    if request.get("roi"):
-        warnings.append(ROI_IGNORED)
-    if request.get(LABEL_FILE_KEY):
-        warnings.append(LABEL_FILE_IGNORED)
     if unknown:
         named = ", ".join(short(key) for key in unknown[:_MAX_NAMED])
         more = f" and {len(unknown) - _MAX_NAMED} more" if len(unknown) > _MAX_NAMED else ""

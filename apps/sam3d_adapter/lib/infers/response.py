@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lib.audit.mask_hash import mask_hash
+from lib.infers.use_regions import describe_regions
 from lib.interaction.click import on_structure
 from lib.presets import Preset
 
@@ -15,11 +16,15 @@ from lib.presets import Preset
 _STAGE_OF = {
     "LoadVolumed": "load",
     "ReadClicksd": "load",
+    "ReadBoxd": "load",
+    "ReadStartMaskd": "load",
+    "ReadProtectedd": "load",
     "PlaceRoid": "resample",
     "ResampleRoid": "resample",
     "NormaliseIntensityd": "resample",
     "KeepClickedComponentd": "paste",
     "RoiLogitsToImaged": "paste",
+    "LimitMaskd": "paste",
 }
 
 NOTHING_FOUND = (
@@ -69,7 +74,7 @@ def describe(preset: Preset, data: Mapping[str, Any]) -> dict[str, Any]:
         preset: of the task.
         data: after the post transforms: ``pred`` (i, j, k), ``volume``, ``clicks``, ``roi_geometry``,
             ``model_version``, ``version``, ``predictor``, ``encodes``, ``decodes``, ``device``, ``threshold``,
-            ``warnings``, ``obeyed_by_network``.
+            ``warnings``, ``obeyed_by_network``; perhaps ``box``, ``implied_click``, ``start_mask``, ``protected``.
     """
     roi = data["roi_geometry"]
     voxels = int(np.count_nonzero(np.asarray(data["pred"])))
@@ -101,6 +106,7 @@ def describe(preset: Preset, data: Mapping[str, Any]) -> dict[str, Any]:
             "spacing_mm": roi.spacing_mm,
             "axes": preset.roi.axes,
         },
+        **describe_regions(data),
         "encodes": data["encodes"],
         "decodes": data["decodes"],
         "image_hash": data["volume"].content_key,

@@ -37,13 +37,16 @@ class Click:
     is_foreground: bool = True
 
 
-def read_clicks(foreground: Any, background: Any, image_shape: Sequence[int]) -> tuple[Click, ...]:
+def read_clicks(
+    foreground: Any, background: Any, image_shape: Sequence[int], *, needs_foreground: bool = True
+) -> tuple[Click, ...]:
     """Checks the clicks of a request.
 
     Args:
         foreground: list of [i, j, k], or that list as JSON text; None where the key was absent.
         background: the same.
         image_shape: voxels along i, j, k.
+        needs_foreground: whether nothing else says where the structure is.
 
     Returns:
         Foreground clicks in their order, then background clicks in theirs.
@@ -56,7 +59,7 @@ def read_clicks(foreground: Any, background: Any, image_shape: Sequence[int]) ->
     count = sum(map(len, lists.values()))
     if count > MAX_CLICKS:
         raise ClickError(f"{count} clicks were sent; at most {MAX_CLICKS} are accepted. Remove some of them.")
-    if not lists["foreground"]:
+    if needs_foreground and not lists["foreground"]:
         raise ClickError(
             "No foreground click: 'foreground' is missing or empty; at least one [i, j, k] is needed. "
             "Select the label in the viewer and click on the structure."

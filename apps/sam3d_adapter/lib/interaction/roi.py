@@ -113,9 +113,7 @@ def place_roi(
     positions = _positions(on_structure(clicks))
     if not len(positions):
         raise ClickError("An ROI needs at least one foreground click; got none. Click on the structure.")
-    axes, signs = reorder(image_directions(image_affine), roi_axes)
-    order = list(axes)
-    steps = np.asarray(signs) * spacing_mm / spacing_of(image_affine)[order]
+    order, steps = _frame(image_affine, spacing_mm, roi_axes)
 
     margin = MARGIN * size
     centre = positions[0].astype(np.float64)
@@ -130,6 +128,32 @@ def place_roi(
             f"{size * spacing_mm:.0f} mm wide. Remove the clicks at one end and segment the structure in parts."
         )
 
+    return roi_at(centre, image_shape, image_affine, size, spacing_mm, roi_axes)
+
+
+def roi_at(
+    centre_ijk: ArrayLike,
+    image_shape: Sequence[int],
+    image_affine: ArrayLike,
+    size: int,
+    spacing_mm: float,
+    roi_axes: str = "SAR",
+) -> Roi:
+    """The ROI whose index ``size // 2`` lies on a place.
+
+    Args:
+        centre_ijk: (3,) image index, may be fractional.
+        image_shape: voxels along i, j, k.
+        image_affine: (4, 4), voxel index to RAS mm.
+        size: voxels along each side.
+        spacing_mm: isotropic spacing, mm.
+        roi_axes: see `place_roi`.
+
+    Raises:
+        AxesError: letters or an affine that describe no frame in space.
+    """
+    order, steps = _frame(image_affine, spacing_mm, roi_axes)
+    centre = np.asarray(centre_ijk, np.float64)
     roi_to_image = np.zeros((4, 4))
     roi_to_image[3, 3] = 1
     roi_to_image[order, [0, 1, 2]] = steps
@@ -142,6 +166,13 @@ def place_roi(
         affine=as_matrix(np.asarray(image_affine, np.float64) @ roi_to_image),
         roi_to_image=as_matrix(roi_to_image),
     )
+
+
+def _frame(image_affine: ArrayLike, spacing_mm: float, roi_axes: str) -> tuple[list[int], Array]:
+    """The image axes that D, H, W run along, and the image voxels, signed, from one ROI voxel to the next."""
+    axes, signs = reorder(image_directions(image_affine), roi_axes)
+    order = list(axes)
+    return order, np.asarray(signs) * spacing_mm / spacing_of(image_affine)[order]
 
 
 def _positions(clicks: Sequence[Click]) -> NDArray[np.int64]:

@@ -21,12 +21,19 @@ LARGE_SHARE = 0.42
 
 
 class KeepClickedComponentd(LogitsTransform):
-    """Lowers the logits of every piece of the mask that holds no click; changes nothing if no piece holds one."""
+    """Lowers the logits of every piece of the mask that holds no click; changes nothing if no piece holds one.
+
+    ``implied_click`` counts as one. With a ``start_mask`` all stays: `LimitMaskd` keeps what the clicks ask for.
+    """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
+        if d.get("start_mask") is not None:
+            return d
         for key in self.key_iterator(d):
-            d[key] = keep_clicked(d[key], d["roi_geometry"].clicks_to_dhw(on_structure(d["clicks"])), self._threshold)
+            implied = [click for click in (d.get("implied_click"),) if click is not None]
+            clicks = d["roi_geometry"].clicks_to_dhw([*on_structure(d["clicks"]), *implied])
+            d[key] = keep_clicked(d[key], clicks, self._threshold)
         return d
 
 

@@ -31,7 +31,12 @@ class ObeyClicksd(LogitsTransform):
             roi: Roi = d["roi_geometry"]
             held = [click for click in d["clicks"] if roi.holds(click)]
             signs = [click.is_foreground for click in held]
-            d[key], obeyed = obey(d[key], roi.clicks_to_dhw(held), signs, roi.spacing_mm, self._threshold)
+            # Not the user's, and so not enforced; but background clicks leave its share to it.
+            implied = [click for click in (d.get("implied_click"),) if click is not None]
+            anchors = roi.clicks_to_dhw(implied)
+            d[key], obeyed = obey(
+                d[key], roi.clicks_to_dhw(held), signs, roi.spacing_mm, self._threshold, anchors_dhw=anchors
+            )
             # Beyond the ROI nothing is segmented: a background click there has what it asks for.
             answers = dict(zip(held, obeyed, strict=True))
             d["obeyed_by_network"] = [answers.get(click, not click.is_foreground) for click in d["clicks"]]
@@ -39,7 +44,13 @@ class ObeyClicksd(LogitsTransform):
 
 
 def obey(
-    logits: Tensor, clicks_dhw: np.ndarray, signs: Sequence[bool], spacing_mm: float, threshold: float = 0.5
+    logits: Tensor,
+    clicks_dhw: np.ndarray,
+    signs: Sequence[bool],
+    spacing_mm: float,
+    threshold: float = 0.5,
+    *,
+    anchors_dhw: np.ndarray | None = None,
 ) -> tuple[Tensor, list[bool]]:
     """Changes the answer where it contradicts a click, along borders that the network itself sees.
 
@@ -57,14 +68,16 @@ def obey(
         signs: of each click, true on the structure.
         spacing_mm: of the ROI.
         threshold: foreground probability.
+        anchors_dhw: (M, 3) ROI indices of places that keep what belongs to them from background clicks, and add
+            nothing.
 
     Returns:
         The logits, the very ones where nothing had to be changed; for each click whether the network had obeyed it.
     """
     level = math.log(threshold / (1 - threshold))
     margin = (logits[1] - logits[0]).float().cpu().numpy() - level  # above 0 in the mask
-    index = np.clip(np.rint(clicks_dhw).astype(int), 0, np.array(margin.shape) - 1).reshape(-1, 3)
-    voxels: list[tuple[int, ...]] = [tuple(row) for row in index.tolist()]
+    voxels = _nearest(clicks_dhw, margin.shape)
+    anchors = [] if anchors_dhw is None else _nearest(anchors_dhw, margin.shape)
     obeyed = [bool(margin[voxel] > 0) == sign for voxel, sign in zip(voxels, signs, strict=True)]
     if all(obeyed):
         return logits, obeyed
@@ -77,11 +90,17 @@ def obey(
             margin[grown] = np.maximum(-margin[grown], _LEAST)
     wrong = [v for v, sign in zip(voxels, signs, strict=True) if not sign and margin[v] > 0]
     if wrong:
-        kept = [v for v, sign in zip(voxels, signs, strict=True) if sign and v not in taken]
+        clicked = [v for v, sign in zip(voxels, signs, strict=True) if sign]
+        kept = [v for v in (*clicked, *anchors) if v not in taken]
         removed = _belongs_to(margin, wrong, kept, reach)
         margin[removed] = np.minimum(-margin[removed], -_LEAST)
     foreground = logits[0] + torch.from_numpy(margin + level).to(logits)
     return torch.stack([logits[0], foreground]), obeyed
+
+
+def _nearest(places_dhw: np.ndarray, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    index = np.clip(np.rint(places_dhw).astype(int), 0, np.array(shape) - 1).reshape(-1, 3)
+    return [tuple(row) for row in index.tolist()]
 
 
 def _within(shape: tuple[int, ...], voxel: tuple[int, ...], reach: float) -> Mask:

@@ -1,4 +1,4 @@
-"""Clicks -> the ROI's place."""
+"""Clicks, and a box where there is one -> the ROI's place."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
@@ -6,13 +6,16 @@ from typing import Any
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
+from lib.interaction.box import Box, place_roi_on_box
 from lib.interaction.click import Click, ClickError
 from lib.interaction.roi import Roi, place_roi
 from lib.transforms.volume import Volume
 
 
 class PlaceRoid(MapTransform):
-    """Adds ``roi_geometry``, the ``Roi`` of ``clicks`` in ``volume``.
+    """Adds ``roi_geometry``, the ``Roi`` of ``clicks`` in ``volume``; around ``box``, if there is one.
+
+    ``implied_click`` stands for foreground clicks where there are none.
 
     Args:
         keys: of the clicks.
@@ -39,10 +42,23 @@ class PlaceRoid(MapTransform):
         """Raises ClickError where the clicks are farther apart than the widest ROI."""
         d = dict(data)
         for key in self.key_iterator(d):
-            d["roi_geometry"] = self._place(d[key], d["volume"])
+            implied: Click | None = d.get("implied_click")
+            clicks = d[key] if implied is None else (implied, *d[key])
+            box: Box | None = d.get("box")
+            d["roi_geometry"] = self._place(clicks, d["volume"], box)
         return d
 
-    def _place(self, clicks: Sequence[Click], volume: Volume) -> Roi:
+    def _place(self, clicks: Sequence[Click], volume: Volume, box: Box | None) -> Roi:
+        if box is not None:
+            return place_roi_on_box(
+                box,
+                clicks,
+                volume.voxels.shape,
+                volume.affine,
+                size=self._size,
+                spacings_mm=self._spacings_mm,
+                roi_axes=self._roi_axes,
+            )
         for spacing_mm in self._spacings_mm:
             try:
                 return place_roi(

@@ -12,6 +12,8 @@ from lib.interaction.click import in_order, read_clicks
 class ReadClicksd(MapTransform):
     """Reads ``foreground`` and ``background`` into ``clicks``, a tuple in the order in which they count.
 
+    A request with a ``box`` or a mask in ``start_from`` may do without foreground clicks.
+
     Args:
         keys: of the foreground and of the background clicks; each may be absent from the data.
         image_key: of the image, (i, j, k), in whose voxels the clicks are.
@@ -30,6 +32,9 @@ class ReadClicksd(MapTransform):
         """Raises ClickError for clicks that cannot be used."""
         d = dict(data)
         foreground, background = (d.get(key) for key in self.keys)
-        d["clicks"] = in_order(read_clicks(foreground, background, d[self._image_key].shape))
+        # A box or a mask says as well where the structure is.
+        is_placed = d.get("box") is not None or d.get("start_from", "none") != "none"
+        shape = d[self._image_key].shape
+        d["clicks"] = in_order(read_clicks(foreground, background, shape, needs_foreground=not is_placed))
         d["warnings"] = list(d.get("warnings", ()))
         return d

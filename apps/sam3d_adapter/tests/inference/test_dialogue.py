@@ -45,11 +45,11 @@ def test_the_previous_answer_matters(unet: LoadedModel, roi: Tensor) -> None:
     assert not torch.allclose(stepwise, at_once)
 
 
-def _prompts(said: Said):
+def _prompts(said: Said, previous: Tensor | None = None):
     from lib.models.prompts import Prompts
 
     clicks, signs = zip(*said, strict=True)
-    return Prompts(torch.tensor([clicks]), torch.tensor([signs]))
+    return Prompts(torch.tensor([clicks]), torch.tensor([signs]), previous)
 
 
 def test_a_further_click_costs_one_step_and_undo_none(unet: LoadedModel, roi: Tensor) -> None:
@@ -127,3 +127,32 @@ def test_many_clicks_cost_few_steps_and_the_cache_changes_nothing(unet: LoadedMo
     predictor = Predictor(unet, EmbeddingCache(2**30))
     assert [answer(predictor, roi, said[:n]).decodes for n in (22, 23, 24)] == [12, 1, 1]
     assert torch.equal(answer(predictor, roi, said).logits, fresh(unet, roi, said))
+
+
+def started(predictor: Predictor, roi: Tensor, said: Said, value: float, start_key: str | None):
+    """The answer that began with a mask of one logit everywhere."""
+    clicks, signs = zip(*said, strict=True)
+    start = torch.full(roi.shape[1:], value)
+    return predictor.predict(roi, torch.tensor(clicks), signs, key="roi", start=start, start_key=start_key)
+
+
+def test_a_mask_to_start_from_is_the_first_previous_answer(unet: LoadedModel, roi: Tensor) -> None:
+    predictor = Predictor(unet, EmbeddingCache(2**30))
+    expected = unet.model.decode(unet.model.encode(roi[None]), _prompts(A[:1], torch.full((1, 1, 32, 32, 32), 3.0)))[0]
+    assert torch.equal(started(predictor, roi, A[:1], 3.0, "three").logits, expected)
+    assert not torch.equal(expected, answer(predictor, roi, A[:1]).logits)
+
+
+def test_dialogues_from_different_masks_share_no_step(unet: LoadedModel, roi: Tensor) -> None:
+    predictor = Predictor(unet, EmbeddingCache(2**30))
+    assert started(predictor, roi, A[:2], 3.0, "three").decodes == 2
+    assert started(predictor, roi, A[:2], -3.0, "minus three").decodes == 2
+    assert answer(predictor, roi, A[:2]).decodes == 2
+    assert [started(predictor, roi, A[:n], 3.0, "three").decodes for n in (2, 3, 2, 1)] == [0, 1, 0, 0]
+    # Without a key nothing tells it from others, and nothing is kept.
+    assert [started(predictor, roi, A[:1], 3.0, None).decodes for _ in range(2)] == [1, 1]
+
+
+def test_what_a_model_does_not_read_is_refused(unet: LoadedModel, roi: Tensor) -> None:
+    with pytest.raises(PredictorError, match="no box"):
+        Predictor(unet, EmbeddingCache(0)).predict(roi, torch.zeros(1, 3), box_dhw=torch.tensor([[0.0] * 3, [9.0] * 3]))

@@ -34,11 +34,13 @@ def test_what_is_recorded(tmp_path: Path) -> None:
     assert set(record) == {
         "id", "time", "user", "image_id_hash", "image_hash", "preset", "preset_hash", "model_version", "version",
         "precision", "device", "processor", "request", "mask_hash", "mask_voxels", "latency_ms", "software",
+        "label_maps",
     }  # fmt: skip
     assert record["user"] == "dr_house" and record["latency_ms"] == {"total": 12.5}
     assert record["request"] == {
         "foreground": [[1, 2, 3]], "background": [], "device": record["request"]["device"], "threshold": 0.4,
-        "result_extension": ".nrrd", "result_dtype": "uint8",
+        "result_extension": ".nrrd", "result_dtype": "uint8", "box": [1, 2], "start_from": "none",
+        "start_value": None, "protected": "none", "protected_except": None,
     }  # fmt: skip
     assert record["image_id_hash"] == log.name_hash("Mustermann_Erika")
     assert record["time"].endswith("+00:00") and record["processor"]["threads"] >= 1

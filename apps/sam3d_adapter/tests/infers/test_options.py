@@ -5,6 +5,7 @@ import torch
 
 from lib.infers import options
 from lib.infers.options import OptionError, read_request
+from lib.infers.regions import LABEL_FILE_KEY
 
 
 @pytest.fixture
@@ -28,6 +29,12 @@ def test_defaults(no_gpu: None) -> None:
         "result_extension": ".nrrd",
         "result_compress": False,
         "result_dtype": "uint8",
+        "box": None,
+        "start_from": "none",
+        "start_value": None,
+        "protected": "none",
+        "protected_except": None,
+        "read_tag": "final",
     }
 
 
@@ -114,9 +121,8 @@ def test_result_compress_of_another_kind(no_gpu: None) -> None:
 @pytest.mark.parametrize(
     ("request_", "words"),
     [
-        ({"roi": [1, 2, 3, 4, 5, 6]}, "'roi' had no effect"),
         ({"threshold": 0.0}, "threshold was empty or 0"),
-        ({options.LABEL_FILE_KEY: True}, "mask that came with the request"),
+        ({LABEL_FILE_KEY: "/x.nii", "start_from": "none"}, "mask that came with the request"),
         ({"colour": "red"}, "Unknown keys had no effect: 'colour'"),
         ({f"k{n}": n for n in range(9)}, "'k4' and 4 more"),
     ],

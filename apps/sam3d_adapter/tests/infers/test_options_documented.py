@@ -16,9 +16,13 @@ from lib.host.save_label import read_save_label
 from lib.infers import options
 from lib.infers.options import OPTIONS, OptionError, read_request
 from lib.infers.prompts import CLICK_KEYS
+from lib.infers.regions import BOX_KEYS, LABEL_FILE_KEY, SOURCES, RegionError
+from lib.interaction.box import read_box
 from lib.interaction.click import MAX_CLICKS, ClickError, read_clicks
 from lib.transforms.claims import MAX_VOXELS
 from lib.transforms.dicom_series import SPACING_TOLERANCE, TILT_TOLERANCE_DEG
+from lib.transforms.label_map import LEAST_INSIDE
+from lib.transforms.limit_mask import BOX_TOLERANCE, REACH_FACTOR, REACH_MM
 from lib.transforms.memory import SHARE
 from lib.transforms.volume import MAX_SHEAR_DEG, MAX_SPACING_MM, MIN_SPACING_MM
 
@@ -47,7 +51,7 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_key_is_documented_and_nothing_else() -> None:
     read = {*CLICK_KEYS, "name of the preset's label", *(option.name for option in OPTIONS), "save_label", "label_tag"}
-    assert set(KEYS) == read
+    assert set(KEYS) == read | set(BOX_KEYS)
 
 
 @pytest.mark.parametrize("name", [option.name for option in OPTIONS])
@@ -62,19 +66,40 @@ def test_defaults_of_saving() -> None:
     assert quoted(KEYS["label_tag"][1]) == ["original"]
 
 
-@pytest.mark.parametrize("name", ["device", "result_extension", "result_compress"])
+@pytest.mark.parametrize("name", ["device", "result_extension", "result_compress", "start_from", "protected"])
 def test_choices_are_taken(name: str) -> None:
     choices = [choice for choice in quoted(KEYS[name][2].split(";")[0]) if not choice.startswith("cuda")]
     assert choices
     for choice in choices:
         read = read_request({name: choice}, LABEL)[name]
         assert (read if isinstance(read, str) else json.dumps(read)) == choice
-    with pytest.raises(OptionError):
+    with pytest.raises((OptionError, RegionError)):
         read_request({name: "another"}, LABEL)
 
 
 def test_every_extension_is_named() -> None:
     assert quoted(KEYS["result_extension"][2]) == list(options.RESULT_EXTENSIONS)
+    for name in ("start_from", "protected"):
+        assert quoted(KEYS[name][2]) == list(SOURCES)
+
+
+@pytest.mark.parametrize(("name", "least"), [("start_value", 1), ("protected_except", 0)])
+def test_values_of_label_maps(name: str, least: int) -> None:
+    assert f"whole number from {least}:" in KEYS[name][2]
+    assert read_request({name: least}, LABEL)[name] == least
+    with pytest.raises(RegionError):
+        read_request({name: least - 1}, LABEL)
+
+
+def test_numbers_of_boxes_and_masks() -> None:
+    assert f"no farther than {REACH_FACTOR:.0f} times" in README
+    assert f"at least {REACH_MM[0]:.0f} mm, at most {REACH_MM[1]:.0f} mm" in README
+    assert f"more than {BOX_TOLERANCE:.0%}".replace("%", " %") in README
+    assert f"less than {LEAST_INSIDE:.0%}".replace("%", " %") in README
+    for form in quoted(KEYS["box"][2]):
+        for number in (4, 9, 6, 8, 5, 7):
+            form = re.sub(r"[ijk]", str(number), form, count=1)
+        assert read_box(json.loads(form), SHAPE) is not None
 
 
 @pytest.mark.parametrize("value", [0, 0.0, "", None])
@@ -121,12 +146,13 @@ def test_every_documented_way_to_click(request_: dict[str, Any]) -> None:
 
 def test_silence_and_warnings_are_as_documented() -> None:
     paragraph = README.split("Passed over in silence", 1)[1].split("\n\n", 1)[0]
-    silent, spoken = paragraph.split("A box", 1)
+    silent, spoken = paragraph.split("What else", 1)
     names = [name for name in quoted(silent) if name != "warnings"]
     assert len(names) == 9
     assert read_request(dict.fromkeys(names, "x"), LABEL)["warnings"] == []
-    assert len(read_request({"roi": [1, 2], "whatever": 1, options.LABEL_FILE_KEY: True}, LABEL)["warnings"]) == 3
-    assert "`roi`" in spoken and "unknown key" in spoken
+    ignored = {"whatever": 1, LABEL_FILE_KEY: "/x.nii", "start_from": "none"}
+    assert len(read_request(ignored, LABEL)["warnings"]) == 2
+    assert "part `label`" in spoken.replace("\n", " ") and "unknown key" in spoken
 
 
 def test_limits() -> None:

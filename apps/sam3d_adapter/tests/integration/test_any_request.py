@@ -30,9 +30,10 @@ JSON = st.recursive(
 NUMBERS = st.one_of(st.integers(-2, max(SHAPE) + 1), st.integers(), st.floats())
 CLICK_LIKE = st.lists(st.lists(NUMBERS, min_size=2, max_size=4) | JSON, max_size=4)
 KNOWN = st.sampled_from(
-    ["foreground", "background", "lesion", "points", "point_labels", "roi", "threshold", "device", "result_extension",
-     "result_compress", "label", "label_tag", "save_label", "label_info", "image", "model", "session", "description",
-     "logging", "timeout", "skip_writer", "pred", "result_dtype"]
+    ["foreground", "background", "lesion", "points", "point_labels", "roi", "box", "start_from", "start_value",
+     "protected", "protected_except", "read_tag", "uploaded_label", "saved_label", "saved_names", "threshold", "device",
+     "result_extension", "result_compress", "label", "label_tag", "save_label", "label_info", "image", "model",
+     "session", "description", "logging", "timeout", "skip_writer", "pred", "result_dtype"]
 )  # fmt: skip
 
 
@@ -41,7 +42,7 @@ def check_any(live: LiveApp, answer: requests.Response) -> None:
     assert answer.status_code in (200, 400, 404, 413, 422, 503), answer.text
     told = answer.json()
     if answer.status_code == 200:
-        assert told["mask_voxels"] >= 0 and told["clicks"]
+        assert told["mask_voxels"] >= 0 and (told["clicks"] or told["implied_click"])
     else:
         check_refusal(live, answer, answer.status_code)
 

@@ -64,6 +64,7 @@ class LiveApp:
         output: str | None = "json",
         session_id: str = "",
         file: tuple[str, bytes] | None = None,
+        label: tuple[str, bytes] | None = None,
     ) -> requests.Response:
         """One request.
 
@@ -74,12 +75,15 @@ class LiveApp:
             output: as in MONAI Label; None for its default, a multipart answer.
             session_id: of an uploaded image.
             file: name and content of an image sent along.
+            label: name and content of a label map sent along.
         """
         text = params if isinstance(params, str) else json.dumps(params if params is not None else {})
         query = {"image": image, "session_id": session_id, **({"output": output} if output else {})}
         files: dict[str, Any] = {"params": (None, text)}
         if file is not None:
             files["file"] = (*file, "application/octet-stream")
+        if label is not None:
+            files["label"] = (*label, "application/octet-stream")
         return requests.post(f"{self.url}/infer/{model}", params=query, files=files, timeout=120)
 
     def upload(self, name: str, content: bytes, click: list[int] | None = None, **more: Any) -> requests.Response:
