@@ -3,9 +3,12 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from lib.activelearning.least_recently_served import LeastRecentlyServed
 from lib.audit.log import AuditLog
 from lib.configs.conf import parse_conf
+from lib.host.random_strategy import RandomStrategy
 from lib.inference.embedding_cache import EmbeddingCache
 from lib.inference.model_store import ModelStore
 from lib.infers.audited import Auditor
@@ -49,3 +52,8 @@ class Sam3dAdapterConfig:
     def infers(self) -> dict[str, ClickSegmentation]:
         """One infer task per preset, under the preset's name."""
         return {name: ClickSegmentation(preset, self._app_dir, self._shared) for name, preset in self.presets.items()}
+
+    def strategies(self) -> dict[str, Any]:
+        """What Next Sample may ask for; OHIF asks for ``random``, whatever is chosen there."""
+        in_turn = LeastRecentlyServed(self._app_dir / "model" / "next_sample.json")
+        return {"random": in_turn, "least_recently_served": in_turn, "shuffled": RandomStrategy()}
