@@ -17,7 +17,6 @@ from lib.host.label_maps import admit_label_maps
 from lib.host.label_tag import require_safe_tag
 from lib.host.log_form import form_log
 from lib.host.log_privacy import keep_values_out_of_the_log
-from lib.host.random_strategy import RandomStrategy
 from lib.host.reader_warnings import silence_readers
 from lib.host.request_user import current_user, remember_users
 from lib.host.save_label import read_save_label, save_mask
@@ -60,7 +59,7 @@ class Sam3dAdapterApp(MONAILabelApp):
         return self._config.infers()
 
     def init_strategies(self) -> dict[str, Any]:
-        return {"random": RandomStrategy()}
+        return self._config.strategies()
 
     def init_trainers(self) -> dict[str, Any]:
         return with_safe_stats(self._config.trainers())

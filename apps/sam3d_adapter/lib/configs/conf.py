@@ -32,6 +32,7 @@ class Conf:
         learning_dir: folder of what is learned here: versions of weights, states of trainings; against the app folder
             if relative.
         patient_pattern: regular expression; its first group in an image's id is the patient.
+        next_sample_lock_min: minutes for which nobody else gets the case that Next Sample gave to somebody.
     """
 
     models: tuple[str, ...] | None = None
@@ -45,6 +46,7 @@ class Conf:
     audit_mb: int = 512
     learning_dir: Path = DEFAULT_LEARNING_DIR
     patient_pattern: str | None = None
+    next_sample_lock_min: int = 30
 
     @property
     def audit_bytes(self) -> int:
@@ -83,6 +85,7 @@ def parse_conf(conf: Mapping[str, str]) -> Conf:
         "audit_mb",
         "learning_dir",
         "patient_pattern",
+        "next_sample_lock_min",
     )
     unknown = [key for key in conf if key not in valid + _HOST_KEYS]
     if unknown:
@@ -96,6 +99,7 @@ def parse_conf(conf: Mapping[str, str]) -> Conf:
         precision=_precision(str(conf.get("precision", default.precision)).strip()),
         audit_dir=_folder(conf, "audit_dir", default.audit_dir),
         audit_mb=_at_least_one("audit_mb", _megabytes(conf, "audit_mb", default.audit_mb)),
+        next_sample_lock_min=_whole(conf, "next_sample_lock_min", default.next_sample_lock_min, "minutes"),
         patient_pattern=_pattern(conf["patient_pattern"]) if "patient_pattern" in conf else None,
         learning_dir=_folder(conf, "learning_dir", default.learning_dir),
     )
@@ -133,7 +137,11 @@ def _at_least_one(key: str, number: int) -> int:
 
 
 def _megabytes(conf: Mapping[str, str], key: str, default: int) -> int:
+    return _whole(conf, key, default, "MiB")
+
+
+def _whole(conf: Mapping[str, str], key: str, default: int, unit: str) -> int:
     text = str(conf.get(key, default)).strip()
     if not text.isdecimal():
-        raise ConfError(f"--conf {key} is {text!r}; a whole number of MiB, 0 or more, is needed.")
+        raise ConfError(f"--conf {key} is {text!r}; a whole number of {unit}, 0 or more, is needed.")
     return int(text)

@@ -3,10 +3,13 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from lib.activelearning.least_recently_served import LeastRecentlyServed
 from lib.audit.log import AuditLog
 from lib.configs.conf import parse_conf
 from lib.configs.trainers import make_trainers
+from lib.host.random_strategy import RandomStrategy
 from lib.inference.embedding_cache import EmbeddingCache
 from lib.inference.model_store import ModelStore
 from lib.infers.audited import Auditor
@@ -92,3 +95,9 @@ class Sam3dAdapterConfig:
                 self.versions(name).prepare()
             except (RegistryError, OSError) as error:
                 logger.error("The versions of preset %s: %s", name, error)
+
+    def strategies(self) -> dict[str, Any]:
+        """What Next Sample may ask for; OHIF asks for ``random``, whatever is chosen there."""
+        path = self.registry.learning_dir / "next_sample.json"
+        in_turn = LeastRecentlyServed(path, self._settings.next_sample_lock_min)
+        return {"random": in_turn, "least_recently_served": in_turn, "shuffled": RandomStrategy()}

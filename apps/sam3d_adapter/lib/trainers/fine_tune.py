@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from lib.evaluation.record import Record
-from lib.evaluation.statistics import by_patient, interval
+from lib.evaluation.summary import summarise
 from lib.learning.gate import Decision, decide
 from lib.learning.pools import Pool
 from lib.learning.sampling import for_training, for_validation
@@ -37,6 +37,7 @@ from lib.registry.versions import Versions
 from lib.trainers.progress import ProgressFile
 from lib.trainers.run import DECIDING, DONE, MEASURING, TRAINING, Run, forget_finished, open_run
 from lib.trainers.settings import BEST, SERVED, TrainSettings
+from lib.trainers.version_page import write_versions_page
 
 logger = logging.getLogger(__name__)
 
@@ -158,6 +159,7 @@ class FineTuning:
         run.advance(DONE, version=outcome.version, published=outcome.published)
         self.versions.release(run.id)
         self.versions.prune(KEPT_VERSIONS)
+        write_versions_page(self.versions)
         forget_finished(run.folder.parent, KEPT_RUNS)
         return outcome
 
@@ -325,6 +327,7 @@ class FineTuning:
                 "compared_with": run.results.get("measured", {}),
                 "validation": {name: scores(found) for name, found in records.items()},
                 "decision": None if decision is None else decision.as_json(),
+                "reasons": list(self._reasons(decision)),
                 "cases": {"train": len(self.material.train), "validation": len(self.material.validation)},
                 "real_users": dict(self.material.real),
             },
@@ -332,13 +335,15 @@ class FineTuning:
         )
         return self.versions.add(run.folder / "candidate.safetensors", facts)
 
-    def _published(self, version: Version, decision: Decision | None) -> Outcome:
+    def _reasons(self, decision: Decision | None) -> tuple[str, ...]:
         if decision is None:
-            reasons: tuple[str, ...] = (NO_VALIDATION,)
-        elif not self.settings.publish:
-            reasons = ("Kept and not published, as it was asked for.", *decision.reasons[1:])
-        else:
-            reasons = decision.reasons
+            return (NO_VALIDATION,)
+        if not self.settings.publish:
+            return ("Kept and not published, as it was asked for.", *decision.reasons[1:])
+        return decision.reasons
+
+    def _published(self, version: Version, decision: Decision | None) -> Outcome:
+        reasons = self._reasons(decision)
         served = self.versions.served()
         if decision is not None and decision.publish and self.settings.publish:
             if served is None or served.id != version.id:
@@ -370,14 +375,9 @@ def nothing_to_learn(material: Material, preset: str) -> str:
 
 
 def scores(records: Sequence[Record]) -> dict[str, Any]:
-    """Mean over patients with its interval, by metric: Dice and NSD after 1, 3, 5 and 10 clicks, and DSC_AUC."""
-    found: dict[str, Any] = {"n": len({record["patient"] for record in records})}
-    for name in ("dice", "nsd2"):
-        for click in (1, 3, 5, 10):
-            values = [(record["patient"], record[name][click - 1]) for record in records if len(record[name]) >= click]
-            found[f"{name}_{click}"] = interval(by_patient(values))
-    found["dsc_auc"] = interval(by_patient((record["patient"], record["dsc_auc"]) for record in records))
-    return found
+    """Of `lib.evaluation.summary.summarise`, what a version's page shows."""
+    summary = summarise(records)
+    return {name: summary[name] for name in ("n", "dice_at", "nsd2_at", "dsc_auc", "noc85", "failure85", "drop_rate")}
 
 
 def _shared(text: str) -> str:

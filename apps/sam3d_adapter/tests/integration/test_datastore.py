@@ -260,19 +260,22 @@ def test_descriptions(live: LiveApp) -> None:
 
 
 def test_next_sample_of_clients(live: LiveApp, client: MONAILabelClient) -> None:
+    shown = live.folder / "app/model/next_sample.json"
+    shown.unlink(missing_ok=True)
     assert client.next_sample("random", {})["path"].startswith(str(live.studies))  # its client_id is null
     for body in ({"client_id": "user-xyz"}, {}, None):
+        shown.unlink()  # or what one was shown would be kept from the others
         assert live.ask("POST", "/activelearning/random", json=body).json()["id"]
 
 
 def test_next_sample_when_all_were_served_just_now(live: LiveApp) -> None:
     images = live.ask("GET", "/datastore/?output=all").json()["objects"]
     for image in images:
-        info = json.dumps({"strategy": {"random": {"ts": int(time.time()) + 1000}}})
+        info = json.dumps({"strategy": {"shuffled": {"ts": int(time.time()) + 1000}}})
         assert live.ask("PUT", f"/datastore/image/info?image={image}", data={"info": info}).status_code == 200
     with pytest.raises(ValueError, match="weights"):
-        Random()({"strategy": "random"}, app_instance().datastore())  # the day it does not, the mend can go
-    assert live.ask("POST", "/activelearning/random", json={}).json()["id"] in images
+        Random()({"strategy": "shuffled"}, app_instance().datastore())  # the day it does not, the mend can go
+    assert live.ask("POST", "/activelearning/shuffled", json={}).json()["id"] in images
 
 
 def test_log_reads_no_other_file(live: LiveApp) -> None:

@@ -20,6 +20,7 @@ def short_rounds(monkeypatch):
     monkeypatch.setattr(fine_tune, "VALIDATION_BATCHES", 1)
     monkeypatch.setattr(fine_tune, "WORKERS", 0)
     monkeypatch.setattr(train_task, "lower_priority", lambda: None)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})  # threads of one small model only wait for each other
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
@@ -47,6 +48,8 @@ def test_few_patients_are_learned_from_but_nothing_is_published(hospital):
     assert version.started_by == "Dr. Roe" and version.parent == "shipped" and len(version.data) == 2
     assert version.metrics["cases"] == {"train": 2, "validation": 1}
     assert {"candidate", "served"} == set(version.metrics["validation"])
+    page = (hospital.versions.folder / "versions.html").read_text()
+    assert version.id in page and "1 validation patient" in page and "Dr. Roe" not in page
     curve = json.loads((hospital.versions.path(version.id) / "curve.json").read_text())
     assert curve[-1]["step"] == 2 and "dice" in curve[-1]
     stats = hospital.task().stats()
@@ -54,7 +57,8 @@ def test_few_patients_are_learned_from_but_nothing_is_published(hospital):
     json.dumps(stats, allow_nan=False)
 
 
-def test_only_what_is_published_as_trained_changes(hospital):
+def test_only_what_is_published_as_trained_changes(hospital, monkeypatch):
+    monkeypatch.setattr(fine_tune, "STEPS_PER_EPOCH", 20)
     hospital.submit(2)
     hospital.train()
     (version,) = hospital.versions.versions()
@@ -62,14 +66,16 @@ def test_only_what_is_published_as_trained_changes(hospital):
     before, _ = load_model(size="test", base=base, weights=shipped)
     after, report = load_model(size="test", base=base, weights=hospital.versions.weights(version.id))
     frozen = frozen_names(before)
-    moved = {n for n, p in before.named_parameters() if not torch.allclose(p, after.get_parameter(n), atol=1e-3)}
-    assert moved and not moved & frozen
+    moved = {n for n, p in before.named_parameters() if not torch.equal(p.half(), after.get_parameter(n).half())}
+    assert len(moved) > 20 and not moved & frozen
     assert report.provenance["parent"] == "shipped" and report.provenance["preset"] == "test"
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_from_eight_validation_patients_on_the_gate_decides(hospital, monkeypatch):
     """Random weights that learn to find bright blocks are better afterwards; with wrong labels they are not."""
-    monkeypatch.setattr(fine_tune, "STEPS_PER_EPOCH", 60)
+    monkeypatch.setattr(fine_tune, "STEPS_PER_EPOCH", 40)
     hospital.submit(20)
     outcome = hospital.train()
     served = hospital.versions.served()
@@ -77,7 +83,7 @@ def test_from_eight_validation_patients_on_the_gate_decides(hospital, monkeypatc
     assert hospital.versions.best().id == served.id
     figures = served.metrics["validation"]
     assert figures["candidate"]["n"] == 8
-    assert figures["candidate"]["dice_1"]["mean"] > figures["served"]["dice_1"]["mean"] + 0.1
+    assert figures["candidate"]["dice_at"]["1"]["mean"] > figures["served"]["dice_at"]["1"]["mean"] + 0.1
 
     again = hospital.train(max_epochs=1, seed=2)
     versions = hospital.versions.versions()
@@ -85,9 +91,11 @@ def test_from_eight_validation_patients_on_the_gate_decides(hospital, monkeypatc
     assert again["published"] == (hospital.versions.served().id == versions[-1].id)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_worse_candidate_is_refused_and_the_served_model_stays(hospital, monkeypatch):
     """Twenty good labels, then the labels of those who are trained on are replaced by an empty corner."""
-    monkeypatch.setattr(fine_tune, "STEPS_PER_EPOCH", 60)
+    monkeypatch.setattr(fine_tune, "STEPS_PER_EPOCH", 40)
     hospital.submit(20)
     assert hospital.train()["published"]
     good = hospital.versions.served()
@@ -102,8 +110,10 @@ def test_a_worse_candidate_is_refused_and_the_served_model_stays(hospital, monke
     assert [case.image_id for case in after.validation] == [case.image_id for case in material.validation]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_not_published_where_that_was_not_wanted(hospital, monkeypatch):
-    monkeypatch.setattr(fine_tune, "STEPS_PER_EPOCH", 60)
+    monkeypatch.setattr(fine_tune, "STEPS_PER_EPOCH", 40)
     hospital.submit(20)
     outcome = hospital.train(publish=False)
     assert not outcome["published"] and "as it was asked for" in outcome["reasons"][0]
@@ -153,6 +163,7 @@ def test_a_full_disk_leaves_what_is_served(hospital, monkeypatch):
     assert hospital.train(seed=3)["version"] and len(hospital.versions.versions()) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tensorboard", "mlflow"])
 @pytest.mark.filterwarnings("ignore")
 def test_the_curve_is_tracked(hospital, kind):

@@ -1,0 +1,1 @@
+"""Which case is labelled next."""

@@ -1,0 +1,263 @@
+"""Cases come in turn, each to one annotator at a time."""
+
+import json
+import multiprocessing
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from monailabel.datastore.local import LocalDatastore
+
+from lib.activelearning.least_recently_served import LeastRecentlyServed
+from lib.activelearning.turns import opened_turns
+
+MINUTE = 60.0
+
+
+class Clock:
+    """Seconds, set by the test."""
+
+    def __init__(self) -> None:
+        self.now = 1e9
+
+    def __call__(self) -> float:
+        return self.now
+
+
+Ask = Callable[..., str | None]
+
+
+def write_images(folder: Path, n: int) -> LocalDatastore:
+    """A data store of MONAI Label's with this many images."""
+    folder.mkdir(exist_ok=True)
+    for number in range(n):
+        nib.save(nib.Nifti1Image(np.zeros((2, 2, 2), np.uint8), np.eye(4)), folder / f"case_{number}.nii.gz")
+    return LocalDatastore(str(folder))
+
+
+def asking(strategy: LeastRecentlyServed, store: LocalDatastore) -> Ask:
+    """Ask for the next case as a client does."""
+
+    def ask(client_id: str | None = None) -> str | None:
+        answer = strategy({"strategy": "random", "client_id": client_id}, store)
+        return None if answer is None else answer["id"]
+
+    return ask
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "learning" / "next_sample.json"
+
+
+def submit(store: LocalDatastore, image: str, tmp_path: Path, tag: str = "final") -> None:
+    label = tmp_path / "label.nii.gz"
+    nib.save(nib.Nifti1Image(np.ones((2, 2, 2), np.uint8), np.eye(4)), label)
+    store.save_label(image, str(label), tag, {})
+
+
+def test_all_come_before_one_comes_again(tmp_path: Path, path: Path, clock: Clock) -> None:
+    ask = asking(LeastRecentlyServed(path, clock=clock), write_images(tmp_path / "a", 5))
+    first = [ask("anna") for _ in range(5)]
+    assert sorted(map(str, first)) == [f"case_{n}" for n in range(5)]
+    clock.now += 31 * MINUTE
+    assert [ask("anna") for _ in range(5)] == first
+
+
+def test_two_annotators_never_have_the_same_case(tmp_path: Path, path: Path, clock: Clock) -> None:
+    ask = asking(LeastRecentlyServed(path, clock=clock), write_images(tmp_path / "a", 6))
+    given = [ask(who) for _ in range(3) for who in ("anna", "ben")]
+    assert len(set(given)) == 6
+    # Each now goes round among his own.
+    assert {ask("anna") for _ in range(6)} == set(given[0::2]) and {ask("ben") for _ in range(6)} == set(given[1::2])
+    assert ask("carl") is None
+
+
+def test_next_is_another_unless_there_is_none(tmp_path: Path, path: Path, clock: Clock) -> None:
+    ask = asking(LeastRecentlyServed(path, clock=clock), write_images(tmp_path / "a", 2))
+    one, other = ask("anna"), ask("anna")
+    assert one != other and [ask("anna") for _ in range(4)] == [one, other] * 2
+    clock.now += 24 * 60 * MINUTE
+    assert ask("anna") == one
+
+
+def test_what_was_just_shown_does_not_come_back_though_it_is_the_oldest(
+    tmp_path: Path, path: Path, clock: Clock
+) -> None:
+    ask = asking(LeastRecentlyServed(path, clock=clock), write_images(tmp_path / "a", 2))
+    one, other = ask("anna"), ask("ben")
+    clock.now += 41 * MINUTE  # both are free, and Anna's was shown first
+    assert ask("anna") == other and ask("ben") == one
+
+
+def test_one_image(tmp_path: Path, path: Path, clock: Clock) -> None:
+    store = write_images(tmp_path / "a", 1)
+    ask = asking(LeastRecentlyServed(path, clock=clock), store)
+    assert [ask("anna"), ask("anna"), ask("ben")] == ["case_0", "case_0", None]
+    clock.now += 29 * MINUTE
+    assert ask("ben") is None and ask("anna") == "case_0"
+    clock.now += 29 * MINUTE  # asked for again meanwhile, so it is still hers
+    assert ask("ben") is None
+    clock.now += MINUTE
+    assert ask("ben") == "case_0"
+
+
+def test_without_names_each_request_gets_another(tmp_path: Path, path: Path, clock: Clock) -> None:
+    ask = asking(LeastRecentlyServed(path, clock=clock), write_images(tmp_path / "a", 3))
+    named = ask("anna")
+    assert len({named, ask(), ask()}) == 3
+    assert ask() not in (named, None)
+
+
+def test_the_one_just_left_stays_reserved_and_earlier_ones_run_out(tmp_path: Path, path: Path, clock: Clock) -> None:
+    ask = asking(LeastRecentlyServed(path, clock=clock), write_images(tmp_path / "a", 3))
+    first, second = ask("anna"), ask("anna")
+    clock.now += 20 * MINUTE
+    third = ask("anna")  # renews the second
+    clock.now += 15 * MINUTE
+    assert ask("ben") == first and ask("carl") is None
+    clock.now += 15 * MINUTE
+    assert {ask("carl"), ask("dora")} == {second, third}
+
+
+@pytest.mark.parametrize("tag", ["final", "original"])
+def test_a_final_label_frees_the_case_at_once(tmp_path: Path, path: Path, clock: Clock, tag: str) -> None:
+    store = write_images(tmp_path / "a", 2)
+    ask = asking(LeastRecentlyServed(path, clock=clock), store)
+    one = str(ask("anna"))
+    submit(store, one, tmp_path, tag)
+    other = ask("ben")
+    assert other != one
+    if tag == "original":
+        assert ask("carl") is None  # a draft frees nothing
+        return
+    assert ask("anna") is None  # her case is labelled, and Ben has the other
+    store.remove_label(one, tag)
+    assert ask("carl") == one
+
+
+def test_all_labelled(tmp_path: Path, path: Path, clock: Clock) -> None:
+    store = write_images(tmp_path / "a", 1)
+    submit(store, "case_0", tmp_path)
+    ask = asking(LeastRecentlyServed(path, clock=clock), store)
+    assert ask("anna") is None
+    store.remove_label("case_0", "final")
+    assert ask("anna") == "case_0"
+    submit(store, "case_0", tmp_path)
+    assert ask("ben") is None
+    store.remove_label("case_0", "final")
+    assert ask("ben") == "case_0"
+    assert asking(LeastRecentlyServed(path, clock=clock), write_images(tmp_path / "none", 0))("anna") is None
+
+
+def test_ties_are_random_but_the_same_in_each_process(tmp_path: Path, clock: Clock) -> None:
+    store = write_images(tmp_path / "a", 8)
+
+    def order(name: str, seed: int) -> list[str | None]:
+        ask = asking(LeastRecentlyServed(tmp_path / name, seed=seed, clock=clock), store)
+        return [ask("anna") for _ in range(8)]
+
+    assert order("x", 1) == order("y", 1) != order("z", 2)
+
+
+def test_without_locks(tmp_path: Path, path: Path, clock: Clock) -> None:
+    ask = asking(LeastRecentlyServed(path, 0, clock=clock), write_images(tmp_path / "a", 1))
+    assert ask("anna") == ask("ben") == "case_0"
+    for wrong in (-1, float("nan")):
+        with pytest.raises(ValueError, match="minutes"):
+            LeastRecentlyServed(path, wrong)
+
+
+def test_a_clock_that_was_set_back_holds_nothing_for_ever(tmp_path: Path, path: Path, clock: Clock) -> None:
+    ask = asking(LeastRecentlyServed(path, clock=clock), write_images(tmp_path / "a", 1))
+    ask("anna")
+    clock.now -= 365 * 24 * 60 * MINUTE
+    assert ask("ben") == "case_0"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"version": 9, "last": {}}',
+        '{"version": 1, "last": {"case_0": {"number": "x", "annotator": "", "held_since": 0}}}',
+        '{"version": 1, "last": {"case_0": {"number": 1, "annotator": "", "held_since": Infinity}}}',
+        '{"version": 1, "last": [1]}',
+        "[" * 100_000,
+        "\udcff",
+    ],
+    ids=range(10),
+)
+def test_a_damaged_file_is_begun_anew(
+    tmp_path: Path, path: Path, clock: Clock, content: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path.parent.mkdir()
+    path.write_bytes(content.encode("utf-8", "surrogateescape"))
+    ask = asking(LeastRecentlyServed(path, clock=clock), write_images(tmp_path / "a", 2))
+    assert ask("anna") != ask("ben") and caplog.text.count("is damaged") == 1
+
+
+def test_where_nothing_can_be_written_cases_come_all_the_same(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("")
+    ask = asking(LeastRecentlyServed(tmp_path / "file" / "x.json", clock=clock), write_images(tmp_path / "a", 1))
+    assert ask("anna") == "case_0" and "cannot be remembered" in caplog.text
+
+
+def test_the_file_is_private_and_names_nobody(tmp_path: Path, path: Path, clock: Clock) -> None:
+    asking(LeastRecentlyServed(path, clock=clock), write_images(tmp_path / "a", 1))("Dr. Anna Settembrini")
+    assert path.stat().st_mode & 0o077 == 0 and "nna" not in path.read_text()
+    assert sorted(file.name for file in path.parent.iterdir()) == [path.name, f"{path.name}.lock"]
+    json.loads(path.read_text())
+
+
+def test_ids_of_series(path: Path, clock: Clock) -> None:
+    uids = [f"1.2.826.0.1.3680043.8.498.{n}" for n in range(3)]
+
+    class Series(LocalDatastore):
+        """Lists as the DICOMweb one does: from a set, in any order."""
+
+        def __init__(self) -> None:
+            self.images = set(uids)
+
+        def get_unlabeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
+            return list(self.images)
+
+        def list_images(self) -> list[str]:
+            return list(self.images)
+
+    ask = asking(LeastRecentlyServed(path, clock=clock), Series())
+    assert {ask(who) for who in "abc"} == set(uids) and ask("d") is None
+
+
+def _work(folder: Path, path: Path, who: str, rounds: int, results: "multiprocessing.Queue[list[str | None]]") -> None:
+    ask = asking(LeastRecentlyServed(path, seed=0), LocalDatastore(str(folder)))
+    results.put([ask(f"{who}{number}") for number in range(rounds)])
+
+
+def test_two_processes_share_the_file(tmp_path: Path, path: Path) -> None:
+    write_images(tmp_path / "a", 40)
+    context = multiprocessing.get_context("fork")
+    results: multiprocessing.Queue[list[str | None]] = context.Queue()
+    workers = [context.Process(target=_work, args=(tmp_path / "a", path, who, 20, results)) for who in "xy"]
+    for worker in workers:
+        worker.start()
+    given = results.get(timeout=90) + results.get(timeout=90)
+    for worker in workers:
+        worker.join(30)
+    assert None not in given and len(set(given)) == 40
+    with opened_turns(path) as turns:
+        assert sorted(turn.number for turn in turns.last.values()) == list(range(1, 41))
+    shutil.rmtree(path.parent)
