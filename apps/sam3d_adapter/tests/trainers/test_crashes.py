@@ -1,0 +1,164 @@
+"""Rounds that are killed (SIGKILL) at every kind of moment: what is served is whole each time, and the round is gone on
+with to the same end."""
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from lib.learning import train as training
+from lib.registry.version import SHIPPED
+from lib.trainers import fine_tune, train_task
+from tests.support.hospital import Hospital
+
+pytestmark = pytest.mark.slow
+
+KINDS = ("epoch", "checkpoint", "gate", "swap", "prune")
+KILLS_OF_A_KIND = 10
+
+
+def kind_of(path: str) -> str | None:
+    """What is being done to a file, by its name."""
+    name = Path(path).name
+    if "_state" in name:
+        return "checkpoint"
+    if "measured" in path or name.startswith("cases.jsonl"):
+        return "gate"
+    if name.startswith(("served.json", "history.jsonl")):
+        return "swap"
+    return None
+
+
+class Killer:
+    """Ends the process at the n-th event of a kind; an event is a call of the operating system, or a step of training.
+
+    Args:
+        kind: one of ``KINDS``.
+        number: which of its events.
+    """
+
+    def __init__(self, kind: str, number: int) -> None:
+        self._kind, self._left, self._pruning = kind, number, False
+
+    def __call__(self, kind: str | None) -> None:
+        kind = "prune" if self._pruning and kind != "epoch" else kind
+        if kind == self._kind:
+            self._left -= 1
+            if self._left <= 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def install(self, versions_class: type) -> None:
+        """Puts itself around what writes, for the rest of the process."""
+        for name in ("replace", "rename", "unlink", "fsync", "rmdir"):
+            setattr(os, name, self._around(getattr(os, name)))
+        real_average, real_prune = training.average_gradients, versions_class.prune
+
+        def average(parameters: object) -> None:
+            self("epoch")
+            real_average(parameters)
+
+        def prune(versions: object, *arguments: object, **more: object) -> object:
+            self._pruning = True
+            try:
+                return real_prune(versions, *arguments, **more)
+            finally:
+                self._pruning = False
+
+        training.average_gradients = average
+        versions_class.prune = prune
+
+    def _around(self, call: Callable) -> Callable:
+        def called(*arguments: object, **more: object) -> object:
+            first = arguments[0]
+            path = os.readlink(f"/proc/self/fd/{first}") if isinstance(first, int) else os.fspath(first)
+            self(kind_of(str(path)) or ("other" if not self._pruning else None))
+            return call(*arguments, **more)
+
+        return called
+
+
+def in_a_process(work: Callable[[], None]) -> int:
+    """The exit status of a child that does some work; negative for a signal."""
+    pid = os.fork()
+    if pid:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    try:
+        work()
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc(file=sys.__stderr__)
+        os._exit(1)
+
+
+def round_of(folder: Path, seed: int, killer: Killer | None) -> None:
+    """Trains, has a person publish whatever came of it, and removes what is older: every stage there is."""
+    torch.set_num_threads(1)
+    hospital = Hospital(folder)
+    if killer is not None:
+        killer.install(type(hospital.versions))
+    hospital.versions.prepare()
+    hospital.train(seed=seed)
+    newest = hospital.versions.versions()[-1]
+    hospital.versions.publish(newest.id, "Dr. Roe")
+    hospital.versions.prune(0)
+
+
+def require_whole(folder: Path) -> None:
+    """What is served is a version whose weights are those it was added with, or the shipped ones."""
+    hospital = Hospital(folder)
+    state = hospital.versions.state()
+    for name in {state.served, state.best} - {SHIPPED, None}:
+        hospital.versions.verify(name)
+    for version in hospital.versions.versions():
+        hospital.versions.verify(version.id)
+    assert hospital.versions.problems() == {} or not hospital.versions.problems()
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(fine_tune, "STEPS_PER_EPOCH", 2)
+    monkeypatch.setattr(fine_tune, "VALIDATION_BATCHES", 1)
+    monkeypatch.setattr(fine_tune, "WORKERS", 0)
+    monkeypatch.setattr(fine_tune, "KEPT_VERSIONS", 1)
+    monkeypatch.setattr(train_task, "lower_priority", lambda: None)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
+
+
+@pytest.mark.timeout(600)
+def test_fifty_kills(tmp_path, small):
+    hurt, calm = tmp_path / "hurt", tmp_path / "calm"
+    for folder in (hurt, calm):
+        Hospital(folder).submit(4)
+    rng = random.Random(5)
+    deaths: Counter[str] = Counter()
+    seed, began = 1, time.monotonic()
+    while min((deaths[kind] for kind in KINDS), default=0) < KILLS_OF_A_KIND:
+        kind = min(KINDS, key=lambda kind: deaths[kind])
+        killer = Killer(kind, rng.randint(1, 3 if kind == "epoch" else 6))
+        status = in_a_process(lambda killer=killer, seed=seed: round_of(hurt, seed, killer))
+        assert status in (0, -signal.SIGKILL), "the round failed instead of being killed"
+        require_whole(hurt)
+        if status:
+            deaths[kind] += 1
+        else:
+            assert in_a_process(lambda seed=seed: round_of(calm, seed, None)) == 0
+            seed += 1
+        assert time.monotonic() - began < 560, f"only {dict(deaths)} kills in time"
+    assert sum(deaths.values()) >= 50 and seed > 1
+    assert in_a_process(lambda: round_of(hurt, seed, None)) == 0
+    assert in_a_process(lambda: round_of(calm, seed, None)) == 0
+    # All that was killed was gone on with to the very weights that are there where nothing was killed.
+    served = [Hospital(folder).versions.served() for folder in (hurt, calm)]
+    assert served[0].sha256 == served[1].sha256
+    left = [path for path in (hurt / "learning").rglob("*") if path.name.endswith((".partial", ".part"))]
+    assert left == []
+    print(json.dumps(deaths))
