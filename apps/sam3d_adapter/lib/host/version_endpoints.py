@@ -1,6 +1,6 @@
 """Adds: the versions of the weights over HTTP, which MONAI Label 0.8.5 does not know.
 
-``GET /versions/``, ``GET /versions/{preset}``, ``GET /versions/{preset}/{id}``, ``GET /versions/{preset}/{id}/export``,
+``GET /versions/``, ``GET /versions/{preset}``, ``GET /versions/{preset}/page``, ``GET /versions/{preset}/{id}``, ``GET /versions/{preset}/{id}/export``,
 ``POST /versions/{preset}/{id}/publish``, ``POST /versions/{preset}/roll_back``. Those that write take a JSON object
 ``{"by": "...", "reason": "..."}`` and, like the export, the rights of an administrator.
 
@@ -35,6 +35,7 @@ from lib.registry.archive import export_version
 from lib.registry.errors import NewerFormat, RegistryBusy, RegistryError, UnknownVersion
 from lib.registry.version import SHIPPED, require_name
 from lib.registry.versions import Versions
+from lib.trainers.version_page import write_versions_page
 
 _ROUTES = "version_routes"
 _NAME = r"^[A-Za-z0-9._-]+$"
@@ -93,6 +94,12 @@ def _router(tasks: Mapping[str, Any], app_dir: Path) -> APIRouter:
     def api_versions(preset: str = InPath(pattern=_NAME)) -> dict[str, Any]:
         with _errors(app_dir):
             return _all_of(*_task(known, preset))
+
+    # Before the address of a version, which would take the word for an id.
+    @router.get("/{preset}/page", summary=f"{RBAC_USER}The versions of a preset, for people", dependencies=user)
+    def api_page(preset: str = InPath(pattern=_NAME)) -> FileResponse:
+        with _errors(app_dir):
+            return FileResponse(write_versions_page(_task(known, preset)[1]), media_type="text/html")
 
     @router.get("/{preset}/{version_id}", summary=f"{RBAC_USER}One version", dependencies=user)
     def api_version(preset: str = InPath(pattern=_NAME), version_id: str = InPath(pattern=_NAME)) -> dict[str, Any]:

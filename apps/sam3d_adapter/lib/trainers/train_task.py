@@ -24,6 +24,7 @@ from lib.learning.pools import Pool
 from lib.learning.real_clicks import costs, presets_used, read_real_clicks
 from lib.learning.splits import VALIDATION, Splits
 from lib.learning.submitted import read_submitted
+from lib.learning.train import rank, world_size
 from lib.presets import Preset
 from lib.registry.registry import Registry
 from lib.trainers.fine_tune import FineTuning, Material, Measure, NothingToLearn, lower_priority
@@ -99,7 +100,7 @@ class FineTuneTask(TrainTask):
         return read_settings(request, self._trainers)
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
-        """One round, in this process.
+        """One round, in this process and those that train with it (torch.distributed).
 
         Raises:
             SettingError: of the request.
@@ -107,7 +108,9 @@ class FineTuneTask(TrainTask):
         """
         settings = self.read(request)
         lower_priority()
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // world_size()))
+        if rank():
+            return self._round(settings, datastore)
         with self._only_one():
             self._progress.start()
             try:
@@ -121,7 +124,8 @@ class FineTuneTask(TrainTask):
         for sentence in material.skipped:
             logger.warning(sentence)
         numbers = {"train": len(material.train), "validation": len(material.validation)}
-        self._progress.update(cases=numbers, skipped=tuple(material.skipped))
+        if not rank():
+            self._progress.update(cases=numbers, skipped=tuple(material.skipped))
         replay = self._replay
         tuning = FineTuning(
             preset=self.preset,
@@ -139,7 +143,8 @@ class FineTuneTask(TrainTask):
         except NothingToLearn as error:
             # Not a failure: "Update Model" of OHIF trains every preset, most of which have no labels.
             logger.info(str(error))
-            self._progress.update(stage="nothing to learn from", reasons=(str(error),))
+            if not rank():
+                self._progress.update(stage="nothing to learn from", reasons=(str(error),))
             return {"version": None, "published": False, "reasons": [str(error)]}
         if outcome is None:
             return {}

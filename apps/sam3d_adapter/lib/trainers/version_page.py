@@ -1,6 +1,7 @@
 """The page of a preset's versions, from what the registry knows of them."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,27 @@ def write_versions_page(versions: Versions) -> Path:
         OSError: neither can it, or the page cannot be written.
     """
     stages = versions.stages()
-    entries = [Version(SHIPPED, state="served" if versions.served() is None else "shipped")]
-    entries += [_entry(version, stages.get(version.id, ""), versions) for version in versions.versions()]
+    known = versions.versions()
+    entries = [Version(SHIPPED, state="served" if versions.served() is None else "shipped", scores=_of_shipped(known))]
+    entries += [_entry(version, stages.get(version.id, ""), versions) for version in known]
     path = versions.folder / PAGE
     path.parent.mkdir(parents=True, exist_ok=True)
     write_page(path, versions.preset, entries)
     return path
+
+
+def _of_shipped(known: Sequence[registry_version.Version]) -> dict[str, Scores]:
+    """Of the weights that the preset names, as they were last measured beside a candidate."""
+    for version in reversed(known):
+        for name, compared in version.metrics.get("compared_with", {}).items():
+            found = version.metrics.get("validation", {}).get(name)
+            if compared == SHIPPED and found:
+                return {"candidate": _scores(found)}
+    return {}
+
+
+def _scores(found: Mapping[str, Any]) -> Scores:
+    return Scores(found["dice_at"], found["nsd2_at"], found["n"])
 
 
 def _entry(version: registry_version.Version, stage: str, versions: Versions) -> Version:
@@ -45,7 +61,7 @@ def _entry(version: registry_version.Version, stage: str, versions: Versions) ->
         parent=version.parent,
         created=version.created,
         state="replaced" if stage == "published" else stage,
-        scores={name: Scores(found["dice_at"], found["nsd2_at"], found["n"]) for name, found in validation.items()},
+        scores={name: _scores(found) for name, found in validation.items()},
         published=decision.get("publish"),
         reasons=metrics.get("reasons", ()),
         curve=_curve(versions.path(version.id) / "curve.json"),

@@ -1,0 +1,12 @@
+"""Fine-tune a preset on submitted labels: ``python finetune.py --help``."""
+
+import sys
+from pathlib import Path
+
+APP_DIR = Path(__file__).resolve().parent
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(APP_DIR))
+    from lib.configs.finetune_command import main
+
+    raise SystemExit(main(APP_DIR))
