@@ -1,8 +1,9 @@
 """Adds: the versions of the weights over HTTP, which MONAI Label 0.8.5 does not know.
 
-``GET /versions/``, ``GET /versions/{preset}``, ``GET /versions/{preset}/page``, ``GET /versions/{preset}/{id}``, ``GET /versions/{preset}/{id}/export``,
-``POST /versions/{preset}/{id}/publish``, ``POST /versions/{preset}/roll_back``. Those that write take a JSON object
-``{"by": "...", "reason": "..."}`` and, like the export, the rights of an administrator.
+``GET /versions/``, ``GET /versions/{preset}``, ``GET /versions/{preset}/page``, ``GET /versions/{preset}/{id}``,
+``GET /versions/{preset}/{id}/export``, ``POST /versions/{preset}/{id}/publish``, ``POST /versions/{preset}/roll_back``.
+Those that write take a JSON object ``{"by": "...", "reason": "..."}`` and, like the export, the rights of an
+administrator.
 
 Bringing in a version from elsewhere is left to the command on the server: weights decide what everybody is shown, and
 MONAI Label lets everybody be an administrator as long as it is not told otherwise.

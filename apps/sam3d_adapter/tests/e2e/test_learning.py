@@ -16,7 +16,12 @@ from tests.support.hospital import AFFINE, SIDE
 from tests.support.server import AppServer, start_server
 from tests.support.small_app import copy_small_app
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.timeout(400),
+    # MONAI Label's client closes no connection.
+    pytest.mark.filterwarnings("ignore:Exception ignored in. <(socket|_io):pytest.PytestUnraisableExceptionWarning"),
+]
 
 PATIENTS = 20
 
