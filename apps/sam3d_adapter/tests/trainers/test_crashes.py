@@ -1,9 +1,9 @@
 """Rounds that are killed (SIGKILL) at every kind of moment: what is served is whole each time, and the round is gone on
 with to the same end."""
 
-import json
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -135,30 +135,53 @@ def small(monkeypatch):
 
 @pytest.mark.timeout(600)
 def test_fifty_kills(tmp_path, small):
-    hurt, calm = tmp_path / "hurt", tmp_path / "calm"
-    for folder in (hurt, calm):
-        Hospital(folder).submit(4)
+    Hospital(tmp_path).submit(4)
     rng = random.Random(5)
     deaths: Counter[str] = Counter()
-    seed, began = 1, time.monotonic()
-    while min((deaths[kind] for kind in KINDS), default=0) < KILLS_OF_A_KIND:
+    rounds, began = 0, time.monotonic()
+    while min(deaths[kind] for kind in KINDS) < KILLS_OF_A_KIND:
         kind = min(KINDS, key=lambda kind: deaths[kind])
-        killer = Killer(kind, rng.randint(1, 3 if kind == "epoch" else 6))
-        status = in_a_process(lambda killer=killer, seed=seed: round_of(hurt, seed, killer))
+        killer = Killer(kind, rng.randint(1, 2 if kind == "epoch" else 6))
+        status = in_a_process(lambda killer=killer, seed=rounds: round_of(tmp_path, seed, killer))
         assert status in (0, -signal.SIGKILL), "the round failed instead of being killed"
-        require_whole(hurt)
-        if status:
-            deaths[kind] += 1
-        else:
-            assert in_a_process(lambda seed=seed: round_of(calm, seed, None)) == 0
-            seed += 1
+        require_whole(tmp_path)
+        deaths[kind] += bool(status)
+        rounds += not status
         assert time.monotonic() - began < 560, f"only {dict(deaths)} kills in time"
-    assert sum(deaths.values()) >= 50 and seed > 1
-    assert in_a_process(lambda: round_of(hurt, seed, None)) == 0
-    assert in_a_process(lambda: round_of(calm, seed, None)) == 0
-    # All that was killed was gone on with to the very weights that are there where nothing was killed.
-    served = [Hospital(folder).versions.served() for folder in (hurt, calm)]
-    assert served[0].sha256 == served[1].sha256
-    left = [path for path in (hurt / "learning").rglob("*") if path.name.endswith((".partial", ".part"))]
+    assert sum(deaths.values()) >= 50
+    assert in_a_process(lambda: round_of(tmp_path, rounds, None)) == 0
+    require_whole(tmp_path)
+    assert Hospital(tmp_path).versions.served() is not None
+    left = [path for path in (tmp_path / "learning").rglob("*") if path.name.endswith((".partial", ".part"))]
     assert left == []
-    print(json.dumps(deaths))
+
+
+@pytest.mark.timeout(600)
+def test_what_was_killed_ends_in_the_same_weights(tmp_path, small):
+    """Nine times in training, at checkpoints and while it was measured; then as if nothing had happened."""
+
+    def train(folder: Path, killer: Killer | None) -> None:
+        torch.set_num_threads(1)
+        hospital = Hospital(folder)
+        if killer is not None:
+            killer.install(type(hospital.versions))
+        hospital.train(max_epochs=3)
+
+    hurt, calm = tmp_path / "hurt", tmp_path / "calm"
+    hospital = Hospital(hurt)
+    hospital.submit(4)
+    hospital.task().material(hospital.store)  # the split is drawn here, with a key of its own
+    shutil.copytree(hurt, calm)
+    assert in_a_process(lambda: train(calm, None)) == 0
+    for number, kind in enumerate(["epoch", "checkpoint", "gate"] * 3):
+        # Later and later, or it would never get anywhere.
+        killer = Killer(kind, {"epoch": 3, "checkpoint": 2, "gate": 2}[kind] + number // 3)
+        status = in_a_process(lambda killer=killer: train(hurt, killer))
+        assert status in (0, -signal.SIGKILL)
+        if not status:
+            break
+    else:
+        assert in_a_process(lambda: train(hurt, None)) == 0
+    assert number > 2, "it was hardly killed"
+    (one,), (other,) = (Hospital(folder).versions.versions() for folder in (hurt, calm))
+    assert one.sha256 == other.sha256
