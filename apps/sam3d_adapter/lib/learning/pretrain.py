@@ -62,7 +62,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pool", action="append", required=True, help="PRESET=FOLDER[:SHARE] of training volumes")
-    parser.add_argument("--validation", action="append", required=True, help="the same, for the curve")
+    parser.add_argument("--validation", action="append", default=[], help="the same, for the curve")
     parser.add_argument("--held-out", type=Path, help="text file: names of cases never trained on, one a line")
     parser.add_argument("--parent", type=Path, nargs=2, metavar=("BASE", "WEIGHTS"), help="files to start from")
     parser.add_argument("--base", type=Path, help="SAM's own file; only what adapts it is trained")

@@ -75,7 +75,8 @@ def copy_app(
         ``folder``.
     """
     folder.mkdir(parents=True)
-    shutil.copy(source / "main.py", folder)
+    for name in ("main.py", "finetune.py"):
+        shutil.copy(source / name, folder)
     for name in ("lib", "weights", *(("configs",) if keep_presets else ())):
         if (source / name).is_dir():
             shutil.copytree(source / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
