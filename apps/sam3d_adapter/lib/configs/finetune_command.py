@@ -19,7 +19,7 @@ from monailabel.datastore.local import LocalDatastore
 
 from lib.configs.task_config import Sam3dAdapterConfig
 from lib.learning.pretrain import join_processes
-from lib.learning.train import rank
+from lib.learning.processes import rank
 from lib.trainers.settings import TrainSettings, read_settings
 
 logger = logging.getLogger(__name__)

@@ -23,9 +23,10 @@ import torch.distributed as dist
 
 from lib.learning.initialise import initialise_from_scratch
 from lib.learning.pools import Pool, case_name
+from lib.learning.processes import rank, world_size
 from lib.learning.sampling import for_training, for_validation
 from lib.learning.stream import SampleStream
-from lib.learning.train import TrainingConfig, rank, train, world_size
+from lib.learning.train import TrainingConfig, train
 from lib.models.build import build_model
 from lib.models.checkpoint import load_base, load_model, save_base, save_trained
 from lib.models.sam3d import Sam3dAdapter

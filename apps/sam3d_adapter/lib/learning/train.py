@@ -3,25 +3,23 @@
 import json
 import logging
 import math
-import resource
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from monai.losses import DiceCELoss
-from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lib.inference.precision import resolve_precision
 from lib.learning.appetite import Appetite
 from lib.learning.average import MovingAverage
 from lib.learning.interaction import InteractionConfig, dialogue_loss, play
+from lib.learning.processes import agreed, average_gradients, rank, share_curve, start_alike
 from lib.learning.state import Point, Progress, load_state, save_state
 from lib.learning.stream import Batch, SampleStream
+from lib.learning.validation import autocast, peak_memory_mib, validate
 from lib.models.sam3d import Sam3dAdapter
 
 logger = logging.getLogger(__name__)
@@ -75,16 +73,6 @@ class TrainingConfig:
         return min(1.0, max(by_time, by_step))
 
 
-def rank() -> int:
-    """Of this process among those that train together; 0 where it trains alone."""
-    return dist.get_rank() if dist.is_initialized() else 0
-
-
-def world_size() -> int:
-    """Number of processes that train together."""
-    return dist.get_world_size() if dist.is_initialized() else 1
-
-
 def train(
     model: Sam3dAdapter,
     stream: SampleStream,
@@ -114,7 +102,7 @@ def train(
     state_path, curve_path = out / f"{size}_state.pt", out / f"{size}_curve.json"
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     parameters = list(trained.values())
-    _start_alike(parameters)
+    start_alike(parameters)
     device = parameters[0].device
     average = MovingAverage(model, config.ema_decay)
     optimizer = torch.optim.AdamW(parameters, lr=config.peak_lr, weight_decay=config.weight_decay, fused=True)
@@ -147,7 +135,7 @@ def train(
         progress.step += 1
         average.update(progress.step)
         now = time.monotonic()
-        progress.spent_s, last = _agreed(progress.spent_s + now - last), now
+        progress.spent_s, last = agreed(progress.spent_s + now - last), now
         if not _is_due(progress, reported_s, config):
             continue
         reported_s = progress.spent_s
@@ -155,7 +143,7 @@ def train(
             point: Point = {"step": progress.step, "minutes": progress.spent_s / 60, "loss": float(np.mean(losses))}
             point["memory_mib"] = peak_memory_mib(device)
             with average.applied():
-                point |= validate(model.eval(), validation, config)
+                point |= validate(model.eval(), validation, config.interaction, config.precision)
             model.train()
             progress.curve.append(point)
             _keep_best(progress, average, config)
@@ -164,7 +152,7 @@ def train(
             curve_path.write_text(json.dumps(progress.curve, indent=1))
             if on_report is not None:
                 on_report(progress)
-        _share_curve(progress)
+        share_curve(progress)
         losses.clear()
         last = time.monotonic()
     if progress.best is not None:
@@ -199,51 +187,6 @@ class _Learner:
         return learn
 
 
-def peak_memory_mib(device: torch.device) -> float:
-    """Most that was allocated on a GPU, or that the process held, so far."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Of a device, to the number type that a precision means there."""
-    reduced = resolve_precision(precision, device) is torch.bfloat16
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=reduced)
-
-
-@torch.no_grad()
-def validate(model: Sam3dAdapter, batches: Iterable[Batch], config: TrainingConfig) -> Point:
-    """Mean Dice of the first and the last answer of the longest dialogues, and the share of clicks that it obeys.
-
-    Nothing where there are no batches.
-    """
-    rounds = len(config.interaction.rounds)
-    first: list[float] = []
-    final: list[float] = []
-    obeyed: list[float] = []
-    for batch in batches:
-        device = next(model.parameters()).device
-        batch = Batch(*(part.to(device) for part in batch))._replace(clicks_dhw=batch.clicks_dhw[:, :1].to(device))
-        with autocast(device, config.precision):
-            answers = play(model, batch, rounds, config.interaction)
-        masks = [logits[:, 1:] > logits[:, :1] for logits, _ in (answers[0], answers[-1])]
-        first += [dice(p, t) for p, t in zip(masks[0], batch.truths, strict=True)]
-        final += [dice(p, t) for p, t in zip(masks[1], batch.truths, strict=True)]
-        prompts = answers[-1][1]
-        rows = torch.arange(len(batch.rois))[:, None]
-        d, h, w = prompts.clicks_dhw.round().long().clamp(0, batch.rois.shape[-1] - 1).unbind(-1)
-        obeyed += (masks[1][:, 0][rows, d, h, w] == prompts.foreground).float().flatten().tolist()
-    if not first:
-        return {}
-    return {"dice": float(np.mean(first)), f"dice_{rounds}": float(np.mean(final)), "obeyed": float(np.mean(obeyed))}
-
-
-def dice(prediction: Tensor, truth: Tensor) -> float:
-    """Dice of two boolean masks, 0 if the prediction is empty."""
-    return float(2 * (prediction & truth).sum() / (prediction.sum() + truth.sum()).clamp(min=1))
-
-
 def learning_rate(config: TrainingConfig, step: int, done: float) -> float:
     """Warm up over the first steps, then a cosine over what was granted.
 
@@ -254,34 +197,6 @@ def learning_rate(config: TrainingConfig, step: int, done: float) -> float:
     """
     cosine = 0.5 * (1 + math.cos(math.pi * min(done, 1)))
     return config.peak_lr * min(1.0, (step + 1) / config.warm_up_steps) * (0.01 + 0.99 * cosine)
-
-
-def average_gradients(parameters: Sequence[Tensor]) -> None:
-    """The mean of each gradient over the processes; does nothing where one trains alone.
-
-    Not DistributedDataParallel: a dialogue runs the decoder several times for one backward pass, and which parts a
-    batch needs depends on its clicks.
-    """
-    if not dist.is_initialized():
-        return
-    for parameter in parameters:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-    flat = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
-    dist.all_reduce(flat)
-    flat /= dist.get_world_size()
-    offset = 0
-    for parameter in parameters:
-        assert parameter.grad is not None
-        parameter.grad.copy_(flat[offset : offset + parameter.numel()].view_as(parameter))
-        offset += parameter.numel()
-
-
-def _start_alike(parameters: Sequence[Tensor]) -> None:
-    """Give all processes the first one's values: averaged gradients fit no other."""
-    if dist.is_initialized():
-        for parameter in parameters:
-            dist.broadcast(parameter.detach(), 0)
 
 
 def _is_due(progress: Progress, reported_s: float, config: TrainingConfig) -> bool:
@@ -312,20 +227,3 @@ def _is_stale(progress: Progress, config: TrainingConfig) -> bool:
         return False
     values = [_value(point) for point in progress.curve]
     return len(values) - 1 - int(np.argmax(values)) >= config.patience
-
-
-def _agreed(value: float) -> float:
-    """The first process's value, so that all stop at the same step."""
-    if not dist.is_initialized():
-        return value
-    tensor = torch.tensor([value], dtype=torch.float64)
-    dist.broadcast(tensor, 0)
-    return float(tensor)
-
-
-def _share_curve(progress: Progress) -> None:
-    """Give all processes the first one's curve, by which they decide to stop."""
-    if dist.is_initialized():
-        shared = [progress.curve]
-        dist.broadcast_object_list(shared, 0)
-        progress.curve = shared[0]

@@ -4,10 +4,8 @@ Every stage ends with a file that is whole or not there, so that a round that wa
 by the next one, and what is served is whole all the while.
 """
 
-import dataclasses
 import json
 import logging
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,70 +18,24 @@ from lib.evaluation.record import Record
 from lib.evaluation.summary import summarise
 from lib.learning.gate import Decision, decide
 from lib.learning.pools import Pool
-from lib.learning.sampling import for_training, for_validation
-from lib.learning.state import Progress
-from lib.learning.stream import Batch, SampleStream, Source
+from lib.learning.processes import rank, world_size
 from lib.learning.submitted import SubmittedCase
-from lib.learning.submitted_pool import SubmittedPool
-from lib.learning.tracking import open_tracker
-from lib.learning.train import TrainingConfig, rank, train, world_size
-from lib.models.checkpoint import file_sha256, load_model, save_trained
-from lib.models.sam3d import Sam3dAdapter
-from lib.models.trainable import mark_trainable
-from lib.models.whole_file import replacing
+from lib.models.checkpoint import file_sha256
 from lib.presets import Preset
 from lib.registry.version import SHIPPED, Facts, Version
 from lib.registry.versions import Versions
+from lib.trainers.material import Material, NothingToLearn, nothing_to_learn
 from lib.trainers.progress import ProgressFile
 from lib.trainers.run import DECIDING, DONE, MEASURING, TRAINING, Run, forget_finished, open_run
 from lib.trainers.settings import BEST, SERVED, TrainSettings
+from lib.trainers.training import CandidateTraining
 from lib.trainers.version_page import write_versions_page
 
 logger = logging.getLogger(__name__)
 
-BATCH = 4
-"""Samples of a step."""
-STEPS_PER_EPOCH = 50
-PEAK_LR = 2e-3
-EMA_DECAY = 0.98
-PATIENCE = 4
-"""Epochs without a better Dice on the validation cases, after which training ends."""
-RECORDED_SHARE = 0.5
-"""Of the samples of objects on which real clicks are recorded."""
-VALIDATION_BATCHES = 8
-POOL_BYTES = 2**29
 KEPT_VERSIONS, KEPT_RUNS = 10, 3
-WORKERS = 1
-
 Measure = Callable[[Path, Sequence[SubmittedCase], Path], list[Record]]
 """Weights, validation cases, a folder of its own: the records of their dialogues."""
-
-
-class NothingToLearn(RuntimeError):
-    """There is nothing to train on, and why."""
-
-
-@dataclass(frozen=True)
-class Material:
-    """What a round learns from.
-
-    Attributes:
-        train: cases to train on.
-        validation: cases to measure on, of other patients.
-        skipped: labels that were left out, a sentence each.
-        recorded: by image id, what users clicked there; see `SubmittedPool`.
-        real: what accepted masks cost their users, by model version; for the version's page.
-    """
-
-    train: Sequence[SubmittedCase]
-    validation: Sequence[SubmittedCase]
-    skipped: Sequence[str] = ()
-    recorded: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    real: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    def hashes(self) -> tuple[str, ...]:
-        """sha256 of images and labels that are trained on, each pair in one text."""
-        return tuple(sorted(f"{case.image_sha256}:{case.label_sha256}" for case in self.train))
 
 
 @dataclass(frozen=True)
@@ -141,7 +93,8 @@ class FineTuning:
             raise NothingToLearn(nothing_to_learn(self.material, self.preset.name))
         parent = self._parent()
         if rank():
-            self._train(Path(_shared("")), parent)
+            if folder := _shared(""):
+                self._training()(Path(folder), parent, self.weights_of(parent))
             return None
         run, goes_on = open_run(self.versions.folder / "runs", self._facts(parent), fresh=self.settings.fresh)
         logger.info("%s run %s from %s.", "Going on with" if goes_on else "Starting", run.id, parent)
@@ -149,7 +102,7 @@ class FineTuning:
             self.versions.hold(run.id, parent)
         if run.stage == TRAINING:
             _shared(str(run.folder))
-            self._train(run.folder, parent, run)
+            self._training()(run.folder, parent, self.weights_of(parent))
             run.advance(MEASURING)
         else:
             _shared("")
@@ -162,6 +115,17 @@ class FineTuning:
         write_versions_page(self.versions)
         forget_finished(run.folder.parent, KEPT_RUNS)
         return outcome
+
+    def _training(self) -> CandidateTraining:
+        return CandidateTraining(
+            preset=self.preset,
+            base=self.files[0],
+            material=self.material,
+            settings=self.settings,
+            progress=self.progress,
+            replay=self.replay,
+            precision=self.precision,
+        )
 
     def weights_of(self, version: str) -> Path:
         """The file of a version.
@@ -192,91 +156,6 @@ class FineTuning:
             "label_name": settings.label_name,
             "seed": settings.seed,
         }
-
-    def _train(self, folder: Path, parent: str, run: Run | None = None) -> None:
-        """Leaves ``candidate.safetensors`` in the folder of the run."""
-        if not folder.name:
-            return
-        settings, preset = self.settings, self.preset
-        self._tell(stage="training")
-        device = torch.device(settings.device)
-        model, report = load_model(size=preset.model.size, base=self.files[0], weights=self.weights_of(parent))
-        mark_trainable(model.to(device))
-        stream = SampleStream(
-            self._sources(),
-            for_training(preset.roi.size, recorded_share=RECORDED_SHARE),
-            settings.seed,
-            batch=max(1, BATCH // world_size()),
-            part=rank(),
-            parts=world_size(),
-        )
-        config = TrainingConfig(
-            steps=settings.max_epochs * STEPS_PER_EPOCH,
-            minutes=settings.max_minutes,
-            peak_lr=PEAK_LR,
-            warm_up_steps=20,
-            ema_decay=EMA_DECAY,
-            report_steps=STEPS_PER_EPOCH,
-            patience=PATIENCE if self.material.validation else None,
-            seed=settings.seed,
-            workers=WORKERS,
-            precision=self.precision,
-        )
-        tracker = open_tracker(settings.tracking if not rank() else "none", folder.parents[1], preset.name, folder.name)
-        try:
-            progress = train(model, stream, self._batches(), config, folder, self._reporter(config, tracker.point))
-        finally:
-            tracker.close()
-        if run is not None:
-            self._save(model, folder, parent, report.provenance)
-            curve = tuple(progress.curve)
-            epochs = max(1, math.ceil(progress.step / STEPS_PER_EPOCH))
-            # However early it ended, for whoever watches it is complete.
-            self._tell(epoch=epochs, total_epochs=epochs, seconds_left=0.0, curve=curve)
-
-    def _sources(self) -> list[Source]:
-        labels = SubmittedPool(self.material.train, self.preset, recorded=self.material.recorded, max_bytes=POOL_BYTES)
-        if self.replay is None:
-            return [labels]
-        replay = _one_after_the_other(self.replay)
-        labels.share = 1 - replay.share
-        return [labels, replay]
-
-    def _batches(self) -> list[Batch]:
-        if rank() or not self.material.validation:
-            return []
-        pool = SubmittedPool(self.material.validation, self.preset, max_bytes=POOL_BYTES)
-        stream = iter(SampleStream([pool], for_validation(self.preset.roi.size), seed=0, batch=2))
-        return [next(stream) for _ in range(VALIDATION_BATCHES)]
-
-    def _reporter(
-        self, config: TrainingConfig, point: Callable[[dict[str, float]], None]
-    ) -> Callable[[Progress], None]:
-        def report(progress: Progress) -> None:
-            done, last = config.done(progress), progress.curve[-1]
-            point(last)
-            self._tell(
-                epoch=progress.step // STEPS_PER_EPOCH,
-                total_epochs=max(1, round(progress.step / STEPS_PER_EPOCH / done)),
-                seconds=progress.spent_s,
-                seconds_left=progress.spent_s * (1 / done - 1),
-                loss=last["loss"],
-                dice={name: value for name, value in last.items() if name.startswith("dice")},
-                curve=tuple(progress.curve),
-            )
-
-        return report
-
-    def _save(self, model: Sam3dAdapter, folder: Path, parent: str, inherited: Mapping[str, object]) -> None:
-        provenance = {
-            "preset": self.preset.name,
-            "parent": parent,
-            "data": f"{len(self.material.train)} labels submitted on a server",
-            "licence": f"as the labels; the parent's: {inherited.get('licence', 'not stated')}",
-            "started_by": self.settings.started_by,
-        }
-        with replacing(folder / "candidate.safetensors") as partial:
-            save_trained(model.cpu(), partial, provenance=provenance, dtype=torch.float16)
 
     def _measured(self, run: Run) -> dict[str, Any]:
         """Records of the candidate, the served and the best version on the validation cases, in folders of the run."""
@@ -365,15 +244,6 @@ NO_VALIDATION = (
 )
 
 
-def nothing_to_learn(material: Material, preset: str) -> str:
-    """Why there is nothing, in words for whoever asked."""
-    lines = [f"There is no submitted label that preset '{preset}' can be trained on."]
-    if material.validation:
-        lines.append(f"{len(material.validation)} case(s) are of validation patients, who are never trained on.")
-    lines += list(material.skipped[:5])
-    return " ".join(lines)
-
-
 def scores(records: Sequence[Record]) -> dict[str, Any]:
     """Of `lib.evaluation.summary.summarise`, what a version's page shows."""
     summary = summarise(records)
@@ -387,18 +257,6 @@ def _shared(text: str) -> str:
     held = [text]
     torch.distributed.broadcast_object_list(held, 0)
     return held[0]
-
-
-def _one_after_the_other(make: Callable[[], Pool]) -> Pool:
-    """The first process makes what the others then find."""
-    if world_size() == 1:
-        return make()
-    if rank():
-        torch.distributed.barrier()
-    made = make()
-    if not rank():
-        torch.distributed.barrier()
-    return made
 
 
 def lower_priority(by: int = 10) -> None:

@@ -21,13 +21,14 @@ from lib.host.saved_labels import saved_labels, studies_folder
 from lib.learning.kept_labels import KeptLabels
 from lib.learning.patients import PatientBook
 from lib.learning.pools import Pool
+from lib.learning.processes import rank, world_size
 from lib.learning.real_clicks import costs, presets_used, read_real_clicks
 from lib.learning.splits import VALIDATION, Splits
 from lib.learning.submitted import read_submitted
-from lib.learning.train import rank, world_size
 from lib.presets import Preset
 from lib.registry.registry import Registry
-from lib.trainers.fine_tune import FineTuning, Material, Measure, NothingToLearn, lower_priority
+from lib.trainers.fine_tune import FineTuning, Measure, lower_priority
+from lib.trainers.material import Material, NothingToLearn
 from lib.trainers.progress import ProgressFile
 from lib.trainers.settings import TrainSettings, read_settings, shown_settings
 

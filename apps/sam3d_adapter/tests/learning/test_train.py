@@ -18,7 +18,8 @@ from lib.learning.interaction import InteractionConfig
 from lib.learning.pools import Pool
 from lib.learning.sampling import SamplingConfig
 from lib.learning.stream import SampleStream
-from lib.learning.train import TrainingConfig, dice, learning_rate, train
+from lib.learning.train import TrainingConfig, learning_rate, train
+from lib.learning.validation import dice
 from lib.models.build import build_model
 from lib.models.checkpoint import load_model
 from lib.models.sam3d import Sam3dAdapter
@@ -170,7 +171,7 @@ def test_dice_of_masks():
 
 TWO = """
 import sys, torch, torch.distributed as dist
-from lib.learning.train import average_gradients
+from lib.learning.processes import average_gradients
 dist.init_process_group("gloo")
 a, b, c = (torch.zeros(n, requires_grad=True) for n in (3, 2, 4))
 a.grad = torch.full((3,), float(dist.get_rank()))

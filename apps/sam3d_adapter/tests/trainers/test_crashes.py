@@ -18,6 +18,7 @@ import torch
 from lib.learning import train as training
 from lib.registry.version import SHIPPED
 from lib.trainers import fine_tune, train_task
+from lib.trainers import training as training_stage
 from tests.support.hospital import Hospital
 
 pytestmark = pytest.mark.slow
@@ -125,9 +126,9 @@ def require_whole(folder: Path) -> None:
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setattr(fine_tune, "STEPS_PER_EPOCH", 2)
-    monkeypatch.setattr(fine_tune, "VALIDATION_BATCHES", 1)
-    monkeypatch.setattr(fine_tune, "WORKERS", 0)
+    monkeypatch.setattr(training_stage, "STEPS_PER_EPOCH", 2)
+    monkeypatch.setattr(training_stage, "VALIDATION_BATCHES", 1)
+    monkeypatch.setattr(training_stage, "WORKERS", 0)
     monkeypatch.setattr(fine_tune, "KEPT_VERSIONS", 1)
     monkeypatch.setattr(train_task, "lower_priority", lambda: None)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})

@@ -8,7 +8,8 @@ import torch
 
 from lib.models.checkpoint import load_model
 from lib.models.trainable import frozen_names
-from lib.trainers import fine_tune, train_task
+from lib.trainers import train_task
+from lib.trainers import training as training_stage
 from lib.trainers.settings import SettingError
 from tests.support.hospital import Hospital
 
@@ -16,9 +17,9 @@ from tests.support.hospital import Hospital
 @pytest.fixture(autouse=True)
 def short_rounds(monkeypatch):
     """Few steps, and no lower priority for all the tests that follow."""
-    monkeypatch.setattr(fine_tune, "STEPS_PER_EPOCH", 2)
-    monkeypatch.setattr(fine_tune, "VALIDATION_BATCHES", 1)
-    monkeypatch.setattr(fine_tune, "WORKERS", 0)
+    monkeypatch.setattr(training_stage, "STEPS_PER_EPOCH", 2)
+    monkeypatch.setattr(training_stage, "VALIDATION_BATCHES", 1)
+    monkeypatch.setattr(training_stage, "WORKERS", 0)
     monkeypatch.setattr(train_task, "lower_priority", lambda: None)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})  # threads of one small model only wait for each other
     threads = torch.get_num_threads()
@@ -58,7 +59,7 @@ def test_few_patients_are_learned_from_but_nothing_is_published(hospital):
 
 
 def test_only_what_is_published_as_trained_changes(hospital, monkeypatch):
-    monkeypatch.setattr(fine_tune, "STEPS_PER_EPOCH", 20)
+    monkeypatch.setattr(training_stage, "STEPS_PER_EPOCH", 20)
     hospital.submit(2)
     hospital.train()
     (version,) = hospital.versions.versions()
@@ -75,7 +76,7 @@ def test_only_what_is_published_as_trained_changes(hospital, monkeypatch):
 @pytest.mark.timeout(300)
 def test_from_eight_validation_patients_on_the_gate_decides(hospital, monkeypatch):
     """Random weights that learn to find bright blocks are better afterwards; with wrong labels they are not."""
-    monkeypatch.setattr(fine_tune, "STEPS_PER_EPOCH", 40)
+    monkeypatch.setattr(training_stage, "STEPS_PER_EPOCH", 40)
     hospital.submit(20)
     outcome = hospital.train()
     served = hospital.versions.served()
@@ -95,7 +96,7 @@ def test_from_eight_validation_patients_on_the_gate_decides(hospital, monkeypatc
 @pytest.mark.timeout(300)
 def test_a_worse_candidate_is_refused_and_the_served_model_stays(hospital, monkeypatch):
     """Twenty good labels, then the labels of those who are trained on are replaced by an empty corner."""
-    monkeypatch.setattr(fine_tune, "STEPS_PER_EPOCH", 40)
+    monkeypatch.setattr(training_stage, "STEPS_PER_EPOCH", 40)
     hospital.submit(20)
     assert hospital.train()["published"]
     good = hospital.versions.served()
@@ -113,7 +114,7 @@ def test_a_worse_candidate_is_refused_and_the_served_model_stays(hospital, monke
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_not_published_where_that_was_not_wanted(hospital, monkeypatch):
-    monkeypatch.setattr(fine_tune, "STEPS_PER_EPOCH", 40)
+    monkeypatch.setattr(training_stage, "STEPS_PER_EPOCH", 40)
     hospital.submit(20)
     outcome = hospital.train(publish=False)
     assert not outcome["published"] and "as it was asked for" in outcome["reasons"][0]

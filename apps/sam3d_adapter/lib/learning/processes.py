@@ -1,0 +1,64 @@
+"""Processes that train one model together (torch.distributed): who they are, and what they agree on."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from lib.learning.state import Progress
+
+
+def rank() -> int:
+    """Of this process among those that train together; 0 where it trains alone."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """Number of processes that train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def average_gradients(parameters: Sequence[Tensor]) -> None:
+    """The mean of each gradient over the processes; does nothing where one trains alone.
+
+    Not DistributedDataParallel: a dialogue runs the decoder several times for one backward pass, and which parts a
+    batch needs depends on its clicks.
+    """
+    if not dist.is_initialized():
+        return
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    flat = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    offset = 0
+    for parameter in parameters:
+        assert parameter.grad is not None
+        parameter.grad.copy_(flat[offset : offset + parameter.numel()].view_as(parameter))
+        offset += parameter.numel()
+
+
+def start_alike(parameters: Sequence[Tensor]) -> None:
+    """Give all processes the first one's values: averaged gradients fit no other."""
+    if dist.is_initialized():
+        for parameter in parameters:
+            dist.broadcast(parameter.detach(), 0)
+
+
+def agreed(value: float) -> float:
+    """The first process's value, so that all stop at the same step."""
+    if not dist.is_initialized():
+        return value
+    tensor = torch.tensor([value], dtype=torch.float64)
+    dist.broadcast(tensor, 0)
+    return float(tensor)
+
+
+def share_curve(progress: Progress) -> None:
+    """Give all processes the first one's curve, by which they decide to stop."""
+    if dist.is_initialized():
+        shared = [progress.curve]
+        dist.broadcast_object_list(shared, 0)
+        progress.curve = shared[0]
