@@ -101,8 +101,13 @@ def _curve_figures(records: Sequence[Record]) -> dict[str, Any]:
         reached = pick("noc", target)
         figures[f"noc{target}"] = over_patients(records, _capped(reached))
         figures[f"failure{target}"] = over_patients(records, _is_none(reached))
-    for key in ("drop_rate", "large_drop_rate"):
-        figures[key] = over_patients(records, pick(key))
+    for key, name in (
+        ("drop_rate", "drop_rate"),
+        ("large_drop_rate", "large_drop_rate"),
+        ("far_change_mean", "far_change"),
+        ("far_change_rate", "far_change_rate"),
+    ):
+        figures[name] = over_patients(records, pick(key))
     return figures
 
 

@@ -1,4 +1,4 @@
-"""One ROI and its clicks to logits: encode at most once per ROI, decode each step of the dialogue at most once."""
+"""One ROI and its clicks to logits: encode at most once per ROI, decode what is asked."""
 
 import time
 from collections.abc import Hashable, Sequence
@@ -13,9 +13,6 @@ from lib.inference.model_store import LoadedModel
 from lib.inference.precision import resolve_precision
 from lib.models.prompts import Prompts
 
-SINGLE_STEPS = 10
-"""Clicks that are answered one by one by a model that reads its previous answer; those beyond, in groups of as many."""
-
 
 class PredictorError(ValueError):
     """A prediction that was asked for with parts that do not fit."""
@@ -28,14 +25,12 @@ class Prediction:
     Attributes:
         logits: (2, D, H, W) float32 on the CPU, before softmax; channel 1 is the foreground.
         encoded: False where the embedding came from the cache.
-        decodes: how often the decoder ran; 0 where this very answer was cached.
         encode_ms: time of the image encoder, ms; 0 where cached.
-        decode_ms: time of all decoding, ms.
+        decode_ms: time of decoding, ms.
     """
 
     logits: Tensor
     encoded: bool
-    decodes: int
     encode_ms: float
     decode_ms: float
 
@@ -43,10 +38,7 @@ class Prediction:
 class Predictor:
     """Runs one loaded model.
 
-    The answer is a pure function of model version, ROI content and clicks. A model that reads its previous answer is
-    led through the clicks one by one, in the order in which they are given, from the first on, and beyond the tenth in
-    groups of ten, so that a request of hundreds of clicks does not hold up the server. Whatever the cache still holds
-    of these steps saves time and changes nothing, because a step is found by all the clicks up to it.
+    The answer is a pure function of model version, ROI content, clicks and previous answer.
 
     Args:
         loaded: the model, its version, its device and the device's lock.
@@ -80,6 +72,7 @@ class Predictor:
         clicks_dhw: Tensor,
         is_foreground: Sequence[bool] | None = None,
         *,
+        previous: Tensor | None = None,
         key: Hashable | None = None,
         embedding: Embedding | None = None,
     ) -> Prediction:
@@ -87,8 +80,9 @@ class Predictor:
 
         Args:
             roi: (1, D, H, W) float32 normalised, zero outside the image; may be None where ``embedding`` is given.
-            clicks_dhw: (N, 3) voxel indices of the ROI, order D, H, W, in the order in which they count; at least one.
+            clicks_dhw: (N, 3) voxel indices of the ROI, order D, H, W; at least one.
             is_foreground: (N,) on the structure as opposed to beside it, the first one true; None for all.
+            previous: (D, H, W) foreground logit of the answer that the clicks correct; not every model reads it.
             key: identifies volume content, ROI, intensity rule and ``version``; None to bypass the cache.
             embedding: what an earlier look-up of ``key`` found.
 
@@ -107,18 +101,19 @@ class Predictor:
         if roi is None and embedding is None:
             raise PredictorError("Neither an ROI nor its embedding was given.")
         try:
-            return self._predict(roi, clicks_dhw, signs, key, embedding)
+            return self._predict(roi, clicks_dhw, signs, previous, key, embedding)
         except torch.OutOfMemoryError:
             # What is cached lies on the device too; without it the click may fit.
             self._cache.clear()
             torch.cuda.empty_cache()
-            return self._predict(roi, clicks_dhw, signs, key, embedding)
+            return self._predict(roi, clicks_dhw, signs, previous, key, embedding)
 
     def _predict(
         self,
         roi: Tensor | None,
         clicks_dhw: Tensor,
         signs: tuple[bool, ...],
+        previous: Tensor | None,
         key: Hashable | None,
         embedding: Embedding | None,
     ) -> Prediction:
@@ -136,35 +131,16 @@ class Predictor:
                 if key is not None:
                     self._cache.put(key, embedding)
             start = time.perf_counter()
-            logits, decodes = self._decode(embedding, self._to_device(clicks_dhw), signs, key)
-            answer = logits[0].float().cpu()
+            if not self._loaded.model.feeds_back:
+                previous = None
+            prompts = Prompts(
+                self._to_device(clicks_dhw)[None],
+                torch.tensor([signs], device=self._loaded.device),
+                self._to_device(previous)[None, None] if previous is not None else None,
+            )
+            answer = self._loaded.model.decode(embedding, prompts)[0].float().cpu()
             decode_ms = (time.perf_counter() - start) * 1000
-        return Prediction(answer, encoded, decodes, encode_ms, decode_ms)
-
-    def _decode(
-        self, embedding: Embedding, clicks: Tensor, signs: tuple[bool, ...], key: Hashable | None
-    ) -> tuple[Tensor, int]:
-        """The logits (1, 2, D, H, W) of the last step, and how many steps had to be worked out."""
-        model, count = self._loaded.model, len(clicks)
-        is_foreground = torch.tensor([signs], device=clicks.device)
-        if not model.feeds_back:
-            return model.decode(embedding, Prompts(clicks[None], is_foreground)), 1
-        # Steps by all the clicks up to them: whoever asked, and in whatever order requests came.
-        said = tuple(zip(map(tuple, clicks.tolist()), signs, strict=True))
-        ends = step_ends(count)
-        steps = [None if key is None else ("step", key, said[:end]) for end in ends]
-        logits, done = None, 0
-        for n in reversed(range(len(ends))):
-            if steps[n] is not None and (held := self._cache.get(steps[n])) is not None:
-                logits, done = held, n + 1
-                break
-        for end, step in zip(ends[done:], steps[done:], strict=True):
-            previous = None if logits is None else logits[:, 1:] - logits[:, :1]
-            logits = model.decode(embedding, Prompts(clicks[None, :end], is_foreground[:, :end], previous)).float()
-            if step is not None:
-                self._cache.put(step, logits)
-        assert logits is not None  # there is at least one click
-        return logits, len(ends) - done
+        return Prediction(answer, encoded, encode_ms, decode_ms)
 
     def _autocast(self) -> torch.autocast:
         # A context manager, because autocast is a state of the thread, which other requests use as well.
@@ -178,9 +154,3 @@ class Predictor:
     def _synchronize(self) -> None:
         if self._loaded.device.type == "cuda":
             torch.cuda.synchronize(self._loaded.device)
-
-
-def step_ends(count: int) -> list[int]:
-    """How many clicks each step of a dialogue has, up to ``count``: 1, 2, ..., 10, 20, 30, ..., count."""
-    singles = range(1, min(count, SINGLE_STEPS) + 1)
-    return [*singles, *range(2 * SINGLE_STEPS, count, SINGLE_STEPS), *([count] if count > SINGLE_STEPS else [])]

@@ -15,11 +15,7 @@ from lib.presets import Preset
 _STAGE_OF = {
     "LoadVolumed": "load",
     "ReadClicksd": "load",
-    "PlaceRoid": "resample",
-    "ResampleRoid": "resample",
-    "NormaliseIntensityd": "resample",
-    "KeepClickedComponentd": "paste",
-    "RoiLogitsToImaged": "paste",
+    "PartsToImaged": "paste",
 }
 
 NOTHING_FOUND = (

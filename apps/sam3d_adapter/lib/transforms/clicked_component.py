@@ -1,16 +1,11 @@
 """What was clicked on is one structure: pieces of the mask elsewhere are not what the user meant."""
 
 import math
-from collections.abc import Hashable, Mapping
-from typing import Any
 
 import numpy as np
 import torch
 from scipy.ndimage import label
 from torch import Tensor
-
-from lib.interaction.click import on_structure
-from lib.transforms.logits_transform import LogitsTransform
 
 _DROPPED = -20.0
 """Logit of voxels that are dropped: a probability of 2e-9, finite so that interpolation stays finite."""
@@ -18,16 +13,6 @@ _DROPPED = -20.0
 
 LARGE_SHARE = 0.42
 """Of the ROI's side: a structure whose sphere of equal volume is wider is looked at from farther as well."""
-
-
-class KeepClickedComponentd(LogitsTransform):
-    """Lowers the logits of every piece of the mask that holds no click; changes nothing if no piece holds one."""
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        d = dict(data)
-        for key in self.key_iterator(d):
-            d[key] = keep_clicked(d[key], d["roi_geometry"].clicks_to_dhw(on_structure(d["clicks"])), self._threshold)
-        return d
 
 
 def clicked_component(logits: Tensor, clicks_dhw: np.ndarray, threshold: float = 0.5) -> tuple[np.ndarray, np.ndarray]:

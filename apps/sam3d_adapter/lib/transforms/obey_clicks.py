@@ -1,8 +1,7 @@
 """A click decides about the voxel under it, and about as much around it as the network sees as one with it."""
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -10,32 +9,13 @@ from numpy.typing import NDArray
 from scipy.ndimage import label, watershed_ift
 from torch import Tensor
 
-from lib.interaction.roi import Roi
-from lib.transforms.logits_transform import LogitsTransform
+from lib.transforms.locality import REACH_MM
 
-REACH_MM = 30.0
-"""No click changes anything farther from it than this."""
 _LEAST = 0.5
 """Logit by which a voxel is put on its side of the threshold, so that interpolation keeps it there."""
 _LEVELS = 255
 
 Mask = NDArray[np.bool_]
-
-
-class ObeyClicksd(LogitsTransform):
-    """Puts every click on its side of the mask, and adds ``obeyed_by_network``, a bool for each click of ``clicks``."""
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        d = dict(data)
-        for key in self.key_iterator(d):
-            roi: Roi = d["roi_geometry"]
-            held = [click for click in d["clicks"] if roi.holds(click)]
-            signs = [click.is_foreground for click in held]
-            d[key], obeyed = obey(d[key], roi.clicks_to_dhw(held), signs, roi.spacing_mm, self._threshold)
-            # Beyond the ROI nothing is segmented: a background click there has what it asks for.
-            answers = dict(zip(held, obeyed, strict=True))
-            d["obeyed_by_network"] = [answers.get(click, not click.is_foreground) for click in d["clicks"]]
-        return d
 
 
 def obey(

@@ -6,11 +6,11 @@ from typing import Any
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-from lib.interaction.click import in_order, read_clicks
+from lib.interaction.click import read_clicks
 
 
 class ReadClicksd(MapTransform):
-    """Reads ``foreground`` and ``background`` into ``clicks``, a tuple in the order in which they count.
+    """Reads ``foreground`` and ``background`` into ``clicks``, a tuple: foreground clicks, then background clicks.
 
     Args:
         keys: of the foreground and of the background clicks; each may be absent from the data.
@@ -30,6 +30,6 @@ class ReadClicksd(MapTransform):
         """Raises ClickError for clicks that cannot be used."""
         d = dict(data)
         foreground, background = (d.get(key) for key in self.keys)
-        d["clicks"] = in_order(read_clicks(foreground, background, d[self._image_key].shape))
+        d["clicks"] = read_clicks(foreground, background, d[self._image_key].shape)
         d["warnings"] = list(d.get("warnings", ()))
         return d

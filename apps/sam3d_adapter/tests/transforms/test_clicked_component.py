@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.interaction.click import Click
-from lib.interaction.roi import place_roi
-from lib.transforms.clicked_component import KeepClickedComponentd, keep_clicked, outgrows_roi
+from lib.transforms.clicked_component import keep_clicked, outgrows_roi
 
 
 def logits_of(*boxes):
@@ -68,11 +66,3 @@ def test_an_empty_mask_reaches_nothing():
 def test_a_large_piece_asks_for_a_wider_view_before_it_reaches_a_face(side, large):
     box = (slice(3, 3 + side),) * 3  # 5 voxels a side have the volume of a sphere of 6.2, 4 of one of 5.0
     assert outgrows_roi(logits_of(box), np.array([[4.0, 4, 4]])) is large
-
-
-def test_as_a_transform_it_reads_clicks_in_image_voxels():
-    click = Click((20, 30, 15))
-    roi = place_roi([click], (40, 60, 30), np.diag([1.0, 1, 1, 1]), size=12, spacing_mm=1.0)
-    box = (slice(5, 8),) * 3  # around the ROI's centre, index 6
-    data = {"logits": logits_of(box, (slice(0, 2),) * 3), "roi_geometry": roi, "clicks": (click,)}
-    np.testing.assert_array_equal(mask(KeepClickedComponentd()(data)["logits"]), mask(logits_of(box)))

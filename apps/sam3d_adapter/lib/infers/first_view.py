@@ -1,0 +1,86 @@
+"""The first click's answer: the view it is given at, and what every later click starts from."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib.infers.look import Looks
+from lib.interaction.click import Click
+from lib.interaction.roi import Roi, place_roi
+from lib.presets import RoiPreset
+from lib.transforms.clicked_component import keep_clicked, outgrows_roi
+from lib.transforms.obey_clicks import obey
+from lib.transforms.paste import BACKGROUND
+from lib.transforms.volume import Volume
+
+
+@dataclass(frozen=True)
+class FirstAnswer:
+    """What is segmented of the first foreground click alone.
+
+    Attributes:
+        roi: of the view that was chosen.
+        logit: (D, H, W) float32 of the foreground, the first click obeyed and its piece of the mask alone.
+        obeyed: whether the network itself obeyed the click.
+    """
+
+    roi: Roi
+    logit: Tensor
+    obeyed: bool
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensor."""
+        return self.logit.nbytes
+
+
+def first_key(looks: Looks, preset: RoiPreset, click: Click, threshold: float) -> Hashable:
+    """Identifies all that a `FirstAnswer` depends on."""
+    return ("first", looks.key, preset, click.ijk, threshold)
+
+
+def answer_first(looks: Looks, preset: RoiPreset, click: Click, threshold: float) -> FirstAnswer:
+    """Looks at the click, then from farther away while what was clicked on outgrows the view.
+
+    Args:
+        looks: at the image.
+        preset: size, axes and spacings of the views.
+        click: the first one, foreground.
+        threshold: foreground probability.
+    """
+    spacings_mm = (preset.spacing_mm, *preset.wider_spacings_mm)
+    for spacing_mm in spacings_mm:
+        roi = place_roi(
+            [click],
+            looks.volume.voxels.shape,
+            looks.volume.affine,
+            size=preset.size,
+            spacing_mm=spacing_mm,
+            roi_axes=preset.axes,
+        )
+        logits = looks(roi, [click])
+        with looks.stages.time("paste"):
+            clicks_dhw = roi.clicks_to_dhw([click])
+            logits, obeyed = obey(logits, clicks_dhw, [True], roi.spacing_mm, threshold)
+            if spacing_mm == spacings_mm[-1] or not outgrows_roi(logits, clicks_dhw, threshold):
+                break
+    return FirstAnswer(roi, _settled(logits, clicks_dhw, threshold), obeyed[0])
+
+
+def require_within_reach(clicks: Sequence[Click], volume: Volume, preset: RoiPreset) -> None:
+    """Passes if the foreground clicks fit into the widest view.
+
+    Raises:
+        ClickError: they are farther apart.
+    """
+    widest = (preset.spacing_mm, *preset.wider_spacings_mm)[-1]
+    place_roi(clicks, volume.voxels.shape, volume.affine, size=preset.size, spacing_mm=widest, roi_axes=preset.axes)
+
+
+def _settled(logits: Tensor, clicks_dhw: np.ndarray, threshold: float) -> Tensor:
+    # Bounded, because a later click must be able to win a voxel over.
+    kept = keep_clicked(logits, clicks_dhw, threshold)
+    return torch.clamp(kept[1] - kept[0], BACKGROUND, -BACKGROUND)

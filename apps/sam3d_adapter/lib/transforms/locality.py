@@ -1,0 +1,47 @@
+"""A click changes the answer around it alone: what is near to clicks, and what is taken away there."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import label
+
+Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+REACH_MM = 30.0
+"""No voxel of the image changes farther from a click than this because of it."""
+
+
+def near_clicks(
+    axes_mm: Sequence[NDArray[np.float64]], clicks_mm: NDArray[np.float64], reach_mm: float = REACH_MM
+) -> Mask:
+    """Which voxels of a grid lie within reach of any of some clicks.
+
+    Args:
+        axes_mm: places of the grid's voxels along each of its three axes, mm.
+        clicks_mm: (N, 3) the clicks' along the same axes, also outside.
+        reach_mm: how far that is, mm.
+    """
+    near = np.zeros(tuple(map(len, axes_mm)), bool)
+    for click in clicks_mm:
+        a, b, c = ((axis - at) ** 2 for axis, at in zip(axes_mm, click, strict=True))
+        near |= a[:, None, None] + b[:, None] + c <= reach_mm**2
+    return near
+
+
+def unclicked(mask: Mask, support: Mask, clicks_dhw: NDArray[np.float64]) -> Mask:
+    """Voxels of those pieces of the mask that hold no click and lie wholly where voxels may change.
+
+    Args:
+        mask: (D, H, W).
+        support: (D, H, W), voxels that may change.
+        clicks_dhw: (N, 3) indices of foreground clicks in the mask's grid.
+    """
+    pieces, count = label(mask)
+    stays = np.zeros(count + 1, bool)
+    stays[0] = True
+    stays[pieces[~support]] = True
+    index = np.clip(np.rint(clicks_dhw).astype(int), 0, np.array(mask.shape) - 1).reshape(-1, 3)
+    stays[pieces[tuple(index.T)]] = True
+    return ~np.asarray(stays[pieces])
