@@ -27,7 +27,7 @@ from lib.infers.look import Looks
 from lib.interaction.click import Click
 from lib.interaction.roi import Roi
 from lib.interaction.tiles import Offset, shifted, tile_offset
-from lib.transforms.locality import REACH_MM, Floats, Mask, near_clicks, unclicked
+from lib.transforms.locality import REACH_MM, Floats, Mask, border_distance, near_clicks, unclicked
 from lib.transforms.obey_clicks import obey
 from lib.transforms.paste import BACKGROUND, Part
 
@@ -35,6 +35,10 @@ SINGLE_STEPS = 10
 """Clicks of each kind that are answered one by one; those beyond, together for each region that they lie in."""
 MAX_TILES = (3, 2)
 """Regions beside the first one that are looked at for clicks of each kind; what is clicked beyond is obeyed alone."""
+EXTENT = 2.0
+"""Of what a click corrects: so many times as far as the nearest voxel that is right already. See BENCHMARKS.md."""
+LEAST_MM = 10.0
+"""How far a click corrects at least, mm: that border may be wrong itself."""
 
 
 @dataclass(frozen=True)
@@ -176,11 +180,11 @@ class _Lattice:
         if patch is None:
             with self._looks.stages.time("paste"):
                 roi = shifted(self._first.roi, offset)
-                support = functools.reduce(np.logical_and, (_near(roi, step) for step in steps))
+                support = functools.reduce(np.logical_and, (_near(roi, step.clicks) for step in steps))
                 before = self._without(pair, offset)
             # What is not in the mask cannot be taken out of it.
             asks = support.any() and (not j or bool((before[support] > self._level).any()))
-            patch = self._ask(roi, offset, clicks, looked_at, support, before) if asks else _nothing(offset)
+            patch = self._ask(roi, offset, steps, clicks, looked_at, support, before) if asks else _nothing(offset)
             self._looks.embeddings.put(key, patch)
         return patch
 
@@ -194,17 +198,39 @@ class _Lattice:
         return logit
 
     def _ask(
-        self, roi: Roi, offset: Offset, clicks: Sequence[Click], looked_at: bool, support: Mask, before: Floats
+        self,
+        roi: Roi,
+        offset: Offset,
+        steps: Sequence[Step],
+        clicks: Sequence[Click],
+        looked_at: bool,
+        support: Mask,
+        before: Floats,
     ) -> Patch:
-        """The network's answer near the clicks, where it can be asked, with the clicks enforced."""
+        """What the network corrects near the clicks of the steps, where it can be asked, with all clicks enforced."""
         known = self._looks.known(roi, clicks)
         now = before.copy()
         if looked_at and known and known[0].is_foreground:
             seen = self._looks(roi, known, torch.from_numpy(np.clip(before, BACKGROUND, -BACKGROUND)))
-            now[support] = torch.clamp(seen[1] - seen[0], BACKGROUND, -BACKGROUND).numpy()[support]
+            asked = torch.clamp(seen[1] - seen[0], BACKGROUND, -BACKGROUND).numpy()
+            taken = support & self._meant(roi, steps, before)
+            kinds = {click.is_foreground for step in steps for click in step.clicks}
+            if len(kinds) == 1:
+                # What is missing is added, what is too much taken away: not both because of clicks of one kind.
+                taken &= (asked > before) == kinds.pop()
+            now[taken] = asked[taken]
         with self._looks.stages.time("paste"):
             obeyed = self._settle(roi, clicks, support, now)
             return Patch(*_cropped(now - before, offset), obeyed)
+
+    def _meant(self, roi: Roi, steps: Sequence[Step], before: Floats) -> Mask:
+        """Where the clicks are meant: near each, the farther it lies from the border of the mask that it corrects."""
+        mask = before > self._level
+        meant = np.zeros_like(mask)
+        for click in (click for step in steps for click in step.clicks if roi.holds(click)):
+            wrong_mm = border_distance(mask, roi.clicks_to_dhw([click])[0], click.is_foreground) * roi.spacing_mm
+            meant |= _near(roi, [click], np.clip(EXTENT * wrong_mm, LEAST_MM, REACH_MM))
+        return meant
 
     def _settle(
         self, roi: Roi, clicks: Sequence[Click], support: Mask, logit: Floats
@@ -221,10 +247,10 @@ class _Lattice:
         return tuple((click, good) for click, good, here in zip(held, obeyed, concerned, strict=True) if here)
 
 
-def _near(roi: Roi, step: Step) -> Mask:
+def _near(roi: Roi, clicks: Sequence[Click], reach_mm: float = REACH_MM) -> Mask:
     axes_mm = [np.arange(n) * roi.spacing_mm for n in roi.size_dhw]
     # Half a voxel more, so that what lies just within reach in the image has what it is interpolated from.
-    return near_clicks(axes_mm, roi.clicks_to_dhw(step.clicks) * roi.spacing_mm, REACH_MM + roi.spacing_mm / 2)
+    return near_clicks(axes_mm, roi.clicks_to_dhw(clicks) * roi.spacing_mm, reach_mm + roi.spacing_mm / 2)
 
 
 def _put(target: Floats, target_offset: Offset, values: Floats, offset: Offset, *, add: bool) -> None:

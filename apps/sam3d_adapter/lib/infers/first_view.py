@@ -11,7 +11,7 @@ from lib.infers.look import Looks
 from lib.interaction.click import Click
 from lib.interaction.roi import Roi, place_roi
 from lib.presets import RoiPreset
-from lib.transforms.clicked_component import keep_clicked, outgrows_roi
+from lib.transforms.clicked_component import keep_clicked, leaves_roi, outgrows_roi
 from lib.transforms.obey_clicks import obey
 from lib.transforms.paste import BACKGROUND
 from lib.transforms.volume import Volume
@@ -51,7 +51,7 @@ def answer_first(looks: Looks, preset: RoiPreset, click: Click, threshold: float
         click: the first one, foreground.
         threshold: foreground probability.
     """
-    spacings_mm = (preset.spacing_mm, *preset.wider_spacings_mm)
+    spacings_mm = spacings_of(preset)
     for spacing_mm in spacings_mm:
         roi = place_roi(
             [click],
@@ -65,9 +65,21 @@ def answer_first(looks: Looks, preset: RoiPreset, click: Click, threshold: float
         with looks.stages.time("paste"):
             clicks_dhw = roi.clicks_to_dhw([click])
             logits, obeyed = obey(logits, clicks_dhw, [True], roi.spacing_mm, threshold)
-            if spacing_mm == spacings_mm[-1] or not outgrows_roi(logits, clicks_dhw, threshold):
+            if spacing_mm == spacings_mm[-1]:
+                break
+            if spacing_mm < preset.wider_spacings_mm[-1]:
+                goes_on = outgrows_roi(logits, clicks_dhw, threshold)
+            else:
+                goes_on = leaves_roi(logits, clicks_dhw, roi, threshold)
+            if not goes_on:
                 break
     return FirstAnswer(roi, _settled(logits, clicks_dhw, threshold), obeyed[0])
+
+
+def spacings_of(preset: RoiPreset) -> tuple[float, ...]:
+    """Spacings of the views, mm: the preset's, and where it has several, twice the widest for what leaves even that."""
+    wider = preset.wider_spacings_mm
+    return (preset.spacing_mm, *wider, *([2 * wider[-1]] if wider else []))
 
 
 def require_within_reach(clicks: Sequence[Click], volume: Volume, preset: RoiPreset) -> None:
@@ -76,8 +88,14 @@ def require_within_reach(clicks: Sequence[Click], volume: Volume, preset: RoiPre
     Raises:
         ClickError: they are farther apart.
     """
-    widest = (preset.spacing_mm, *preset.wider_spacings_mm)[-1]
-    place_roi(clicks, volume.voxels.shape, volume.affine, size=preset.size, spacing_mm=widest, roi_axes=preset.axes)
+    place_roi(
+        clicks,
+        volume.voxels.shape,
+        volume.affine,
+        size=preset.size,
+        spacing_mm=spacings_of(preset)[-1],
+        roi_axes=preset.axes,
+    )
 
 
 def _settled(logits: Tensor, clicks_dhw: np.ndarray, threshold: float) -> Tensor:

@@ -7,6 +7,8 @@ import torch
 from scipy.ndimage import label
 from torch import Tensor
 
+from lib.interaction.roi import Roi
+
 _DROPPED = -20.0
 """Logit of voxels that are dropped: a probability of 2e-9, finite so that interpolation stays finite."""
 
@@ -47,7 +49,17 @@ def outgrows_roi(logits: Tensor, clicks_dhw: np.ndarray, threshold: float = 0.5)
     Either it reaches a face of the ROI, or it is so large for it that the network may have stopped short of its border.
     """
     _, kept = clicked_component(logits, clicks_dhw, threshold)
-    voxels = int(kept.sum())
-    reaches_face = voxels != int(kept[1:-1, 1:-1, 1:-1].sum())
-    diameter = (6 / math.pi * voxels) ** (1 / 3)
-    return reaches_face or diameter > LARGE_SHARE * len(kept)
+    diameter = (6 / math.pi * int(kept.sum())) ** (1 / 3)
+    return _touches_face(kept) or diameter > LARGE_SHARE * len(kept)
+
+
+def leaves_roi(logits: Tensor, clicks_dhw: np.ndarray, roi: Roi, threshold: float = 0.5) -> bool:
+    """Whether the clicked structure goes on in the image beyond the ROI."""
+    _, kept = clicked_component(logits, clicks_dhw, threshold)
+    kept[1:-1, 1:-1, 1:-1] = False
+    ijk = roi.dhw_to_ijk(np.argwhere(kept))
+    return bool(((ijk >= 0) & (ijk <= np.array(roi.image_shape) - 1)).all(axis=1).any())
+
+
+def _touches_face(mask: np.ndarray) -> bool:
+    return int(mask.sum()) != int(mask[1:-1, 1:-1, 1:-1].sum())

@@ -30,6 +30,20 @@ def near_clicks(
     return near
 
 
+def border_distance(mask: Mask, click_dhw: NDArray[np.float64], sign: bool) -> float:
+    """How far a click lies from the nearest voxel of the label it asks for, in voxels; infinite where there is none.
+
+    Args:
+        mask: (D, H, W) that it corrects.
+        click_dhw: (3,) index in it.
+        sign: true on the structure.
+    """
+    voxels = np.argwhere(mask == sign)
+    if not len(voxels):
+        return float("inf")
+    return float(np.sqrt(((voxels - click_dhw) ** 2).sum(axis=1).min()))
+
+
 def unclicked(mask: Mask, support: Mask, clicks_dhw: NDArray[np.float64]) -> Mask:
     """Voxels of those pieces of the mask that hold no click and lie wholly where voxels may change.
 

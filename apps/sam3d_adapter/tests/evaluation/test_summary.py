@@ -38,6 +38,8 @@ def record(case: str, dice: list[float], *, patient: str | None = None, mode: st
         "noc": {str(target): number_of_clicks(dice, target) for target in (80, 85, 90)},
         "drop_rate": drops(dice, clicked)[0],
         "large_drop_rate": drops(dice, clicked)[1],
+        "far_change_mean": 0.25,
+        "far_change_rate": 0.5,
         "obeyed": [1.0] * 10,
         "obeyed_before": [0.5] * 10,
         "failed": [False] * 9 + [case == "failing"],
