@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lib.configs.task_config import Sam3dAdapterConfig
-from lib.evaluation.metrics import far_change
+from lib.evaluation.metrics import dice, far_change
 from lib.evaluation.simulated_user import SimulatedClick
 from lib.infers.dialogue import MAX_TILES, SINGLE_STEPS
 from lib.interaction.axes import spacing_of
@@ -184,3 +184,35 @@ def test_a_click_beyond_the_first_region_is_looked_at_where_it_is(small: Path, i
     assert served.answer["encodes"] == 1 and served.answer["decodes"] == 1
     added = np.argwhere(both & ~alone)
     assert len(added) and np.linalg.norm((added - far.ijk) * 1.1, axis=1).max() <= 30
+
+
+def ellipsoid_of(tmp_path: Path, shape: Voxel, spacing: Voxel | tuple[float, ...], semi_mm: float) -> tuple[Path, Any]:
+    """A ball that is brighter than what is around it by 80 HU, in noise of 18 HU."""
+    off = [((np.arange(n) - n // 2) * mm) ** 2 for n, mm in zip(shape, spacing, strict=True)]
+    truth = off[0][:, None, None] + off[1][:, None] + off[2] <= semi_mm**2
+    noise = np.random.default_rng(0).standard_normal(shape, dtype=np.float32) * 18
+    path = tmp_path / "ball.nii"
+    nib.save(nib.Nifti1Image((noise + 80 * truth).astype(np.int16), np.diag([*spacing, 1.0])), path)
+    return path, truth
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing", "semi_mm", "least"),
+    [((160, 160, 100), (2.2, 2.2, 3.4), 150.0, 0.9), ((512, 512, 60), (0.7, 0.7, 1.0), 6.0, 0.7)],
+    ids=["300 mm", "12 mm"],
+)
+def test_objects_far_beyond_and_far_below_a_view(
+    tmp_path: Path, shape: Voxel, spacing: tuple[float, ...], semi_mm: float, least: float
+) -> None:
+    image, truth = ellipsoid_of(tmp_path, shape, spacing, semi_mm)
+    i, j, k = (n // 2 for n in shape)
+    served = Served(APP_DIR, ("ct",))
+    mask = served("ct", image, [SimulatedClick((i, j, k), (i, j, k), True)])
+    assert dice(mask, truth) > least
+    assert served.answer["encodes"] <= 4
+    edge = int(i + 0.9 * semi_mm / spacing[0])
+    again = served(
+        "ct", image, [SimulatedClick((i, j, k), (i, j, k), True), SimulatedClick((edge, j, k), (edge, j, k), True)]
+    )
+    assert served.answer["encodes"] <= 1 and served.answer["decodes"] <= 1
+    assert dice(again, truth) > least - 0.02

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from lib.transforms.clicked_component import keep_clicked, outgrows_roi
+from lib.interaction.click import Click
+from lib.interaction.roi import place_roi
+from lib.transforms.clicked_component import keep_clicked, leaves_roi, outgrows_roi
 
 
 def logits_of(*boxes):
@@ -66,3 +68,13 @@ def test_an_empty_mask_reaches_nothing():
 def test_a_large_piece_asks_for_a_wider_view_before_it_reaches_a_face(side, large):
     box = (slice(3, 3 + side),) * 3  # 5 voxels a side have the volume of a sphere of 6.2, 4 of one of 5.0
     assert outgrows_roi(logits_of(box), np.array([[4.0, 4, 4]])) is large
+
+
+@pytest.mark.parametrize(("length", "leaves"), [(60, True), (24, False)])
+def test_a_structure_leaves_the_roi_only_where_the_image_goes_on(length, leaves):
+    """An ROI of 12 around voxel 20 shows 14 to 25 along each axis."""
+    roi = place_roi([Click((20, 20, 20))], (length, 60, 60), np.eye(4), size=12, spacing_mm=1.0, roi_axes="RAS")
+    box = (slice(4, 12), slice(4, 8), slice(4, 8))
+    assert leaves_roi(logits_of(box), np.array([[6.0, 6, 6]]), roi) is leaves
+    inner = (slice(4, 11), slice(4, 8), slice(4, 8))
+    assert not leaves_roi(logits_of(inner), np.array([[6.0, 6, 6]]), roi)
