@@ -103,6 +103,12 @@ def _curve_figures(records: Sequence[Record]) -> dict[str, Any]:
         figures[f"failure{target}"] = over_patients(records, _is_none(reached))
     for key in ("drop_rate", "large_drop_rate"):
         figures[key] = over_patients(records, pick(key))
+    for key, name in (
+        ("far_change_mean", "far_change"),
+        ("far_change_rate", "far_change_rate"),
+    ):
+        # Not known of records from before it was measured.
+        figures[name] = over_patients(records, lambda record, key=key: record.get(key))
     return figures
 
 
