@@ -107,8 +107,7 @@ def _curve_figures(records: Sequence[Record]) -> dict[str, Any]:
         ("far_change_mean", "far_change"),
         ("far_change_rate", "far_change_rate"),
     ):
-        # Not known of records from before it was measured.
-        figures[name] = over_patients(records, lambda record, key=key: record.get(key))
+        figures[name] = over_patients(records, _if_known(key))
     return figures
 
 
@@ -166,6 +165,11 @@ def _at(scores: Callable[[Record], Sequence[float]], step: int) -> Value:
 
 def _normalised(key: str) -> Value:
     return lambda record: record[key] / _LARGEST_AUC
+
+
+def _if_known(key: str) -> Value:
+    """None of records from before it was measured."""
+    return lambda record: record.get(key)
 
 
 def _capped(reached: Callable[[Record], int | None]) -> Value:

@@ -1,6 +1,7 @@
 """Dialogues through the real tasks: a click changes what is around it alone; pure in the clicks; cheap to go on."""
 
 import itertools
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -275,12 +276,17 @@ def ellipsoid_of(tmp_path: Path, shape: Voxel, spacing: Voxel | tuple[float, ...
 def test_objects_far_beyond_and_far_below_a_view(
     tmp_path: Path, shape: Voxel, spacing: tuple[float, ...], semi_mm: float, least: float
 ) -> None:
+    is_quiet = os.getloadavg()[0] < 0.75 * (os.cpu_count() or 1)
     image, truth = ellipsoid_of(tmp_path, shape, spacing, semi_mm)
     i, j, k = (n // 2 for n in shape)
     served = Served(APP_DIR, ("ct",))
     mask = served("ct", image, [SimulatedClick((i, j, k), (i, j, k), True)])
     assert dice(mask, truth) > least
     assert served.answer["encodes"] <= 4
+    # What the click itself takes; of a machine that has other work to do, the passes alone say something.
+    spent_ms = sum(ms for stage, ms in served.answer["latency_ms"].items() if stage not in ("weights", "load", "total"))
+    if is_quiet:
+        assert spent_ms <= 3000
     edge = int(i + 0.9 * semi_mm / spacing[0])
     again = served(
         "ct", image, [SimulatedClick((i, j, k), (i, j, k), True), SimulatedClick((edge, j, k), (edge, j, k), True)]
