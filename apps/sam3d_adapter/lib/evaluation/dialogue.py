@@ -58,6 +58,7 @@ class Trace:
         withdrawn: clicks that were taken back; see ``standing``.
         obeyed: share of the clicks so far whose voxel has the asked label in the answer.
         obeyed_before: the same of the network alone.
+        far_change: of each further click; see `metrics.far_change`. None also where no answer came before or now.
     """
 
     clicks: list[tuple[int, SimulatedClick]] = field(default_factory=list)
@@ -69,6 +70,7 @@ class Trace:
     errors: list[str | None] = field(default_factory=list)
     obeyed: list[float] = field(default_factory=list)
     obeyed_before: list[float] = field(default_factory=list)
+    far_change: list[float | None] = field(default_factory=list)
     encodes: list[int] = field(default_factory=list)
     encode_ms: list[float | None] = field(default_factory=list)
     click_ms: list[float | None] = field(default_factory=list)
@@ -78,8 +80,8 @@ class Trace:
         """A step without click, because the mask equals the truth: scores as before, no time."""
         for scores in (self.dice, self.nsd2, self.nsd5, self.obeyed, self.obeyed_before):
             scores.append(scores[-1])
-        for times in (self.encode_ms, self.click_ms, self.request_ms):
-            times.append(None)
+        for unknown in (self.far_change, self.encode_ms, self.click_ms, self.request_ms):
+            unknown.append(None)
         self.failed.append(False)
         self.errors.append(None)
         self.encodes.append(0)
@@ -109,6 +111,7 @@ def hold_dialogue(
     trace = Trace()
     mask: Mask = np.zeros_like(truth)
     given = user.first_clicks()
+    stand: list[SimulatedClick] = []
     for step in range(1, steps + 1):
         if step > 1:
             click = user.correct(mask, step)
@@ -117,7 +120,7 @@ def hold_dialogue(
             trace.repeat()
             continue
         trace.clicks += [(step, click) for click in given]
-        stand = standing([click for _, click in trace.clicks])
+        stood, stand = stand, standing([click for _, click in trace.clicks])
         trace.withdrawn = len(trace.clicks) - len(stand)
         began = time.perf_counter()
         answer, error = _ask(task, image, stand, truth.shape, timeout_s)
@@ -132,6 +135,9 @@ def hold_dialogue(
         by_network = answer.obeyed_by_network if answer.obeyed_by_network is not None else obeyed
         trace.obeyed.append(float(np.mean(obeyed)))
         trace.obeyed_before.append(float(np.mean(by_network)))
+        answered = step > 1 and not any(trace.failed[-2:])
+        moved = [click for some, others in ((stand, stood), (stood, stand)) for click in some if click not in others]
+        trace.far_change.append(metrics.far_change(before, mask, moved, spacing) if answered else None)
         if step > 1 and np.array_equal(mask, before):
             scores = [trace.dice[-1], trace.nsd2[-1], trace.nsd5[-1]]
         else:

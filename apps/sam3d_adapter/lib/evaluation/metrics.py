@@ -16,6 +16,10 @@ NOC_TARGETS = (80, 85, 90)
 AUC_CLICKS = 5
 NSD_COUNTS_ABOVE_DICE = 0.2
 """At or below it a surface that happens to be near says nothing, so NSD_AUC takes it as 0."""
+FAR_MM = 30.0
+"""A click is to change the mask around it; what lies farther from it than this is far."""
+FAR_CHANGE_LIMIT = 0.01
+"""Share of the far voxels that one click may change."""
 _SAME_DICE = 1e-6
 _LARGE_DROP = 0.01
 
@@ -97,6 +101,34 @@ def drops(scores: Sequence[float], clicked: Sequence[bool]) -> tuple[float | Non
     if not falls:
         return None, None
     return sum(fall > _SAME_DICE for fall in falls) / len(falls), sum(fall > _LARGE_DROP for fall in falls) / len(falls)
+
+
+def far_change(before: Mask, after: Mask, clicks: Sequence[SimulatedClick], spacing: Sequence[float]) -> float | None:
+    """How much of the mask changed far from where the user clicked.
+
+    Looked at are the voxels of the union of both masks whose centres lie more than ``FAR_MM`` from every click that
+    made the difference.
+
+    Args:
+        before: the mask without these clicks, (i, j, k) bool.
+        after: the mask with them.
+        clicks: that were added, or taken back, between the two.
+        spacing: mm along i, j, k.
+
+    Returns:
+        The share of those voxels that belong to one of the two masks alone; None where there is no such voxel.
+    """
+    box = bounding_box(before | after)
+    if box is None:
+        return None
+    old, new = before[box], after[box]
+    far = old | new
+    axes = [np.arange(side.start, side.stop) for side in box]
+    for click in clicks:
+        squared = [((axis - at) * mm) ** 2 for axis, at, mm in zip(axes, click.ijk, spacing, strict=True)]
+        far &= squared[0][:, None, None] + squared[1][:, None] + squared[2] > FAR_MM**2
+    count = int(np.count_nonzero(far))
+    return int(np.count_nonzero(far & (old ^ new))) / count if count else None
 
 
 def obeyed(mask: Mask, clicks: Sequence[SimulatedClick]) -> list[bool]:

@@ -14,8 +14,8 @@ from lib.evaluation.simulated_user import Mask, SimulatedUser, clicks_at_once
 
 Record = dict[str, Any]
 
-TIMES = ("encode_ms", "re_encode_ms", "click_ms", "request_ms", "cold_start_ms", "peak_memory_mib")
-"""Keys that differ from run to run; all others are the same whatever ran beside or before."""
+TIMES = ("re_encoded", "encode_ms", "re_encode_ms", "click_ms", "request_ms", "cold_start_ms", "peak_memory_mib")
+"""Keys that differ from run to run, with what caches hold; all others are the same whatever ran beside or before."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ def make_record(
         **_curve(mode, trace),
         "obeyed": trace.obeyed,
         "obeyed_before": trace.obeyed_before,
+        "far_change": trace.far_change,
         "failed": trace.failed,
         "error": next((error for error in trace.errors if error), None),
         "re_encoded": [step > 0 and encodes > 0 for step, encodes in enumerate(trace.encodes)],
@@ -110,6 +111,7 @@ def failed_trace(user: SimulatedUser, steps: int, problem: str) -> Trace:
         errors=[problem] * steps,
         obeyed=zeros,
         obeyed_before=zeros,
+        far_change=list(none),
         encodes=[0] * steps,
         encode_ms=list(none),
         click_ms=list(none),
@@ -123,6 +125,7 @@ def _curve(mode: str, trace: Trace) -> Record:
         return {}
     scores, nsd = trace.dice, metrics.counted_nsd(trace.nsd2, trace.dice)
     clicked_at = {step for step, _ in trace.clicks}
+    far = [share for share in trace.far_change if share is not None]
     any_drop, large_drop = metrics.drops(scores, [step in clicked_at for step in range(1, len(scores) + 1)])
     return {
         "dsc_auc": metrics.auc(scores),
@@ -132,6 +135,8 @@ def _curve(mode: str, trace: Trace) -> Record:
         "noc": {str(target): metrics.number_of_clicks(scores, target) for target in metrics.NOC_TARGETS},
         "drop_rate": any_drop,
         "large_drop_rate": large_drop,
+        "far_change_mean": float(np.mean(far)) if far else None,
+        "far_change_rate": float(np.mean([share > metrics.FAR_CHANGE_LIMIT for share in far])) if far else None,
     }
 
 

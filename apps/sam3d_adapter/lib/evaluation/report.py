@@ -36,6 +36,8 @@ _FIGURES = (
     ("never reached 0.90", "failure90"),
     ("further clicks after which Dice fell", "drop_rate"),
     ("... by more than 0.01", "large_drop_rate"),
+    ("changed by a further click farther than 30 mm from it", "far_change"),
+    ("further clicks that changed more than 1 % there", "far_change_rate"),
     ("clicks obeyed, last answer", "obeyed"),
     ("... by the network alone", "obeyed_before"),
     ("clicks that slipped onto the other label", "on_other_label"),

@@ -103,6 +103,11 @@ def _curve_figures(records: Sequence[Record]) -> dict[str, Any]:
         figures[f"failure{target}"] = over_patients(records, _is_none(reached))
     for key in ("drop_rate", "large_drop_rate"):
         figures[key] = over_patients(records, pick(key))
+    for key, name in (
+        ("far_change_mean", "far_change"),
+        ("far_change_rate", "far_change_rate"),
+    ):
+        figures[name] = over_patients(records, _if_known(key))
     return figures
 
 
@@ -160,6 +165,11 @@ def _at(scores: Callable[[Record], Sequence[float]], step: int) -> Value:
 
 def _normalised(key: str) -> Value:
     return lambda record: record[key] / _LARGEST_AUC
+
+
+def _if_known(key: str) -> Value:
+    """None of records from before it was measured."""
+    return lambda record: record.get(key)
 
 
 def _capped(reached: Callable[[Record], int | None]) -> Value:

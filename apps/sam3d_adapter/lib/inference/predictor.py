@@ -1,4 +1,4 @@
-"""One ROI and its clicks to logits: encode at most once per ROI, decode each step of the dialogue at most once."""
+"""One ROI and its clicks to logits: encode at most once per ROI, decode what is asked."""
 
 import time
 from collections.abc import Hashable, Sequence
@@ -13,9 +13,6 @@ from lib.inference.model_store import LoadedModel
 from lib.inference.precision import resolve_precision
 from lib.models.prompts import Prompts
 
-SINGLE_STEPS = 10
-"""Clicks that are answered one by one by a model that reads its previous answer; those beyond, in groups of as many."""
-
 
 class PredictorError(ValueError):
     """A prediction that was asked for with parts that do not fit."""
@@ -27,48 +24,23 @@ class Prediction:
 
     Attributes:
         logits: (2, D, H, W) float32 on the CPU, before softmax; channel 1 is the foreground.
+        embedding: of the ROI, for further predictions.
         encoded: False where the embedding came from the cache.
-        decodes: how often the decoder ran; 0 where this very answer was cached.
         encode_ms: time of the image encoder, ms; 0 where cached.
-        decode_ms: time of all decoding, ms.
+        decode_ms: time of decoding, ms.
     """
 
     logits: Tensor
+    embedding: Embedding
     encoded: bool
-    decodes: int
     encode_ms: float
     decode_ms: float
-
-
-@dataclass(frozen=True)
-class _Beside:
-    """What was said beside the clicks; see `Predictor.predict`."""
-
-    box_dhw: Tensor | None
-    start: Tensor | None
-    start_key: Hashable | None
-
-    @property
-    def is_known(self) -> bool:
-        """Whether `key` tells it from everything else."""
-        return self.start is None or self.start_key is not None
-
-    def key(self) -> tuple[Hashable, ...]:
-        """Part of the key of a step; empty where there is nothing beside the clicks."""
-        if self.box_dhw is None and self.start is None:
-            return ()
-        box = None if self.box_dhw is None else tuple(self.box_dhw.flatten().tolist())
-        return box, None if self.start is None else self.start_key
 
 
 class Predictor:
     """Runs one loaded model.
 
-    The answer is a pure function of model version, ROI content and all that the user said: clicks, box and the mask to
-    start from. A model that reads its previous answer is led through the clicks one by one, in the order in which they
-    are given, from the first on, and beyond the tenth in groups of ten, so that a request of hundreds of clicks does
-    not hold up the server. Whatever the cache still holds of these steps saves time and changes nothing, because a step
-    is found by all that was said up to it.
+    The answer is a pure function of model version, ROI content, clicks, box and previous answer.
 
     Args:
         loaded: the model, its version, its device and the device's lock.
@@ -93,7 +65,7 @@ class Predictor:
 
     @property
     def feeds_back(self) -> bool:
-        """Whether a mask to start from may be given."""
+        """Whether a previous answer is read."""
         return self._loaded.model.feeds_back
 
     @property
@@ -112,27 +84,25 @@ class Predictor:
         clicks_dhw: Tensor,
         is_foreground: Sequence[bool] | None = None,
         *,
+        previous: Tensor | None = None,
         key: Hashable | None = None,
         embedding: Embedding | None = None,
         box_dhw: Tensor | None = None,
-        start: Tensor | None = None,
-        start_key: Hashable | None = None,
     ) -> Prediction:
         """Segments what the clicks point at.
 
         Args:
             roi: (1, D, H, W) float32 normalised, zero outside the image; may be None where ``embedding`` is given.
-            clicks_dhw: (N, 3) voxel indices of the ROI, order D, H, W, in the order in which they count; at least one.
+            clicks_dhw: (N, 3) voxel indices of the ROI, order D, H, W; at least one.
             is_foreground: (N,) on the structure as opposed to beside it, the first one true; None for all.
+            previous: (D, H, W) foreground logit of the answer that the clicks correct; not every model reads it.
             key: identifies volume content, ROI, intensity rule and ``version``; None to bypass the cache.
             embedding: what an earlier look-up of ``key`` found.
-            box_dhw: (2, 3) first and last voxel of a box around the structure, ROI indices; for each step.
-            start: (D, H, W) foreground logit that the first step corrects.
-            start_key: identifies ``start`` on this ROI; None to bypass the cache of steps.
+            box_dhw: (2, 3) first and last voxel of a box around the structure, ROI indices.
 
         Raises:
             PredictorError: no click, a click array of another shape, a background click that is first or that the model
-                does not know, likewise a box or a start, neither ROI nor embedding.
+                does not know, likewise a box, neither ROI nor embedding.
             torch.OutOfMemoryError: even after the cache was emptied.
         """
         if clicks_dhw.ndim != 2 or clicks_dhw.shape[0] == 0 or clicks_dhw.shape[1] != 3:
@@ -144,25 +114,28 @@ class Predictor:
             raise PredictorError("This model knows no background clicks.")
         if roi is None and embedding is None:
             raise PredictorError("Neither an ROI nor its embedding was given.")
-        if (box_dhw is not None and not self.uses_box) or (start is not None and not self.feeds_back):
-            raise PredictorError("This model reads no box, or no mask to start from, but one was given.")
-        beside = _Beside(box_dhw, start, start_key)
+        if box_dhw is not None and not self.uses_box:
+            raise PredictorError("This model reads no box.")
+        if not self.feeds_back:
+            previous = None
+        given = (roi, clicks_dhw, signs, previous, box_dhw, key, embedding)
         try:
-            return self._predict(roi, clicks_dhw, signs, key, embedding, beside)
+            return self._predict(*given)
         except torch.OutOfMemoryError:
             # What is cached lies on the device too; without it the click may fit.
             self._cache.clear()
             torch.cuda.empty_cache()
-            return self._predict(roi, clicks_dhw, signs, key, embedding, beside)
+            return self._predict(*given)
 
     def _predict(
         self,
         roi: Tensor | None,
         clicks_dhw: Tensor,
         signs: tuple[bool, ...],
+        previous: Tensor | None,
+        box_dhw: Tensor | None,
         key: Hashable | None,
         embedding: Embedding | None,
-        beside: "_Beside",
     ) -> Prediction:
         encode_ms, encoded = 0.0, False
         # One lock over look-up, encoding and storing: two users of the same ROI must not both encode it.
@@ -178,39 +151,15 @@ class Predictor:
                 if key is not None:
                     self._cache.put(key, embedding)
             start = time.perf_counter()
-            logits, decodes = self._decode(embedding, self._to_device(clicks_dhw), signs, key, beside)
-            answer = logits[0].float().cpu()
+            prompts = Prompts(
+                self._to_device(clicks_dhw)[None],
+                torch.tensor([signs], device=self._loaded.device),
+                self._to_device(previous)[None, None] if previous is not None else None,
+                self._to_device(box_dhw)[None] if box_dhw is not None else None,
+            )
+            answer = self._loaded.model.decode(embedding, prompts)[0].float().cpu()
             decode_ms = (time.perf_counter() - start) * 1000
-        return Prediction(answer, encoded, decodes, encode_ms, decode_ms)
-
-    def _decode(
-        self, embedding: Embedding, clicks: Tensor, signs: tuple[bool, ...], key: Hashable | None, beside: "_Beside"
-    ) -> tuple[Tensor, int]:
-        """The logits (1, 2, D, H, W) of the last step, and how many steps had to be worked out."""
-        model, count = self._loaded.model, len(clicks)
-        is_foreground = torch.tensor([signs], device=clicks.device)
-        box = None if beside.box_dhw is None else self._to_device(beside.box_dhw)[None]
-        start = None if beside.start is None else self._to_device(beside.start)[None, None]
-        if not model.feeds_back:
-            return model.decode(embedding, Prompts(clicks[None], is_foreground, None, box)), 1
-        # Steps by all the clicks up to them: whoever asked, and in whatever order requests came.
-        said = tuple(zip(map(tuple, clicks.tolist()), signs, strict=True))
-        ends = step_ends(count)
-        is_kept = key is not None and beside.is_known
-        steps = [("step", key, said[:end], *beside.key()) if is_kept else None for end in ends]
-        logits, done = None, 0
-        for n in reversed(range(len(ends))):
-            if steps[n] is not None and (held := self._cache.get(steps[n])) is not None:
-                logits, done = held, n + 1
-                break
-        for end, step in zip(ends[done:], steps[done:], strict=True):
-            previous = start if logits is None else logits[:, 1:] - logits[:, :1]
-            prompts = Prompts(clicks[None, :end], is_foreground[:, :end], previous, box)
-            logits = model.decode(embedding, prompts).float()
-            if step is not None:
-                self._cache.put(step, logits)
-        assert logits is not None  # there is at least one click
-        return logits, len(ends) - done
+        return Prediction(answer, embedding, encoded, encode_ms, decode_ms)
 
     def _autocast(self) -> torch.autocast:
         # A context manager, because autocast is a state of the thread, which other requests use as well.
@@ -224,9 +173,3 @@ class Predictor:
     def _synchronize(self) -> None:
         if self._loaded.device.type == "cuda":
             torch.cuda.synchronize(self._loaded.device)
-
-
-def step_ends(count: int) -> list[int]:
-    """How many clicks each step of a dialogue has, up to ``count``: 1, 2, ..., 10, 20, 30, ..., count."""
-    singles = range(1, min(count, SINGLE_STEPS) + 1)
-    return [*singles, *range(2 * SINGLE_STEPS, count, SINGLE_STEPS), *([count] if count > SINGLE_STEPS else [])]

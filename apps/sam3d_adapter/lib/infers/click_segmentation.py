@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from fastapi import HTTPException
-from monai.transforms import Compose
 from monailabel.interfaces.tasks.infer_v2 import InferType
 from monailabel.tasks.infer.basic_infer import BasicInferTask
 
@@ -19,25 +17,21 @@ from lib.inference.embedding_cache import EmbeddingCache
 from lib.inference.model_store import ModelSpec, ModelStore
 from lib.inference.predictor import Predictor
 from lib.inference.served_model import ServedModel
+from lib.infers.dialogue import hold_dialogue
 from lib.infers.errors import http_errors
+from lib.infers.look import Looks
 from lib.infers.missing_weights import how_to_supply
+from lib.infers.opening import open_dialogue
 from lib.infers.options import DEFAULT_THRESHOLD, available_devices, read_request
 from lib.infers.response import Stages, describe
-from lib.infers.use_regions import beside_clicks, may_look_wider, read_regions, shown_clicks
+from lib.infers.use_regions import read_regions
 from lib.infers.write_mask import write_mask
-from lib.interaction.click import on_structure
-from lib.interaction.roi import Roi
 from lib.presets import Preset
 from lib.registry.versions import Versions
-from lib.transforms.clicked_component import KeepClickedComponentd, outgrows_roi
 from lib.transforms.limit_mask import LimitMaskd
 from lib.transforms.load_volume import LoadVolumed, VolumeCache
-from lib.transforms.normalise import NormaliseIntensityd
-from lib.transforms.obey_clicks import ObeyClicksd
-from lib.transforms.paste import RoiLogitsToImaged
-from lib.transforms.place_roi import PlaceRoid
+from lib.transforms.paste import PartsToImaged
 from lib.transforms.read_clicks import ReadClicksd
-from lib.transforms.resample import ResampleRoid
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +114,7 @@ class ClickSegmentation(BasicInferTask):
         return file, params
 
     def pre_transforms(self, data: dict[str, Any]) -> Sequence[Callable[[dict[str, Any]], dict[str, Any]]]:
-        """From the path of the image and the keys of the clicks to the normalised ROI, or its cached embedding."""
+        """From the path of the image and the keys of the clicks to the image and the clicks."""
         stages = data["stages"] = Stages()
         with stages.time("weights"):
             # Once for the whole request: whatever is published meanwhile, all of its steps run on this one.
@@ -130,68 +124,27 @@ class ClickSegmentation(BasicInferTask):
         data["model_version"], data["version"] = loaded.version, answering.version
         if answering.warning:
             data["warnings"] = [*data.get("warnings", ()), self.without_paths(answering.warning)]
-        roi = self.preset.roi
         return [
             LoadVolumed(cache=self._shared.volumes),
             ReadClicksd(),
             *read_regions(self.preset, predictor, self._shared.volumes),
-            *self._view(predictor, roi.spacing_mm, roi.wider_spacings_mm),
-        ]
-
-    def _view(
-        self, predictor: Predictor, spacing_mm: float, wider_spacings_mm: Sequence[float] = ()
-    ) -> list[Callable[[dict[str, Any]], dict[str, Any]]]:
-        """From clicks to the normalised ROI at one spacing, or its cached embedding."""
-        roi, intensity = self.preset.roi, self.preset.intensity
-        return [
-            PlaceRoid(size=roi.size, spacing_mm=spacing_mm, roi_axes=roi.axes, wider_spacings_mm=wider_spacings_mm),
-            ResampleRoid(intensity, embedding_cache=self._shared.embeddings, version=predictor.version),
-            NormaliseIntensityd(intensity),
         ]
 
     def run_inferer(self, data: dict[str, Any], convert_to_batch: bool = True, device: str = "cuda") -> dict[str, Any]:
-        """Segments the ROI; looks again at the wider spacings while what was clicked on outgrows the ROI."""
-        self._predict(data)
-        for spacing_mm in self.preset.roi.wider_spacings_mm if may_look_wider(data) else ():
-            roi = data["roi_geometry"]
-            if spacing_mm <= roi.spacing_mm:
-                continue
-            if not outgrows_roi(data["logits"], roi.clicks_to_dhw(on_structure(data["clicks"])), data["threshold"]):
-                break
-            with data["stages"].time("resample"):
-                data.update(Compose(self._view(data["predictor"], spacing_mm))(data))
-            self._predict(data)
+        """The logits of the clicks: what they begin with, then what each further one changes around it."""
+        clicks, threshold = data["clicks"], data["threshold"]
+        looks = Looks(data["volume"], data["predictor"], self._shared.embeddings, self.preset.intensity, data["stages"])
+        said = {"implied": data.get("implied_click"), "box": data.get("box"), "start": data.get("start_mask")}
+        opening = open_dialogue(looks, self.preset.roi, clicks, threshold, **said)
+        answer = hold_dialogue(looks, opening, clicks, threshold)
+        data["roi_geometry"], data["parts"] = opening.roi, answer.parts
+        data["obeyed_by_network"] = [answer.obeyed[click] for click in clicks]
+        data["encodes"], data["decodes"] = looks.encodes, looks.decodes
         return data
-
-    def _predict(self, data: dict[str, Any]) -> None:
-        """Encodes the ROI, unless its embedding is at hand, decodes the clicks, and sees to it that they are obeyed."""
-        roi: Roi = data["roi_geometry"]
-        # Beyond the ROI nothing is segmented, so a background click there says nothing; and a model that was not
-        # trained with them takes one for a foreground click.
-        knows = data["predictor"].uses_background
-        said = shown_clicks(data)
-        clicks = [click for click in said if click.is_foreground or (knows and roi.holds(click))]
-        # Popped, because the next view of the same request has its own.
-        prediction = data["predictor"].predict(
-            data.pop("roi", None),
-            torch.from_numpy(roi.clicks_to_dhw(clicks)),
-            [click.is_foreground for click in clicks],
-            key=data["embedding_key"],
-            embedding=data.pop("embedding", None),
-            **beside_clicks(data),
-        )
-        data["logits"] = prediction.logits
-        data["encodes"] = data.get("encodes", 0) + prediction.encoded
-        data["decodes"] = data.get("decodes", 0) + prediction.decodes
-        data["stages"].add("encode", prediction.encode_ms)
-        data["stages"].add("decode", prediction.decode_ms)
-        with data["stages"].time("paste"):
-            data.update(ObeyClicksd(threshold=data["threshold"])(data))
 
     def post_transforms(self, data: dict[str, Any]) -> Sequence[Callable[[dict[str, Any]], dict[str, Any]]]:
         """From logits to the mask on the image's own grid."""
-        threshold = data["threshold"]
-        return [KeepClickedComponentd(threshold=threshold), RoiLogitsToImaged(threshold=threshold), LimitMaskd()]
+        return [PartsToImaged(threshold=data["threshold"]), LimitMaskd()]
 
     def without_paths(self, text: str) -> str:
         """A text that may leave the server: it does not say where the app lies."""

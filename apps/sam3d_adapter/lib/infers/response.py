@@ -19,11 +19,7 @@ _STAGE_OF = {
     "ReadBoxd": "load",
     "ReadStartMaskd": "load",
     "ReadProtectedd": "load",
-    "PlaceRoid": "resample",
-    "ResampleRoid": "resample",
-    "NormaliseIntensityd": "resample",
-    "KeepClickedComponentd": "paste",
-    "RoiLogitsToImaged": "paste",
+    "PartsToImaged": "paste",
     "LimitMaskd": "paste",
 }
 

@@ -5,7 +5,6 @@ import math
 import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from numbers import Real
 from typing import Any
 
@@ -82,18 +81,6 @@ def read_clicks(
 def on_structure(clicks: Sequence[Click]) -> tuple[Click, ...]:
     """The foreground clicks."""
     return tuple(click for click in clicks if click.is_foreground)
-
-
-def in_order(clicks: Sequence[Click]) -> tuple[Click, ...]:
-    """The one order in which the clicks of a request count: first foreground, first background, second foreground, ...
-
-    Viewers send two lists and not which click came when, so the order is made from the lists alone: equal requests are
-    equal dialogues. Taking the lists in turn, a click appended to either comes after all that were there with the same
-    or a lower rank, so that a dialogue in which corrections of both kinds follow one another keeps most of its steps.
-    """
-    foreground = [click for click in clicks if click.is_foreground]
-    background = [click for click in clicks if not click.is_foreground]
-    return tuple(click for pair in zip_longest(foreground, background) for click in pair if click is not None)
 
 
 def read_list(name: str, value: Any) -> list[Any]:

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import zip_longest
 from typing import Any
 
-from lib.interaction.click import Click, ClickError, in_order, read_clicks
+from lib.interaction.click import Click, ClickError, read_clicks
 
 MAX_IDLE_S = 120.0
 """A pause counts no more than this: whoever is longer away is doing something else."""
@@ -113,3 +114,10 @@ def _step(record: Mapping[str, Any], shape: Sequence[int]) -> Step | None:
         )
     except (ClickError, KeyError, TypeError, ValueError):
         return None
+
+
+def in_order(clicks: Sequence[Click]) -> tuple[Click, ...]:
+    """Clicks that came at once, in an order made from them alone: first foreground, first background, second, ..."""
+    foreground = [click for click in clicks if click.is_foreground]
+    background = [click for click in clicks if not click.is_foreground]
+    return tuple(click for pair in zip_longest(foreground, background) for click in pair if click is not None)

@@ -1,16 +1,13 @@
 """What was clicked on is one structure: pieces of the mask elsewhere are not what the user meant."""
 
 import math
-from collections.abc import Hashable, Mapping
-from typing import Any
 
 import numpy as np
 import torch
 from scipy.ndimage import label
 from torch import Tensor
 
-from lib.interaction.click import on_structure
-from lib.transforms.logits_transform import LogitsTransform
+from lib.interaction.roi import Roi
 
 _DROPPED = -20.0
 """Logit of voxels that are dropped: a probability of 2e-9, finite so that interpolation stays finite."""
@@ -18,23 +15,6 @@ _DROPPED = -20.0
 
 LARGE_SHARE = 0.42
 """Of the ROI's side: a structure whose sphere of equal volume is wider is looked at from farther as well."""
-
-
-class KeepClickedComponentd(LogitsTransform):
-    """Lowers the logits of every piece of the mask that holds no click; changes nothing if no piece holds one.
-
-    ``implied_click`` counts as one. With a ``start_mask`` all stays: `LimitMaskd` keeps what the clicks ask for.
-    """
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        d = dict(data)
-        if d.get("start_mask") is not None:
-            return d
-        for key in self.key_iterator(d):
-            implied = [click for click in (d.get("implied_click"),) if click is not None]
-            clicks = d["roi_geometry"].clicks_to_dhw([*on_structure(d["clicks"]), *implied])
-            d[key] = keep_clicked(d[key], clicks, self._threshold)
-        return d
 
 
 def clicked_component(logits: Tensor, clicks_dhw: np.ndarray, threshold: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
@@ -69,7 +49,17 @@ def outgrows_roi(logits: Tensor, clicks_dhw: np.ndarray, threshold: float = 0.5)
     Either it reaches a face of the ROI, or it is so large for it that the network may have stopped short of its border.
     """
     _, kept = clicked_component(logits, clicks_dhw, threshold)
-    voxels = int(kept.sum())
-    reaches_face = voxels != int(kept[1:-1, 1:-1, 1:-1].sum())
-    diameter = (6 / math.pi * voxels) ** (1 / 3)
-    return reaches_face or diameter > LARGE_SHARE * len(kept)
+    diameter = (6 / math.pi * int(kept.sum())) ** (1 / 3)
+    return _touches_face(kept) or diameter > LARGE_SHARE * len(kept)
+
+
+def leaves_roi(logits: Tensor, clicks_dhw: np.ndarray, roi: Roi, threshold: float = 0.5) -> bool:
+    """Whether the clicked structure goes on in the image beyond the ROI."""
+    _, kept = clicked_component(logits, clicks_dhw, threshold)
+    kept[1:-1, 1:-1, 1:-1] = False
+    ijk = roi.dhw_to_ijk(np.argwhere(kept))
+    return bool(((ijk >= 0) & (ijk <= np.array(roi.image_shape) - 1)).all(axis=1).any())
+
+
+def _touches_face(mask: np.ndarray) -> bool:
+    return int(mask.sum()) != int(mask[1:-1, 1:-1, 1:-1].sum())

@@ -1,8 +1,7 @@
 """A click decides about the voxel under it, and about as much around it as the network sees as one with it."""
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -10,37 +9,13 @@ from numpy.typing import NDArray
 from scipy.ndimage import label, watershed_ift
 from torch import Tensor
 
-from lib.interaction.roi import Roi
-from lib.transforms.logits_transform import LogitsTransform
+from lib.transforms.locality import BACKGROUND_REACH_MM, FOREGROUND_REACH_MM
 
-REACH_MM = 30.0
-"""No click changes anything farther from it than this."""
 _LEAST = 0.5
 """Logit by which a voxel is put on its side of the threshold, so that interpolation keeps it there."""
 _LEVELS = 255
 
 Mask = NDArray[np.bool_]
-
-
-class ObeyClicksd(LogitsTransform):
-    """Puts every click on its side of the mask, and adds ``obeyed_by_network``, a bool for each click of ``clicks``."""
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        d = dict(data)
-        for key in self.key_iterator(d):
-            roi: Roi = d["roi_geometry"]
-            held = [click for click in d["clicks"] if roi.holds(click)]
-            signs = [click.is_foreground for click in held]
-            # Not the user's, and so not enforced; but background clicks leave its share to it.
-            implied = [click for click in (d.get("implied_click"),) if click is not None]
-            anchors = roi.clicks_to_dhw(implied)
-            d[key], obeyed = obey(
-                d[key], roi.clicks_to_dhw(held), signs, roi.spacing_mm, self._threshold, anchors_dhw=anchors
-            )
-            # Beyond the ROI nothing is segmented: a background click there has what it asks for.
-            answers = dict(zip(held, obeyed, strict=True))
-            d["obeyed_by_network"] = [answers.get(click, not click.is_foreground) for click in d["clicks"]]
-        return d
 
 
 def obey(
@@ -60,7 +35,7 @@ def obey(
     - A background click inside the mask takes away what belongs to it rather than to a foreground click: the mask is
       divided among the clicks by flooding from each, least probable voxels last (watershed).
 
-    Nothing farther than `REACH_MM` changes.
+    No click changes anything beyond its reach, see `lib.transforms.locality`.
 
     Args:
         logits: (2, D, H, W), channel 1 the foreground.
@@ -81,18 +56,17 @@ def obey(
     obeyed = [bool(margin[voxel] > 0) == sign for voxel, sign in zip(voxels, signs, strict=True)]
     if all(obeyed):
         return logits, obeyed
-    reach = REACH_MM / spacing_mm
     taken = {voxel for voxel, sign in zip(voxels, signs, strict=True) if not sign}
     for voxel, sign in zip(voxels, signs, strict=True):
         # Two clicks may share a voxel of a coarse ROI; the image's own grid settles it, see `paste_mask`.
         if sign and margin[voxel] <= 0 and voxel not in taken:
-            grown = _one_with(margin, voxel, reach)
+            grown = _one_with(margin, voxel, FOREGROUND_REACH_MM / spacing_mm)
             margin[grown] = np.maximum(-margin[grown], _LEAST)
     wrong = [v for v, sign in zip(voxels, signs, strict=True) if not sign and margin[v] > 0]
     if wrong:
         clicked = [v for v, sign in zip(voxels, signs, strict=True) if sign]
         kept = [v for v in (*clicked, *anchors) if v not in taken]
-        removed = _belongs_to(margin, wrong, kept, reach)
+        removed = _belongs_to(margin, wrong, kept, BACKGROUND_REACH_MM / spacing_mm)
         margin[removed] = np.minimum(-margin[removed], -_LEAST)
     foreground = logits[0] + torch.from_numpy(margin + level).to(logits)
     return torch.stack([logits[0], foreground]), obeyed

@@ -1,30 +1,71 @@
-"""Logits of the ROI -> mask on the image's own grid."""
+"""Logits of ROIs, and perhaps a mask that they correct -> mask on the image's own grid."""
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from monai.config import KeysCollection
 from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from numpy.typing import NDArray
 from torch import Tensor
 
+from lib.interaction.click import Click
 from lib.interaction.roi import Roi
-from lib.transforms.logits_transform import LogitsTransform
+from lib.interaction.tiles import shifted
+from lib.transforms.locality import Mask, near_clicks, reach_of
 from lib.transforms.separable import interpolate, linear_taps, within
+from lib.transforms.start_mask import StartMask
+
+BACKGROUND = -8.0
+"""Foreground logit where nothing was looked at."""
 
 
-class RoiLogitsToImaged(LogitsTransform):
+@dataclass(frozen=True)
+class Part:
+    """One summand of the foreground logit.
+
+    Attributes:
+        roi: where it is.
+        logit: (D, H, W).
+        near: lists of clicks, each of one kind; it counts within reach of one click of each list alone. Empty for
+            everywhere.
+    """
+
+    roi: Roi
+    logit: Tensor
+    near: tuple[tuple[Click, ...], ...] = ()
+
+
+class PartsToImaged(MapTransform):
     """Adds ``pred``, the mask (i, j, k) uint8 of 0 and 1 as a MetaTensor, and ``pred_meta_dict`` for the host's writer.
 
-    The voxels of ``clicks`` are what the clicks say, where interpolation between the grids would have it otherwise.
+    With a ``start_mask`` the parts are corrections of it, see `correct_mask`; otherwise see `paste_parts`. The voxels
+    of ``clicks`` are what the clicks say, where interpolation between the grids would have it otherwise.
+
+    Args:
+        keys: of the sequence of `Part`.
+        threshold: foreground probability above which a voxel belongs to the mask; between 0 and 1, both excluded.
+
+    Raises:
+        ValueError: a threshold out of range.
     """
+
+    def __init__(self, keys: KeysCollection = "parts", *, threshold: float = 0.5) -> None:
+        super().__init__(keys)
+        if not 0 < threshold < 1:
+            raise ValueError(f"threshold (={threshold}) must lie between 0 and 1, both excluded.")
+        self._threshold = threshold
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
         for key in self.key_iterator(d):
             affine = d["volume"].affine.copy()
-            mask = paste_mask(d[key], d["roi_geometry"], self._threshold)
+            start: StartMask | None = d.get("start_mask")
+            mask = paste_parts(d[key], self._threshold) if start is None else correct_mask(d[key], start)
             for click in d["clicks"]:
                 mask[click.ijk] = click.is_foreground
             d["pred"] = MetaTensor(torch.from_numpy(mask), affine=affine)
@@ -33,44 +74,143 @@ class RoiLogitsToImaged(LogitsTransform):
         return d
 
 
-def paste_mask(logits: Tensor, roi: Roi, threshold: float) -> np.ndarray:
-    """The mask of an ROI on the whole image.
+def paste_parts(parts: Sequence[Part], threshold: float) -> np.ndarray:
+    """The mask of a sum of parts on the whole image.
 
-    The difference of the two logits is interpolated trilinearly to the centres of the image's voxels; it is the logit
-    of the foreground probability. Image voxels whose centre lies outside the ROI are 0.
+    Each part is interpolated trilinearly to the centres of the image's voxels. The first one is the logit of the
+    foreground probability; image voxels whose centre lies outside its ROI are background to it. The others are added to
+    it, as 0 from one of their own voxels beyond their border on.
 
     Args:
-        logits: (2, D, H, W), channel 1 the foreground.
-        roi: of that image.
+        parts: of one image, their ROIs' axes along the same image axes; at least one.
         threshold: foreground probability, between 0 and 1.
 
     Returns:
         (i, j, k) uint8 of 0 and 1.
 
     Raises:
-        ValueError: logits of another shape than the ROI's.
+        ValueError: logits of another shape than their ROI's.
     """
-    if tuple(logits.shape) != (2, *roi.size_dhw):
-        raise ValueError(f"Logits of shape {tuple(logits.shape)} do not fit an ROI of {roi.size_dhw}.")
-    # MONAI's MetaTensor would carry its metadata through every step.
-    logits = logits.detach().as_subclass(Tensor).to("cpu", torch.float32)
-
-    axes, taps, target = roi.image_axes, [], []
-    for axis, step, start, size in zip(axes, roi.steps, roi.starts, roi.size_dhw, strict=True):
-        positions = (np.arange(roi.image_shape[axis]) - start) / step
-        covered = np.flatnonzero(within(positions, size))
-        if not len(covered):
-            return _empty(roi.image_shape)
-        taps.append(linear_taps(positions[covered], size))
-        target.append(slice(int(covered[0]), int(covered[-1]) + 1))
-
-    box = logits[(slice(None), *(slice(tap.first, tap.stop) for tap in taps))]
-    foreground = interpolate(box[1] - box[0], taps) > math.log(threshold / (1 - threshold))
-    mask = _empty(roi.image_shape)
-    mask.transpose(axes)[tuple(target)] = foreground.numpy()
+    level = math.log(threshold / (1 - threshold))
+    _require_fit(parts)
+    first = parts[0].roi
+    grids = [_Grid(part.roi, beyond=number > 0) for number, part in enumerate(parts)]
+    used = [(part, grid) for part, grid in zip(parts, grids, strict=True) if not grid.is_empty]
+    # i fastest, as files are written; NumPy's zeros cost nothing where they are not touched.
+    mask = np.zeros(first.image_shape, np.uint8, order="F")
+    if not used:
+        return mask
+    low = np.min([grid.low for _, grid in used], axis=0)
+    high = np.max([grid.high for _, grid in used], axis=0)
+    logit = np.full(tuple(high - low), BACKGROUND, np.float32)
+    for part, grid in used:
+        values = grid.interpolate(_plain(part.logit) if part is parts[0] else _padded(part.logit))
+        if part is parts[0]:
+            logit[grid.within(low)] = values
+        else:
+            logit[grid.within(low)] += np.where(_near(part, grid), values, 0)
+    mask.transpose(first.image_axes)[_slices(low, high)] = logit > level
     return mask
 
 
-def _empty(shape: tuple[int, int, int]) -> np.ndarray:
-    # i fastest, as files are written; NumPy's zeros cost nothing where they are not touched.
-    return np.zeros(shape, np.uint8, order="F")
+def correct_mask(parts: Sequence[Part], start: StartMask) -> np.ndarray:
+    """A mask (i, j, k) uint8 that was started from, with what parts change of it.
+
+    Where no part changes anything it is as it was, to the voxel. Elsewhere it is the sum of the parts and of its own
+    logit on their grid, interpolated to the image's voxels; but a voxel changes only the way that the parts push it,
+    so that it matters nowhere how well their grid resolves the mask.
+
+    Args:
+        parts: corrections, whose ROIs lie on one grid of the image; perhaps none. They begin from `StartMask.logits`,
+            in which 0 is the border of the mask whatever the threshold.
+        start: the mask.
+
+    Raises:
+        ValueError: logits of another shape than their ROI's.
+    """
+    _require_fit(parts)
+    mask = start.mask.astype(np.uint8, order="F")
+    used = [(part, grid) for part in parts if not (grid := _Grid(part.roi, beyond=True)).is_empty]
+    if not used:
+        return mask
+    low = np.min([grid.low for _, grid in used], axis=0)
+    high = np.max([grid.high for _, grid in used], axis=0)
+    own = mask.transpose(parts[0].roi.image_axes)[_slices(low, high)]
+    change = np.zeros(own.shape, np.float32)
+    logit = np.zeros(own.shape, np.float32)
+    for part, grid in used:
+        near, box = _near(part, grid), grid.within(low)
+        change[box] += np.where(near, grid.interpolate(_padded(part.logit)), 0)
+        around = shifted(part.roi, (-1, -1, -1), _grown(part.roi.size_dhw))
+        logit[box] = np.where(near, grid.interpolate(start.logits(around)), logit[box])
+    own[(change > 0) & (logit + change > 0)] = 1
+    own[(change < 0) & (logit + change <= 0)] = 0
+    return mask
+
+
+class _Grid:
+    """The image's voxels that a part has a say in, along the image axes of D, H and W.
+
+    Args:
+        roi: of the part.
+        beyond: whether it goes on to 0 beyond its border, for one voxel.
+    """
+
+    def __init__(self, roi: Roi, *, beyond: bool) -> None:
+        self._pad = int(beyond)
+        self._positions, low, high = [], [], []
+        for axis, step, start, size in zip(roi.image_axes, roi.steps, roi.starts, roi.size_dhw, strict=True):
+            positions = (np.arange(roi.image_shape[axis]) - start) / step
+            inside = (positions > -1) & (positions < size) if beyond else within(positions, size)
+            covered = np.flatnonzero(inside)
+            low.append(int(covered[0]) if len(covered) else 0)
+            high.append(int(covered[-1]) + 1 if len(covered) else 0)
+            self._positions.append(positions[covered])
+        self.low, self.high = np.array(low), np.array(high)
+        self.is_empty = not all(map(len, self._positions))
+
+    def within(self, low: NDArray[np.int64]) -> tuple[slice, ...]:
+        """The place of those voxels in an array that begins at ``low``."""
+        return _slices(self.low - low, self.high - low)
+
+    def interpolate(self, values: Tensor) -> NDArray[np.float32]:
+        """Values of the ROI, padded by a voxel where the grid goes on beyond it, at those voxels."""
+        taps = [linear_taps(p + self._pad, n) for p, n in zip(self._positions, values.shape, strict=True)]
+        box = values[tuple(slice(tap.first, tap.stop) for tap in taps)]
+        return np.asarray(interpolate(box.contiguous(), taps).numpy())
+
+
+def _plain(logit: Tensor) -> Tensor:
+    # MONAI's MetaTensor would carry its metadata through every step.
+    return logit.detach().as_subclass(Tensor).to("cpu", torch.float32)
+
+
+def _padded(logit: Tensor) -> Tensor:
+    return torch.nn.functional.pad(_plain(logit), (1,) * 6)
+
+
+def _near(part: Part, grid: _Grid) -> Mask:
+    """Which of the grid's voxels lie within reach of one click of each list."""
+    axes = list(part.roi.image_axes)
+    spacing_mm = part.roi.spacing_mm / np.abs(part.roi.steps)
+    axes_mm = [np.arange(a, b) * mm for a, b, mm in zip(grid.low, grid.high, spacing_mm, strict=True)]
+    near = np.ones(tuple(map(len, axes_mm)), bool)
+    for clicks in part.near:
+        clicks_mm = np.array([click.ijk for click in clicks])[:, axes] * spacing_mm
+        near &= near_clicks(axes_mm, clicks_mm, reach_of(clicks))
+    return near
+
+
+def _require_fit(parts: Sequence[Part]) -> None:
+    for part in parts:
+        if tuple(part.logit.shape) != part.roi.size_dhw:
+            raise ValueError(f"Logits of shape {tuple(part.logit.shape)} do not fit an ROI of {part.roi.size_dhw}.")
+
+
+def _slices(low: NDArray[np.int64], high: NDArray[np.int64]) -> tuple[slice, ...]:
+    return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+
+
+def _grown(size_dhw: tuple[int, int, int]) -> tuple[int, int, int]:
+    d, h, w = size_dhw
+    return d + 2, h + 2, w + 2

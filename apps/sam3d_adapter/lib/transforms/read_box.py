@@ -20,7 +20,7 @@ CENTRE_TAKEN = (
 
 
 class ReadBoxd(MapTransform):
-    """Replaces ``box`` by a `Box` or None; without a foreground click adds ``implied_click``, at the box's centre.
+    """Replaces ``box`` by a `Box` or None; without a foreground click adds ``implied_click``, at its centre.
 
     Args:
         keys: of the box.
@@ -41,7 +41,7 @@ class ReadBoxd(MapTransform):
             if not self._is_read:
                 d["warnings"] = [*d["warnings"], NOT_READ]
             _require_inside(box, on_structure(d["clicks"]))
-            if not on_structure(d["clicks"]):
+            if not on_structure(d["clicks"]) and d.get("implied_click") is None:
                 d["implied_click"] = _at_the_centre(box, d["clicks"])
                 d["warnings"] = [*d["warnings"], CENTRE_TAKEN.format(ijk=list(box.centre))]
         return d

@@ -6,11 +6,11 @@ from typing import Any
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-from lib.interaction.click import in_order, read_clicks
+from lib.interaction.click import read_clicks
 
 
 class ReadClicksd(MapTransform):
-    """Reads ``foreground`` and ``background`` into ``clicks``, a tuple in the order in which they count.
+    """Reads ``foreground`` and ``background`` into ``clicks``, a tuple: foreground clicks, then background clicks.
 
     A request with a ``box`` or a mask in ``start_from`` may do without foreground clicks.
 
@@ -35,6 +35,6 @@ class ReadClicksd(MapTransform):
         # A box or a mask says as well where the structure is.
         is_placed = d.get("box") is not None or d.get("start_from", "none") != "none"
         shape = d[self._image_key].shape
-        d["clicks"] = in_order(read_clicks(foreground, background, shape, needs_foreground=not is_placed))
+        d["clicks"] = read_clicks(foreground, background, shape, needs_foreground=not is_placed)
         d["warnings"] = list(d.get("warnings", ()))
         return d

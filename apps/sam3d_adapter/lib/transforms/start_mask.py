@@ -1,6 +1,6 @@
 """A mask that the user starts from: read, shown to the network as its previous answer, kept where nothing was seen."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,16 @@ class StartMask:
     value: int
     hash: str
 
+    @property
+    def centre(self) -> tuple[float, float, float]:
+        """Index (i, j, k), may be fractional: the middle of the mask's bounding box, of the image where it is empty."""
+        middle = []
+        for axis in range(3):
+            held = np.flatnonzero(self.mask.any(axis=tuple(other for other in range(3) if other != axis)))
+            low, high = (held[0], held[-1]) if len(held) else (0, self.mask.shape[axis] - 1)
+            middle.append(float(low + high) / 2)
+        return middle[0], middle[1], middle[2]
+
     def logits(self, roi: Roi) -> Tensor:
         """(D, H, W) foreground logit on an ROI, from -`LOGIT` to `LOGIT`; outside the image it is background."""
         share, _ = resample_roi(torch.from_numpy(self.mask.view(np.uint8)), roi)
@@ -63,7 +73,7 @@ class ReadStartMaskd(MapTransform):
     """Replaces ``start_from`` by ``start_mask``, a `StartMask` or None.
 
     Where all clicks are background ones, it adds ``implied_click``: the place near the first of them that is deepest in
-    the mask, counting background clicks as outside.
+    the mask, counting this click as outside.
 
     Args:
         label: name of the structure.
@@ -102,8 +112,13 @@ class ReadStartMaskd(MapTransform):
                     "'foreground' where something is missing, in 'background' where there is too much."
                 )
             start = d["start_mask"] = self._read(d, source)
-            if not on_structure(d["clicks"]) and d.get("implied_click") is None:
-                click = deepest(start.mask, d["volume"].affine, d["clicks"], self._reach_mm)
+            if not on_structure(d["clicks"]):
+                click = deepest(start.mask, d["volume"].affine, d["clicks"][:1], self._reach_mm)
+                if click is None:
+                    raise LabelMapError(
+                        f"Background click {list(d['clicks'][0].ijk)} is more than {self._reach_mm:.0f} mm from the "
+                        "mask to start from, which it cannot correct there. Click where the mask is wrong."
+                    )
                 d["implied_click"] = click
                 d["warnings"] = [*d["warnings"], PLACE_TAKEN.format(ijk=list(click.ijk))]
         return d
@@ -119,17 +134,14 @@ class ReadStartMaskd(MapTransform):
         return StartMask(mask, source, value, mask_hash(mask))
 
 
-def deepest(mask: Mask, affine: np.ndarray, clicks: tuple[Click, ...], reach_mm: float) -> Click:
-    """The voxel of a mask deepest in it, at most so far from the first click along each axis.
+def deepest(mask: Mask, affine: np.ndarray, clicks: Sequence[Click], reach_mm: float) -> Click | None:
+    """The voxel of a mask deepest in it, at most so far from the first click along each axis; None if none is there.
 
     Args:
         mask: (i, j, k).
         affine: (4, 4), voxel index to RAS mm.
         clicks: background clicks, which count as outside the mask.
         reach_mm: along each axis.
-
-    Raises:
-        LabelMapError: nothing of the mask is there.
     """
     spacing = spacing_of(affine)
     reach = np.maximum(1, np.floor(reach_mm / spacing)).astype(int)
@@ -140,10 +152,7 @@ def deepest(mask: Mask, affine: np.ndarray, clicks: tuple[Click, ...], reach_mm:
         if min(at) >= 0 and all(index < length for index, length in zip(at, near.shape, strict=True)):
             near[at] = False
     if not near.any():
-        raise LabelMapError(
-            f"Background click {list(clicks[0].ijk)} is more than {reach_mm:.0f} mm from the mask to start from, which "
-            "it cannot correct there. Click where the mask is wrong."
-        )
+        return None
     # The cut of the neighbourhood is no border of the mask.
     depth = distance_transform_edt(np.pad(near, 1, mode="edge"), sampling=spacing)[1:-1, 1:-1, 1:-1]
     i, j, k = (np.unravel_index(int(np.argmax(np.where(near, depth, -1))), near.shape) + low).tolist()

@@ -110,3 +110,22 @@ def test_obeyed() -> None:
     mask[0] = True
     clicks = [SimulatedClick(at, at, sign) for at, sign in (((0, 0, 0), True), ((1, 0, 0), True), ((0, 1, 1), False))]
     assert metrics.obeyed(mask, clicks) == [True, False, False]
+
+
+def click_at(*ijk: int) -> SimulatedClick:
+    return SimulatedClick(ijk, ijk, True)
+
+
+def test_far_change_by_hand() -> None:
+    """Along a row of voxels of 2 mm: 30 mm are 15 voxels, and the 16th is far."""
+    before = np.zeros((40, 3, 3), bool)
+    before[:30, 1, 1] = True
+    after = before.copy()
+    after[15:25, 1, 1] = False  # 10 voxels change, of which 16 to 24 are far from voxel 0
+    assert metrics.far_change(before, after, [click_at(0, 1, 1)], (2.0, 1.0, 1.0)) == pytest.approx(9 / 14)
+    assert metrics.far_change(after, before, [click_at(0, 1, 1)], (2.0, 1.0, 1.0)) == pytest.approx(9 / 14)
+    # A second new click has the rest within its reach.
+    assert metrics.far_change(before, after, [click_at(0, 1, 1), click_at(20, 1, 1)], (2.0, 1.0, 1.0)) is None
+    assert metrics.far_change(before, after, [click_at(20, 1, 1)], (2.0, 1.0, 1.0)) == 0.0
+    assert metrics.far_change(before, before, [click_at(0, 1, 1)], (2.0, 1.0, 1.0)) == 0.0
+    assert metrics.far_change(before & False, before & False, [click_at(0, 1, 1)], (2.0, 1.0, 1.0)) is None

@@ -38,6 +38,8 @@ def record(case: str, dice: list[float], *, patient: str | None = None, mode: st
         "noc": {str(target): number_of_clicks(dice, target) for target in (80, 85, 90)},
         "drop_rate": drops(dice, clicked)[0],
         "large_drop_rate": drops(dice, clicked)[1],
+        "far_change_mean": 0.25,
+        "far_change_rate": 0.5,
         "obeyed": [1.0] * 10,
         "obeyed_before": [0.5] * 10,
         "failed": [False] * 9 + [case == "failing"],
@@ -183,3 +185,13 @@ def test_other_protocols_are_not_compared(tmp_path: Path) -> None:
     own = run_folder(tmp_path / "a", RECORDS)
     with pytest.raises(CompareError, match="different protocols"):
         compare(own, run_folder(tmp_path / "b", RECORDS, protocol={"clicks": 5}))
+
+
+def test_records_from_before_far_changes_were_measured_leave_them_unknown(tmp_path: Path) -> None:
+    old = [record(case, rising(0.5, 0.9)) for case in ("a", "b")]
+    for one in old:
+        del one["far_change_mean"], one["far_change_rate"]
+    figures = summarise([*old, record("c", rising(0.5, 0.9))])
+    assert figures["far_change"]["mean"] == 0.25 and figures["far_change"]["n"] == 1
+    unknown = summarise(old)
+    assert unknown["far_change"]["mean"] is None and unknown["dsc_auc"] == summarise(old)["dsc_auc"]

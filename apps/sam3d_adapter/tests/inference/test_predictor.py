@@ -11,7 +11,7 @@ from lib.inference.embedding_cache import EmbeddingCache
 from lib.inference.model_store import LoadedModel, ModelSpec, ModelStore
 from lib.inference.predictor import Predictor, PredictorError
 from lib.models.prompts import Prompts
-from tests.support.weights import write_test_weights
+from tests.support.weights import write_click_unet, write_test_weights
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +123,40 @@ def test_clicks_of_another_shape(loaded: LoadedModel, clicks: Tensor) -> None:
 def test_neither_roi_nor_embedding(loaded: LoadedModel) -> None:
     with pytest.raises(PredictorError, match="Neither"):
         Predictor(loaded, EmbeddingCache(0)).predict(None, CLICKS, key="a")
+
+
+@pytest.fixture(scope="module")
+def unet(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    file = write_click_unet(tmp_path_factory.mktemp("unet"))
+    return ModelStore().get(ModelSpec("click_unet", "test", (file,)), "cpu")
+
+
+def test_the_previous_answer_is_shown_to_models_that_read_it(loaded: LoadedModel, unet: LoadedModel) -> None:
+    roi = torch.randn(1, 32, 32, 32, generator=torch.Generator().manual_seed(0))
+    previous = torch.full((32, 32, 32), 3.0)
+    predictor = Predictor(unet, EmbeddingCache(0))
+    with torch.inference_mode():
+        prompts = Prompts(CLICKS[None], torch.ones(1, 1, dtype=torch.bool), previous[None, None], None)
+        expected = unet.model.decode(unet.model.encode(roi[None]), prompts)[0]
+    assert torch.equal(predictor.predict(roi, CLICKS, previous=previous).logits, expected)
+    assert not torch.equal(predictor.predict(roi, CLICKS).logits, expected)
+    plain = Predictor(loaded, EmbeddingCache(0))
+    own = make_roi(loaded)
+    ignored = plain.predict(own, CLICKS, previous=torch.zeros(own.shape[1:])).logits
+    assert torch.equal(ignored, plain.predict(own, CLICKS).logits)
+
+
+def test_what_a_model_does_not_read_or_that_does_not_fit_is_refused(loaded: LoadedModel, unet: LoadedModel) -> None:
+    roi = torch.zeros(1, 32, 32, 32)
+    predictor = Predictor(unet, EmbeddingCache(0))
+    with pytest.raises(PredictorError, match="no box"):
+        predictor.predict(roi, CLICKS, box_dhw=torch.tensor([[0.0] * 3, [9.0] * 3]))
+    with pytest.raises(PredictorError, match="first foreground"):
+        predictor.predict(roi, MORE_CLICKS, (False, True))
+    with pytest.raises(PredictorError, match="2 signs of 1"):
+        predictor.predict(roi, CLICKS, (True, False))
+    with pytest.raises(PredictorError, match="no background clicks"):
+        Predictor(loaded, EmbeddingCache(0)).predict(make_roi(loaded), MORE_CLICKS, (True, False))
 
 
 @pytest.mark.gpu

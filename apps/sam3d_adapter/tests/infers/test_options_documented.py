@@ -14,15 +14,18 @@ from lib.host.infer_params import MAX_PARAMS_BYTES, read_params
 from lib.host.label_tag import require_safe_tag
 from lib.host.save_label import read_save_label
 from lib.infers import options
+from lib.infers.corrections import EXTENT
 from lib.infers.options import OPTIONS, OptionError, read_request
 from lib.infers.prompts import CLICK_KEYS
 from lib.infers.regions import BOX_KEYS, LABEL_FILE_KEY, SOURCES, RegionError
+from lib.infers.start_corrections import START_LEAST_MM
 from lib.interaction.box import read_box
 from lib.interaction.click import MAX_CLICKS, ClickError, read_clicks
 from lib.transforms.claims import MAX_VOXELS
 from lib.transforms.dicom_series import SPACING_TOLERANCE, TILT_TOLERANCE_DEG
 from lib.transforms.label_map import LEAST_INSIDE
-from lib.transforms.limit_mask import BOX_TOLERANCE, REACH_FACTOR, REACH_MM
+from lib.transforms.limit_mask import BOX_TOLERANCE
+from lib.transforms.locality import BACKGROUND_REACH_MM, FOREGROUND_REACH_MM
 from lib.transforms.memory import SHARE
 from lib.transforms.volume import MAX_SHEAR_DEG, MAX_SPACING_MM, MIN_SPACING_MM
 
@@ -92,8 +95,9 @@ def test_values_of_label_maps(name: str, least: int) -> None:
 
 
 def test_numbers_of_boxes_and_masks() -> None:
-    assert f"no farther than {REACH_FACTOR:.0f} times" in README
-    assert f"at least {REACH_MM[0]:.0f} mm, at most {REACH_MM[1]:.0f} mm" in README
+    assert f"no farther than {EXTENT:.0f} times" in README
+    assert FOREGROUND_REACH_MM == BACKGROUND_REACH_MM  # otherwise it says two numbers
+    assert f"at least {START_LEAST_MM:.0f} mm, at most {FOREGROUND_REACH_MM:.0f} mm" in README
     assert f"more than {BOX_TOLERANCE:.0%}".replace("%", " %") in README
     assert f"less than {LEAST_INSIDE:.0%}".replace("%", " %") in README
     for form in quoted(KEYS["box"][2]):

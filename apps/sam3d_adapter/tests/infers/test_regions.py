@@ -68,6 +68,7 @@ def refusal(tasks: dict[str, Any], image: Path, model: str = "test", **params: A
     return str(caught.value.detail)
 
 
+@pytest.mark.slow
 def test_a_box_tells_a_lesion_from_its_neighbour(tasks: dict[str, Any], image: Path) -> None:
     alone, _ = ask(tasks, image, foreground=[list(CENTRE)])
     boxed, answer = ask(tasks, image, foreground=[list(CENTRE)], box=BOX)
@@ -86,13 +87,15 @@ def test_a_box_alone_is_answered(tasks: dict[str, Any], image: Path) -> None:
     assert not corrected[26, 40, 30] and answer["background_clicks"] == [[26, 40, 30]]
 
 
+@pytest.mark.slow
 def test_both_names_and_forms_of_a_box_are_one_request(tasks: dict[str, Any], image: Path) -> None:
     one, first = ask(tasks, image, foreground=[list(CENTRE)], box=BOX)
     two, second = ask(tasks, image, foreground=[list(CENTRE)], roi=[24, 52, 51, 29, 20, 40])
     assert first["mask_hash"] == second["mask_hash"] and (second["encodes"], second["decodes"]) == (0, 0)
 
 
-@pytest.mark.parametrize("order", [(2, 0, 1), pytest.param((1, 2, 0), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("order", [(2, 0, 1), (1, 2, 0)])
 def test_stored_otherwise_it_is_the_same_box(
     tasks: dict[str, Any], image: Path, tmp_path: Path, order: tuple[int, ...]
 ) -> None:
@@ -140,12 +143,15 @@ def test_correcting_a_wrong_mask_with_one_click(tasks: dict[str, Any], image: Pa
     assert less[lesion() & wrong].all()
 
 
-@pytest.mark.parametrize("said", ["box", "start", pytest.param("clicks", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("said", [pytest.param(said, marks=pytest.mark.slow) for said in ("box", "start", "clicks")])
 def test_undo_gives_the_mask_of_before(tasks: dict[str, Any], image: Path, tmp_path: Path, said: str) -> None:
     """And so does starting over, on a server that was just started as well."""
-    start = {"start_from": "upload", "uploaded_label": str(save(lesion().astype(np.uint8), tmp_path / "a.nii"))}
+    shifted = lesion((30, 40, 30)).astype(np.uint8)
+    start = {"start_from": "upload", "uploaded_label": str(save(shifted, tmp_path / "a.nii"))}
     more: dict[str, Any] = {"box": {"box": BOX}, "start": start, "clicks": {}}[said]
     clicks, background = [list(CENTRE), [46, 40, 30]], [[50, 40, 30]]
+    if said == "start":
+        clicks, background = [[46, 40, 30], list(CENTRE)], [[20, 40, 30]]
     hashes = [
         ask(tasks, image, foreground=clicks[:n], background=background[: n - 1], **more)[1]["mask_hash"]
         for n in (1, 2, 1)
@@ -156,6 +162,7 @@ def test_undo_gives_the_mask_of_before(tasks: dict[str, Any], image: Path, tmp_p
     assert reset["mask_hash"] == hashes[0] and reset["encodes"] >= 1
 
 
+@pytest.mark.slow
 def test_another_start_mask_is_another_dialogue(tasks: dict[str, Any], image: Path, tmp_path: Path) -> None:
     """The cache tells them apart by content, whatever the file is called."""
     path = tmp_path / "a.nii"
@@ -167,6 +174,7 @@ def test_another_start_mask_is_another_dialogue(tasks: dict[str, Any], image: Pa
     assert [answer["decodes"] for answer in answers] == [1, 1, 0]
 
 
+@pytest.mark.slow
 def test_protected_voxels_are_not_taken_over(tasks: dict[str, Any], image: Path, tmp_path: Path) -> None:
     free, _ = ask(tasks, image, foreground=[list(CENTRE)])
     other = np.zeros(SHAPE, np.uint8)

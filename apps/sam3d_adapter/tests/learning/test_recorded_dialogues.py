@@ -5,8 +5,8 @@ from datetime import datetime, timezone
 import numpy as np
 import pytest
 
-from lib.interaction.click import Click, in_order
-from lib.learning.recorded_dialogues import MAX_IDLE_S, dialogues
+from lib.interaction.click import Click
+from lib.learning.recorded_dialogues import MAX_IDLE_S, dialogues, in_order
 
 SHAPE = (40, 40, 40)
 A, B, C, D = ([n, n, n] for n in (5, 6, 7, 8))

@@ -6,7 +6,7 @@ import torch
 
 from lib.interaction.click import Click
 from lib.interaction.roi import place_roi
-from lib.transforms.clicked_component import KeepClickedComponentd, keep_clicked, outgrows_roi
+from lib.transforms.clicked_component import keep_clicked, leaves_roi, outgrows_roi
 
 
 def logits_of(*boxes):
@@ -70,9 +70,11 @@ def test_a_large_piece_asks_for_a_wider_view_before_it_reaches_a_face(side, larg
     assert outgrows_roi(logits_of(box), np.array([[4.0, 4, 4]])) is large
 
 
-def test_as_a_transform_it_reads_clicks_in_image_voxels():
-    click = Click((20, 30, 15))
-    roi = place_roi([click], (40, 60, 30), np.diag([1.0, 1, 1, 1]), size=12, spacing_mm=1.0)
-    box = (slice(5, 8),) * 3  # around the ROI's centre, index 6
-    data = {"logits": logits_of(box, (slice(0, 2),) * 3), "roi_geometry": roi, "clicks": (click,)}
-    np.testing.assert_array_equal(mask(KeepClickedComponentd()(data)["logits"]), mask(logits_of(box)))
+@pytest.mark.parametrize(("length", "leaves"), [(60, True), (24, False)])
+def test_a_structure_leaves_the_roi_only_where_the_image_goes_on(length, leaves):
+    """An ROI of 12 around voxel 20 shows 14 to 25 along each axis."""
+    roi = place_roi([Click((20, 20, 20))], (length, 60, 60), np.eye(4), size=12, spacing_mm=1.0, roi_axes="RAS")
+    box = (slice(4, 12), slice(4, 8), slice(4, 8))
+    assert leaves_roi(logits_of(box), np.array([[6.0, 6, 6]]), roi) is leaves
+    inner = (slice(4, 11), slice(4, 8), slice(4, 8))
+    assert not leaves_roi(logits_of(inner), np.array([[6.0, 6, 6]]), roi)

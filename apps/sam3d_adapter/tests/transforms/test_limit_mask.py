@@ -1,16 +1,15 @@
-"""Corrections of a mask stay local, boxes bound what is added, other segments are left out."""
+"""Boxes bound what is added, other segments are left out."""
 
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from monai.data import MetaTensor
 
 from lib.interaction.box import Box
 from lib.interaction.click import Click
-from lib.transforms.limit_mask import BOX_TOLERANCE, REACH_MM, LimitMaskd, changed_by_clicks, cut_at_box
+from lib.transforms.limit_mask import BOX_TOLERANCE, LimitMaskd, cut_at_box
 from lib.transforms.protected import Protected
 from lib.transforms.start_mask import StartMask
 from tests.support.geometry import make_affine
@@ -26,55 +25,6 @@ def ball(centre: tuple[int, int, int], radius: float) -> np.ndarray:
 
 BODY = ball((25, 25, 20), 12)
 LEAK = ball((38, 25, 20), 6)
-
-
-def corrected(start: np.ndarray, answer: np.ndarray, *clicks: Click) -> np.ndarray:
-    mask = np.asfortranarray(answer.astype(np.uint8))
-    for click in clicks:
-        mask[click.ijk] = click.is_foreground
-    changed_by_clicks(mask, start, AFFINE, clicks)
-    return mask != 0
-
-
-def test_a_background_click_takes_the_leak_and_nothing_else() -> None:
-    """The answer is smaller all around, and adds something elsewhere: only the leak was clicked on."""
-    answer = ball((25, 25, 20), 10) | ball((25, 45, 35), 3)
-    found = corrected(BODY | LEAK, answer, Click((41, 25, 20), False))
-    assert not found[41, 25, 20] and (LEAK & found & ~BODY).sum() < 0.5 * (LEAK & ~BODY).sum()
-    assert not (found & ~(BODY | LEAK)).any()
-    assert found[ball((20, 25, 20), 7)].all()
-
-
-def test_a_foreground_click_adds_what_was_missing_and_takes_nothing() -> None:
-    answer = ball((25, 25, 20), 10) | LEAK
-    found = corrected(BODY, answer, Click((41, 25, 20)))
-    assert found[BODY].all() and found[41, 25, 20]
-    assert (found & LEAK).sum() > 0.9 * LEAK.sum() and not (found & ~(BODY | LEAK)).any()
-
-
-@pytest.mark.parametrize("is_foreground", [True, False])
-def test_clicks_that_agree_with_the_mask_change_nothing(is_foreground: bool) -> None:
-    click = Click((25, 25, 20) if is_foreground else (5, 5, 5), is_foreground)
-    np.testing.assert_array_equal(corrected(BODY, ball((30, 30, 20), 8), click), BODY)
-
-
-def test_a_click_where_the_network_sees_nothing_changes_its_voxel() -> None:
-    click = Click((25, 45, 35))
-    found = corrected(BODY, BODY, click)
-    assert (found ^ BODY).sum() == 1 and found[click.ijk]
-
-
-def test_nothing_changes_beyond_the_reach() -> None:
-    everything = np.ones(SHAPE, bool)
-    far = corrected(np.zeros(SHAPE, bool), everything, Click((30, 25, 20)))
-    distance_mm = np.linalg.norm((GRID - [30, 25, 20]) * [0.9, 1.0, 1.2], axis=-1)
-    np.testing.assert_array_equal(far, distance_mm <= REACH_MM[1])
-    near = corrected(BODY, everything, Click((38, 25, 20)))
-    np.testing.assert_array_equal(near & ~BODY, (distance_mm_to((38, 25, 20)) <= REACH_MM[0]) & ~BODY)
-
-
-def distance_mm_to(ijk: tuple[int, int, int]) -> np.ndarray:
-    return np.asarray(np.linalg.norm((GRID - np.array(ijk)) * [0.9, 1.0, 1.2], axis=-1))
 
 
 def test_the_box_bounds_what_is_added() -> None:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from lib.transforms.obey_clicks import REACH_MM, obey
+from lib.transforms.locality import BACKGROUND_REACH_MM
+from lib.transforms.obey_clicks import obey
 
 SIDE = 40
 GRID = np.stack(np.meshgrid(*[np.arange(SIDE)] * 3, indexing="ij"), -1).astype(float)
@@ -72,7 +73,7 @@ def test_nothing_beyond_reach_changes():
     margin[18:22, 18:22] = 3.0
     got, _ = ask(margin, ((20, 20, 2), True), ((20, 20, 36), False), spacing_mm=4.0)
     changed = np.argwhere(mask(got) != (margin > 0))
-    assert len(changed) and (np.linalg.norm(changed - [20, 20, 36], axis=1) * 4.0).max() <= REACH_MM
+    assert len(changed) and (np.linalg.norm(changed - [20, 20, 36], axis=1) * 4.0).max() <= BACKGROUND_REACH_MM
     assert not mask(got)[20, 20, 36] and mask(got)[20, 20, 2]
 
 

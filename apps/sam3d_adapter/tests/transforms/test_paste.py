@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from lib.interaction.axes import as_matrix, spacing_of, voxel_to_mm
 from lib.interaction.click import Click
 from lib.interaction.roi import Roi, place_roi
-from lib.transforms.paste import RoiLogitsToImaged, paste_mask
+from lib.transforms.paste import Part, PartsToImaged, paste_parts
 from lib.transforms.resample import resample_roi
 from lib.transforms.volume import make_volume
 from tests.support.geometry import GEOMETRIES, affines, make_affine
@@ -22,9 +22,9 @@ SHAPE = (52, 44, 38)
 CLICK = (21, 25, 20)
 
 
-def two_channels(foreground: torch.Tensor) -> torch.Tensor:
-    """(2, D, H, W) logits of which the foreground's difference is the argument."""
-    return torch.stack([-foreground / 2, foreground / 2])
+def paste_mask(logit: torch.Tensor, roi: Roi, threshold: float) -> np.ndarray:
+    """The mask of one part alone."""
+    return paste_parts([Part(roi, logit)], threshold)
 
 
 def ellipsoid(affine: np.ndarray, centre_ijk: tuple[float, ...] = CLICK) -> np.ndarray:
@@ -46,7 +46,7 @@ def round_trip(image: np.ndarray, affine: np.ndarray, click: tuple[int, int, int
     values, inside = resample_roi(torch.from_numpy(image), roi)
     hard = torch.where((values > 0.37) & inside, 10.0, -10.0)[0]
     # Neither 0 nor 0.5: halfway between a bright and a dark voxel rounding would decide.
-    return paste_mask(two_channels(hard), roi, 0.45).astype(bool)
+    return paste_mask(hard, roi, 0.45).astype(bool)
 
 
 @pytest.mark.parametrize("name", GEOMETRIES)
@@ -69,7 +69,7 @@ def test_round_trip_of_an_ellipsoid(name: str, axes: str) -> None:
 def test_mask_is_where_the_roi_is_and_nowhere_else(affine: np.ndarray, ijk: tuple[int, int, int]) -> None:
     """Foreground in every ROI voxel, over every border: exactly the image voxels with their centre in the ROI."""
     roi = place_roi([Click(ijk)], SHAPE, affine, size=16, spacing_mm=1.3)
-    mask = paste_mask(two_channels(torch.full(roi.size_dhw, 10.0)), roi, 0.5)
+    mask = paste_mask(torch.full(roi.size_dhw, 10.0), roi, 0.5)
     assert mask.shape == SHAPE and mask.dtype == np.uint8 and set(np.unique(mask)) <= {0, 1}
     every = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), -1).reshape(-1, 3)
     dhw = roi.ijk_to_dhw(every)
@@ -85,7 +85,7 @@ def test_one_bright_roi_voxel_comes_back_to_the_clicked_one(affine: np.ndarray, 
     roi = place_roi([Click(ijk)], SHAPE, affine, size=16, spacing_mm=0.9 * float(spacing_of(affine).min()))
     foreground = torch.full(roi.size_dhw, -10.0)
     foreground[8, 8, 8] = 30.0
-    mask = paste_mask(two_channels(foreground), roi, 0.5)
+    mask = paste_mask(foreground, roi, 0.5)
     assert [tuple(voxel) for voxel in np.argwhere(mask)] == [ijk]
 
 
@@ -115,14 +115,12 @@ def test_new_origin_with_the_affine_leaves_the_mask_in_its_place(affine: np.ndar
 
 
 @pytest.mark.parametrize("probability", [0.1, 0.5, 0.9])
-def test_threshold_is_a_probability_of_the_softmax(probability: float) -> None:
-    """The difference of the logits rises along W; the mask begins where softmax passes the threshold."""
+def test_threshold_is_a_probability(probability: float) -> None:
+    """The logit rises along W; the mask begins where its probability passes the threshold."""
     roi = place_roi([Click((8, 8, 8))], (17, 17, 17), np.eye(4), size=16, spacing_mm=1.0, roi_axes="RAS")
     rising = torch.linspace(-4, 4, 16).expand(16, 16, 16) + 0.01
-    logits = torch.stack([torch.full_like(rising, 3.0), rising + 3.0])
-    mask = paste_mask(logits, roi, probability)
-    softmax = torch.softmax(logits, 0)[1]
-    np.testing.assert_array_equal(mask[:16, :16, :16], (softmax > probability).numpy())
+    mask = paste_mask(rising, roi, probability)
+    np.testing.assert_array_equal(mask[:16, :16, :16], (torch.sigmoid(rising) > probability).numpy())
     assert 0 < mask.mean() < 1
 
 
@@ -131,7 +129,7 @@ def test_interpolation_is_of_logits() -> None:
     roi = Roi((2, 2, 2), 1.0, (3, 2, 2), as_matrix(np.eye(4)), as_matrix(np.diag([2, 1, 1, 1])))
     foreground = torch.tensor([-1.0, 3.0])[:, None, None].expand(2, 2, 2)
     probability = 1 / (1 + math.exp(-1))
-    below, above = (paste_mask(two_channels(foreground), roi, probability + step) for step in (-0.01, 0.01))
+    below, above = (paste_mask(foreground, roi, probability + step) for step in (-0.01, 0.01))
     assert below[:, 0, 0].tolist() == [0, 1, 1] and above[:, 0, 0].tolist() == [0, 0, 1]
 
 
@@ -140,10 +138,10 @@ def test_transform_sets_what_the_writer_needs() -> None:
     affine = make_affine(directions, spacing, degrees)
     volume = make_volume(np.zeros(SHAPE, np.int16), affine, "a")
     roi = place_roi([Click(CLICK)], SHAPE, affine, size=8, spacing_mm=2.0)
-    logits = MetaTensor(two_channels(torch.full((8, 8, 8), 5.0)))
+    logits = MetaTensor(torch.full((8, 8, 8), 5.0))
     beside = tuple(index + 1 for index in CLICK)
     clicks = (Click(CLICK), Click(beside, is_foreground=False))
-    data = RoiLogitsToImaged()({"volume": volume, "roi_geometry": roi, "logits": logits, "clicks": clicks})
+    data = PartsToImaged()({"volume": volume, "parts": (Part(roi, logits),), "clicks": clicks})
     assert data["pred"][CLICK] == 1 and data["pred"][beside] == 0
     assert isinstance(data["pred"], MetaTensor) and data["pred"].dtype == torch.uint8 and data["pred"].any()
     assert tuple(data["pred"].shape) == SHAPE
@@ -155,12 +153,12 @@ def test_transform_sets_what_the_writer_needs() -> None:
 def test_what_does_not_fit() -> None:
     roi = place_roi([Click(CLICK)], SHAPE, np.eye(4), size=8, spacing_mm=2.0)
     with pytest.raises(ValueError, match="do not fit"):
-        paste_mask(torch.zeros(2, 8, 8, 9), roi, 0.5)
+        paste_mask(torch.zeros(8, 8, 9), roi, 0.5)
     for threshold in (0.0, 1.0, -1.0, float("nan")):
         with pytest.raises(ValueError, match="threshold"):
-            RoiLogitsToImaged(threshold=threshold)
+            PartsToImaged(threshold=threshold)
 
 
 def test_not_a_number_is_background() -> None:
     roi = place_roi([Click(CLICK)], SHAPE, np.eye(4), size=8, spacing_mm=2.0)
-    assert not paste_mask(torch.full((2, 8, 8, 8), float("nan")), roi, 0.5).any()
+    assert not paste_mask(torch.full((8, 8, 8), float("nan")), roi, 0.5).any()

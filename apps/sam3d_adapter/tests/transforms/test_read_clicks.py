@@ -1,15 +1,10 @@
 """From the keys of a request to clicks and the ROI's place."""
 
-import numpy as np
 import pytest
 import torch
 
 from lib.interaction.click import Click, ClickError
-from lib.interaction.roi import place_roi
-from lib.transforms.place_roi import PlaceRoid
 from lib.transforms.read_clicks import ReadClicksd
-from lib.transforms.volume import make_volume
-from tests.support.geometry import make_affine
 
 IMAGE = torch.zeros(20, 30, 40, dtype=torch.int16)
 
@@ -34,11 +29,3 @@ def test_clicks_of_both_kinds_are_taken_in_turn() -> None:
 def test_bad_requests(request_: dict) -> None:
     with pytest.raises(ClickError):
         ReadClicksd()({"image": IMAGE, **request_})
-
-
-def test_place() -> None:
-    affine = make_affine("PIR", (1, 2, 3), (5, 5, 5))
-    clicks = (Click((3, 20, 30)),)
-    data = {"volume": make_volume(np.zeros((20, 30, 40), np.int16), affine, "a"), "clicks": clicks}
-    placed = PlaceRoid(size=24, spacing_mm=1.5, roi_axes="IPL")(data)["roi_geometry"]
-    assert placed == place_roi(clicks, (20, 30, 40), affine, size=24, spacing_mm=1.5, roi_axes="IPL")

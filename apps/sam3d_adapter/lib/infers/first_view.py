@@ -1,0 +1,141 @@
+"""The first answer, which later clicks correct: the view it is given at, by the first click alone or by a box."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib.infers.look import Looks
+from lib.interaction.box import Box, ellipsoid_in_roi, place_roi_on_box
+from lib.interaction.click import Click
+from lib.interaction.roi import Roi, place_roi
+from lib.presets import RoiPreset
+from lib.transforms.clicked_component import keep_clicked, leaves_roi, outgrows_roi
+from lib.transforms.obey_clicks import obey
+from lib.transforms.paste import BACKGROUND
+from lib.transforms.start_mask import LOGIT
+from lib.transforms.volume import Volume
+
+
+@dataclass(frozen=True)
+class FirstAnswer:
+    """What is segmented of the first foreground click alone, in its box where there is one.
+
+    Attributes:
+        roi: of the view that was chosen.
+        logit: (D, H, W) float32 of the foreground, the first click obeyed and its piece of the mask alone.
+        obeyed: whether the network itself obeyed the click.
+    """
+
+    roi: Roi
+    logit: Tensor
+    obeyed: bool
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensor."""
+        return self.logit.nbytes
+
+
+def answer_first(looks: Looks, preset: RoiPreset, click: Click, threshold: float) -> FirstAnswer:
+    """Looks at the click, then from farther away while what was clicked on outgrows the view.
+
+    Args:
+        looks: at the image.
+        preset: size, axes and spacings of the views.
+        click: the first one, foreground.
+        threshold: foreground probability.
+    """
+    spacings_mm = spacings_of(preset)
+    for spacing_mm in spacings_mm:
+        roi = place_roi(
+            [click],
+            looks.volume.voxels.shape,
+            looks.volume.affine,
+            size=preset.size,
+            spacing_mm=spacing_mm,
+            roi_axes=preset.axes,
+        )
+        logits = looks(roi, [click])
+        with looks.stages.time("paste"):
+            clicks_dhw = roi.clicks_to_dhw([click])
+            logits, obeyed = obey(logits, clicks_dhw, [True], roi.spacing_mm, threshold)
+            if spacing_mm == spacings_mm[-1]:
+                break
+            if spacing_mm < preset.wider_spacings_mm[-1]:
+                goes_on = outgrows_roi(logits, clicks_dhw, threshold)
+            else:
+                goes_on = leaves_roi(logits, clicks_dhw, roi, threshold)
+            if not goes_on:
+                break
+    return FirstAnswer(roi, _settled(logits, clicks_dhw, threshold), obeyed[0])
+
+
+def answer_box(
+    looks: Looks, preset: RoiPreset, box: Box, click: Click, threshold: float, *, is_implied: bool
+) -> FirstAnswer:
+    """Looks at the box, once: it tells how large the structure is.
+
+    It is shown twice, to networks that read it and their previous answer: as a box, and as the ellipsoid in it, in
+    place of the answer that the click corrects. Without the second the network makes less of the box.
+
+    Args:
+        looks: at the image.
+        preset: size, axes and spacings of the views.
+        box: around the structure.
+        click: the first foreground click in it.
+        threshold: foreground probability.
+        is_implied: whether the click is not the user's, and so is not enforced.
+    """
+    roi = roi_of_box(looks.volume, preset, box, click)
+    prior = None
+    if looks.predictor.uses_box and looks.predictor.feeds_back:
+        prior = LOGIT * (2 * torch.from_numpy(ellipsoid_in_roi(box, roi)).float() - 1)
+    logits = looks(roi, [click], prior, box)
+    with looks.stages.time("paste"):
+        clicks_dhw = roi.clicks_to_dhw([click])
+        enforced, obeyed = obey(logits, clicks_dhw, [True], roi.spacing_mm, threshold)
+        return FirstAnswer(roi, _settled(logits if is_implied else enforced, clicks_dhw, threshold), obeyed[0])
+
+
+def roi_of_box(volume: Volume, preset: RoiPreset, box: Box, click: Click) -> Roi:
+    """The view of a box, or of the click in it where it fits into none."""
+    return place_roi_on_box(
+        box,
+        [click],
+        volume.voxels.shape,
+        volume.affine,
+        size=preset.size,
+        spacings_mm=spacings_of(preset),
+        roi_axes=preset.axes,
+    )
+
+
+def spacings_of(preset: RoiPreset) -> tuple[float, ...]:
+    """Spacings of the views, mm: the preset's, and where it has several, twice the widest for what leaves even that."""
+    wider = preset.wider_spacings_mm
+    return (preset.spacing_mm, *wider, *([2 * wider[-1]] if wider else []))
+
+
+def require_within_reach(clicks: Sequence[Click], volume: Volume, preset: RoiPreset) -> None:
+    """Passes if the foreground clicks fit into the widest view.
+
+    Raises:
+        ClickError: they are farther apart.
+    """
+    place_roi(
+        clicks,
+        volume.voxels.shape,
+        volume.affine,
+        size=preset.size,
+        spacing_mm=spacings_of(preset)[-1],
+        roi_axes=preset.axes,
+    )
+
+
+def _settled(logits: Tensor, clicks_dhw: np.ndarray, threshold: float) -> Tensor:
+    # Bounded, because a later click must be able to win a voxel over.
+    kept = keep_clicked(logits, clicks_dhw, threshold)
+    return torch.clamp(kept[1] - kept[0], BACKGROUND, -BACKGROUND)
