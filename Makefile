@@ -8,7 +8,7 @@ PIP_ARGS    ?=
 APP  := apps/sam3d_adapter
 PY   := $(VENV)/bin/python
 DONE := $(VENV)/.installed
-TYPED := $(wildcard $(addprefix $(APP)/lib/,models interaction inference transforms conversion families presets evaluation registry))
+TYPED := $(wildcard $(addprefix $(APP)/lib/,models interaction inference transforms conversion families presets evaluation registry learning))
 PYTEST_ARGS ?=
 
 # Given as NAME=value, handed on as --name=value.
@@ -58,8 +58,9 @@ evaluate: $(DONE)  ## how good a preset is: IMAGES=dir LABELS=dir PRESET=ct OUT=
 	@"$(PY)" $(APP)/evaluate.py $(call option,IMAGES,images) $(call option,LABELS,labels) $(call option,PRESET,preset) \
 	  $(call option,OUT,out) $(call option,MODEL,model) $(call option,MODES,modes)
 
-test: $(DONE)  ## the fast tests
-	"$(PY)" -m pytest $(PYTEST_ARGS)
+# A file a process: fixtures of a module are made once. One thread each, for small models only wait for each other.
+test: $(DONE)  ## the fast tests, on two processes
+	OMP_NUM_THREADS=1 "$(PY)" -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 test-slow: $(DONE)  ## the slow tests
 	"$(PY)" -m pytest -m slow --timeout 600 $(PYTEST_ARGS)

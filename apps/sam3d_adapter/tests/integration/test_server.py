@@ -167,7 +167,7 @@ def test_answer_has_the_extension_asked_for(site: Site, extension: str | None) -
 def test_what_viewers_send_besides_is_ignored(site: Site) -> None:
     plain, _ = site.click(CLICK)
     more = {
-        "label": "lesion", "roi": [0, 1, 0, 1, 0, 1], "reset_state": True, "slice": 3, "skip_writer": True,
+        "label": "lesion", "roi": [], "reset_state": True, "slice": 3, "skip_writer": True,
         "logging": "nonsense", "pred": [1], "embedding": "x", "warnings": 3, "result_dtype": "uint8",
         "restore_label_idx": False, "result_compress": False, "description": "x",
     }  # fmt: skip

@@ -75,8 +75,7 @@ def copy_app(
         ``folder``.
     """
     folder.mkdir(parents=True)
-    for name in ("main.py", "finetune.py"):
-        shutil.copy(source / name, folder)
+    shutil.copy(source / "main.py", folder)
     for name in ("lib", "weights", *(("configs",) if keep_presets else ())):
         if (source / name).is_dir():
             shutil.copytree(source / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))

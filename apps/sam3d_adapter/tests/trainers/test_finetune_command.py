@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.hospital import Hospital
+from tests.support.server import APP_DIR
 
 
 def command(hospital: Hospital, *options: str, processes: int = 1) -> subprocess.CompletedProcess[str]:
-    script = str(hospital.app / "finetune.py")
+    script = str(shutil.copy(APP_DIR / "finetune.py", hospital.app))
     start = [sys.executable, script]
     if processes > 1:
         start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", script]
