@@ -10,12 +10,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lib.evaluation.compare import GATES, MARGIN, compare_records
+from lib.evaluation.metrics import AUC_CLICKS
 from lib.evaluation.record import Record
+from lib.evaluation.statistics import by_patient, interval
 
 MIN_PATIENTS = 8
 """Below it an interval over patients says next to nothing (benchmarks.gate_rates, docs/gate.md)."""
 MAIN = "dsc_auc_normalised"
 """The score that must not have fallen, and by which the best version is chosen: Dice over the first five clicks."""
+LEAST_DICE = 0.5
+"""Of the candidate after five clicks, mean over patients: below it, labels and images hardly belong together."""
 ROUNDING = 1e-9
 """Of a mean of differences; scores that are equal may differ by so much."""
 NAMES = {
@@ -83,7 +87,8 @@ def decide(candidate: Sequence[Record], served: Sequence[Record], best: Sequence
 
     It is published if, in every dataset and mode, with at least ``MIN_PATIENTS`` patients each, the lower end of the
     95 % interval of each of ``compare.GATES`` is -``compare.MARGIN`` or more, against the served version and the best
-    one; and if the mean of ``MAIN`` is not lower than the served version's. Modes without an area under the curve do
+    one; if the mean of ``MAIN`` is not lower than the served version's; and if its mean Dice after five clicks is at
+    least ``LEAST_DICE``. Modes without an area under the curve do
     not count.
 
     Args:
@@ -101,6 +106,8 @@ def decide(candidate: Sequence[Record], served: Sequence[Record], best: Sequence
     differences = tuple(one for name, records in others.items() for one in _differences(name, candidate, records))
     n = min(one.n_patients for one in differences)
     refusals = _refusals(differences, n, is_same=_weights(candidate) == _weights(served))
+    if n >= MIN_PATIENTS:
+        refusals += _implausible(candidate)
     against_best = [one for one in differences if one.metric == MAIN and one.other == list(others)[-1]]
     is_new_best = not refusals and sum(one.mean or 0.0 for one in against_best) > 0
     return Decision(not refusals, _reasons(refusals, differences, n), n, is_new_best, differences)
@@ -139,6 +146,18 @@ def _refusals(differences: Sequence[Difference], n: int, *, is_same: bool) -> li
                 "there is no reason to change to a model that measured worse."
             )
     return refusals
+
+
+def _implausible(candidate: Sequence[Record]) -> list[str]:
+    """Whether the candidate itself is so poor that comparing it says nothing: on random labels all models are alike."""
+    found = [record for record in candidate if "dsc_auc" in record]
+    mean = interval(by_patient((record["patient"], record["dice"][:AUC_CLICKS][-1]) for record in found))["mean"]
+    if mean is None or not math.isfinite(mean) or mean >= LEAST_DICE:
+        return []
+    return [
+        f"After five clicks its mean Dice is {mean:.2f}, and at least {LEAST_DICE:.2f} is asked for: labels and images "
+        "hardly belong together. Look at the labels; if they are right, a named person may publish it by hand."
+    ]
 
 
 def _doubt(one: Difference, differences: Sequence[Difference]) -> str:

@@ -27,13 +27,14 @@ class Pool:
             ``labels/`` with files of equal names, in which every value above 0 is the one object.
         preset: Whose intensities and spacings.
         share: Of the samples that come from here, relative to other pools.
+        remap_share: See `lib.learning.stream.Source`.
 
     Raises:
         PoolError: There is nothing to train on.
     """
 
-    def __init__(self, folder: Path, preset: Preset, share: float = 1.0) -> None:
-        self.folder, self.preset, self.share = folder, preset, share
+    def __init__(self, folder: Path, preset: Preset, share: float = 1.0, *, remap_share: float | None = None) -> None:
+        self.folder, self.preset, self.share, self.remap_share = folder, preset, share, remap_share
         self.files = _files(folder)
         if not self.files:
             raise PoolError(f"{folder}: no *.npz, and no images/ with labels/ of the same names, for this pool.")

@@ -38,9 +38,11 @@ class Source(Protocol):
 
     Attributes:
         share: Of the samples that come from here, relative to other sources.
+        remap_share: Of the samples whose intensities are redrawn; None for what the stream's config says.
     """
 
     share: float
+    remap_share: float | None
 
     @property
     def spacings_mm(self) -> tuple[float, ...]:
@@ -121,7 +123,8 @@ class SampleStream(IterableDataset[Batch]):
         recorded = drawn.recorded if rng.random() < config.recorded_share else NO_CLICKS
         sample = draw_sample(drawn.volume, drawn.label, config, rng, recorded)
         roi = apply_window(sample.roi, sample.inside, drawn.window)
-        if rng.random() < config.remap_share:
+        remap_share = config.remap_share if source.remap_share is None else source.remap_share
+        if rng.random() < remap_share:
             roi = remap_tissue(roi, rng)
         gain, shift = rng.normal(1, config.gain), rng.normal(0, config.gain)
         roi = torch.where(sample.inside, gain * roi + shift, 0.0)

@@ -55,6 +55,7 @@ class SubmittedPool:
         if not cases:
             raise PoolError("No submitted label can be learned from. Save a final label for an image first.")
         self.preset, self.share, self.max_bytes = preset, share, max_bytes
+        self.remap_share: float | None = None
         self.cases = list(cases)
         self._recorded = recorded or {}
         self._held: OrderedDict[str, tuple[SubmittedCase, Volume, WindowIntensity]] = OrderedDict()

@@ -70,12 +70,16 @@ def scores(out: Path) -> list[dict]:
     return [{key: value for key, value in record.items() if key not in TIMES} for record in read_records(out)]
 
 
-def test_a_run_leaves_its_folder_and_nothing_else(app: Path, data: Path, tmp_path: Path) -> None:
-    before, temporary = fingerprint(data) | fingerprint(app), set(Path(tempfile.gettempdir()).iterdir())
+def test_a_run_leaves_its_folder_and_nothing_else(
+    app: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Other tests run beside this one and have temporary folders of their own.
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    before = fingerprint(data) | fingerprint(app)
     summary = evaluate(evaluation(app, data, tmp_path / "out"))
     assert (fingerprint(data) | fingerprint(app)) == before and not (app / "logs").exists()
-    left = {path for path in set(Path(tempfile.gettempdir()).iterdir()) - temporary if "sam3d-evaluate" in path.name}
-    assert left == set()
+    assert list((tmp_path / "tmp").iterdir()) == []
     assert summary["n"] == 2 and summary["notes"] == [FOREGROUND_ONLY] and summary["left_out"] == {"empty": 0}
     assert summary["first_click_s"]["n"] == 2 and summary["latency_ms"]["cold_start"]["n"] == 3
     assert summary == json.loads((tmp_path / "out/summary.json").read_text())

@@ -144,3 +144,13 @@ def test_it_is_written_as_json() -> None:
     held = json.loads(json.dumps(decision.as_json(), allow_nan=False))
     assert held == decision.as_json() and held["differences"][0]["metric"] == "dice_1"
     assert "higher in" in held["reasons"][1] and all(reason.endswith(".") for reason in held["reasons"])
+
+
+def test_labels_that_no_model_can_follow_publish_nothing():
+    """On labels drawn at random every model is poor, and the poorer one easily beaten."""
+    served, candidate = (records(name, [dice] * 12) for name, dice in (("served", 0.05), ("new", 0.2)))
+    decision = decide(candidate, served)
+    assert not decision.publish and not decision.is_new_best
+    assert any("labels and images hardly belong together" in reason for reason in decision.reasons)
+    good = decide(records("new", [0.7] * 12), records("served", [0.3] * 12))
+    assert good.publish

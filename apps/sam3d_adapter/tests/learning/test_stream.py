@@ -20,6 +20,7 @@ class Blocks:
     """Volumes with two objects; the one that is drawn was clicked on by a user."""
 
     share = 1.0
+    remap_share = None
     spacings_mm = (1.0,)
 
     def __init__(self, recorded: np.ndarray | None = None) -> None:
@@ -95,3 +96,12 @@ def test_without_a_click_on_the_object_the_user_is_simulated():
     config = SamplingConfig(roi_size=16, too_fine_share=0.0, recorded_share=1.0)
     batch = next(iter(SampleStream([Blocks(np.array([[0.0, 0, 0, 0], [23, 3, 4, 1]]))], config, 1)))
     assert batch.recorded.shape[1] == 0 and batch.truths[:, 0, 8, 8, 8].all()
+
+
+def test_a_source_may_have_its_intensities_redrawn_more_often():
+    class Remapped(Blocks):
+        remap_share = 1.0
+
+    config = SamplingConfig(roi_size=16, too_fine_share=0.0, remap_share=0.0)
+    plain, redrawn = (next(iter(SampleStream([source()], config, 1))) for source in (Blocks, Remapped))
+    assert torch.equal(plain.truths, redrawn.truths) and not torch.allclose(plain.rois, redrawn.rois)

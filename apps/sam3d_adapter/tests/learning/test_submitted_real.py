@@ -53,6 +53,6 @@ def test_pool_draws_within_its_budget(submitted: dict[str, Submitted]) -> None:
         pool = SubmittedPool(submitted[name].cases, load_preset(CONFIGS / f"{preset}.yaml"), max_bytes=2**23)
         rng = np.random.default_rng(0)
         for _ in range(20):
-            case, volume, label, window = pool.draw_case(rng)
-            assert len(volume.coordinates(label)) == case.voxels[label - 1] and window.std > 0
+            case, drawn = pool.draw_case(rng)
+            assert len(drawn.volume.coordinates(drawn.label)) == case.voxels[drawn.label - 1] and drawn.window.std > 0
             assert pool.nbytes <= 2**23
