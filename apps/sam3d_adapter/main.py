@@ -22,7 +22,7 @@ from lib.host.request_user import current_user, remember_users
 from lib.host.save_label import read_save_label, save_mask
 from lib.host.start_errors import said_aloud
 from lib.host.temporary_files import keep_temporary_files_apart
-from lib.host.train_stats import with_safe_stats
+from lib.host.train_stats import newest_first, with_safe_stats
 from lib.host.unknown_model import require_model
 from lib.host.version_endpoints import offer_versions
 from lib.host.warm_up import warm_up_writer
@@ -63,6 +63,9 @@ class Sam3dAdapterApp(MONAILabelApp):
 
     def init_trainers(self) -> dict[str, Any]:
         return with_safe_stats(self._config.trainers())
+
+    def info(self) -> dict[str, Any]:
+        return newest_first(super().info())
 
     def infer(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
         require_model(request.get("model"), self._infers)

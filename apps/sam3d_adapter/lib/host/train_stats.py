@@ -52,3 +52,16 @@ def finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
     return value
+
+
+def newest_first(info: dict[str, Any]) -> dict[str, Any]:
+    """``/info`` with the statistics of the newest training first: OHIF and 3D Slicer show those of the first trainer.
+
+    Args:
+        info: what MONAI Label says of the app.
+    """
+    stats = info.get("train_stats") or {}
+    started = {
+        name: str(found.get("started", "")) if isinstance(found, Mapping) else "" for name, found in stats.items()
+    }
+    return {**info, "train_stats": {name: stats[name] for name in sorted(stats, key=started.__getitem__, reverse=True)}}

@@ -55,7 +55,6 @@ class FineTuneTask(TrainTask):
         structures: names of what the presets segment; others in a PACS were not made with this app.
         precision: one of `lib.inference.precision.PRECISIONS`.
         patient_pattern: which part of an image's id is the patient; see `PatientBook`.
-        on_done: told the preset's name when a version was added.
     """
 
     def __init__(
@@ -71,7 +70,6 @@ class FineTuneTask(TrainTask):
         structures: Collection[str] = (),
         precision: str = "auto",
         patient_pattern: str | None = None,
-        on_done: Callable[[str], None] = lambda name: None,
     ) -> None:
         super().__init__(f"Fine-tunes preset '{preset.name}' on submitted labels; a gate decides what is served.")
         self.preset = preset
@@ -79,7 +77,7 @@ class FineTuneTask(TrainTask):
         self._registry, self._audit_log = registry, audit_log
         self._measure, self._replay = measure, replay
         self._trainers, self._structures, self._precision = tuple(trainers), tuple(structures), precision
-        self._patient_pattern, self._on_done = patient_pattern, on_done
+        self._patient_pattern = patient_pattern
         self.versions = registry.of(preset.name, preset.model.size, preset.model.family)
         self._progress = ProgressFile(self.versions.folder / "progress.json")
 
@@ -151,7 +149,6 @@ class FineTuneTask(TrainTask):
             return {}
         for sentence in outcome.reasons:
             logger.info(sentence)
-        self._on_done(self.preset.name)
         return {**asdict(outcome), "reasons": list(outcome.reasons)}
 
     def material(self, datastore: Datastore, label_name: str | None = None) -> Material:
