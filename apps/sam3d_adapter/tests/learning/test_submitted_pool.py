@@ -9,9 +9,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from lib.interaction.click import Click
 from lib.learning.patients import PatientBook
 from lib.learning.pools import Pool, PoolError
+from lib.learning.real_clicks import RealDialogue
 from lib.learning.sampling import SamplingConfig, draw_sample
+from lib.learning.stream import SampleStream
 from lib.learning.submitted import SavedLabel, read_submitted
 from lib.learning.submitted_pool import SubmittedPool
 from lib.presets import WindowIntensity, load_preset
@@ -117,3 +120,25 @@ def test_can_be_sent_to_a_worker(cases):
     pool = pickle.loads(pickle.dumps(SubmittedPool(cases, CT)))
     assert pool.draw(np.random.default_rng(0))[1] in (1, 2)
     assert [dataclasses.replace(case) for case in pool.cases] == list(cases)
+
+
+def test_clicks_that_led_to_an_object_come_with_it(cases):
+    """Those of the accepted dialogue, in the user's order; other objects and images have none."""
+    clicks = (Click((9, 10, 11), True), Click((2, 2, 2), False), Click((14, 9, 9), True))
+    led, other = (
+        RealDialogue(1, some, 12.0, "v", is_exact=False, is_accepted=accepted)
+        for some, accepted in ((clicks, True), (clicks[:1], False))
+    )
+    pool = SubmittedPool(cases, CT, recorded={"c1": (other, led)})
+    rng, seen = np.random.default_rng(0), 0
+    for _ in range(80):
+        case, drawn = pool.draw_case(rng)
+        if (case.image_id, drawn.label) == ("c1", 1):
+            assert drawn.recorded.tolist() == [[9, 10, 11, 1], [2, 2, 2, 0], [14, 9, 9, 1]]
+            seen += 1
+        else:
+            assert drawn.recorded.shape == (0, 4)
+    assert seen > 2
+    stream = SampleStream([pool], SamplingConfig(roi_size=16, recorded_share=1.0, too_fine_share=0.0), 1, batch=8)
+    batches = [next(it) for it in [iter(stream)] for _ in range(6)]
+    assert any(batch.recorded.shape[1] for batch in batches)
