@@ -13,7 +13,7 @@ PRESET = load_preset(APP_DIR / "configs" / "ct.yaml")
 
 def run_demo(*options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "demo.run", *options], cwd=REPOSITORY, capture_output=True, text=True, timeout=300
+        [sys.executable, "-m", "demo.run", *options], cwd=REPOSITORY, capture_output=True, text=True, timeout=580
     )
 
 
@@ -32,7 +32,7 @@ def test_an_unknown_preset_is_answered_with_the_known_ones() -> None:
     reason=f"{PRESET.model.file('weights')} is not in this checkout",
 )
 def test_one_click_on_the_phantom_finds_the_lesion(tmp_path: Path) -> None:
-    outcome = run_demo("--out", str(tmp_path))
+    outcome = run_demo("--out", str(tmp_path), "--no-loop")
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
     scores = [float(score) for score in re.findall(r"Dice (\d\.\d+)", outcome.stdout)]
     assert len(scores) == 2
@@ -40,3 +40,20 @@ def test_one_click_on_the_phantom_finds_the_lesion(tmp_path: Path) -> None:
     assert scores[0] > 0.6, outcome.stdout
     assert re.search(r"encode 0 ms", outcome.stdout.split("second click")[1]), "the second click encoded anew"
     assert (tmp_path / "demo.png").stat().st_size > 50_000
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(
+    not (APP_DIR / PRESET.model.file("weights")).is_file(),
+    reason=f"{PRESET.model.file('weights')} is not in this checkout",
+)
+def test_the_loop_publishes_a_version_that_is_better(tmp_path: Path) -> None:
+    outcome = run_demo("--out", str(tmp_path))
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    loop = outcome.stdout.split("The loop:")[1]
+    before, after = (float(score) for score in re.findall(r"Dice (\d\.\d+) with version", loop))
+    assert after > before + 0.1, loop
+    assert "Published" in loop and "with version v0001-" in loop
+    assert (tmp_path / "loop.png").stat().st_size > 50_000
+    assert list((tmp_path / "learning").rglob("versions.html"))
