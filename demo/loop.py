@@ -21,7 +21,7 @@ from lib.phantoms.study import save_volume
 
 PATIENTS = 20
 """Labels that are submitted: 12 are trained on, and 8 patients decide whether the new version is served."""
-EPOCHS = 2
+EPOCHS = 3
 _POLL_S = 2.0
 _NO_NEWS_S = 600.0
 
