@@ -1,25 +1,23 @@
 """The file of who was shown which case when: shared by all server processes, so that no two annotators get the same."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import logging
 import math
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lib.models.file_lock import wait_for_lock
 from lib.models.whole_file import replacing
 
 logger = logging.getLogger(__name__)
 
 _VERSION = 1
 _LOCK_TIMEOUT_S = 5.0
-_LOCK_POLL_S = 0.01
 
 
 class TurnsError(RuntimeError):
@@ -80,28 +78,16 @@ def opened_turns(path: Path) -> Iterator[Turns]:
         OSError: it cannot be read or written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A file of its own, because the one with the content is replaced. Opened anew each time: such locks belong to the
-    # open file, so that threads exclude each other as well.
+    # A file of its own, because the one with the content is replaced.
     fd = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        _lock(fd)
+        if not wait_for_lock(fd, _LOCK_TIMEOUT_S):
+            raise TurnsError("Another process keeps the list of shown cases locked.")
         turns = _read(path)
         yield turns
         _write(path, turns)
     finally:
         os.close(fd)
-
-
-def _lock(fd: int) -> None:
-    deadline = time.monotonic() + _LOCK_TIMEOUT_S
-    while True:
-        try:
-            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            # A process that was stopped with the lock in its hands must not stop this one.
-            if time.monotonic() > deadline:
-                raise TurnsError("Another process keeps the list of shown cases locked.") from None
-            time.sleep(_LOCK_POLL_S)
 
 
 def _read(path: Path) -> Turns:
@@ -131,11 +117,6 @@ def _write(path: Path, turns: Turns) -> None:
     content = {"version": _VERSION, "last": {image: asdict(turn) for image, turn in turns.last.items()}}
     with replacing(path) as partial, open(partial, "w", encoding="utf-8", opener=_private) as file:
         json.dump(content, file, allow_nan=False)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _private(path: str, flags: int) -> int:

@@ -1,7 +1,6 @@
 """The files that take the records: append-only, private, bounded, safe with several threads and processes."""
 
 import contextlib
-import fcntl
 import hashlib
 import hmac
 import json
@@ -10,11 +9,12 @@ import os
 import re
 import secrets
 import stat
-import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+
+from lib.models.file_lock import wait_for_lock
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +23,6 @@ _ID = re.compile(r"(\d{8})T\d{6}-[0-9a-f]{12}")
 # Files the budget is cut into: rotation drops the oldest of them, so about that part of the records at once.
 _PARTS = 16
 _LOCK_TIMEOUT_S = 5.0
-_LOCK_POLL_S = 0.01
 
 
 class AuditError(RuntimeError):
@@ -126,19 +125,11 @@ class AuditLog:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         self._require_private_folder()
-        # Opened anew each time: such locks belong to the open file, so that threads exclude each other as well.
         fd = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            deadline = time.monotonic() + _LOCK_TIMEOUT_S
-            while True:
-                try:
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    # A process that was stopped with the lock in its hands must not stop the clicks of this one.
-                    if time.monotonic() > deadline:
-                        raise AuditError("Another process keeps the audit folder locked.") from None
-                    time.sleep(_LOCK_POLL_S)
+            # A process that was stopped with the lock in its hands must not stop the clicks of this one.
+            if not wait_for_lock(fd, _LOCK_TIMEOUT_S):
+                raise AuditError("Another process keeps the audit folder locked.")
             yield
         finally:
             os.close(fd)

@@ -1,12 +1,15 @@
 """Processes that train one model together (torch.distributed): who they are, and what they agree on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from lib.learning.state import Progress
+
+Made = TypeVar("Made")
 
 
 def rank() -> int:
@@ -62,3 +65,24 @@ def share_curve(progress: Progress) -> None:
         shared = [progress.curve]
         dist.broadcast_object_list(shared, 0)
         progress.curve = shared[0]
+
+
+def shared_text(text: str) -> str:
+    """The first process's text, to all."""
+    if not dist.is_initialized():
+        return text
+    held = [text]
+    dist.broadcast_object_list(held, 0)
+    return held[0]
+
+
+def first_before_others(make: Callable[[], Made]) -> Made:
+    """What is made by all, by the first process alone at first, so that the others find on the disk what it wrote."""
+    if not dist.is_initialized():
+        return make()
+    if rank():
+        dist.barrier()
+    made = make()
+    if not rank():
+        dist.barrier()
+    return made

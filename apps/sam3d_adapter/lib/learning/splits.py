@@ -1,14 +1,12 @@
 """Who is trained on and who is validated on: decided once for each person, and kept."""
 
 import contextlib
-import fcntl
 import hashlib
 import hmac
 import json
 import logging
 import os
 import secrets
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.learning.patients import Patient
+from lib.models.file_lock import wait_for_lock
 from lib.models.whole_file import replacing
 
 logger = logging.getLogger(__name__)
@@ -28,7 +27,6 @@ _EARLY, _LATE = (1, 3), (2,)
 _BLOCK = 5
 _FORMAT = 1
 _LOCK_TIMEOUT_S = 60.0
-_LOCK_POLL_S = 0.02
 
 
 class SplitsError(ValueError):
@@ -156,26 +154,14 @@ class Splits:
         with replacing(path) as partial:
             partial.touch(mode=0o600)
             partial.write_text(text, encoding="utf-8")
-        fd = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         self.folder.mkdir(parents=True, exist_ok=True)
         fd = os.open(self.folder / "splits.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            deadline = time.monotonic() + _LOCK_TIMEOUT_S
-            while True:
-                try:
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        raise SplitsError(f"Another process keeps {self.folder / 'splits.lock'} locked.") from None
-                    time.sleep(_LOCK_POLL_S)
+            if not wait_for_lock(fd, _LOCK_TIMEOUT_S):
+                raise SplitsError(f"Another process keeps {self.folder / 'splits.lock'} locked.")
             yield
         finally:
             os.close(fd)

@@ -17,7 +17,7 @@ from typing import Any
 
 from lib.models.whole_file import replacing
 from lib.registry.errors import DamagedFile, RegistryError
-from lib.registry.files import parse_json, sha256_of, sync_folder, to_json
+from lib.registry.files import parse_json, sha256_of, to_json
 from lib.registry.reader import FACTS, WEIGHTS
 from lib.registry.version import Facts, Version, require_name
 from lib.registry.versions import Versions
@@ -51,7 +51,6 @@ def export_version(versions: Versions, version_id: str, target: Path) -> Version
         archive.writestr(MANIFEST, to_json(manifest))
         for name in names:
             archive.write(folder / name, name)
-    sync_folder(target.parent)
     return version
 
 

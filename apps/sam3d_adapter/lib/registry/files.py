@@ -71,7 +71,6 @@ def write_whole(path: Path, content: bytes) -> None:
     """Replaces a file at once; where that fails the old one stays."""
     with replacing(path) as partial:
         write_new(partial, content)
-    sync_folder(path.parent)
 
 
 def write_new(path: Path, content: bytes) -> None:
@@ -111,21 +110,6 @@ def sha256_of(path: Path) -> str:
     """sha256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sync_folder(folder: Path) -> None:
-    """Brings the names in a folder to the disk.
-
-    What was renamed is in force already, so a disk that cannot say so is no reason to report a failure.
-    """
-    try:
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        logger.warning("A change of the registry may be undone by a power failure: %s.", error.strerror)
 
 
 def remove_folder(folder: Path) -> None:

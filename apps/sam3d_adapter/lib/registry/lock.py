@@ -1,18 +1,16 @@
 """One writer at a time, among all threads and processes that share a folder."""
 
 import contextlib
-import fcntl
 import os
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from lib.models.file_lock import wait_for_lock
 from lib.registry.errors import RegistryBusy
 
 LOCK_TIMEOUT_S = 30.0
 """How long a writer waits: others copy files of some hundred megabytes at most."""
-_POLL_S = 0.01
 
 
 class FolderLock:
@@ -47,7 +45,8 @@ class FolderLock:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:
-                self._wait(fd)
+                if not wait_for_lock(fd, self._timeout_s):
+                    raise self._busy()
                 self._depth = 1
                 yield True
             finally:
@@ -55,16 +54,6 @@ class FolderLock:
                 os.close(fd)
         finally:
             self._threads.release()
-
-    def _wait(self, fd: int) -> None:
-        deadline = time.monotonic() + self._timeout_s
-        while True:
-            try:
-                return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise self._busy() from None
-                time.sleep(_POLL_S)
 
     def _busy(self) -> RegistryBusy:
         return RegistryBusy(

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from lib.models.whole_file import sync_folder
 from lib.registry.errors import RegistryError
-from lib.registry.files import copy_hashed, new_folder, remove_folder, sync_folder, to_json, write_new, write_whole
+from lib.registry.files import copy_hashed, new_folder, remove_folder, to_json, write_new, write_whole
 from lib.registry.reader import FACTS, WEIGHTS
 from lib.registry.state import PRUNED, PUBLISHED, REFUSED, ROLLED_BACK
 from lib.registry.upgrade import upgrade_flat_file

@@ -6,19 +6,16 @@ by the next one, and what is served is whole all the while.
 
 import json
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lib.evaluation.record import Record
 from lib.evaluation.summary import summarise
 from lib.learning.gate import Decision, decide
 from lib.learning.pools import Pool
-from lib.learning.processes import rank, world_size
+from lib.learning.processes import rank, shared_text
 from lib.learning.submitted import SubmittedCase
 from lib.models.checkpoint import file_sha256
 from lib.presets import Preset
@@ -93,7 +90,7 @@ class FineTuning:
             raise NothingToLearn(nothing_to_learn(self.material, self.preset.name))
         parent = self._parent()
         if rank():
-            if folder := _shared(""):
+            if folder := shared_text(""):
                 self._training()(Path(folder), parent, self.weights_of(parent))
             return None
         run, goes_on = open_run(self.versions.folder / "runs", self._facts(parent), fresh=self.settings.fresh)
@@ -101,11 +98,11 @@ class FineTuning:
         if parent != SHIPPED:
             self.versions.hold(run.id, parent)
         if run.stage == TRAINING:
-            _shared(str(run.folder))
+            shared_text(str(run.folder))
             self._training()(run.folder, parent, self.weights_of(parent))
             run.advance(MEASURING)
         else:
-            _shared("")
+            shared_text("")
         if run.stage == MEASURING:
             run.advance(DECIDING, **self._measured(run))
         outcome = self._decided(run, parent)
@@ -248,17 +245,3 @@ def scores(records: Sequence[Record]) -> dict[str, Any]:
     """Of `lib.evaluation.summary.summarise`, what a version's page shows."""
     summary = summarise(records)
     return {name: summary[name] for name in ("n", "dice_at", "nsd2_at", "dsc_auc", "noc85", "failure85", "drop_rate")}
-
-
-def _shared(text: str) -> str:
-    """The first process's text, to all."""
-    if world_size() == 1:
-        return text
-    held = [text]
-    torch.distributed.broadcast_object_list(held, 0)
-    return held[0]
-
-
-def lower_priority(by: int = 10) -> None:
-    """Let whoever clicks go first on a busy processor."""
-    os.nice(by)

@@ -1,7 +1,6 @@
 """The train task of one preset, as MONAI Label starts it: from OHIF, Slicer or ``POST /train``."""
 
 import contextlib
-import fcntl
 import logging
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -25,9 +24,10 @@ from lib.learning.processes import rank, world_size
 from lib.learning.real_clicks import costs, presets_used, read_real_clicks
 from lib.learning.splits import VALIDATION, Splits
 from lib.learning.submitted import read_submitted
+from lib.models.file_lock import wait_for_lock
 from lib.presets import Preset
 from lib.registry.registry import Registry
-from lib.trainers.fine_tune import FineTuning, Measure, lower_priority
+from lib.trainers.fine_tune import FineTuning, Measure
 from lib.trainers.material import Material, NothingToLearn
 from lib.trainers.progress import ProgressFile
 from lib.trainers.settings import TrainSettings, read_settings, shown_settings
@@ -185,12 +185,16 @@ class FineTuneTask(TrainTask):
         folder.mkdir(parents=True, exist_ok=True)
         fd = os.open(folder / "training.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            # The lock ends with the process, however that ends.
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not wait_for_lock(fd, 0):
+                raise TrainingRunningError(
+                    f"Preset '{self.preset.name}' is being trained by another process on this folder. Wait for it to "
+                    "end."
+                )
             yield
-        except BlockingIOError:
-            raise TrainingRunningError(
-                f"Preset '{self.preset.name}' is being trained by another process on this folder. Wait for it to end."
-            ) from None
         finally:
             os.close(fd)
+
+
+def lower_priority(by: int = 10) -> None:
+    """Let whoever clicks go first on a busy processor."""
+    os.nice(by)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from lib.learning.pools import Pool
-from lib.learning.processes import rank, world_size
+from lib.learning.processes import first_before_others, rank, world_size
 from lib.learning.sampling import for_training, for_validation
 from lib.learning.state import Progress
 from lib.learning.stream import Batch, SampleStream, Source
@@ -110,7 +110,7 @@ class CandidateTraining:
         labels = SubmittedPool(self.material.train, self.preset, recorded=self.material.recorded, max_bytes=POOL_BYTES)
         if self.replay is None:
             return [labels]
-        replay = _one_after_the_other(self.replay)
+        replay = first_before_others(self.replay)
         labels.share = 1 - replay.share
         return [labels, replay]
 
@@ -153,15 +153,3 @@ class CandidateTraining:
     def _tell(self, **changes: Any) -> None:
         if not rank():
             self.progress.update(**changes)
-
-
-def _one_after_the_other(make: Callable[[], Pool]) -> Pool:
-    """The first process makes what the others then find."""
-    if world_size() == 1:
-        return make()
-    if rank():
-        torch.distributed.barrier()
-    made = make()
-    if not rank():
-        torch.distributed.barrier()
-    return made
