@@ -14,12 +14,10 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-import torch.distributed as dist
 from monailabel.datastore.local import LocalDatastore
 
 from lib.configs.task_config import Sam3dAdapterConfig
-from lib.learning.pretrain import join_processes
-from lib.learning.processes import rank
+from lib.learning.processes import joined_processes, rank
 from lib.trainers.settings import TrainSettings, read_settings
 
 logger = logging.getLogger(__name__)
@@ -53,16 +51,14 @@ def main(app_dir: Path, arguments: Sequence[str] | None = None) -> int:
         config = Sam3dAdapterConfig(app_dir, conf)
     except ValueError as error:
         parser.error(str(error))
-    device = join_processes(settings.device)
-    logging.basicConfig(level=logging.WARNING if rank() else logging.INFO, format="%(asctime)s %(message)s")
-    trainers = config.trainers()
-    if read.preset not in trainers:
-        parser.error(f"Preset {read.preset} has no network that can be fine-tuned.")
-    datastore = LocalDatastore(str(read.studies.resolve()), auto_reload=False)
-    outcome = trainers[read.preset]({**request, "device": str(device)}, datastore)
-    if dist.is_initialized():
-        dist.destroy_process_group()
-    if rank() or not outcome:
-        return 0
+    with joined_processes(settings.device) as device:
+        logging.basicConfig(level=logging.WARNING if rank() else logging.INFO, format="%(asctime)s %(message)s")
+        trainers = config.trainers()
+        if read.preset not in trainers:
+            parser.error(f"Preset {read.preset} has no network that can be fine-tuned.")
+        datastore = LocalDatastore(str(read.studies.resolve()), auto_reload=False)
+        outcome = trainers[read.preset]({**request, "device": str(device)}, datastore)
+        if rank() or not outcome:
+            return 0
     print(json.dumps(outcome, indent=1))
     return 0 if outcome["version"] else 1

@@ -15,15 +15,13 @@ processes, which on a CPU get more out of the cores than several threads, train 
 import argparse
 import json
 import logging
-import os
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 
 from lib.learning.initialise import initialise_from_scratch
 from lib.learning.pools import Pool, case_name
-from lib.learning.processes import rank, world_size
+from lib.learning.processes import joined_processes, rank, world_size
 from lib.learning.sampling import for_training, for_validation
 from lib.learning.stream import SampleStream
 from lib.learning.train import TrainingConfig, train
@@ -82,7 +80,11 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.base and arguments.parent:
         parser.error("--base starts from SAM, --parent from weights of before: give one of the two.")
-    device = join_processes(arguments.device)
+    with joined_processes(arguments.device) as device:
+        _pretrain(arguments, device)
+
+
+def _pretrain(arguments: argparse.Namespace, device: torch.device) -> None:
     logging.basicConfig(level=logging.WARNING if rank() else logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(arguments.threads)
     held_out = frozenset(arguments.held_out.read_text().split()) if arguments.held_out else frozenset()
@@ -125,17 +127,6 @@ def main() -> None:
         "steps": config.steps,
     }
     export(model.cpu(), arguments.out, arguments.name, provenance, with_base=arguments.base is None)
-
-
-def join_processes(device: str) -> torch.device:
-    """The device of this process; under torchrun it joins the others, each on a GPU of its own where there are GPUs."""
-    if "WORLD_SIZE" not in os.environ:
-        return torch.device(device)
-    if device.startswith("cuda"):
-        device = f"cuda:{os.environ['LOCAL_RANK']}"
-        torch.cuda.set_device(device)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
-    return torch.device(device)
 
 
 def adapt(size: str, base: Path, seed: int) -> Sam3dAdapter:

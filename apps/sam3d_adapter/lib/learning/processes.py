@@ -1,6 +1,8 @@
 """Processes that train one model together (torch.distributed): who they are, and what they agree on."""
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -10,6 +12,29 @@ from torch import Tensor
 from lib.learning.state import Progress
 
 Made = TypeVar("Made")
+
+
+@contextmanager
+def joined_processes(device: str) -> Iterator[torch.device]:
+    """The device of this process; under torchrun it joins the others, each on a GPU of its own where there are GPUs.
+
+    Leaving takes this process out of the group: one that ends inside it may be aborted by the group's own threads. No
+    process waits for another here, for the first may still have hours of measuring before it.
+
+    Args:
+        device: cpu, cuda or cuda:N; under torchrun every kind of CUDA stands for the process's own GPU.
+    """
+    if "WORLD_SIZE" not in os.environ:
+        yield torch.device(device)
+        return
+    if device.startswith("cuda"):
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(device)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
+    try:
+        yield torch.device(device)
+    finally:
+        dist.destroy_process_group()
 
 
 def rank() -> int:

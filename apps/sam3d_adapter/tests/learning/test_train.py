@@ -171,13 +171,13 @@ def test_dice_of_masks():
 
 TWO = """
 import sys, torch, torch.distributed as dist
-from lib.learning.processes import average_gradients
-dist.init_process_group("gloo")
-a, b, c = (torch.zeros(n, requires_grad=True) for n in (3, 2, 4))
-a.grad = torch.full((3,), float(dist.get_rank()))
-if dist.get_rank():
-    b.grad = torch.full((2,), 4.0)  # a part that the other process's batch did not need
-average_gradients([a, b, c])
+from lib.learning.processes import average_gradients, joined_processes
+with joined_processes("cpu"):
+    a, b, c = (torch.zeros(n, requires_grad=True) for n in (3, 2, 4))
+    a.grad = torch.full((3,), float(dist.get_rank()))
+    if dist.get_rank():
+        b.grad = torch.full((2,), 4.0)  # a part that the other process's batch did not need
+    average_gradients([a, b, c])
 assert a.grad.eq(0.5).all() and b.grad.eq(2.0).all() and c.grad.eq(0.0).all()
 """
 
@@ -185,18 +185,20 @@ assert a.grad.eq(0.5).all() and b.grad.eq(2.0).all() and c.grad.eq(0.0).all()
 TRAIN = """
 import sys, torch, torch.distributed as dist
 from pathlib import Path
+from lib.learning.processes import joined_processes
 sys.path.insert(0, {tests!r})
 import test_train as t
 torch.set_num_threads(1)
-dist.init_process_group("gloo")
-model = t.new_model()
-if dist.get_rank():
-    t.initialise_from_scratch(model, torch.Generator().manual_seed(9))  # of no consequence: the first one's count
-pool = t.Pool(Path({folder!r}), t.load_preset(t.APP / "configs/ct.yaml"))
-stream = t.SampleStream([pool], t.SAMPLING, seed=1, batch=2, part=dist.get_rank(), parts=2)
-config = t.TrainingConfig(steps=4, report_steps=2, precision="fp32", interaction=t.INTERACTION)
-t.train(model, stream, [], config, Path({out!r}))
-torch.save(t.values(model), Path({out!r}) / f"{{dist.get_rank()}}.pt")
+with joined_processes("cpu"):
+    rank = dist.get_rank()
+    model = t.new_model()
+    if rank:
+        t.initialise_from_scratch(model, torch.Generator().manual_seed(9))  # of no consequence: the first one's count
+    pool = t.Pool(Path({folder!r}), t.load_preset(t.APP / "configs/ct.yaml"))
+    stream = t.SampleStream([pool], t.SAMPLING, seed=1, batch=2, part=rank, parts=2)
+    config = t.TrainingConfig(steps=4, report_steps=2, precision="fp32", interaction=t.INTERACTION)
+    t.train(model, stream, [], config, Path({out!r}))
+torch.save(t.values(model), Path({out!r}) / f"{{rank}}.pt")
 """
 
 
