@@ -74,11 +74,13 @@ class EvaluatedTask:
         torch.set_num_threads(choice.threads)
 
     def __call__(self, image: Path, clicks: Sequence[SimulatedClick]) -> Answer:
-        """The answer to a whole dialogue.
+        """The answer to a whole dialogue; a first click finds nothing that another dialogue left in the cache.
 
         Raises:
             HTTPException: as the task's own.
         """
+        if len(clicks) == 1:
+            self.shared.embeddings.clear()
         request = {
             "image": str(image),
             "device": self._device,

@@ -172,3 +172,10 @@ def test_the_task_answers_as_it_does_for_users(app: Path, data: Path) -> None:
     assert answer.mask.shape == SHAPE and np.array_equal(answer.mask, mask)
     assert answer.mask.sum() == params["mask_voxels"] > 0 and answer.encodes == params["encodes"] == 1
     assert answer.encode_ms >= 0 and answer.click_ms > 0  # this network encodes nothing
+
+
+def test_a_first_click_pays_for_its_view_whoever_clicked_there_before(app: Path, data: Path) -> None:
+    task = EvaluatedTask(TaskChoice(app, load_preset(app / "configs/test.yaml"), "cpu", "fp32"))
+    clicks = [SimulatedClick((20, 18, 12), (20, 18, 12), True), SimulatedClick((22, 18, 12), (22, 18, 12), True)]
+    dialogue = [task(data / "images/p0.nii", clicks[:n]).encodes for n in (1, 2, 1, 2)]
+    assert dialogue == [1, 0, 1, 0]
