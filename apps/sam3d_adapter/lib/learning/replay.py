@@ -47,14 +47,14 @@ class Replay:
     def pool(self) -> Pool:
         """What is trained on."""
         remap_share = None if isinstance(self.preset.intensity, WindowIntensity) else REMAP_SHARE
-        return self._made(self.folder, FIRST_SEED, self.counts[0], remap_share)
+        return self._made(self.folder, FIRST_SEED, self.counts[0], share=self.share, remap_share=remap_share)
 
     def held_out(self) -> Pool:
         """What no round trains on."""
-        return self._made(self.folder / "held_out", FIRST_SEED + COUNT, self.counts[1], None)
+        return self._made(self.folder / "held_out", FIRST_SEED + COUNT, self.counts[1], share=1.0, remap_share=None)
 
-    def _made(self, folder: Path, first_seed: int, count: int, remap_share: float | None) -> Pool:
+    def _made(self, folder: Path, first_seed: int, count: int, *, share: float, remap_share: float | None) -> Pool:
         if len(list(folder.glob("*.npz"))) < count:
             logger.info("Making %d phantoms beside the labels, once for this server.", count)
             write_pool(folder, range(first_seed, first_seed + count))
-        return Pool(folder, replace(self.preset, intensity=SOFT_TISSUE), self.share, remap_share=remap_share)
+        return Pool(folder, replace(self.preset, intensity=SOFT_TISSUE), share, remap_share=remap_share)
