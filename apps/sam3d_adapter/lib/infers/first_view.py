@@ -7,16 +7,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.infers.look import Looks
+from lib.infers.look import MAX_ENCODES, Looks
+from lib.infers.surface import look_along_surface
 from lib.interaction.box import Box, ellipsoid_in_roi, place_roi_on_box
 from lib.interaction.click import Click
 from lib.interaction.roi import Roi, place_roi
-from lib.interaction.tiles import shifted
 from lib.presets import RoiPreset
 from lib.transforms.clicked_component import keep_clicked, leaves_roi, outgrows_roi
 from lib.transforms.obey_clicks import obey
 from lib.transforms.paste import BACKGROUND, Part
-from lib.transforms.refine import finer, near_surface
 from lib.transforms.start_mask import LOGIT
 from lib.transforms.volume import Volume
 
@@ -30,12 +29,14 @@ class FirstAnswer:
         logit: (D, H, W) float32 of the foreground, the first click obeyed and its piece of the mask alone.
         obeyed: whether the network itself obeyed the click.
         part: the same as it is shown, on a grid of half the spacing where its surface was looked at again.
+        encodes: image encoder passes that it takes where none is at hand.
     """
 
     roi: Roi
     logit: Tensor
     obeyed: bool
     part: Part
+    encodes: int
 
     @property
     def nbytes(self) -> int:
@@ -69,31 +70,19 @@ def answer_first(looks: Looks, preset: RoiPreset, click: Click, threshold: float
                 break
     settled = _settled(logits, clicks_dhw, threshold)
     if spacing_mm == spacings_mm[0]:
-        return FirstAnswer(roi, settled, obeyed[0], Part(roi, settled))
-    part = _refined(looks, preset, Part(roi, settled), click, threshold)
-    return FirstAnswer(roi, part.logit[::2, ::2, ::2].clone(), obeyed[0], part)
-
-
-def _refined(looks: Looks, preset: RoiPreset, coarse: Part, click: Click, threshold: float) -> Part:
-    """An answer on a grid of half the spacing, its surface as the network sees it at that spacing.
-
-    The view of half the spacing around the click is, with the presets that ship, one that was looked at before: nothing
-    is encoded. It is half as wide; where the surface lies beyond it, it stays as it was.
-    """
-    centre = _view(looks, preset, click, coarse.roi.spacing_mm / 2)
-    half = preset.size // 2
-    box = (slice(half, half + preset.size),) * 3
+        return FirstAnswer(roi, settled, obeyed[0], Part(roi, settled), encodes=1)
+    near = _view(looks, preset, click, spacing_mm / 2)
+    # With the presets that ship, the view of half the spacing is one of those before.
+    encodes = len({mm for mm in spacings_mm if mm <= spacing_mm} | {near.spacing_mm})
+    # What is left is for further clicks, of each kind one region at least.
+    room = max(0, MAX_ENCODES - encodes - 2)
+    part, further = look_along_surface(looks, Part(roi, settled), near, click, threshold, room)
     with looks.stages.time("paste"):
-        logit = finer(coarse.logit)
-        before = logit[box].clone()
-    asked = looks(centre, [click], before)
-    with looks.stages.time("paste"):
-        logit[box] = torch.where(near_surface(before, threshold), asked[1] - asked[0], before)
-        clicks_dhw = centre.clicks_to_dhw([click]) + half
-        pair = torch.stack([torch.zeros_like(logit), logit])
-        enforced, _ = obey(pair, clicks_dhw, [True], centre.spacing_mm, threshold)
-        whole = shifted(centre, (-half, -half, -half), (2 * preset.size,) * 3)
-        return Part(whole, _settled(enforced, clicks_dhw, threshold))
+        pair = torch.stack([torch.zeros_like(part.logit), part.logit])
+        clicks_dhw = part.roi.clicks_to_dhw([click])
+        enforced, _ = obey(pair, clicks_dhw, [True], part.roi.spacing_mm, threshold)
+        part = Part(part.roi, _settled(enforced, clicks_dhw, threshold))
+    return FirstAnswer(roi, part.logit[::2, ::2, ::2].clone(), obeyed[0], part, encodes + further)
 
 
 def answer_box(
@@ -121,7 +110,7 @@ def answer_box(
         clicks_dhw = roi.clicks_to_dhw([click])
         enforced, obeyed = obey(logits, clicks_dhw, [True], roi.spacing_mm, threshold)
         settled = _settled(logits if is_implied else enforced, clicks_dhw, threshold)
-        return FirstAnswer(roi, settled, obeyed[0], Part(roi, settled))
+        return FirstAnswer(roi, settled, obeyed[0], Part(roi, settled), encodes=1)
 
 
 def _view(looks: Looks, preset: RoiPreset, click: Click, spacing_mm: float) -> Roi:
@@ -152,12 +141,6 @@ def spacings_of(preset: RoiPreset) -> tuple[float, ...]:
     """Spacings of the views, mm: the preset's, and where it has several, twice the widest for what leaves even that."""
     wider = preset.wider_spacings_mm
     return (preset.spacing_mm, *wider, *([2 * wider[-1]] if wider else []))
-
-
-def views_of(preset: RoiPreset) -> int:
-    """How many views a first answer takes at most."""
-    spacings_mm = spacings_of(preset)
-    return len({*spacings_mm, *(mm / 2 for mm in spacings_mm[1:])})
 
 
 def require_within_reach(clicks: Sequence[Click], volume: Volume, preset: RoiPreset) -> None:

@@ -18,6 +18,9 @@ from lib.transforms.normalise import NormaliseIntensityd
 from lib.transforms.resample import ResampleRoid
 from lib.transforms.volume import Volume
 
+MAX_ENCODES = 8
+"""Image encoder passes of one request."""
+
 
 @dataclass
 class Looks:

@@ -9,17 +9,13 @@ from lib.infers.first_view import (
     answer_first,
     require_within_reach,
     roi_of_box,
-    views_of,
 )
-from lib.infers.look import Looks
+from lib.infers.look import MAX_ENCODES, Looks
 from lib.interaction.box import Box
 from lib.interaction.click import Click, on_structure
 from lib.interaction.roi import Roi, roi_at
 from lib.presets import RoiPreset
 from lib.transforms.start_mask import StartMask
-
-MAX_ENCODES = 8
-"""Image encoder passes of one request."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,6 @@ def open_dialogue(
         return Opening(_roi_of_start(looks, preset, start, box), started, MAX_ENCODES // 2, box, start=start)
     head = clicks[0] if implied is None else implied
     require_within_reach((head, *on_structure(clicks)), looks.volume, preset)
-    views = views_of(preset) if box is None else 1
     is_implied = implied is not None
     key = ("first", looks.key, preset, head.ijk, is_implied, box, threshold)
     first: FirstAnswer | None = looks.embeddings.get(key)
@@ -86,7 +81,7 @@ def open_dialogue(
         else:
             first = answer_box(looks, preset, box, head, threshold, is_implied=is_implied)
         looks.embeddings.put(key, first)
-    return Opening(first.roi, key, (MAX_ENCODES - views) // 2, box, head, is_implied, first)
+    return Opening(first.roi, key, (MAX_ENCODES - first.encodes) // 2, box, head, is_implied, first)
 
 
 def _roi_of_start(looks: Looks, preset: RoiPreset, start: StartMask, box: Box | None) -> Roi:

@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -11,8 +10,6 @@ from lib.transforms.separable import interpolate, linear_taps
 
 SURFACE = 4
 """Voxels of the finer grid, two of the coarser, within which the answer's surface may lie elsewhere."""
-MARGIN = 4
-"""Voxels at the faces of a view in which the network sees too little around."""
 
 
 def finer(logit: Tensor) -> Tensor:
@@ -22,18 +19,14 @@ def finer(logit: Tensor) -> Tensor:
 
 
 def near_surface(logit: Tensor, threshold: float) -> Tensor:
-    """(D, H, W) bool: voxels close to the surface of a mask, the view's margin left out.
+    """(D, H, W) bool: voxels within `SURFACE` along each axis of where the mask ends.
 
     Args:
         logit: (D, H, W), of the foreground.
         threshold: foreground probability.
     """
     mask = (logit > math.log(threshold / (1 - threshold))).float()[None, None]
-    around, inside = _grown(mask), 1 - _grown(1 - mask)
-    near = (around > inside)[0, 0]
-    core = torch.zeros_like(near)
-    core[(slice(MARGIN, -MARGIN),) * 3] = True
-    return near & core
+    return (_grown(mask) + _grown(1 - mask) > 1)[0, 0]
 
 
 def _grown(mask: Tensor) -> Tensor:

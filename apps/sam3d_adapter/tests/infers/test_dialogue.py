@@ -15,7 +15,7 @@ from lib.configs.task_config import Sam3dAdapterConfig
 from lib.evaluation.metrics import dice, far_change
 from lib.evaluation.simulated_user import SimulatedClick
 from lib.infers.dialogue import SINGLE_STEPS
-from lib.infers.opening import MAX_ENCODES
+from lib.infers.look import MAX_ENCODES
 from lib.interaction.axes import spacing_of
 from tests.support.geometry import make_affine
 from tests.support.server import APP_DIR

@@ -1,7 +1,6 @@
 """The first answer with the shipped weights: its surface is looked at again at half the spacing, encoding nothing."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,14 +9,15 @@ import torch
 from lib.configs.evaluated_task import TaskChoice
 from lib.evaluation.metrics import dice
 from lib.inference.predictor import Predictor
-from lib.infers import first_view
-from lib.infers.first_view import FirstAnswer, answer_first, views_of
-from lib.infers.look import Looks
+from lib.infers import first_view, surface
+from lib.infers.first_view import FirstAnswer, answer_first
+from lib.infers.look import MAX_ENCODES, Looks
 from lib.infers.response import Stages
 from lib.interaction.click import Click
-from lib.presets import RoiPreset, load_preset
-from lib.transforms.paste import paste_parts
+from lib.presets import load_preset
+from lib.transforms.paste import Part, paste_parts
 from lib.transforms.refine import near_surface
+from lib.transforms.resample import resample_roi
 from lib.transforms.volume import make_volume
 from tests.support.server import APP_DIR
 
@@ -60,38 +60,42 @@ def test_a_large_lesion_is_seen_from_afar_and_its_surface_from_near(monkeypatch:
     fine = answer.part.logit
     assert answer.roi.spacing_mm == 2 * answer.part.roi.spacing_mm > 1
     assert fine.shape == answer.part.roi.size_dhw == (128, 128, 128) and fine.dtype == torch.float32
-    assert looks.decodes == looks.encodes + 1 <= views_of(PRESET.roi)
+    assert looks.encodes == answer.encodes <= MAX_ENCODES - 2
     # What is corrected is what is shown: the two grids share every other voxel.
     torch.testing.assert_close(answer.logit, fine[::2, ::2, ::2])
     voxels = np.argwhere(np.ones((3, 4, 5)))
     np.testing.assert_allclose(answer.roi.dhw_to_mm(voxels), answer.part.roi.dhw_to_mm(2 * voxels))
 
-    none = torch.zeros((64, 64, 64), dtype=torch.bool)
-    monkeypatch.setattr(first_view, "near_surface", lambda logit, threshold: none)
+    none = torch.zeros((128, 128, 128), dtype=torch.bool)
+    monkeypatch.setattr(surface, "near_surface", lambda logit, threshold: none)
     coarse = answer_first(looks, PRESET.roi, CLICK, 0.5)
     changed = (fine > 0) != (coarse.part.logit > 0)
-    assert changed.any()
-    allowed = torch.zeros_like(changed)
-    middle = (slice(32, 96),) * 3
-    allowed[middle] = near_surface(coarse.part.logit[middle], 0.5)
     # Pieces that the new surface cuts off would go as a whole; of this lesion there are none beyond it.
-    assert not (changed & ~allowed).any()
+    assert changed.any() and not (changed & ~near_surface(coarse.part.logit, 0.5)).any()
     assert dice(mask_of(answer), lesion()) > 0.85
+
+
+def test_a_lesion_clicked_near_its_edge_is_looked_at_in_further_regions() -> None:
+    """Most of its surface lies beyond the region around the click."""
+    looks = look_at(2.0)
+    at = Click((50, 55, 35 + 20))
+    coarse = first_view._view(looks, PRESET.roi, at, 4.0)
+    near = first_view._view(looks, PRESET.roi, at, 2.0)
+    distance = torch.from_numpy(np.where(lesion(2.0), 3.0, -3.0).astype(np.float32))
+    logit = resample_roi(distance, coarse)[0][0]
+    counts = []
+    for room in (0, 1, 5):
+        looks.encodes = 0
+        part, further = surface.look_along_surface(looks, Part(coarse, logit), near, at, 0.5, room)
+        assert part.logit.shape == (128, 128, 128) and further <= min(room, surface.FURTHER)
+        counts.append((further, looks.encodes))
+    assert counts == [(0, 1), (1, 1), (2, 1)]
 
 
 def test_a_small_lesion_is_seen_once() -> None:
     looks = look_at(0.3)
     answer = answer_first(looks, PRESET.roi, CLICK, 0.5)
     assert (looks.encodes, looks.decodes) == (1, 1)
-    assert answer.roi.spacing_mm == 1.0 and answer.part.roi == answer.roi and answer.part.logit is answer.logit
+    assert answer.encodes == 1 and answer.roi.spacing_mm == 1.0
+    assert answer.part.roi == answer.roi and answer.part.logit is answer.logit
     assert dice(mask_of(answer), lesion(0.3)) > 0.7
-
-
-@pytest.mark.parametrize(
-    ("spacing_mm", "wider_mm", "views"), [(1.0, (2.0, 4.0), 4), (2.8, (5.6,), 3), (4.0, (), 1), (1.0, (3.0,), 4)]
-)
-def test_views_are_counted_with_those_of_half_the_spacing(
-    spacing_mm: float, wider_mm: tuple[float, ...], views: int
-) -> None:
-    preset: RoiPreset = replace(PRESET.roi, spacing_mm=spacing_mm, wider_spacings_mm=wider_mm)
-    assert views_of(preset) == views

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.ndimage import maximum_filter, minimum_filter
 
-from lib.transforms.refine import MARGIN, SURFACE, finer, near_surface
+from lib.transforms.refine import SURFACE, finer, near_surface
 
 
 def ball(side: int, radius: float, centre: float) -> torch.Tensor:
@@ -30,14 +30,10 @@ def test_near_the_surface_is_within_a_few_voxels_along_each_axis(threshold: floa
     mask = (torch.sigmoid(logit) > threshold).numpy()
     width = 2 * SURFACE + 1
     expected = maximum_filter(mask, width, mode="nearest") & ~minimum_filter(mask, width, mode="nearest")
-    margin = np.ones_like(mask)
-    margin[(slice(MARGIN, -MARGIN),) * 3] = False
-    np.testing.assert_array_equal(near_surface(logit, threshold).numpy(), expected & ~margin)
+    np.testing.assert_array_equal(near_surface(logit, threshold).numpy(), expected)
     assert expected.any() and not expected.all()
 
 
-def test_the_margin_and_what_has_no_surface_are_left_alone() -> None:
+def test_what_does_not_end_in_the_view_has_no_surface() -> None:
     assert not near_surface(torch.full((24, 24, 24), -3.0), 0.5).any()
     assert not near_surface(torch.full((24, 24, 24), 3.0), 0.5).any()
-    near = near_surface(ball(24, 12.0, 11.5), 0.5)  # reaches the faces
-    assert near.any() and not near[:MARGIN].any() and not near[..., -MARGIN:].any()
