@@ -12,7 +12,7 @@ from lib.infers.look import Looks
 from lib.interaction.click import Click
 from lib.interaction.roi import Roi
 from lib.interaction.tiles import Offset, shifted
-from lib.transforms.paste import Part
+from lib.transforms.paste import BACKGROUND, Part
 from lib.transforms.refine import finer, near_surface
 from lib.transforms.separable import within
 
@@ -31,7 +31,8 @@ def look_along_surface(
 
     Regions are half as wide as the view of the answer. The first lies around the click; further ones, half a side
     apart, where they hold most of the surface that is left. The network is shown the answer so far, and the click where
-    the region holds it, or else the place that is deepest in the mask.
+    the region holds it, or else the place that is deepest in the mask. What it says is averaged with what it said from
+    afar: on patients that it never saw, either alone is worse (BENCHMARKS.md, section 10).
 
     Args:
         looks: at the image.
@@ -61,7 +62,8 @@ def look_along_surface(
             shown = click if region.holds(click) else _deepest(logit[box], region, threshold)
         if shown is not None:
             asked = looks(region, [shown], logit[box].clone())
-            logit[core] = torch.where(left[core], (asked[1] - asked[0])[_box((0, 0, 0), side, MARGIN)], logit[core])
+            seen = torch.clamp(asked[1] - asked[0], BACKGROUND, -BACKGROUND)[_box((0, 0, 0), side, MARGIN)]
+            logit[core] = torch.where(left[core], (seen + logit[core]) / 2, logit[core])
         with looks.stages.time("paste"):
             left[core] = False
             offset = _most_left(left, side, least) if further < min(room, FURTHER) else None
