@@ -16,6 +16,7 @@ from lib.learning.stream import Batch, SampleStream
 from lib.models.adapter import SpatialAdapter
 from lib.models.build import build_model
 from lib.models.checkpoint import save_base, save_trained
+from lib.models.image_encoder import Block3d
 from lib.models.sam3d import Sam3dAdapter
 from lib.models.trainable import interaction_names
 
@@ -90,6 +91,7 @@ def _published(size: str, seed: int) -> Sam3dAdapter:
 def _without_adapters(size: str, seed: int) -> Sam3dAdapter:
     model = _sam3d(size, seed)
     for block in model.image_encoder.blocks:
+        assert isinstance(block, Block3d)
         linear = block.adapter.linear1
         block.adapter = InertAdapter(dim=linear.in_features, mid_dim=linear.out_features)
     return model

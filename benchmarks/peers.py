@@ -1,13 +1,14 @@
 """How good the small network is beside what one would train in its place: same data, clicks, zoom and computing time.
 
 python -m benchmarks.peers --pool ct=PHANTOMS:1.2 --pool ct=STS_CT:0.6 --pool mr=STS_MR:0.6 --pool pet=STS_PET:0.6 \\
-  --held-out benchmarks/sts_validation.txt --images ct=STS_CT --images mr=STS_MR --images pet=STS_PET --minutes 20 --out OUT
+  --held-out benchmarks/sts_validation.txt --images ct=STS_CT --images mr=STS_MR --images pet=STS_PET \\
+  --minutes 20 --out OUT
 
 Each network of `benchmarks.peer_networks` is trained from scratch on the same stream of regions, on one thread, until
-this has used as many minutes of a core as were given; other work on the machine costs it nothing but patience. Nothing is
-chosen by the held-out cases. Each is then evaluated on these by the protocol of docs/evaluation.md, and compared with the
-first of them. What is finished is not done again: OUT/<network>/ holds its weights and evaluations, OUT/peers.md and
-OUT/peers.json the result.
+this has used as many minutes of a core as were given; other work on the machine costs it nothing but patience. No
+training looks at a held-out case. Each network is then evaluated on these by the protocol of docs/evaluation.md, with
+its preset's ROI and spacings, and the first is compared with every other, patient by patient. What is finished is not
+done again: OUT/<network>/ holds weights and evaluations, OUT/peers.md and OUT/peers.json the result.
 """
 
 import argparse
@@ -24,13 +25,27 @@ from pathlib import Path
 import torch
 
 from benchmarks.peer_networks import PEERS, Peer, save
+from benchmarks.peers_table import peers_table
 from demo import APP_DIR
-from lib.evaluation.ledger import write_json
+from lib.configs.evaluate import Evaluation, evaluate
+from lib.configs.evaluated_task import TaskChoice
+from lib.evaluation.cases import DataError, from_folders
+from lib.evaluation.compare import compare_records
+from lib.evaluation.dialogue import TIMEOUT_S
+from lib.evaluation.ledger import read_records, write_json
+from lib.evaluation.record import Record
+from lib.evaluation.summary import summarise
+from lib.families import FAMILIES
 from lib.learning.pools import Pool
-from lib.learning.pretrain import read_pool
+from lib.learning.pretrain import CONFIGS, read_pool
 from lib.learning.sampling import for_training
 from lib.learning.train import TrainingConfig, train
+from lib.presets import Preset, load_preset
+from lib.presets.preset import ModelPreset
 
+ALL = "all"
+"""What the cases of all folders together are called; a patient in several of them is one patient."""
+MODES, SEEDS = ("centre", "random"), (42,)
 REPORT_S = 60.0
 TRIAL_ROI = 32
 """Side of the regions of a trial, in voxels: the largest of size "test"."""
@@ -42,7 +57,7 @@ def train_peer(peer: Peer, arguments: argparse.Namespace) -> None:
     """Train one network and write its files, last of all what became of it."""
     out = arguments.out / peer.name
     out.mkdir(parents=True, exist_ok=True)
-    held_out = frozenset(arguments.held_out.read_text().split())
+    held_out = _held_out(arguments)
     pools = [read_pool(text, held_out, validation=False) for text in arguments.pool]
     peak_lr = dict(arguments.peak_lr).get(peer.name, TrainingConfig.peak_lr)
     config = TrainingConfig(
@@ -53,7 +68,7 @@ def train_peer(peer: Peer, arguments: argparse.Namespace) -> None:
         interaction=peer.interaction,
         clock="cpu",
     )
-    model = peer.build("test" if arguments.trial else peer.size, arguments.seed)
+    model = peer.build(_size(peer, arguments), arguments.seed)
     roi_size = TRIAL_ROI if arguments.trial else pools[0].preset.roi.size
     stream = peer.stream(pools, for_training(roi_size), arguments.seed, batch=arguments.batch)
     progress = train(model, stream, [], config, out)
@@ -94,10 +109,57 @@ def train_all(peers: Sequence[Peer], arguments: argparse.Namespace) -> None:
         list(pool.map(run, left))
 
 
+def evaluate_peer(peer: Peer, arguments: argparse.Namespace) -> dict[str, list[Record]]:
+    """Records of the held-out cases, by the name of their data, and under `ALL` those of all of it."""
+    found = {}
+    for text in arguments.images:
+        preset, folder = _place(text)
+        name = f"{preset.name}_{folder.name}"
+        out = arguments.out / peer.name / name
+        if not (out / "summary.json").exists():
+            sources = from_folders(folder / "images", folder / "labels", dataset=name)
+            sources = [source for source in sources if source.name in _held_out(arguments)]
+            if not sources:
+                raise DataError(f"{folder} holds no case of {arguments.held_out}.")
+            choice = TaskChoice(APP_DIR, _served(preset, peer, arguments), "cpu")
+            evaluate(Evaluation(choice, sources, out, MODES, SEEDS, arguments.jobs, TIMEOUT_S))
+        found[name] = read_records(out)
+        logger.info("%s is evaluated on %s.", peer.name, name)
+    # An image of the same name in two folders is two cases of one patient.
+    found[ALL] = [
+        record | {"case": f"{name}/{record['case']}", "dataset": ALL} for name, own in found.items() for record in own
+    ]
+    return found
+
+
+def _served(preset: Preset, peer: Peer, arguments: argparse.Namespace) -> Preset:
+    """The preset with a network in place of its own, and all else as it is."""
+    folder = (arguments.out / peer.name).resolve()
+    # Absolute: they are looked for against the app folder otherwise.
+    files = tuple(str(folder / f"{key}.safetensors") for key in FAMILIES[peer.family].files)
+    roi = dataclasses.replace(preset.roi, size=TRIAL_ROI) if arguments.trial else preset.roi
+    return dataclasses.replace(preset, model=ModelPreset(peer.family, _size(peer, arguments), files), roi=roi)
+
+
+def _size(peer: Peer, arguments: argparse.Namespace) -> str:
+    return "test" if arguments.trial else peer.size
+
+
+def _held_out(arguments: argparse.Namespace) -> frozenset[str]:
+    return frozenset(arguments.held_out.read_text().split())
+
+
+def _place(text: str) -> tuple[Preset, Path]:
+    preset, _, folder = text.partition("=")
+    return load_preset(CONFIGS / f"{preset}.yaml"), Path(folder).resolve()
+
+
 def main() -> None:
     """Command line."""
     arguments = _arguments()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    # The server's own tasks tell every request; only the trainings are to be told of as they go.
+    logging.basicConfig(level=logging.INFO if arguments.only else logging.WARNING, format="%(asctime)s %(message)s")
+    logger.setLevel(logging.INFO)
     if arguments.only:
         torch.set_num_threads(1)
         train_peer(PEERS[arguments.only], arguments)
@@ -106,13 +168,31 @@ def main() -> None:
     _require_same_run(arguments)
     peers = [PEERS[name] for name in arguments.networks]
     train_all(peers, arguments)
+    records = {peer.name: evaluate_peer(peer, arguments) for peer in peers}
+    result = {
+        "networks": {
+            peer.name: json.loads((arguments.out / peer.name / "training.json").read_text())
+            | {"title": peer.title, "data": {name: summarise(own) for name, own in records[peer.name].items()}}
+            for peer in peers
+        },
+        "differences": {peer.name: differences(records[peers[0].name], records[peer.name]) for peer in peers[1:]},
+    }
+    write_json(arguments.out / "peers.json", result)
+    text = peers_table(result)
+    (arguments.out / "peers.md").write_text(text)
+    sys.stdout.write(text)
+
+
+def differences(first: dict[str, list[Record]], second: dict[str, list[Record]]) -> dict[str, object]:
+    """First minus second by name of the data, then by mode; see `lib.evaluation.compare`."""
+    return {name: next(iter(compare_records(own, second[name])["datasets"].values())) for name, own in first.items()}
 
 
 def _require_same_run(arguments: argparse.Namespace) -> None:
     """Write down what the figures depend on, or refuse to mix them with those of another run."""
     settings = {
         "pools": arguments.pool,
-        "held_out": sorted(arguments.held_out.read_text().split()),
+        "held_out": sorted(_held_out(arguments)),
         "minutes": arguments.minutes,
         "batch": arguments.batch,
         "seed": arguments.seed,

@@ -180,5 +180,5 @@ _TEST = ModelConfig(
     head_dim=8,
 )
 
-MODEL_SIZES: dict[str, ModelConfig] = {c.size: c for c in (_TINY, _TINY_PUBLISHED, _VIT_B, _VIT_L, _VIT_H, _TEST)}
+MODEL_SIZES: dict[str, ModelConfig] = {c.size: c for c in (_TINY, _VIT_B, _VIT_L, _VIT_H, _TINY_PUBLISHED, _TEST)}
 """The sizes that can be built, by name."""
