@@ -115,7 +115,7 @@ def evaluate_peer(peer: Peer, arguments: argparse.Namespace) -> dict[str, list[R
     for text in arguments.images:
         preset, folder = _place(text)
         name = f"{preset.name}_{folder.name}"
-        out = arguments.out / peer.name / name
+        out = arguments.out / peer.name / (name + _suffix(arguments))
         if not (out / "summary.json").exists():
             sources = from_folders(folder / "images", folder / "labels", dataset=name)
             sources = [source for source in sources if source.name in _held_out(arguments)]
@@ -138,11 +138,18 @@ def _served(preset: Preset, peer: Peer, arguments: argparse.Namespace) -> Preset
     # Absolute: they are looked for against the app folder otherwise.
     files = tuple(str(folder / f"{key}.safetensors") for key in FAMILIES[peer.family].files)
     roi = dataclasses.replace(preset.roi, size=TRIAL_ROI) if arguments.trial else preset.roi
+    if arguments.spacing_mm is not None:
+        roi = dataclasses.replace(roi, spacing_mm=arguments.spacing_mm, wider_spacings_mm=())
     return dataclasses.replace(preset, model=ModelPreset(peer.family, _size(peer, arguments), files), roi=roi)
 
 
 def _size(peer: Peer, arguments: argparse.Namespace) -> str:
     return "test" if arguments.trial else peer.size
+
+
+def _suffix(arguments: argparse.Namespace) -> str:
+    """Of what is written about an evaluation that does not look as the presets say."""
+    return "" if arguments.spacing_mm is None else f"_{arguments.spacing_mm:g}mm"
 
 
 def _held_out(arguments: argparse.Namespace) -> frozenset[str]:
@@ -157,13 +164,14 @@ def _place(text: str) -> tuple[Preset, Path]:
 def main() -> None:
     """Command line."""
     arguments = _arguments()
-    # The server's own tasks tell every request; only the trainings are to be told of as they go.
-    logging.basicConfig(level=logging.INFO if arguments.only else logging.WARNING, format="%(asctime)s %(message)s")
-    logger.setLevel(logging.INFO)
     if arguments.only:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
         torch.set_num_threads(1)
         train_peer(PEERS[arguments.only], arguments)
         return
+    # Not the root's handler: a served task tells it of every request.
+    logger.addHandler(logging.StreamHandler())
+    logger.setLevel(logging.INFO)
     arguments.out.mkdir(parents=True, exist_ok=True)
     _require_same_run(arguments)
     peers = [PEERS[name] for name in arguments.networks]
@@ -177,9 +185,9 @@ def main() -> None:
         },
         "differences": {peer.name: differences(records[peers[0].name], records[peer.name]) for peer in peers[1:]},
     }
-    write_json(arguments.out / "peers.json", result)
+    write_json(arguments.out / f"peers{_suffix(arguments)}.json", result)
     text = peers_table(result)
-    (arguments.out / "peers.md").write_text(text)
+    (arguments.out / f"peers{_suffix(arguments)}.md").write_text(text)
     sys.stdout.write(text)
 
 
@@ -215,6 +223,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2, help="trainings, or processes of an evaluation, at a time")
+    parser.add_argument("--spacing-mm", type=float, help="evaluate at this spacing alone, not as the presets look")
     parser.add_argument("--trial", action="store_true", help="the sizes and regions of the tests")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", choices=PEERS, help=argparse.SUPPRESS)
