@@ -6,8 +6,7 @@ from pathlib import Path
 
 from lib.audit.log import AuditLog
 from lib.configs.measure import MeasureVersion
-from lib.learning.pools import Pool
-from lib.learning.replay import replay_pool
+from lib.learning.replay import Replay
 from lib.presets import Preset
 from lib.registry.registry import Registry
 from lib.trainers.train_task import FineTuneTask
@@ -39,8 +38,8 @@ def make_trainers(
         threads = len(os.sched_getaffinity(0))
         return MeasureVersion(preset, app_dir, device, precision, threads)
 
-    def replay(preset: Preset) -> Pool:
-        return replay_pool(registry.learning_dir / "replay", preset)
+    def replay(preset: Preset) -> Replay:
+        return Replay(registry.learning_dir / "replay", preset)
 
     trained = {name: preset for name, preset in presets.items() if preset.model.family == TRAINED_FAMILY}
     return {

@@ -156,7 +156,7 @@ class _Lattice:
         obeyed: dict[Click, bool] = {}
         parts = []
         if opening.first is not None:
-            parts.append(Part(opening.roi, opening.first.logit))
+            parts.append(opening.first.part)
             if opening.head is not None and not opening.is_implied:
                 obeyed[opening.head] = opening.first.obeyed
         for pair in itertools.product(range(len(self._foreground)), range(len(self._background) + 1)):

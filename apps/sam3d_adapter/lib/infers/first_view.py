@@ -11,10 +11,12 @@ from lib.infers.look import Looks
 from lib.interaction.box import Box, ellipsoid_in_roi, place_roi_on_box
 from lib.interaction.click import Click
 from lib.interaction.roi import Roi, place_roi
+from lib.interaction.tiles import shifted
 from lib.presets import RoiPreset
 from lib.transforms.clicked_component import keep_clicked, leaves_roi, outgrows_roi
 from lib.transforms.obey_clicks import obey
-from lib.transforms.paste import BACKGROUND
+from lib.transforms.paste import BACKGROUND, Part
+from lib.transforms.refine import finer, near_surface
 from lib.transforms.start_mask import LOGIT
 from lib.transforms.volume import Volume
 
@@ -27,20 +29,22 @@ class FirstAnswer:
         roi: of the view that was chosen.
         logit: (D, H, W) float32 of the foreground, the first click obeyed and its piece of the mask alone.
         obeyed: whether the network itself obeyed the click.
+        part: the same as it is shown, on a grid of half the spacing where its surface was looked at again.
     """
 
     roi: Roi
     logit: Tensor
     obeyed: bool
+    part: Part
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the tensor."""
-        return self.logit.nbytes
+        """Bytes of the tensors."""
+        return self.logit.nbytes + self.part.logit.nbytes
 
 
 def answer_first(looks: Looks, preset: RoiPreset, click: Click, threshold: float) -> FirstAnswer:
-    """Looks at the click, then from farther away while what was clicked on outgrows the view.
+    """Looks at the click, then from farther away while what was clicked on outgrows the view, then along its surface.
 
     Args:
         looks: at the image.
@@ -50,14 +54,7 @@ def answer_first(looks: Looks, preset: RoiPreset, click: Click, threshold: float
     """
     spacings_mm = spacings_of(preset)
     for spacing_mm in spacings_mm:
-        roi = place_roi(
-            [click],
-            looks.volume.voxels.shape,
-            looks.volume.affine,
-            size=preset.size,
-            spacing_mm=spacing_mm,
-            roi_axes=preset.axes,
-        )
+        roi = _view(looks, preset, click, spacing_mm)
         logits = looks(roi, [click])
         with looks.stages.time("paste"):
             clicks_dhw = roi.clicks_to_dhw([click])
@@ -70,7 +67,33 @@ def answer_first(looks: Looks, preset: RoiPreset, click: Click, threshold: float
                 goes_on = leaves_roi(logits, clicks_dhw, roi, threshold)
             if not goes_on:
                 break
-    return FirstAnswer(roi, _settled(logits, clicks_dhw, threshold), obeyed[0])
+    settled = _settled(logits, clicks_dhw, threshold)
+    if spacing_mm == spacings_mm[0]:
+        return FirstAnswer(roi, settled, obeyed[0], Part(roi, settled))
+    part = _refined(looks, preset, Part(roi, settled), click, threshold)
+    return FirstAnswer(roi, part.logit[::2, ::2, ::2].clone(), obeyed[0], part)
+
+
+def _refined(looks: Looks, preset: RoiPreset, coarse: Part, click: Click, threshold: float) -> Part:
+    """An answer on a grid of half the spacing, its surface as the network sees it at that spacing.
+
+    The view of half the spacing around the click is, with the presets that ship, one that was looked at before: nothing
+    is encoded. It is half as wide; where the surface lies beyond it, it stays as it was.
+    """
+    centre = _view(looks, preset, click, coarse.roi.spacing_mm / 2)
+    half = preset.size // 2
+    box = (slice(half, half + preset.size),) * 3
+    with looks.stages.time("paste"):
+        logit = finer(coarse.logit)
+        before = logit[box].clone()
+    asked = looks(centre, [click], before)
+    with looks.stages.time("paste"):
+        logit[box] = torch.where(near_surface(before, threshold), asked[1] - asked[0], before)
+        clicks_dhw = centre.clicks_to_dhw([click]) + half
+        pair = torch.stack([torch.zeros_like(logit), logit])
+        enforced, _ = obey(pair, clicks_dhw, [True], centre.spacing_mm, threshold)
+        whole = shifted(centre, (-half, -half, -half), (2 * preset.size,) * 3)
+        return Part(whole, _settled(enforced, clicks_dhw, threshold))
 
 
 def answer_box(
@@ -97,7 +120,19 @@ def answer_box(
     with looks.stages.time("paste"):
         clicks_dhw = roi.clicks_to_dhw([click])
         enforced, obeyed = obey(logits, clicks_dhw, [True], roi.spacing_mm, threshold)
-        return FirstAnswer(roi, _settled(logits if is_implied else enforced, clicks_dhw, threshold), obeyed[0])
+        settled = _settled(logits if is_implied else enforced, clicks_dhw, threshold)
+        return FirstAnswer(roi, settled, obeyed[0], Part(roi, settled))
+
+
+def _view(looks: Looks, preset: RoiPreset, click: Click, spacing_mm: float) -> Roi:
+    return place_roi(
+        [click],
+        looks.volume.voxels.shape,
+        looks.volume.affine,
+        size=preset.size,
+        spacing_mm=spacing_mm,
+        roi_axes=preset.axes,
+    )
 
 
 def roi_of_box(volume: Volume, preset: RoiPreset, box: Box, click: Click) -> Roi:
@@ -117,6 +152,12 @@ def spacings_of(preset: RoiPreset) -> tuple[float, ...]:
     """Spacings of the views, mm: the preset's, and where it has several, twice the widest for what leaves even that."""
     wider = preset.wider_spacings_mm
     return (preset.spacing_mm, *wider, *([2 * wider[-1]] if wider else []))
+
+
+def views_of(preset: RoiPreset) -> int:
+    """How many views a first answer takes at most."""
+    spacings_mm = spacings_of(preset)
+    return len({*spacings_mm, *(mm / 2 for mm in spacings_mm[1:])})
 
 
 def require_within_reach(clicks: Sequence[Click], volume: Volume, preset: RoiPreset) -> None:

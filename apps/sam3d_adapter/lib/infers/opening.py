@@ -9,7 +9,7 @@ from lib.infers.first_view import (
     answer_first,
     require_within_reach,
     roi_of_box,
-    spacings_of,
+    views_of,
 )
 from lib.infers.look import Looks
 from lib.interaction.box import Box
@@ -76,7 +76,7 @@ def open_dialogue(
         return Opening(_roi_of_start(looks, preset, start, box), started, MAX_ENCODES // 2, box, start=start)
     head = clicks[0] if implied is None else implied
     require_within_reach((head, *on_structure(clicks)), looks.volume, preset)
-    views = len(spacings_of(preset)) if box is None else 1
+    views = views_of(preset) if box is None else 1
     is_implied = implied is not None
     key = ("first", looks.key, preset, head.ijk, is_implied, box, threshold)
     first: FirstAnswer | None = looks.embeddings.get(key)

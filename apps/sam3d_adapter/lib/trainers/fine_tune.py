@@ -14,8 +14,9 @@ from typing import Any
 from lib.evaluation.record import Record
 from lib.evaluation.summary import summarise
 from lib.learning.gate import Decision, decide
-from lib.learning.pools import Pool
 from lib.learning.processes import rank, shared_text
+from lib.learning.replay import Replay
+from lib.learning.retention import retention_words
 from lib.learning.submitted import SubmittedCase
 from lib.models.checkpoint import file_sha256
 from lib.presets import Preset
@@ -25,7 +26,7 @@ from lib.trainers.material import Material, NothingToLearn, nothing_to_learn
 from lib.trainers.progress import ProgressFile
 from lib.trainers.run import DECIDING, DONE, MEASURING, TRAINING, Run, forget_finished, open_run
 from lib.trainers.settings import BEST, SERVED, TrainSettings
-from lib.trainers.training import CandidateTraining
+from lib.trainers.training import RETENTION_FILE, CandidateTraining
 from lib.trainers.version_page import write_versions_page
 
 logger = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ class FineTuning:
         material: labels.
         settings: of the request.
         measure: holds dialogues with a model; see `Measure`.
-        replay: makes the pool that keeps the model from forgetting; None for none.
+        replay: what keeps the model from forgetting; None for nothing.
         progress: told how far it is.
         precision: one of `lib.inference.precision.PRECISIONS`.
     """
@@ -73,7 +74,7 @@ class FineTuning:
     settings: TrainSettings
     measure: Measure
     progress: ProgressFile
-    replay: Callable[[], Pool] | None = None
+    replay: Replay | None = None
     precision: str = "auto"
 
     def __call__(self) -> Outcome | None:
@@ -182,12 +183,22 @@ class FineTuning:
         decision = None
         if records:
             decision = decide(records["candidate"], records["served"], records.get("best", records["served"]))
-        version = self._added(run, parent, records, decision)
-        outcome = self._published(version, decision)
+        retention = _retention(run)
+        reasons = (*self._reasons(decision), *retention_words(retention))
+        version = self._added(run, parent, records, decision, retention, reasons)
+        outcome = self._published(version, decision, reasons)
         self._tell(stage="done", version=version.id, published=outcome.published, reasons=outcome.reasons)
         return outcome
 
-    def _added(self, run: Run, parent: str, records: Mapping[str, list[Record]], decision: Decision | None) -> Version:
+    def _added(
+        self,
+        run: Run,
+        parent: str,
+        records: Mapping[str, list[Record]],
+        decision: Decision | None,
+        retention: Mapping[str, Any],
+        reasons: Sequence[str],
+    ) -> Version:
         """The version of a run; found again where the run was killed after it had been added."""
         for version in self.versions.versions():
             if version.metrics.get("run") == run.id:
@@ -203,7 +214,8 @@ class FineTuning:
                 "compared_with": run.results.get("measured", {}),
                 "validation": {name: scores(found) for name, found in records.items()},
                 "decision": None if decision is None else decision.as_json(),
-                "reasons": list(self._reasons(decision)),
+                "reasons": list(reasons),
+                "retention": dict(retention),
                 "cases": {"train": len(self.material.train), "validation": len(self.material.validation)},
                 "real_users": dict(self.material.real),
             },
@@ -218,8 +230,7 @@ class FineTuning:
             return ("Kept and not published, as it was asked for.", *decision.reasons[1:])
         return decision.reasons
 
-    def _published(self, version: Version, decision: Decision | None) -> Outcome:
-        reasons = self._reasons(decision)
+    def _published(self, version: Version, decision: Decision | None, reasons: tuple[str, ...]) -> Outcome:
         served = self.versions.served()
         if decision is not None and decision.publish and self.settings.publish:
             if served is None or served.id != version.id:
@@ -233,6 +244,12 @@ class FineTuning:
     def _tell(self, **changes: Any) -> None:
         if not rank():
             self.progress.update(**changes)
+
+
+def _retention(run: Run) -> dict[str, Any]:
+    """What was measured of what the parent could do; nothing of a run that began before that was measured."""
+    path = run.folder / RETENTION_FILE
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
 
 NO_VALIDATION = (

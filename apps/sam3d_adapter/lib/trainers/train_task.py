@@ -19,9 +19,9 @@ from lib.host.pacs_labels import pacs_labels
 from lib.host.saved_labels import saved_labels, studies_folder
 from lib.learning.kept_labels import KeptLabels
 from lib.learning.patients import PatientBook
-from lib.learning.pools import Pool
 from lib.learning.processes import rank, world_size
 from lib.learning.real_clicks import costs, presets_used, read_real_clicks
+from lib.learning.replay import Replay
 from lib.learning.splits import VALIDATION, Splits
 from lib.learning.submitted import read_submitted
 from lib.models.file_lock import wait_for_lock
@@ -50,7 +50,7 @@ class FineTuneTask(TrainTask):
         registry: of versions.
         audit_log: where real clicks are recorded.
         measure: of a preset and a device, what holds dialogues with a model.
-        replay: makes the pool that keeps a model from forgetting.
+        replay: what keeps a model from forgetting.
         trainers: names of all train tasks.
         structures: names of what the presets segment; others in a PACS were not made with this app.
         precision: one of `lib.inference.precision.PRECISIONS`.
@@ -64,7 +64,7 @@ class FineTuneTask(TrainTask):
         registry: Registry,
         audit_log: AuditLog,
         measure: Callable[[Preset, str], Measure],
-        replay: Callable[[Preset], Pool] | None,
+        replay: Callable[[Preset], Replay] | None,
         *,
         trainers: Collection[str] = (),
         structures: Collection[str] = (),
@@ -134,7 +134,7 @@ class FineTuneTask(TrainTask):
             settings=settings,
             measure=self._measure(self.preset, settings.device),
             progress=self._progress,
-            replay=None if replay is None else lambda: replay(self.preset),
+            replay=None if replay is None else replay(self.preset),
             precision=self._precision,
         )
         try:

@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 
-from lib.learning.pools import Pool
+from lib.evaluation.ledger import write_json
 from lib.learning.processes import first_before_others, rank, world_size
+from lib.learning.replay import Replay
+from lib.learning.retention import Retention
 from lib.learning.sampling import for_training, for_validation
 from lib.learning.state import Progress
 from lib.learning.stream import Batch, SampleStream, Source
@@ -25,6 +27,7 @@ from lib.trainers.material import Material
 from lib.trainers.progress import ProgressFile
 from lib.trainers.settings import TrainSettings
 
+RETENTION_FILE = "retention.json"
 BATCH = 4
 """Samples of a step."""
 STEPS_PER_EPOCH = 50
@@ -49,7 +52,7 @@ class CandidateTraining:
         material: labels.
         settings: of the request.
         progress: told how far it is.
-        replay: makes the pool that keeps the model from forgetting; None for none.
+        replay: what keeps the model from forgetting; None for nothing.
         precision: one of `lib.inference.precision.PRECISIONS`.
     """
 
@@ -58,11 +61,11 @@ class CandidateTraining:
     material: Material
     settings: TrainSettings
     progress: ProgressFile
-    replay: Callable[[], Pool] | None
+    replay: Replay | None
     precision: str
 
     def __call__(self, folder: Path, parent: str, weights: Path) -> None:
-        """Leaves ``candidate.safetensors`` in the folder of the run, written by the first process.
+        """Leaves ``candidate.safetensors`` and ``retention.json`` in the run's folder, written by the first process.
 
         Args:
             folder: of the run; what an earlier, stopped training left there is gone on with.
@@ -94,12 +97,15 @@ class CandidateTraining:
             workers=WORKERS,
             precision=self.precision,
         )
+        retention = Retention.of(None if rank() else self.replay, config.interaction, self.precision)
+        before = retention.measure(model)
         tracker = open_tracker(settings.tracking if not rank() else "none", folder.parents[1], preset.name, folder.name)
         try:
             progress = train(model, stream, self._batches(), config, folder, self._reporter(config, tracker.point))
         finally:
             tracker.close()
         if not rank():
+            write_json(folder / RETENTION_FILE, {"before": before, "after": retention.measure(model)})
             self._save(model, folder, parent, report.provenance)
             curve = tuple(progress.curve)
             epochs = max(1, math.ceil(progress.step / STEPS_PER_EPOCH))
@@ -110,7 +116,7 @@ class CandidateTraining:
         labels = SubmittedPool(self.material.train, self.preset, recorded=self.material.recorded, max_bytes=POOL_BYTES)
         if self.replay is None:
             return [labels]
-        replay = first_before_others(self.replay)
+        replay = first_before_others(self.replay.pool)
         labels.share = 1 - replay.share
         return [labels, replay]
 

@@ -1,6 +1,6 @@
 """A small hospital: an app of the test size, a folder of studies, and labels that were submitted."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -9,6 +9,7 @@ from monailabel.datastore.local import LocalDatastore
 
 from lib.audit.log import AuditLog
 from lib.configs.measure import MeasureVersion
+from lib.learning.replay import Replay
 from lib.presets import Preset, load_preset
 from lib.registry.registry import Registry
 from lib.trainers.train_task import FineTuneTask
@@ -36,6 +37,7 @@ class Hospital:
         self.versions = self.registry.of("test", "test")
         self.audit_log = AuditLog(folder / "audit", 2**20)
         self.store = LocalDatastore(str(self.studies), auto_reload=False)
+        self.replay: Callable[[Preset], Replay] | None = None
 
     def submit(self, count: int, *, first: int = 0) -> None:
         """Labels of so many patients, each a bright block in noise, through the data store's own way."""
@@ -64,12 +66,12 @@ class Hospital:
         self.store.refresh()
 
     def task(self, **more: object) -> FineTuneTask:
-        """The train task, without phantoms to replay, which take long to make."""
+        """The train task; without phantoms to replay, which take long to make, unless ``replay`` is set."""
 
         def measure(preset: Preset, device: str) -> MeasureVersion:
             return MeasureVersion(preset, self.app, device)
 
-        return FineTuneTask(self.preset, self.app, self.registry, self.audit_log, measure, None, **more)  # type: ignore[arg-type]
+        return FineTuneTask(self.preset, self.app, self.registry, self.audit_log, measure, self.replay, **more)  # type: ignore[arg-type]
 
     def train(self, **request: object) -> dict:
         """A round, as MONAI Label's process asks for it."""

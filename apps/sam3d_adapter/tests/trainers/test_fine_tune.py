@@ -6,6 +6,7 @@ import os
 import pytest
 import torch
 
+from lib.learning.replay import Replay
 from lib.models.checkpoint import load_model
 from lib.models.trainable import frozen_names
 from lib.trainers import train_task
@@ -70,6 +71,21 @@ def test_only_what_is_published_as_trained_changes(hospital, monkeypatch):
     moved = {n for n, p in before.named_parameters() if not torch.equal(p.half(), after.get_parameter(n).half())}
     assert len(moved) > 20 and not moved & frozen
     assert report.provenance["parent"] == "shipped" and report.provenance["preset"] == "test"
+
+
+def test_what_is_kept_is_measured_on_lesions_that_no_round_trains_on(hospital, tmp_path):
+    hospital.submit(2)
+    hospital.replay = lambda preset: Replay(tmp_path / "replay", preset, counts=(1, 1))
+    outcome = hospital.train()
+    (version,) = hospital.versions.versions()
+    retention = version.metrics["retention"]
+    for measured in (retention["before"], retention["after"]):
+        assert {"dice", "dice_5", "obeyed"} == set(measured) and all(0 <= value <= 1 for value in measured.values())
+    assert retention["before"] != retention["after"]
+    assert f"from {retention['before']['dice']:.2f} to {retention['after']['dice']:.2f}" in outcome["reasons"][-1]
+    assert "On synthetic lesions" in (hospital.versions.folder / "versions.html").read_text()
+    trained, measured = (sorted(path.name for path in (tmp_path / "replay").glob(p)) for p in ("*.npz", "held_out/*"))
+    assert len(trained) == len(measured) == 1 and trained != measured
 
 
 @pytest.mark.slow

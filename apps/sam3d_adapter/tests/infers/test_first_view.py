@@ -1,0 +1,97 @@
+"""The first answer with the shipped weights: its surface is looked at again at half the spacing, encoding nothing."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from lib.configs.evaluated_task import TaskChoice
+from lib.evaluation.metrics import dice
+from lib.inference.predictor import Predictor
+from lib.infers import first_view
+from lib.infers.first_view import FirstAnswer, answer_first, views_of
+from lib.infers.look import Looks
+from lib.infers.response import Stages
+from lib.interaction.click import Click
+from lib.presets import RoiPreset, load_preset
+from lib.transforms.paste import paste_parts
+from lib.transforms.refine import near_surface
+from lib.transforms.volume import make_volume
+from tests.support.server import APP_DIR
+
+SPACING, SHAPE, SEMI_MM = (1.5, 1.2, 2.0), (100, 110, 70), (33, 24, 27)
+CLICK = Click((50, 55, 35))
+PRESET = load_preset(APP_DIR / "configs/ct.yaml")
+
+
+def lesion(factor: float = 1.0) -> np.ndarray:
+    """(i, j, k) bool, an ellipsoid."""
+    off = [(np.arange(n) - n // 2) * mm / semi for n, mm, semi in zip(SHAPE, SPACING, SEMI_MM, strict=True)]
+    return np.asarray(off[0][:, None, None] ** 2 + off[1][:, None] ** 2 + off[2] ** 2 < factor**2)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def look_at(factor: float) -> Looks:
+    """Looks at an image of a lesion, so many times as large, with nothing cached."""
+    choice = TaskChoice(APP_DIR, PRESET, "cpu")()
+    values = np.where(lesion(factor), 90, 30) + np.random.default_rng(3).normal(0, 15, SHAPE)
+    volume = make_volume(values.astype(np.int16), np.diag([*SPACING, 1.0]), "test")
+    predictor = Predictor(choice.shared.models.get(choice.task.spec, "cpu"), choice.shared.embeddings, "fp32")
+    return Looks(volume, predictor, choice.shared.embeddings, PRESET.intensity, Stages())
+
+
+def mask_of(answer: FirstAnswer) -> np.ndarray:
+    """(i, j, k) bool."""
+    return paste_parts([answer.part], 0.5) > 0
+
+
+def test_a_large_lesion_is_seen_from_afar_and_its_surface_from_near(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = look_at(1.0)
+    answer = answer_first(looks, PRESET.roi, CLICK, 0.5)
+    fine = answer.part.logit
+    assert answer.roi.spacing_mm == 2 * answer.part.roi.spacing_mm > 1
+    assert fine.shape == answer.part.roi.size_dhw == (128, 128, 128) and fine.dtype == torch.float32
+    assert looks.decodes == looks.encodes + 1 <= views_of(PRESET.roi)
+    # What is corrected is what is shown: the two grids share every other voxel.
+    torch.testing.assert_close(answer.logit, fine[::2, ::2, ::2])
+    voxels = np.argwhere(np.ones((3, 4, 5)))
+    np.testing.assert_allclose(answer.roi.dhw_to_mm(voxels), answer.part.roi.dhw_to_mm(2 * voxels))
+
+    none = torch.zeros((64, 64, 64), dtype=torch.bool)
+    monkeypatch.setattr(first_view, "near_surface", lambda logit, threshold: none)
+    coarse = answer_first(looks, PRESET.roi, CLICK, 0.5)
+    changed = (fine > 0) != (coarse.part.logit > 0)
+    assert changed.any()
+    allowed = torch.zeros_like(changed)
+    middle = (slice(32, 96),) * 3
+    allowed[middle] = near_surface(coarse.part.logit[middle], 0.5)
+    # Pieces that the new surface cuts off would go as a whole; of this lesion there are none beyond it.
+    assert not (changed & ~allowed).any()
+    assert dice(mask_of(answer), lesion()) > 0.85
+
+
+def test_a_small_lesion_is_seen_once() -> None:
+    looks = look_at(0.3)
+    answer = answer_first(looks, PRESET.roi, CLICK, 0.5)
+    assert (looks.encodes, looks.decodes) == (1, 1)
+    assert answer.roi.spacing_mm == 1.0 and answer.part.roi == answer.roi and answer.part.logit is answer.logit
+    assert dice(mask_of(answer), lesion(0.3)) > 0.7
+
+
+@pytest.mark.parametrize(
+    ("spacing_mm", "wider_mm", "views"), [(1.0, (2.0, 4.0), 4), (2.8, (5.6,), 3), (4.0, (), 1), (1.0, (3.0,), 4)]
+)
+def test_views_are_counted_with_those_of_half_the_spacing(
+    spacing_mm: float, wider_mm: tuple[float, ...], views: int
+) -> None:
+    preset: RoiPreset = replace(PRESET.roi, spacing_mm=spacing_mm, wider_spacings_mm=wider_mm)
+    assert views_of(preset) == views

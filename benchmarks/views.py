@@ -1,0 +1,149 @@
+"""What the first view of a click decides, and what was tried instead of it at test time.
+
+python -m benchmarks.views --preset ct --images DIR --labels DIR [--held-out FILE] --out OUT
+
+One click on each case, `centre` and `random` (docs/evaluation.md): Dice as served; of one view at each of several
+spacings; of the best of the preset's own views, which nobody can know beforehand; and of answers that are made of
+several views: their mean probability, the view whose mask agrees best with the others', the view that is surest of its
+mask, and the mean over the mirrored images. Cases named in the file are left out. Writes OUT/views.json and prints all.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+from scipy.ndimage import map_coordinates
+
+from lib.configs.evaluated_task import EvaluatedTask, TaskChoice
+from lib.evaluation.metrics import dice
+from lib.evaluation.simulated_user import SimulatedUser
+from lib.inference.predictor import Predictor
+from lib.infers.first_view import answer_first, spacings_of
+from lib.infers.look import Looks
+from lib.infers.response import Stages
+from lib.interaction.click import Click
+from lib.interaction.roi import Roi, place_roi
+from lib.learning.pools import case_name
+from lib.presets import Preset, load_preset
+from lib.transforms.clicked_component import clicked_component
+from lib.transforms.paste import paste_parts
+from lib.transforms.volume import Volume, make_volume
+
+APP = Path(__file__).resolve().parent.parent / "apps" / "sam3d_adapter"
+SPACINGS_MM = (1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0)
+
+
+class Viewer:
+    """One image and one click, looked at from anywhere."""
+
+    def __init__(self, task: EvaluatedTask, preset: Preset, volume: Volume, click: Click) -> None:
+        loaded = task.shared.models.get(task.task.spec, "cpu")
+        predictor = Predictor(loaded, task.shared.embeddings, task.shared.precision)
+        self._looks = Looks(volume, predictor, task.shared.embeddings, preset.intensity, Stages())
+        self._preset, self._click = preset, click
+
+    def served(self) -> np.ndarray:
+        """The mask (i, j, k) bool that users get."""
+        return paste_parts([answer_first(self._looks, self._preset.roi, self._click, 0.5).part], 0.5) > 0
+
+    def probability(self, spacing_mm: float) -> np.ndarray:
+        """(i, j, k) of the foreground at the image's voxels, NaN outside the view."""
+        volume, preset = self._looks.volume, self._preset.roi
+        shape = volume.voxels.shape
+        roi = place_roi(
+            [self._click], shape, volume.affine, size=preset.size, spacing_mm=spacing_mm, roi_axes=preset.axes
+        )
+        logits = self._looks(roi, [self._click])
+        return _on_image(roi, torch.sigmoid(logits[1] - logits[0]).numpy())
+
+    def mask(self, probability: np.ndarray) -> np.ndarray:
+        """(i, j, k) bool: the clicked piece of what is more probable than not."""
+        logits = torch.from_numpy(np.stack([np.full_like(probability, 0.5), np.nan_to_num(probability)]))
+        return clicked_component(logits, np.array([self._click.ijk]))[1]
+
+
+def _on_image(roi: Roi, values: np.ndarray) -> np.ndarray:
+    voxels = np.indices(roi.image_shape).reshape(3, -1).T
+    dhw = roi.ijk_to_dhw(voxels)
+    inside = ((dhw >= -0.5) & (dhw <= np.array(roi.size_dhw) - 0.5)).all(axis=1)
+    found = np.full(len(voxels), np.nan, np.float32)
+    found[inside] = map_coordinates(values, dhw[inside].T, order=1, mode="nearest")
+    return found.reshape(roi.image_shape)
+
+
+def tried(
+    task: EvaluatedTask, preset: Preset, array: np.ndarray, affine: np.ndarray, truth: np.ndarray, click: Click
+) -> dict[str, float]:
+    """Dice of everything tried on one case, by name."""
+    viewer = Viewer(task, preset, make_volume(array, affine, "image"), click)
+    own_mm = spacings_of(preset.roi)
+    seen = {mm: viewer.probability(mm) for mm in dict.fromkeys((*own_mm, *SPACINGS_MM))}
+    masks = {mm: viewer.mask(probability) for mm, probability in seen.items()}
+    row = {"as served": dice(viewer.served(), truth)}
+    row |= {f"always {mm:g} mm": dice(masks[mm], truth) for mm in SPACINGS_MM}
+    row["best own view"] = max(dice(masks[mm], truth) for mm in own_mm)
+    with np.errstate(invalid="ignore"):
+        known = np.stack([seen[mm] for mm in own_mm])
+    row["mean of own views"] = dice(viewer.mask(np.nanmean(known, axis=0, where=~np.isnan(known))), truth)
+    agreed = [np.mean([dice(masks[a], masks[b]) for b in own_mm if b != a]) if len(own_mm) > 1 else 1 for a in own_mm]
+    row["view that others agree with"] = dice(masks[own_mm[int(np.argmax(agreed))]], truth)
+    sure = [2 * seen[mm][masks[mm]].sum() / (masks[mm].sum() + np.nansum(seen[mm])) for mm in own_mm]
+    row["surest view"] = dice(masks[own_mm[int(np.argmax(sure))]], truth)
+    row["mirrored, one view"] = dice(_mirrored(task, preset, array, affine, click, own_mm), truth)
+    return row
+
+
+def _mirrored(
+    task: EvaluatedTask, preset: Preset, array: np.ndarray, affine: np.ndarray, click: Click, own_mm: Sequence[float]
+) -> np.ndarray:
+    """The mask of the mean over the image and its three mirror images, at the view that was served."""
+    viewer = Viewer(task, preset, make_volume(array, affine, "image"), click)
+    mm = answer_first(viewer._looks, preset.roi, click, 0.5).roi.spacing_mm
+    found = [viewer.probability(mm)]
+    for axis in range(3):
+        at = list(click.ijk)
+        at[axis] = array.shape[axis] - 1 - at[axis]
+        other = Viewer(task, preset, make_volume(np.flip(array, axis).copy(), affine, "mirrored"), Click((*at,)))
+        found.append(np.flip(other.probability(mm), axis))
+    return viewer.mask(np.mean(np.nan_to_num(found), axis=0))
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", required=True)
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--labels", type=Path, required=True)
+    parser.add_argument("--held-out", type=Path, help="names of cases that are left out, one a line")
+    parser.add_argument("--limit", type=int, help="take so many cases, evenly")
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    left_out = set(arguments.held_out.read_text().split()) if arguments.held_out else set()
+    files = [file for file in sorted(arguments.images.iterdir()) if case_name(file) not in left_out]
+    if arguments.limit:
+        files = files[:: max(1, len(files) // arguments.limit)][: arguments.limit]
+    preset = load_preset(APP / "configs" / f"{arguments.preset}.yaml")
+    task = TaskChoice(APP, preset, "cpu")()
+    rows: dict[str, list[dict[str, float]]] = {"centre": [], "random": []}
+    for number, file in enumerate(files, start=1):
+        image = nib.load(file)
+        truth = np.asarray(nib.load(arguments.labels / file.name).dataobj) > 0
+        spacing = tuple(float(mm) for mm in image.header.get_zooms()[:3])
+        for mode, found in rows.items():
+            click = Click(SimulatedUser(truth, spacing, mode, 42, file.name).first_clicks()[0].ijk)
+            found.append(tried(task, preset, np.asarray(image.dataobj), image.affine, truth, click))
+        print(f"{number} of {len(files)}: {file.name}", file=sys.stderr)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "views.json").write_text(json.dumps({"files": [f.name for f in files], **rows}, indent=1))
+    print(f"{arguments.preset}, {len(files)} cases\n\n| Dice at one click | centre | random |\n|---|---|---|")
+    for name in rows["centre"][0]:
+        print(f"| {name} |", " | ".join(f"{np.mean([row[name] for row in found]):.3f}" for found in rows.values()), "|")
+
+
+if __name__ == "__main__":
+    main()
