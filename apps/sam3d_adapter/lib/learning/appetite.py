@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import torch
 
+from lib.learning.network import Network
 from lib.learning.stream import Batch
-from lib.models.sam3d import Sam3dAdapter
 
 logger = logging.getLogger(__name__)
 
@@ -24,11 +24,11 @@ class Appetite:
     """How much of a batch goes through the model at once; it only ever sinks.
 
     Args:
-        model: Its encoder can forget activations.
+        model: If it has an ``image_encoder``, that can forget activations.
         batch: Samples of a batch.
     """
 
-    def __init__(self, model: Sam3dAdapter, batch: int) -> None:
+    def __init__(self, model: Network, batch: int) -> None:
         self._model, self._batch = model, batch
         self.bite = batch
 
@@ -61,11 +61,12 @@ class Appetite:
             self._less(problem)
 
     def _less(self, problem: str) -> None:
+        encoder = getattr(self._model, "image_encoder", None)
         if self.bite > 1:
             self.bite = (self.bite + 1) // 2
             logger.warning("Memory ran out (%s): going on with %d region(s) at a time.", problem, self.bite)
-        elif not self._model.image_encoder.gradient_checkpointing:
-            self._model.image_encoder.gradient_checkpointing = True
+        elif encoder is not None and not encoder.gradient_checkpointing:
+            encoder.gradient_checkpointing = True
             logger.warning("Memory ran out (%s): going on with activations computed twice, which is slower.", problem)
         else:
             device = "GPU" if next(self._model.parameters()).is_cuda else "memory"

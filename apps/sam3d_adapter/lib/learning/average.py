@@ -4,7 +4,9 @@ import contextlib
 from collections.abc import Iterator, Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from lib.learning.network import Network
 
 
 class MovingAverage:
@@ -15,7 +17,7 @@ class MovingAverage:
         decay: Share of the average that stays at each step, once it has run for a while.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: Network, decay: float) -> None:
         self._decay = decay
         self._live = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.tensors = {name: p.detach().clone() for name, p in self._live.items()}

@@ -9,9 +9,9 @@ from scipy.ndimage import distance_transform_edt, find_objects, label
 from torch import Tensor
 from torch.nn import functional as F
 
+from lib.learning.network import Network
 from lib.learning.stream import Batch
 from lib.models.prompts import Prompts
-from lib.models.sam3d import Sam3dAdapter
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def draw_boxes(truths: Tensor, config: InteractionConfig, rngs: Sequence[np.rand
 
 
 def play(
-    model: Sam3dAdapter, batch: Batch, rounds: int, config: InteractionConfig, *, with_box: bool = False, seed: int = 0
+    model: Network, batch: Batch, rounds: int, config: InteractionConfig, *, with_box: bool = False, seed: int = 0
 ) -> list[tuple[Tensor, Prompts]]:
     """Lead a batch through a dialogue, each row by draws of its own.
 

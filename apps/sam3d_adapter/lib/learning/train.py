@@ -16,13 +16,17 @@ from torch.utils.data import DataLoader
 from lib.learning.appetite import Appetite
 from lib.learning.average import MovingAverage
 from lib.learning.interaction import InteractionConfig, dialogue_loss, play
+from lib.learning.network import Network
 from lib.learning.processes import agreed, average_gradients, rank, share_curve, start_alike
 from lib.learning.state import Point, Progress, load_state, save_state
 from lib.learning.stream import Batch, SampleStream
 from lib.learning.validation import autocast, peak_memory_mib, validate
-from lib.models.sam3d import Sam3dAdapter
 
 logger = logging.getLogger(__name__)
+
+
+CLOCKS = {"wall": time.monotonic, "cpu": time.process_time}
+"""How time of training is taken, in seconds: as it passes, or as this process used it on all of its threads."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class TrainingConfig:
         workers: Processes that draw samples, for each that trains.
         precision: One of `lib.inference.precision.PRECISIONS`.
         interaction: How dialogues are played.
+        clock: One of `CLOCKS`, by which minutes and seconds count. With "cpu" it does not matter what else the machine
+            does; samples must be drawn by the process itself, for those that others draw would be free.
     """
 
     minutes: float | None = None
@@ -61,10 +67,15 @@ class TrainingConfig:
     workers: int = 0
     precision: str = "bf16"
     interaction: InteractionConfig = field(default_factory=InteractionConfig)
+    clock: str = "wall"
 
     def __post_init__(self) -> None:
         if self.minutes is None and self.steps is None:
             raise ValueError("Training needs an end: give minutes or steps.")
+        if self.clock not in CLOCKS:
+            raise ValueError(f"The clock '{self.clock}' is unknown; choose from: {', '.join(CLOCKS)}.")
+        if self.clock == "cpu" and self.workers:
+            raise ValueError(f"The clock 'cpu' counts this process alone, not its {self.workers} workers: give none.")
 
     def done(self, progress: Progress) -> float:
         """Share of the training that is behind."""
@@ -74,7 +85,7 @@ class TrainingConfig:
 
 
 def train(
-    model: Sam3dAdapter,
+    model: Network,
     stream: SampleStream,
     validation: Sequence[Batch],
     config: TrainingConfig,
@@ -121,7 +132,8 @@ def train(
     workers = config.workers
     batches = iter(DataLoader(stream, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None))
     losses: list[float] = []
-    last, reported_s = time.monotonic(), progress.spent_s
+    clock = CLOCKS[config.clock]
+    last, reported_s = clock(), progress.spent_s
     model.train()
     while config.done(progress) < 1 and not _is_stale(progress, config):
         batch = Batch(*(part.to(device) for part in next(batches)))
@@ -134,7 +146,7 @@ def train(
         optimizer.step()
         progress.step += 1
         average.update(progress.step)
-        now = time.monotonic()
+        now = clock()
         progress.spent_s, last = agreed(progress.spent_s + now - last), now
         if not _is_due(progress, reported_s, config):
             continue
@@ -143,7 +155,8 @@ def train(
             point: Point = {"step": progress.step, "minutes": progress.spent_s / 60, "loss": float(np.mean(losses))}
             point["memory_mib"] = peak_memory_mib(device)
             with average.applied():
-                point |= validate(model.eval(), validation, config.interaction, config.precision)
+                model.eval()
+                point |= validate(model, validation, config.interaction, config.precision)
             model.train()
             progress.curve.append(point)
             _keep_best(progress, average, config)
@@ -154,7 +167,7 @@ def train(
                 on_report(progress)
         share_curve(progress)
         losses.clear()
-        last = time.monotonic()
+        last = clock()
     if progress.best is not None:
         average.load(progress.best[1])
     average.give()
@@ -165,7 +178,7 @@ def train(
 class _Learner:
     """Gradients of a dialogue."""
 
-    def __init__(self, model: Sam3dAdapter, config: TrainingConfig, device: torch.device) -> None:
+    def __init__(self, model: Network, config: TrainingConfig, device: torch.device) -> None:
         self._model, self._config, self._device = model, config, device
         self._mask_loss = DiceCELoss(include_background=False, softmax=True, to_onehot_y=True)
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from lib.inference.precision import resolve_precision
 from lib.learning.interaction import InteractionConfig, play
+from lib.learning.network import Network
 from lib.learning.state import Point
 from lib.learning.stream import Batch
-from lib.models.sam3d import Sam3dAdapter
 
 
 def peak_memory_mib(device: torch.device) -> float:
@@ -28,7 +28,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 
 @torch.no_grad()
-def validate(model: Sam3dAdapter, batches: Iterable[Batch], interaction: InteractionConfig, precision: str) -> Point:
+def validate(model: Network, batches: Iterable[Batch], interaction: InteractionConfig, precision: str) -> Point:
     """Mean Dice of the first and the last answer of the longest dialogues, and the share of clicks that it obeys.
 
     Nothing where there are no batches.

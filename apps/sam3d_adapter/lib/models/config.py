@@ -151,6 +151,17 @@ _TINY = ModelConfig(
     click_map_tolerances=(0.12, 0.35),
 )
 
+# What `tiny` is without what this project added, so that its share can be told: the published model in small.
+_TINY_PUBLISHED = dataclasses.replace(
+    _TINY,
+    size="tiny_published",
+    detail_dims=(),
+    refine_dims=(),
+    click_map_sigmas=(),
+    click_map_scales=(),
+    click_map_tolerances=(),
+)
+
 # For tests alone: every mechanism of the sizes above, in milliseconds.
 _TEST = ModelConfig(
     size="test",
@@ -169,5 +180,5 @@ _TEST = ModelConfig(
     head_dim=8,
 )
 
-MODEL_SIZES: dict[str, ModelConfig] = {c.size: c for c in (_TINY, _VIT_B, _VIT_L, _VIT_H, _TEST)}
+MODEL_SIZES: dict[str, ModelConfig] = {c.size: c for c in (_TINY, _VIT_B, _VIT_L, _VIT_H, _TINY_PUBLISHED, _TEST)}
 """The sizes that can be built, by name."""

@@ -5,12 +5,14 @@ import math
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from lib.families.click_unet import CLICK_UNET_SIZES, ClickUnet
 from lib.learning import pretrain
 from lib.learning.appetite import MemoryShortageError
 from lib.learning.initialise import initialise_from_scratch
@@ -54,9 +56,9 @@ def new_model():
     return model
 
 
-def run(folder, out, *, batch=2, **how):
+def run(folder, out, *, batch=2, model=None, **how):
     """A short training; the trained model and the curve."""
-    model = new_model()
+    model = model or new_model()
     pool = Pool(folder, load_preset(APP / "configs/ct.yaml"))
     stream = SampleStream([pool], SAMPLING, seed=1, batch=batch)
     validation = [next(iter(SampleStream([pool], SAMPLING, seed=0)))]
@@ -144,6 +146,51 @@ def test_it_says_when_nothing_fits(folder, tmp_path, monkeypatch, caplog):
     with pytest.raises(MemoryShortageError, match="not even one region"):
         run(folder, tmp_path, steps=1)
     assert "1 region(s) at a time" in caplog.text and "activations computed twice" in caplog.text
+
+
+def test_any_network_that_answers_clicks_can_be_trained(folder, tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    how = {"steps": 24, "report_steps": 12, "warm_up_steps": 1, "peak_lr": 1e-2}
+    model, curve = run(folder, tmp_path, model=ClickUnet(CLICK_UNET_SIZES["test"]), **how)
+    assert curve[-1]["loss"] < 0.9 * curve[0]["loss"] and {"dice", "dice_2", "obeyed"} <= curve[-1].keys()
+
+    def starved(self, roi):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.")
+
+    monkeypatch.setattr(ClickUnet, "encode", starved)
+    with pytest.raises(MemoryShortageError, match="not even one region"):
+        run(folder, tmp_path / "starved", model=model, steps=1)
+
+
+class SlowStream(SampleStream):
+    """A process that is kept from its core while it draws."""
+
+    def __iter__(self):
+        for batch in super().__iter__():
+            time.sleep(0.5)
+            yield batch
+
+
+@pytest.mark.parametrize("clock", ["wall", "cpu"])
+def test_time_that_others_take_counts_by_the_wall_clock_alone(folder, tmp_path, clock):
+    pool = Pool(folder, load_preset(APP / "configs/ct.yaml"))
+    config = TrainingConfig(steps=3, interaction=InteractionConfig(rounds=(1.0,), box_share=0), clock=clock)
+    began = time.process_time()
+    progress = train(new_model(), SlowStream([pool], SAMPLING, seed=1), [], config, tmp_path)
+    used = time.process_time() - began
+    if clock == "wall":
+        assert progress.spent_s > 3 * 0.5
+    else:
+        assert 0 < progress.spent_s < used
+    assert progress.curve[-1]["minutes"] == progress.spent_s / 60
+
+
+@pytest.mark.parametrize(
+    ("how", "message"), [({"clock": "sun"}, "wall, cpu"), ({"clock": "cpu", "workers": 2}, "none")]
+)
+def test_a_clock_that_cannot_tell_is_refused(how, message):
+    with pytest.raises(ValueError, match=message):
+        TrainingConfig(steps=1, **how)
 
 
 def test_patience_ends_with_the_best(folder, tmp_path):

@@ -28,6 +28,16 @@ def test_one_set_of_weights_takes_three_roi_sizes(size, roi_size):
     assert logits.shape == (1, 2, roi_size, roi_size, roi_size)
 
 
+def test_tiny_published_is_tiny_without_what_was_added():
+    added, plain = (dict(build_model(size).named_parameters()) for size in ("tiny", "tiny_published"))
+    assert plain.keys() < added.keys()
+    assert {".".join(name.split(".")[:2]) for name in added.keys() - plain.keys()} == {
+        f"mask_decoder.{part}" for part in ("detail", "refine", "click_maps", "background_maps")
+    }
+    other_shapes = {name for name in plain if plain[name].shape != added[name].shape}
+    assert other_shapes == {"mask_decoder.classifier.0.weight"}  # which reads the detail branch besides
+
+
 @pytest.mark.parametrize("roi_size", [64, 96, 128])
 def test_tiny_runs_at_three_roi_sizes(roi_size):
     model = build_model("tiny")

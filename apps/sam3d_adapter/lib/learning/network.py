@@ -1,0 +1,53 @@
+"""What training asks of a network; those of every family have it."""
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from lib.models.prompts import Prompts
+
+
+class Sized(Protocol):
+    """Numbers of a network.
+
+    Attributes:
+        size: Name under which they are known.
+    """
+
+    @property
+    def size(self) -> str:
+        """Of files that training keeps."""
+
+
+class Network(Protocol):
+    """A `torch.nn.Module` that looks at a region once and answers what a user says of it.
+
+    Attributes:
+        config: Its numbers.
+    """
+
+    @property
+    def config(self) -> Sized:
+        """What it was built from."""
+
+    def encode(self, roi: Tensor) -> Any:
+        """The embedding of (B, 1, D, H, W) normalised intensities, zero outside the image."""
+
+    def decode(self, embedding: Any, prompts: Prompts) -> Tensor:
+        """(B, 2, D, H, W): background and foreground logits, before softmax."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """As `torch.nn.Module.parameters`."""
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """As `torch.nn.Module.named_parameters`."""
+
+    def train(self) -> Any:
+        """As `torch.nn.Module.train`."""
+
+    def eval(self) -> Any:
+        """As `torch.nn.Module.eval`."""
+
+    def zero_grad(self) -> None:
+        """As `torch.nn.Module.zero_grad`."""
