@@ -53,7 +53,7 @@ class Appetite:
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
-                problem = str(error).splitlines()[0]
+                problem = next(iter(str(error).splitlines()), type(error).__name__)
             # Outside of the handler: the exception keeps the activations of the failed step alive.
             self._model.zero_grad()
             if torch.cuda.is_available():

@@ -138,9 +138,17 @@ def test_small_bites_give_the_gradients_of_the_whole(folder, tmp_path, monkeypat
     torch.testing.assert_close(values(bitten), values(whole), rtol=1e-3, atol=2e-4)
 
 
-def test_it_says_when_nothing_fits(folder, tmp_path, monkeypatch, caplog):
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[enforce fail at alloc_cpu.cpp:114] err == 0. DefaultCPUAllocator: can't allocate memory"),
+        MemoryError(),
+    ],
+    ids=["of torch", "without a word"],
+)
+def test_it_says_when_nothing_fits(folder, tmp_path, monkeypatch, caplog, error):
     def starved(self, roi):
-        raise RuntimeError("[enforce fail at alloc_cpu.cpp:114] err == 0. DefaultCPUAllocator: can't allocate memory")
+        raise error
 
     monkeypatch.setattr(Sam3dAdapter, "encode", starved)
     with pytest.raises(MemoryShortageError, match="not even one region"):
