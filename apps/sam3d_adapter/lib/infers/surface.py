@@ -13,7 +13,7 @@ from lib.interaction.click import Click
 from lib.interaction.roi import Roi
 from lib.interaction.tiles import Offset, shifted
 from lib.transforms.paste import BACKGROUND, Part
-from lib.transforms.refine import finer, near_surface
+from lib.transforms.refine import doubled, finer, near_surface
 from lib.transforms.separable import within
 
 FURTHER = 2
@@ -49,7 +49,7 @@ def look_along_surface(
     whole = shifted(centre, (-(side // 2),) * 3, (2 * side,) * 3)
     with looks.stages.time("paste"):
         logit = finer(coarse.logit)
-        left = near_surface(logit, threshold) & _inside_image(whole)
+        left = doubled(near_surface(coarse.logit, threshold)) & _inside_image(whole)
     least = WORTHWHILE * int(left.sum())
     further = -1
     offset: Offset | None = (side // 2,) * 3

@@ -8,14 +8,21 @@ from torch.nn import functional as F
 
 from lib.transforms.separable import interpolate, linear_taps
 
-SURFACE = 4
-"""Voxels of the finer grid, two of the coarser, within which the answer's surface may lie elsewhere."""
+SURFACE = 2
+"""Voxels of the coarser grid within which the answer's surface may lie elsewhere."""
 
 
 def finer(logit: Tensor) -> Tensor:
     """(2D, 2H, 2W) float32: a logit (D, H, W) at half its spacing, every other voxel on one of the coarser grid."""
     taps = [linear_taps(np.arange(2 * n) / 2, n) for n in logit.shape]
     return interpolate(logit, taps)
+
+
+def doubled(mask: Tensor) -> Tensor:
+    """(2D, 2H, 2W): a mask (D, H, W) at half its spacing, on the grid of `finer`."""
+    for dim in range(3):
+        mask = mask.repeat_interleave(2, dim)
+    return mask
 
 
 def near_surface(logit: Tensor, threshold: float) -> Tensor:

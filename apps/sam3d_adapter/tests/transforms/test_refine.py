@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.ndimage import maximum_filter, minimum_filter
 
-from lib.transforms.refine import SURFACE, finer, near_surface
+from lib.transforms.refine import SURFACE, doubled, finer, near_surface
 
 
 def ball(side: int, radius: float, centre: float) -> torch.Tensor:
@@ -37,3 +37,11 @@ def test_near_the_surface_is_within_a_few_voxels_along_each_axis(threshold: floa
 def test_what_does_not_end_in_the_view_has_no_surface() -> None:
     assert not near_surface(torch.full((24, 24, 24), -3.0), 0.5).any()
     assert not near_surface(torch.full((24, 24, 24), 3.0), 0.5).any()
+
+
+def test_a_doubled_mask_lies_on_the_finer_grid() -> None:
+    mask = torch.rand(5, 6, 7, generator=torch.Generator().manual_seed(1)) > 0.5
+    fine = doubled(mask)
+    assert fine.shape == (10, 12, 14)
+    for shift in np.ndindex(2, 2, 2):
+        assert torch.equal(fine[shift[0] :: 2, shift[1] :: 2, shift[2] :: 2], mask)
