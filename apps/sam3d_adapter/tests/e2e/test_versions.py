@@ -137,7 +137,7 @@ def test_killed_while_it_publishes(site: Path, versions: Versions) -> None:
 
         def publish_for_ever() -> None:
             nonlocal published
-            with contextlib.suppress(requests.ConnectionError):
+            with contextlib.suppress(requests.RequestException):
                 while True:
                     decide(running, f"{ids[published % 3]}/publish")
                     published += 1
