@@ -9,9 +9,9 @@ mask, and the mean over the mirrored images. Cases named in the file are left ou
 """
 
 import argparse
+import functools
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -23,7 +23,7 @@ from lib.configs.evaluated_task import EvaluatedTask, TaskChoice
 from lib.evaluation.metrics import dice
 from lib.evaluation.simulated_user import SimulatedUser
 from lib.inference.predictor import Predictor
-from lib.infers.first_view import answer_first, spacings_of
+from lib.infers.first_view import FirstAnswer, answer_first, spacings_of
 from lib.infers.look import Looks
 from lib.infers.response import Stages
 from lib.interaction.click import Click
@@ -47,9 +47,10 @@ class Viewer:
         self._looks = Looks(volume, predictor, task.shared.embeddings, preset.intensity, Stages())
         self._preset, self._click = preset, click
 
-    def served(self) -> np.ndarray:
-        """The mask (i, j, k) bool that users get."""
-        return paste_parts([answer_first(self._looks, self._preset.roi, self._click, 0.5).part], 0.5) > 0
+    @functools.cached_property
+    def first(self) -> FirstAnswer:
+        """What users get."""
+        return answer_first(self._looks, self._preset.roi, self._click, 0.5)
 
     def probability(self, spacing_mm: float) -> np.ndarray:
         """(i, j, k) of the foreground at the image's voxels, NaN outside the view."""
@@ -84,7 +85,7 @@ def tried(
     own_mm = spacings_of(preset.roi)
     seen = {mm: viewer.probability(mm) for mm in dict.fromkeys((*own_mm, *SPACINGS_MM))}
     masks = {mm: viewer.mask(probability) for mm, probability in seen.items()}
-    row = {"as served": dice(viewer.served(), truth)}
+    row = {"as served": dice(paste_parts([viewer.first.part], 0.5) > 0, truth)}
     row |= {f"always {mm:g} mm": dice(masks[mm], truth) for mm in SPACINGS_MM}
     row["best own view"] = max(dice(masks[mm], truth) for mm in own_mm)
     with np.errstate(invalid="ignore"):
@@ -94,16 +95,15 @@ def tried(
     row["view that others agree with"] = dice(masks[own_mm[int(np.argmax(agreed))]], truth)
     sure = [2 * seen[mm][masks[mm]].sum() / (masks[mm].sum() + np.nansum(seen[mm])) for mm in own_mm]
     row["surest view"] = dice(masks[own_mm[int(np.argmax(sure))]], truth)
-    row["mirrored, one view"] = dice(_mirrored(task, preset, array, affine, click, own_mm), truth)
+    row["mirrored, one view"] = dice(_mirrored(viewer, task, preset, array, affine, click), truth)
     return row
 
 
 def _mirrored(
-    task: EvaluatedTask, preset: Preset, array: np.ndarray, affine: np.ndarray, click: Click, own_mm: Sequence[float]
+    viewer: Viewer, task: EvaluatedTask, preset: Preset, array: np.ndarray, affine: np.ndarray, click: Click
 ) -> np.ndarray:
-    """The mask of the mean over the image and its three mirror images, at the view that was served."""
-    viewer = Viewer(task, preset, make_volume(array, affine, "image"), click)
-    mm = answer_first(viewer._looks, preset.roi, click, 0.5).roi.spacing_mm
+    """The mask of the mean over the image and its three mirror images, at the view that was chosen for the image."""
+    mm = viewer.first.roi.spacing_mm
     found = [viewer.probability(mm)]
     for axis in range(3):
         at = list(click.ijk)
