@@ -1,14 +1,3 @@
-"""One thread, as in the processes of an evaluation: on volumes this small others only wait for one another."""
+"""One thread, as in the processes of an evaluation."""
 
-from collections.abc import Iterator
-
-import pytest
-import torch
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+from tests.support.one_thread import one_thread  # noqa: F401

@@ -2,14 +2,13 @@
 
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
 
 from lib.configs.task_config import Sam3dAdapterConfig
 from lib.evaluation.metrics import dice, far_change
@@ -18,6 +17,7 @@ from lib.infers.dialogue import SINGLE_STEPS
 from lib.infers.look import MAX_ENCODES
 from lib.interaction.axes import spacing_of
 from tests.support.geometry import make_affine
+from tests.support.one_thread import one_thread  # noqa: F401
 from tests.support.server import APP_DIR
 from tests.support.small_app import copy_small_app
 
@@ -53,14 +53,6 @@ class Served:
         mask = np.asarray(nib.load(file).dataobj) > 0
         Path(file).unlink()
         return mask
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """The first answer with the shipped weights: its surface is looked at again at half the spacing, encoding nothing."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -19,6 +17,7 @@ from lib.transforms.paste import Part, paste_parts
 from lib.transforms.refine import doubled, near_surface
 from lib.transforms.resample import resample_roi
 from lib.transforms.volume import make_volume
+from tests.support.one_thread import one_thread  # noqa: F401
 from tests.support.server import APP_DIR
 
 SPACING, SHAPE, SEMI_MM = (1.5, 1.2, 2.0), (100, 110, 70), (33, 24, 27)
@@ -30,14 +29,6 @@ def lesion(factor: float = 1.0) -> np.ndarray:
     """(i, j, k) bool, an ellipsoid."""
     off = [(np.arange(n) - n // 2) * mm / semi for n, mm, semi in zip(SHAPE, SPACING, SEMI_MM, strict=True)]
     return np.asarray(off[0][:, None, None] ** 2 + off[1][:, None] ** 2 + off[2] ** 2 < factor**2)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def look_at(factor: float) -> Looks:

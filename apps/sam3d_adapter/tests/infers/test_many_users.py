@@ -1,6 +1,5 @@
 """64 users on their own images, all at once, through caches that hold a few of them: nobody gets another's mask."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -8,9 +7,9 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
 
 from lib.configs.task_config import Sam3dAdapterConfig
+from tests.support.one_thread import one_thread  # noqa: F401
 from tests.support.small_app import copy_small_app
 
 USERS = 64
@@ -27,15 +26,6 @@ def dialogue(user: int) -> list[dict[str, Any]]:
     clicks = (np.array(SHAPE) // 2 + rng.integers(-4, 5, (CLICKS, 3))).tolist()
     said = [clicks[: n + 1] for n in range(CLICKS)] + [clicks[: CLICKS - 1]]
     return [{"foreground": foreground} for foreground in said]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Eight requests at once, each with a thread for every core, would mostly wait for one another."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
