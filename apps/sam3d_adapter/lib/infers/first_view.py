@@ -11,7 +11,7 @@ from lib.infers.look import MAX_ENCODES, Looks
 from lib.infers.surface import look_along_surface
 from lib.interaction.box import Box, ellipsoid_in_roi, place_roi_on_box
 from lib.interaction.click import Click
-from lib.interaction.roi import Roi, place_roi
+from lib.interaction.roi import Roi, place_roi, roi_at
 from lib.presets import RoiPreset
 from lib.transforms.clicked_component import keep_clicked, leaves_roi, outgrows_roi
 from lib.transforms.obey_clicks import obey
@@ -74,23 +74,16 @@ def answer_first(looks: Looks, preset: RoiPreset, click: Click, threshold: float
     near = _view(looks, preset, click, spacing_mm / 2)
     # With the presets that ship, the view of half the spacing is one of those before.
     encodes = len({mm for mm in spacings_mm if mm <= spacing_mm} | {near.spacing_mm})
-    # What is left is for further clicks, of each kind one region at least.
-    room = max(0, MAX_ENCODES - encodes - 2)
-    part, further = look_along_surface(looks, Part(roi, settled), near, click, threshold, room)
-    with looks.stages.time("paste"):
-        pair = torch.stack([torch.zeros_like(part.logit), part.logit])
-        clicks_dhw = part.roi.clicks_to_dhw([click])
-        enforced, _ = obey(pair, clicks_dhw, [True], part.roi.spacing_mm, threshold)
-        part = Part(part.roi, _settled(enforced, clicks_dhw, threshold))
+    part, further = _refined(looks, Part(roi, settled), near, click, threshold, encodes, is_enforced=True)
     return FirstAnswer(roi, part.logit[::2, ::2, ::2].clone(), obeyed[0], part, encodes + further)
 
 
 def answer_box(
     looks: Looks, preset: RoiPreset, box: Box, click: Click, threshold: float, *, is_implied: bool
 ) -> FirstAnswer:
-    """Looks at the box, once: it tells how large the structure is.
+    """Looks at the box, once: it tells how large the structure is. Then along the surface of what is seen from afar.
 
-    It is shown twice, to networks that read it and their previous answer: as a box, and as the ellipsoid in it, in
+    The box is shown twice, to networks that read it and their previous answer: as a box, and as the ellipsoid in it, in
     place of the answer that the click corrects. Without the second the network makes less of the box.
 
     Args:
@@ -110,7 +103,38 @@ def answer_box(
         clicks_dhw = roi.clicks_to_dhw([click])
         enforced, obeyed = obey(logits, clicks_dhw, [True], roi.spacing_mm, threshold)
         settled = _settled(logits if is_implied else enforced, clicks_dhw, threshold)
+    if roi.spacing_mm == preset.spacing_mm:
         return FirstAnswer(roi, settled, obeyed[0], Part(roi, settled), encodes=1)
+    shape, affine = looks.volume.voxels.shape, looks.volume.affine
+    middle = roi.dhw_to_ijk([[size // 2 for size in roi.size_dhw]])[0]
+    near = roi_at(middle, shape, affine, preset.size, roi.spacing_mm / 2, preset.axes)
+    part, further = _refined(looks, Part(roi, settled), near, click, threshold, 2, is_enforced=not is_implied)
+    return FirstAnswer(roi, part.logit[::2, ::2, ::2].clone(), obeyed[0], part, 2 + further)
+
+
+def _refined(
+    looks: Looks, coarse: Part, near: Roi, click: Click, threshold: float, encodes: int, *, is_enforced: bool
+) -> tuple[Part, int]:
+    """The answer after its surface was looked at again, the click's piece alone, and how many further regions it took.
+
+    Args:
+        looks: at the image.
+        coarse: the answer from afar.
+        near: the region in the middle of its view, at half the spacing.
+        click: foreground.
+        threshold: foreground probability.
+        encodes: that it takes without further regions.
+        is_enforced: whether the click is the user's, and so is to be obeyed.
+    """
+    # What is left is for further clicks, of each kind one region at least.
+    room = max(0, MAX_ENCODES - encodes - 2)
+    part, further = look_along_surface(looks, coarse, near, click, threshold, room)
+    with looks.stages.time("paste"):
+        pair = torch.stack([torch.zeros_like(part.logit), part.logit])
+        clicks_dhw = part.roi.clicks_to_dhw([click])
+        if is_enforced:
+            pair, _ = obey(pair, clicks_dhw, [True], part.roi.spacing_mm, threshold)
+        return Part(part.roi, _settled(pair, clicks_dhw, threshold)), further
 
 
 def _view(looks: Looks, preset: RoiPreset, click: Click, spacing_mm: float) -> Roi:

@@ -29,15 +29,15 @@ def look_along_surface(
 ) -> tuple[Part, int]:
     """The answer on a grid of half its spacing, its surface as the network sees it at that spacing.
 
-    Regions are half as wide as the view of the answer. The first lies around the click; further ones, half a side
-    apart, where they hold most of the surface that is left. The network is shown the answer so far, and the click where
-    the region holds it, or else the place that is deepest in the mask. What it says is averaged with what it said from
+    Regions are half as wide as the view of the answer. The first lies in its middle; further ones, half a side apart,
+    where they hold most of the surface that is left. The network is shown the answer so far, and the click where the
+    region holds it, or else the place that is deepest in the mask. What it says is averaged with what it said from
     afar: on patients that it never saw, either alone is worse (BENCHMARKS.md, section 10).
 
     Args:
         looks: at the image.
-        coarse: the answer; its view is a cube around the click.
-        centre: region around the click at half the spacing.
+        coarse: the answer; its view is a cube.
+        centre: region in the middle of that view, at half the spacing.
         click: foreground.
         threshold: foreground probability.
         room: regions that may be looked at beside the first; never more than `FURTHER`.

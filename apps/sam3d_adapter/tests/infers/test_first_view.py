@@ -8,9 +8,10 @@ from lib.configs.evaluated_task import TaskChoice
 from lib.evaluation.metrics import dice
 from lib.inference.predictor import Predictor
 from lib.infers import first_view, surface
-from lib.infers.first_view import FirstAnswer, answer_first
+from lib.infers.first_view import FirstAnswer, answer_box, answer_first
 from lib.infers.look import MAX_ENCODES, Looks
 from lib.infers.response import Stages
+from lib.interaction.box import Box
 from lib.interaction.click import Click
 from lib.presets import load_preset
 from lib.transforms.paste import Part, paste_parts
@@ -81,6 +82,25 @@ def test_a_lesion_clicked_near_its_edge_is_looked_at_in_further_regions() -> Non
         assert part.logit.shape == (128, 128, 128) and further <= min(room, surface.FURTHER)
         counts.append((further, looks.encodes))
     assert counts == [(0, 1), (1, 1), (2, 1)]
+
+
+def test_the_surface_in_a_box_is_looked_at_from_near() -> None:
+    looks = look_at(1.0)
+    where = np.argwhere(lesion())
+    box = Box(tuple(where.min(0).tolist()), tuple(where.max(0).tolist()))
+    answer = answer_box(looks, PRESET.roi, box, Click(box.centre), 0.5, is_implied=True)
+    assert answer.roi.spacing_mm == 2 * answer.part.roi.spacing_mm > 1
+    assert 2 <= looks.encodes == answer.encodes <= MAX_ENCODES - 2
+    torch.testing.assert_close(answer.logit, answer.part.logit[::2, ::2, ::2])
+    voxels = np.argwhere(np.ones((3, 4, 5)))
+    np.testing.assert_allclose(answer.roi.dhw_to_mm(voxels), answer.part.roi.dhw_to_mm(2 * voxels))
+    assert dice(mask_of(answer), lesion()) > 0.85
+
+    small = look_at(0.3)
+    where = np.argwhere(lesion(0.3))
+    box = Box(tuple(where.min(0).tolist()), tuple(where.max(0).tolist()))
+    near = answer_box(small, PRESET.roi, box, Click(box.centre), 0.5, is_implied=True)
+    assert small.encodes == near.encodes == 1 and near.part.roi == near.roi
 
 
 def test_a_small_lesion_is_seen_once() -> None:
