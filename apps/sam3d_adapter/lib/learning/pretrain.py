@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from lib.learning.initialise import initialise_from_scratch
+from lib.learning.initialise import build_from_scratch
 from lib.learning.pools import Pool, case_name
 from lib.learning.processes import joined_processes, rank, world_size
 from lib.learning.sampling import for_training, for_validation
@@ -142,11 +142,7 @@ def adapt(size: str, base: Path, seed: int) -> Sam3dAdapter:
 def _start(size: str, files: tuple[Path, Path] | None, seed: int) -> Sam3dAdapter:
     if files:
         return load_model(size=size, base=files[0], weights=files[1])[0].requires_grad_(True)
-    # Convolutions take their first values from the global generator, which is seeded anew in every process.
-    torch.manual_seed(seed)
-    model = build_model(size)
-    initialise_from_scratch(model, torch.Generator().manual_seed(seed))
-    return model
+    return build_from_scratch(size, seed)
 
 
 def export(model: Sam3dAdapter, out: Path, name: str, provenance: dict[str, object], *, with_base: bool = True) -> None:
