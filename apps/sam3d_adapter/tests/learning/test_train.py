@@ -1,5 +1,6 @@
 """Training from scratch: it learns, it goes on where it stopped, two processes agree, and what it writes is served."""
 
+import argparse
 import json
 import math
 import os
@@ -281,8 +282,20 @@ def test_two_processes_train_the_model_that_one_trains(folder, tmp_path):
 
 
 def test_pools_of_the_command_line(folder):
-    pool = pretrain.read_pool(f"ct={folder}:0.5", frozenset({"0"}), validation=False)
+    choice = pretrain.read_choice(f"ct={folder}:0.5")
+    pool = choice.open(frozenset({"0"}), validation=False)
     assert pool.share == 0.5 and pool.preset.name == "ct" and [file.stem for file in pool.files] == ["1", "2", "3"]
-    assert len(pretrain.read_pool(f"ct={folder}", frozenset({"unknown"}), validation=True).files) == 4
-    with pytest.raises(pretrain.argparse.ArgumentTypeError, match="PRESET=FOLDER"):
-        pretrain.read_pool(str(folder), frozenset(), validation=False)
+    assert [file.stem for file in choice.open(frozenset({"0"}), validation=True).files] == ["0"]
+    assert len(choice.open(frozenset({"unknown"}), validation=True).files) == 4
+    for text in (str(folder), f"cct={folder}", f"ct={folder}:much"):
+        with pytest.raises(argparse.ArgumentTypeError, match="PRESET=FOLDER"):
+            pretrain.read_choice(text)
+
+
+def test_it_says_how_far_it_is(folder, tmp_path, caplog):
+    caplog.set_level("INFO")
+    run(folder, tmp_path, steps=4, told_s=0.0)
+    told = [line for line in caplog.messages if "min left" in line]
+    assert [line.split(",")[0] for line in told] == ["step 1", "step 2", "step 3", "step 4"]
+    left = [float(line.split("about ")[1].split(" ")[0]) for line in told]
+    assert left[-1] == 0 and all("loss=" in line for line in told)
