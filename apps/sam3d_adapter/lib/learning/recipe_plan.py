@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import torch
 
+from lib.inference.precision import resolve_precision
 from lib.learning.recipe import Recipe, RecipeError
 from lib.models.whole_file import replacing
 
@@ -30,12 +31,18 @@ class Machine:
         processes: That train together, one thread each.
         batch: Regions of a step, for each of them.
         workers: Processes that draw samples, for each of them.
+        precision: ``bf16`` or ``fp32``.
     """
 
     device: str
     processes: int
     batch: int
     workers: int
+    precision: str
+
+    def told(self) -> str:
+        """For the log."""
+        return f"{self.device}, {self.precision}, {self.processes} process(es), {self.workers} more that draw"
 
     @classmethod
     def here(cls, device: str, recipe: Recipe) -> "Machine":
@@ -43,9 +50,11 @@ class Machine:
         cores = len(os.sched_getaffinity(0))
         bytes_each = _PROCESS_BYTES + len(recipe.phantoms) * _PHANTOM_BYTES
         room = max(1, psutil.virtual_memory().available // bytes_each)
+        is_reduced = resolve_precision(recipe.precision, torch.device(device)) is torch.bfloat16
+        precision = "bf16" if is_reduced else "fp32"
         if device == "cuda":
-            return cls(device, 1, GPU_BATCH, min(max(1, cores - 1), MOST_WORKERS, room))
-        return cls(device, min(cores, MOST_PROCESSES, room), CPU_BATCH, 0)
+            return cls(device, 1, GPU_BATCH, min(max(1, cores - 1), MOST_WORKERS, room), precision)
+        return cls(device, min(cores, MOST_PROCESSES, room), CPU_BATCH, 0, precision)
 
 
 def read_device(text: str | None) -> str:

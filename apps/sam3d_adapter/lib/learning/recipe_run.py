@@ -20,7 +20,7 @@ from lib.learning.pretrain import TOLD_S, Pretraining, pretrain
 from lib.learning.process_group import ProcessFailedError, free_port, join_as, run_together
 from lib.learning.processes import joined_processes
 from lib.learning.recipe import Recipe, RecipeError, check_data
-from lib.learning.recipe_plan import Machine, agree
+from lib.learning.recipe_plan import Machine, agree, read_device
 from lib.learning.train import TrainingConfig
 from lib.models.checkpoint import file_sha256
 from lib.models.file_lock import wait_for_lock
@@ -75,6 +75,8 @@ def make_weights(recipe: Recipe, data: Path, held_out: Path, out: Path, device: 
         ProcessFailedError, PoolError, OSError: While it is made.
     """
     out = out.resolve()
+    if device is not None:
+        read_device(device)
     cases = check_data(recipe, data, _names(held_out))
     facts: dict[str, object] = {
         "data_sha256": {folder: _data_sha256(data / folder) for folder in cases},
@@ -96,10 +98,8 @@ def make_weights(recipe: Recipe, data: Path, held_out: Path, out: Path, device: 
         cores = len(os.sched_getaffinity(0))
         for folder, seeds in _phantoms(recipe, out).items():
             make_pool(folder, seeds, min(cores, 8))
-        logger.info(
-            "Training %s on %s: %d process(es), %d region(s) a step. The log is %s.",
-            training.size, machine.device, machine.processes, machine.processes * machine.batch, out / LOG_FILE,
-        )  # fmt: skip
+        regions, log = machine.processes * machine.batch, out / LOG_FILE
+        logger.info("Training %s, %d region(s) a step: %s. The log is %s.", training.size, regions, machine.told(), log)
         run_together(_train, (training, machine, free_port()), machine.processes, refused=REFUSED)
         _finish(made, recipe, training)
     return made
@@ -126,7 +126,7 @@ def _training(
             told_s=TOLD_S,
             seed=recipe.seed,
             workers=machine.workers,
-            precision=recipe.precision,
+            precision=machine.precision,
         ),
         out=out,
         batch=machine.batch,

@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import nibabel as nib
-import numpy as np
 import psutil
 import pytest
 import yaml
@@ -22,6 +20,7 @@ from lib.families.frozen_store import FrozenStore
 from lib.learning.recipe import LESIONS
 from lib.models.checkpoint import file_sha256, load_model
 from lib.presets import load_preset
+from tests.support.block_volumes import write_blocks
 from tests.support.server import APP_DIR
 
 REPOSITORY = APP_DIR.parents[1]
@@ -35,14 +34,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four patients in each modality, two of them held out: 40 mm with one bright block."""
     folder = tmp_path_factory.mktemp("data")
     for part in LESIONS.patients:
-        for seed, name in enumerate((*TRAINED, *KEPT)):
-            rng = np.random.default_rng(seed)
-            labels = np.zeros((40, 40, 40), np.uint8)
-            labels[tuple(slice(a, a + 14) for a in rng.integers(8, 16, 3))] = 1
-            image = (60 * labels + rng.normal(100, 10, labels.shape)).astype(np.int16)
-            for kind, values in (("images", image), ("labels", labels)):
-                (folder / part.folder / kind).mkdir(parents=True, exist_ok=True)
-                nib.save(nib.Nifti1Image(values, np.eye(4)), folder / part.folder / kind / f"{name}.nii.gz")
+        write_blocks(folder / part.folder, (*TRAINED, *KEPT))
     return folder
 
 

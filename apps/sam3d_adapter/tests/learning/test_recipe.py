@@ -7,9 +7,9 @@ import logging
 import shutil
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from lib.evaluation.cases import from_manifest
 from lib.learning import recipe_run, replay
@@ -23,6 +23,7 @@ from lib.learning.recipe_run import Made, locked
 from lib.learning.sampling import SamplingConfig
 from lib.learning.stream import SampleStream
 from lib.presets import load_preset
+from tests.support.block_volumes import write_blocks
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 HELD_OUT = REPOSITORY / "benchmarks/sts_validation.txt"
@@ -30,24 +31,12 @@ TRAINED, KEPT = ("STS_001", "STS_002"), ("STS_011", "STS_013")
 RECIPE = trial(LESIONS, 4)
 
 
-def write_case(folder: Path, name: str, seed: int) -> None:
-    """A volume of 40 mm with one bright block."""
-    rng = np.random.default_rng(seed)
-    labels = np.zeros((40, 40, 40), np.uint8)
-    labels[tuple(slice(a, a + 14) for a in rng.integers(8, 16, 3))] = 1
-    image = (60 * labels + rng.normal(100, 10, labels.shape)).astype(np.int16)
-    for kind, values in (("images", image), ("labels", labels)):
-        (folder / kind).mkdir(parents=True, exist_ok=True)
-        nib.save(nib.Nifti1Image(values, np.eye(4)), folder / kind / f"{name}.nii.gz")
-
-
 @pytest.fixture(scope="module")
 def complete(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four patients in each modality, two of them held out."""
     folder = tmp_path_factory.mktemp("data")
     for part in LESIONS.patients:
-        for seed, name in enumerate((*TRAINED, *KEPT)):
-            write_case(folder / part.folder, name, seed)
+        write_blocks(folder / part.folder, (*TRAINED, *KEPT))
     return folder
 
 
@@ -137,7 +126,7 @@ def test_other_refusals(complete, tmp_path, caplog, options, words) -> None:
     command = ["--data", str(complete), "--held-out", str(HELD_OUT), "--out", str(tmp_path / "out"), *options]
     assert run(command) == 1
     assert words in caplog.text and len(caplog.messages) == 1
-    assert not list(tmp_path.rglob("*.npz")) and not list(tmp_path.rglob("plan.json"))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("option", [("--minutes", "0"), ("--minutes", "nan"), ("--steps", "-1"), ("--steps", "many")])
@@ -165,7 +154,7 @@ def test_nobody_held_out_is_ever_drawn(complete, tmp_path, monkeypatch) -> None:
             labels[6:12, 6:12, 6:12] = 1
             image = rng.normal(0, 10, labels.shape).astype(np.int16)
             np.savez(folder / f"{seed:06d}.npz", image=image, labels=labels, affine=np.eye(4))
-    machine = Machine("cpu", 2, CPU_BATCH, 0)
+    machine = Machine("cpu", 2, CPU_BATCH, 0, "fp32")
     training = recipe_run._training(RECIPE, complete, HELD_OUT, tmp_path, machine, {})
     read, of_the_disk = set(), Pool._read
     monkeypatch.setattr(Pool, "_read", lambda self, file: read.add(file) or of_the_disk(self, file))
@@ -215,13 +204,14 @@ def test_a_folder_of_another_training_is_not_taken_over(tmp_path) -> None:
 
 def test_a_machine_is_used_as_far_as_its_memory_goes(monkeypatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(32)))
+    monkeypatch.setattr("lib.learning.recipe_plan.resolve_precision", lambda *_: torch.bfloat16)
 
     def with_memory(gib: float) -> None:
         monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": int(gib * 2**30)}))
 
     with_memory(256)
-    assert Machine.here("cpu", LESIONS) == Machine("cpu", 8, 2, 0)
-    assert Machine.here("cuda", LESIONS) == Machine("cuda", 1, 16, 12)
+    assert Machine.here("cpu", LESIONS) == Machine("cpu", 8, 2, 0, "bf16")
+    assert Machine.here("cuda", LESIONS) == Machine("cuda", 1, 16, 12, "bf16")
     with_memory(10)
     assert Machine.here("cpu", LESIONS).processes == 2
     with_memory(1)
