@@ -1,4 +1,5 @@
-# make demo | make test | make serve STUDIES=dir | make evaluate IMAGES=dir ... Each creates .venv when needed.
+# make demo | make test | make serve STUDIES=dir | make evaluate IMAGES=dir | make weights DATA=dir ... Each creates .venv
+# when needed.
 PYTHON      ?= $(shell command -v python3.11 || command -v python3)
 VENV        ?= .venv
 CONSTRAINTS ?= constraints.txt
@@ -21,13 +22,21 @@ HOST    ?=
 PORT    ?=
 IMAGES  ?=
 LABELS  ?=
+MANIFEST ?=
 MODEL   ?=
+BASE    ?=
+DATA    ?=
+MINUTES ?=
+DEVICE  ?=
+STEPS   ?=
+# Not empty: few phantoms and steps, to see in a minute or two that everything runs.
+TRIAL   ?=
 MODES   ?=
 OUT     ?=
 option = $(if $($(1)),--$(2)='$($(1))')
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo serve evaluate test test-slow test-e2e lint format clean
+.PHONY: help venv demo serve evaluate weights test test-slow test-e2e lint format clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*  ## ' $(MAKEFILE_LIST) | awk -F':.*  ## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -52,11 +61,17 @@ serve: $(DONE)  ## real use on this machine: STUDIES=dir or http://.../dicom-web
 	@"$(PY)" $(APP)/serve.py $(call option,STUDIES,studies) $(call option,PORT,port) $(call option,HOST,host) \
 	  $(call option,PRESET,preset)
 
-evaluate: $(DONE)  ## how good a preset is: IMAGES=dir LABELS=dir PRESET=ct OUT=dir [MODEL=file] [MODES=centre|all]
-	@test -n '$(IMAGES)' -a -n '$(PRESET)' -a -n '$(OUT)' || \
-	  { echo "Give IMAGES=, LABELS= (folders), PRESET= and OUT= (a folder outside of them)" >&2; exit 1; }
-	@"$(PY)" $(APP)/evaluate.py $(call option,IMAGES,images) $(call option,LABELS,labels) $(call option,PRESET,preset) \
-	  $(call option,OUT,out) $(call option,MODEL,model) $(call option,MODES,modes)
+evaluate: $(DONE)  ## how good a preset is: IMAGES=dir LABELS=dir PRESET=ct OUT=dir [MODEL=file [BASE=file]] [MODES=centre|all]
+	@test -n '$(IMAGES)$(MANIFEST)' -a -n '$(PRESET)' -a -n '$(OUT)' || \
+	  { echo "Give IMAGES=, LABELS= (folders) or MANIFEST= (a file), PRESET= and OUT= (a folder outside of them)" >&2; exit 1; }
+	@"$(PY)" $(APP)/evaluate.py $(call option,IMAGES,images) $(call option,LABELS,labels) $(call option,MANIFEST,manifest) \
+	  $(call option,PRESET,preset) $(call option,OUT,out) $(call option,MODEL,model) $(call option,BASE,base) \
+	  $(call option,MODES,modes)
+
+weights: $(DONE)  ## train the small weights anew: DATA=dir (sts_ct, sts_mr_t1, sts_pet) [OUT=trained] [MINUTES=150] [DEVICE=cpu|cuda]
+	@test -n '$(DATA)' || { echo "Give DATA=, a folder with sts_ct/, sts_mr_t1/, sts_pet/, each with images/ and labels/" >&2; exit 1; }
+	@"$(PY)" $(APP)/make_weights.py --held-out=benchmarks/sts_validation.txt $(call option,DATA,data) $(call option,OUT,out) \
+	  $(call option,MINUTES,minutes) $(call option,DEVICE,device) $(if $(TRIAL),--trial) $(call option,STEPS,steps)
 
 # A file a process: fixtures of a module are made once. One thread each, for small models only wait for each other.
 test: $(DONE)  ## the fast tests, on two processes

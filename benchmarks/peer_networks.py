@@ -10,11 +10,10 @@ from torch import Tensor
 
 from lib.families.click_unet import CLICK_UNET_SIZES, ClickUnet, ClickUnetFamily, save_click_unet
 from lib.families.sam3d import Sam3dFamily
-from lib.learning.initialise import initialise_from_scratch
+from lib.learning.initialise import build_from_scratch
 from lib.learning.interaction import InteractionConfig
 from lib.learning.stream import Batch, SampleStream
 from lib.models.adapter import SpatialAdapter
-from lib.models.build import build_model
 from lib.models.checkpoint import save_base, save_trained
 from lib.models.image_encoder import Block3d
 from lib.models.sam3d import Sam3dAdapter
@@ -72,24 +71,16 @@ def unsigned_clicks(batch: Batch, seed: int) -> Tensor:
     return torch.stack(rows)
 
 
-def _sam3d(size: str, seed: int) -> Sam3dAdapter:
-    # Convolutions take their first values from the global generator.
-    torch.manual_seed(seed)
-    model = build_model(size)
-    initialise_from_scratch(model, torch.Generator().manual_seed(seed))
-    return model
-
-
 def _published(size: str, seed: int) -> Sam3dAdapter:
     """What reads signs, previous answers and boxes stays at zero, so that the server gives it none of them."""
-    model = _sam3d(size, seed)
+    model = build_from_scratch(size, seed)
     for name in interaction_names(model):
         model.get_parameter(name).requires_grad_(False).zero_()
     return model
 
 
 def _without_adapters(size: str, seed: int) -> Sam3dAdapter:
-    model = _sam3d(size, seed)
+    model = build_from_scratch(size, seed)
     for block in model.image_encoder.blocks:
         assert isinstance(block, Block3d)
         linear = block.adapter.linear1
@@ -128,7 +119,7 @@ class Peer:
 PEERS = {
     peer.name: peer
     for peer in (
-        Peer("ours", "ours (`tiny`)", Sam3dFamily.name, "tiny", _sam3d),
+        Peer("ours", "ours (`tiny`)", Sam3dFamily.name, "tiny", build_from_scratch),
         Peer("click_unet", "click U-Net", ClickUnetFamily.name, "small", _click_unet),
         Peer(
             "published",

@@ -37,7 +37,7 @@ from lib.evaluation.record import Record
 from lib.evaluation.summary import summarise
 from lib.families import FAMILIES
 from lib.learning.pools import Pool
-from lib.learning.pretrain import CONFIGS, read_pool
+from lib.learning.pretrain import CONFIGS, read_choice
 from lib.learning.sampling import for_training
 from lib.learning.train import TrainingConfig, train
 from lib.presets import Preset, load_preset
@@ -58,7 +58,7 @@ def train_peer(peer: Peer, arguments: argparse.Namespace) -> None:
     out = arguments.out / peer.name
     out.mkdir(parents=True, exist_ok=True)
     held_out = _held_out(arguments)
-    pools = [read_pool(text, held_out, validation=False) for text in arguments.pool]
+    pools = [read_choice(text).open(held_out, validation=False) for text in arguments.pool]
     peak_lr = dict(arguments.peak_lr).get(peer.name, TrainingConfig.peak_lr)
     config = TrainingConfig(
         minutes=arguments.minutes,

@@ -65,10 +65,11 @@ def main(command: list[str] | None = None) -> int:
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     preset = load_presets(APP_DIR / "configs", (arguments.preset,))[arguments.preset]
+    for name, file in (("MODEL", arguments.model), ("BASE", arguments.base)):
+        if file is not None and not file.is_file():
+            raise DataError(f"{name}={file} is no file.")
     if arguments.model is not None:
-        if not arguments.model.is_file():
-            raise DataError(f"MODEL={arguments.model} is no file.")
-        preset = with_weights(preset, arguments.model)
+        preset = with_weights(preset, arguments.model, arguments.base)
     missing = [path for path in (APP_DIR / file for file in preset.model.files) if not path.is_file()]
     if missing:
         raise DataError(how_to_supply(preset.name, preset.model.size, missing, APP_DIR))
@@ -144,6 +145,7 @@ def _arguments(command: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--preset", help="task preset, a file of configs/")
     parser.add_argument("--out", type=Path, help="folder of the run; outside the data")
     parser.add_argument("--model", type=Path, help="weights in place of the preset's own")
+    parser.add_argument("--base", type=Path, help="what --model was trained on, where it is not the preset's own base")
     parser.add_argument(
         "--modes", default="centre", help="with commas: centre, random, jitter, paper-K; all, paper (default: centre)"
     )
@@ -159,6 +161,8 @@ def _arguments(command: list[str] | None) -> argparse.Namespace:
     arguments = parser.parse_args(command)
     if not arguments.compare and (arguments.preset is None or arguments.out is None):
         parser.error("--preset and --out are needed")
+    if arguments.base is not None and arguments.model is None:
+        parser.error("--base needs --model: weights fit no other base than their own")
     if arguments.jobs is not None and arguments.jobs < 1:
         parser.error("--jobs must be 1 or more")
     if arguments.timeout <= 0:

@@ -13,10 +13,11 @@ import torch
 
 from lib.evaluation.dialogue import Answer
 from lib.evaluation.simulated_user import SimulatedClick
+from lib.families import FAMILIES
 from lib.inference.embedding_cache import EmbeddingCache
 from lib.inference.model_store import ModelStore
 from lib.infers.click_segmentation import ClickSegmentation, SharedState
-from lib.presets import Preset
+from lib.presets import Preset, PresetError
 from lib.transforms.load_volume import VolumeCache
 
 NETWORK_OBEYED = "obeyed_by_network"
@@ -51,10 +52,24 @@ class TaskChoice:
         return EvaluatedTask(self)
 
 
-def with_weights(preset: Preset, weights: Path) -> Preset:
-    """The preset with another file in place of the one that fine-tuning replaces."""
-    # Absolute: it is looked for against the app folder otherwise.
+def with_weights(preset: Preset, weights: Path, base: Path | None = None) -> Preset:
+    """The preset with another file in place of the one that fine-tuning replaces.
+
+    Args:
+        preset: Of any family.
+        weights: The file.
+        base: What these were trained on, where that is not the preset's own.
+
+    Raises:
+        PresetError: A base for a family that has none.
+    """
+    keys = FAMILIES[preset.model.family].files
+    if base is not None and keys[0] != "base":
+        raise PresetError(f"A base was given, but preset {preset.name} is of a family that has none; leave it out.")
+    # Absolute: they are looked for against the app folder otherwise.
     files = (*preset.model.files[:-1], str(weights.resolve()))
+    if base is not None:
+        files = (str(base.resolve()), *files[1:])
     return dataclasses.replace(preset, model=dataclasses.replace(preset.model, files=files))
 
 

@@ -3,7 +3,22 @@
 import torch
 from torch import Tensor, nn
 
+from lib.models.build import build_model
 from lib.models.sam3d import Sam3dAdapter
+
+
+def build_from_scratch(size: str, seed: int) -> Sam3dAdapter:
+    """A network to train as a whole; the same seed gives the same values, in whatever process.
+
+    Args:
+        size: One of `lib.models.config.MODEL_SIZES`.
+        seed: Of every value.
+    """
+    # Convolutions take their first values from the global generator.
+    torch.manual_seed(seed)
+    model = build_model(size)
+    initialise_from_scratch(model, torch.Generator().manual_seed(seed))
+    return model
 
 
 def sine_positions(length: int, dim: int) -> Tensor:

@@ -35,9 +35,7 @@ class Pool:
 
     def __init__(self, folder: Path, preset: Preset, share: float = 1.0, *, remap_share: float | None = None) -> None:
         self.folder, self.preset, self.share, self.remap_share = folder, preset, share, remap_share
-        self.files = _files(folder)
-        if not self.files:
-            raise PoolError(f"{folder}: no *.npz, and no images/ with labels/ of the same names, for this pool.")
+        self.files = volume_files(folder)
         # In memory, a few MB each: reading them again costs more than a training step.
         self._volumes: dict[Path, tuple[Volume, WindowIntensity]] = {}
 
@@ -83,11 +81,25 @@ def case_name(file: Path) -> str:
     return file.name[: len(file.name) - len(ending)]
 
 
-def _files(folder: Path) -> list[Path]:
-    if (folder / "images").is_dir():
+def volume_files(folder: Path) -> list[Path]:
+    """The images of a pool's folder that have labels, in the order of their names.
+
+    Raises:
+        PoolError: There is none.
+    """
+    if (folder / "images").is_dir() and (folder / "labels").is_dir():
         labels = {case_name(file) for file in (folder / "labels").iterdir()}
-        return sorted(f for f in (folder / "images").iterdir() if case_name(f) in labels)
-    return sorted(folder.glob("*.npz"))
+        files = sorted(f for f in (folder / "images").iterdir() if case_name(f) in labels)
+    else:
+        files = sorted(folder.glob("*.npz"))
+    if not files:
+        raise PoolError(f"{folder}: no *.npz, and no images/ with labels/ of the same names, for this pool.")
+    return files
+
+
+def labels_of(image: Path) -> Path:
+    """The file in ``labels/`` that belongs to one in ``images/``."""
+    return next(f for f in sorted((image.parents[1] / "labels").iterdir()) if case_name(f) == case_name(image))
 
 
 def _read_npz(file: Path) -> Volume:
@@ -96,7 +108,7 @@ def _read_npz(file: Path) -> Volume:
 
 
 def _read_pair(file: Path) -> Volume:
-    labels = next(f for f in (file.parents[1] / "labels").iterdir() if case_name(f) == case_name(file))
+    labels = labels_of(file)
     image, truth = read_volume(file), read_volume(labels)
     if image.voxels.shape != truth.voxels.shape:
         raise PoolError(f"{labels}: {tuple(truth.voxels.shape)} voxels; its image has {tuple(image.voxels.shape)}.")

@@ -15,33 +15,178 @@ processes, which on a CPU get more out of the cores than several threads, train 
 import argparse
 import json
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from lib.learning.initialise import initialise_from_scratch
+from lib.learning.initialise import build_from_scratch
 from lib.learning.pools import Pool, case_name
 from lib.learning.processes import joined_processes, rank, world_size
 from lib.learning.sampling import for_training, for_validation
-from lib.learning.stream import SampleStream
+from lib.learning.stream import Batch, SampleStream
 from lib.learning.train import TrainingConfig, train
 from lib.models.build import build_model
 from lib.models.checkpoint import load_base, load_model, save_base, save_trained
 from lib.models.sam3d import Sam3dAdapter
 from lib.models.trainable import mark_trainable
-from lib.presets import load_preset
+from lib.presets import Preset, load_preset
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-VALIDATION_BATCHES = 16
+TOLD_S = 20.0
+"""Between two lines that say how far it is."""
+
+logger = logging.getLogger(__name__)
 
 
-def read_pool(text: str, held_out: frozenset[str], *, validation: bool) -> Pool:
-    """A pool as the command line names it: PRESET=FOLDER[:SHARE].
+@dataclass(frozen=True)
+class PoolChoice:
+    """A folder to draw from, as a preset sees it.
+
+    Attributes:
+        preset: Whose intensities and spacings.
+        folder: See `lib.learning.pools.Pool`.
+        share: Of the samples, relative to other pools.
+    """
+
+    preset: Preset
+    folder: Path
+    share: float = 1.0
+
+    def open(self, held_out: frozenset[str], *, validation: bool) -> Pool:
+        """Its volumes without those that are held out, or these alone for validation.
+
+        Args:
+            held_out: Names of cases; a folder without any is taken whole.
+            validation: Whether the pool is for validation.
+
+        Raises:
+            PoolError: Nothing is in it, or nothing is left.
+        """
+        pool = Pool(self.folder, self.preset, self.share)
+        if held_out & {case_name(file) for file in pool.files}:
+            pool.keep(held_out, inverted=not validation)
+        return pool
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """A training on folders of volumes, and where its weights go.
+
+    Attributes:
+        pools: To train on; size of the network and of the regions are those of the first one's preset.
+        config: How long and how fast; its seed is that of the first values and of the samples as well.
+        out: Folder of curve, state and weights.
+        validation: Pools for the curve.
+        held_out: Names of cases that are validated on and never trained on.
+        parent: Base and weights to start from; None to start from scratch.
+        base: SAM's own file, of which only what adapts it is trained.
+        batch: Regions of a step, for each process that trains.
+        validation_batches: Of two regions each, shared out among the pools.
+        name: Of the weights: ``OUT/<size>_<name>.safetensors``.
+        provenance: What the weights say of their origin beside, or in place of, what is known here.
+    """
+
+    pools: tuple[PoolChoice, ...]
+    config: TrainingConfig
+    out: Path
+    validation: tuple[PoolChoice, ...] = ()
+    held_out: frozenset[str] = frozenset()
+    parent: tuple[Path, Path] | None = None
+    base: Path | None = None
+    batch: int = 2
+    validation_batches: int = 16
+    name: str = "phantom"
+    provenance: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def size(self) -> str:
+        """Of the network."""
+        return self.pools[0].preset.model.size
+
+    @property
+    def roi_size(self) -> int:
+        """Side of the regions in voxels."""
+        return self.pools[0].preset.roi.size
+
+
+def pretrain(training: Pretraining, device: torch.device) -> None:
+    """Train, in each of the processes that do it together; the first writes curve, state and weights.
+
+    What was stopped goes on; what was finished is written again without a further step.
 
     Args:
-        text: Of the command line.
-        held_out: Names of cases that are validated on and never trained on; a folder without any is taken whole.
-        validation: Whether the pool is for validation.
+        training: What, and how.
+        device: Of this process.
+
+    Raises:
+        PoolError: A folder that cannot be trained on.
+        CheckpointError: Files to start from that do not fit.
+        MemoryShortageError: It does not fit into memory.
+    """
+    config = training.config
+    pools = [choice.open(training.held_out, validation=False) for choice in training.pools]
+    model = _start(training).to(device)
+    validation = _validation(training) if rank() == 0 else []
+    stream = SampleStream(
+        pools, for_training(training.roi_size), config.seed, batch=training.batch, part=rank(), parts=world_size()
+    )
+    training.out.mkdir(parents=True, exist_ok=True)
+    progress = train(model, stream, validation, config, training.out)
+    if rank():
+        return
+    known = {
+        "data": [f"{len(pool.files)} volumes of {pool.folder.name}, preset {pool.preset.name}" for pool in pools],
+        "preset": pools[0].preset.name,
+        "seed": config.seed,
+        "minutes": round(progress.spent_s / 60, 2),
+        "steps": progress.step,
+    }
+    export(model.cpu(), training.out, training.name, known | dict(training.provenance), with_base=training.base is None)
+
+
+def _validation(training: Pretraining) -> list[Batch]:
+    batches = []
+    for choice in training.validation:
+        logger.info("Reading what is validated on: %s.", choice.folder)
+        pool = choice.open(training.held_out, validation=True)
+        fixed = iter(SampleStream([pool], for_validation(training.roi_size), seed=0))
+        batches += [next(fixed) for _ in range(training.validation_batches // len(training.validation))]
+    return batches
+
+
+def _start(training: Pretraining) -> Sam3dAdapter:
+    if training.base is not None:
+        return adapt(training.size, training.base, training.config.seed)
+    if training.parent is not None:
+        base, weights = training.parent
+        return load_model(size=training.size, base=base, weights=weights)[0].requires_grad_(True)
+    return build_from_scratch(training.size, training.config.seed)
+
+
+def adapt(size: str, base: Path, seed: int) -> Sam3dAdapter:
+    """SAM's own weights with fresh adapters, of which nothing but what is published as trained is trained."""
+    torch.manual_seed(seed)
+    model = build_model(size)
+    load_base(model, base)
+    mark_trainable(model)
+    model.image_encoder.gradient_checkpointing = True
+    return model
+
+
+def export(model: Sam3dAdapter, out: Path, name: str, provenance: dict[str, object], *, with_base: bool = True) -> None:
+    """Write base and weights in half precision, with the last point of the curve in the provenance."""
+    size = model.config.size
+    curve = json.loads((out / f"{size}_curve.json").read_text())
+    if with_base:
+        save_base(model, out / f"{size}_base.safetensors", dtype=torch.float16)
+    weights = out / f"{size}_{name}.safetensors"
+    save_trained(model, weights, provenance=provenance | {"curve": curve[-1]}, dtype=torch.float16)
+
+
+def read_choice(text: str) -> PoolChoice:
+    """A pool as the command line names it: PRESET=FOLDER[:SHARE].
 
     Raises:
         argparse.ArgumentTypeError: Not of this form.
@@ -51,17 +196,19 @@ def read_pool(text: str, held_out: frozenset[str], *, validation: bool) -> Pool:
     path = CONFIGS / f"{preset}.yaml"
     if not equals or not path.is_file():
         raise argparse.ArgumentTypeError(f"'{text}' is no PRESET=FOLDER[:SHARE] with a preset of {CONFIGS}.")
-    pool = Pool(Path(folder), load_preset(path), float(share))
-    if held_out & {case_name(file) for file in pool.files}:
-        pool.keep(held_out, inverted=not validation)
-    return pool
+    try:
+        return PoolChoice(load_preset(path), Path(folder), float(share))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is no PRESET=FOLDER[:SHARE]: {error}.") from error
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pool", action="append", required=True, help="PRESET=FOLDER[:SHARE] of training volumes")
-    parser.add_argument("--validation", action="append", default=[], help="the same, for the curve")
+    parser.add_argument(
+        "--pool", action="append", type=read_choice, required=True, help="PRESET=FOLDER[:SHARE] of training volumes"
+    )
+    parser.add_argument("--validation", action="append", type=read_choice, default=[], help="the same, for the curve")
     parser.add_argument("--held-out", type=Path, help="text file: names of cases never trained on, one a line")
     parser.add_argument("--parent", type=Path, nargs=2, metavar=("BASE", "WEIGHTS"), help="files to start from")
     parser.add_argument("--base", type=Path, help="SAM's own file; only what adapts it is trained")
@@ -80,83 +227,30 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.base and arguments.parent:
         parser.error("--base starts from SAM, --parent from weights of before: give one of the two.")
+    training = Pretraining(
+        pools=tuple(arguments.pool),
+        config=TrainingConfig(
+            minutes=60 if arguments.minutes is None and arguments.steps is None else arguments.minutes,
+            steps=arguments.steps,
+            peak_lr=arguments.peak_lr,
+            report_s=arguments.report_s,
+            told_s=TOLD_S,
+            seed=arguments.seed,
+            workers=arguments.workers,
+        ),
+        out=arguments.out,
+        validation=tuple(arguments.validation),
+        held_out=frozenset(arguments.held_out.read_text().split()) if arguments.held_out else frozenset(),
+        parent=tuple(arguments.parent) if arguments.parent else None,
+        base=arguments.base,
+        batch=arguments.batch,
+        name=arguments.name,
+        provenance={"licence": arguments.licence},
+    )
     with joined_processes(arguments.device) as device:
-        _pretrain(arguments, device)
-
-
-def _pretrain(arguments: argparse.Namespace, device: torch.device) -> None:
-    logging.basicConfig(level=logging.WARNING if rank() else logging.INFO, format="%(asctime)s %(message)s")
-    torch.set_num_threads(arguments.threads)
-    held_out = frozenset(arguments.held_out.read_text().split()) if arguments.held_out else frozenset()
-    pools = [read_pool(text, held_out, validation=False) for text in arguments.pool]
-    size = pools[0].preset.model.size
-    if arguments.base:
-        model = adapt(size, arguments.base, arguments.seed)
-    else:
-        model = _start(size, arguments.parent, arguments.seed)
-    model.to(device)
-    roi_size = pools[0].preset.roi.size
-    validation = []
-    if rank() == 0:
-        for text in arguments.validation:
-            fixed_stream = iter(
-                SampleStream([read_pool(text, held_out, validation=True)], for_validation(roi_size), seed=0)
-            )
-            validation += [next(fixed_stream) for _ in range(VALIDATION_BATCHES // len(arguments.validation))]
-    stream = SampleStream(
-        pools, for_training(roi_size), arguments.seed, batch=arguments.batch, part=rank(), parts=world_size()
-    )
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    config = TrainingConfig(
-        minutes=60 if arguments.minutes is None and arguments.steps is None else arguments.minutes,
-        steps=arguments.steps,
-        peak_lr=arguments.peak_lr,
-        report_s=arguments.report_s,
-        seed=arguments.seed,
-        workers=arguments.workers,
-    )
-    train(model, stream, validation, config, arguments.out)
-    if rank():
-        return
-    provenance = {
-        "data": [f"{len(pool.files)} volumes of {pool.folder.name}, preset {pool.preset.name}" for pool in pools],
-        "licence": arguments.licence,
-        "preset": pools[0].preset.name,
-        "seed": arguments.seed,
-        "minutes": config.minutes,
-        "steps": config.steps,
-    }
-    export(model.cpu(), arguments.out, arguments.name, provenance, with_base=arguments.base is None)
-
-
-def adapt(size: str, base: Path, seed: int) -> Sam3dAdapter:
-    """SAM's own weights with fresh adapters, of which nothing but what is published as trained is trained."""
-    torch.manual_seed(seed)
-    model = build_model(size)
-    load_base(model, base)
-    mark_trainable(model)
-    model.image_encoder.gradient_checkpointing = True
-    return model
-
-
-def _start(size: str, files: tuple[Path, Path] | None, seed: int) -> Sam3dAdapter:
-    if files:
-        return load_model(size=size, base=files[0], weights=files[1])[0].requires_grad_(True)
-    # Convolutions take their first values from the global generator, which is seeded anew in every process.
-    torch.manual_seed(seed)
-    model = build_model(size)
-    initialise_from_scratch(model, torch.Generator().manual_seed(seed))
-    return model
-
-
-def export(model: Sam3dAdapter, out: Path, name: str, provenance: dict[str, object], *, with_base: bool = True) -> None:
-    """Write base and weights in half precision, with the last point of the curve in the provenance."""
-    size = model.config.size
-    curve = json.loads((out / f"{size}_curve.json").read_text())
-    if with_base:
-        save_base(model, out / f"{size}_base.safetensors", dtype=torch.float16)
-    weights = out / f"{size}_{name}.safetensors"
-    save_trained(model, weights, provenance=provenance | {"curve": curve[-1]}, dtype=torch.float16)
+        logging.basicConfig(level=logging.WARNING if rank() else logging.INFO, format="%(asctime)s %(message)s")
+        torch.set_num_threads(arguments.threads)
+        pretrain(training, device)
 
 
 if __name__ == "__main__":

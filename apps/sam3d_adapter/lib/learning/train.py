@@ -43,6 +43,7 @@ class TrainingConfig:
         ema_decay: Of the moving average of the weights.
         report_s: Seconds between two points of the curve.
         report_steps: Steps between two points, in place of seconds.
+        told_s: Seconds between two lines of the log that say how far it is and how long it will take; None for none.
         patience: Points without a better Dice of the last answer, after which training ends with the best average;
             None to train to the end and take the last.
         seed: Of the dialogues.
@@ -62,6 +63,7 @@ class TrainingConfig:
     ema_decay: float = 0.995
     report_s: float = 240.0
     report_steps: int | None = None
+    told_s: float | None = None
     patience: int | None = None
     seed: int = 1
     workers: int = 0
@@ -133,7 +135,7 @@ def train(
     batches = iter(DataLoader(stream, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None))
     losses: list[float] = []
     clock = CLOCKS[config.clock]
-    last, reported_s = clock(), progress.spent_s
+    last, reported_s, told_s = clock(), progress.spent_s, progress.spent_s
     model.train()
     while config.done(progress) < 1 and not _is_stale(progress, config):
         batch = Batch(*(part.to(device) for part in next(batches)))
@@ -148,6 +150,9 @@ def train(
         average.update(progress.step)
         now = clock()
         progress.spent_s, last = agreed(progress.spent_s + now - last), now
+        if config.told_s is not None and progress.spent_s - told_s >= config.told_s:
+            told_s = progress.spent_s
+            logger.info("%s, loss=%.3g", _how_far(progress, config), np.mean(losses))
         if not _is_due(progress, reported_s, config):
             continue
         reported_s = progress.spent_s
@@ -210,6 +215,12 @@ def learning_rate(config: TrainingConfig, step: int, done: float) -> float:
     """
     cosine = 0.5 * (1 + math.cos(math.pi * min(done, 1)))
     return config.peak_lr * min(1.0, (step + 1) / config.warm_up_steps) * (0.01 + 0.99 * cosine)
+
+
+def _how_far(progress: Progress, config: TrainingConfig) -> str:
+    """In words, for the log."""
+    minutes, done = progress.spent_s / 60, config.done(progress)
+    return f"step {progress.step}, {minutes:.1f} min, about {minutes * (1 - done) / done:.1f} min left"
 
 
 def _is_due(progress: Progress, reported_s: float, config: TrainingConfig) -> bool:

@@ -5,26 +5,41 @@ python -m lib.phantoms.pool --out DIR --first 1000 --count 200
 
 import argparse
 import logging
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from lib.phantoms.phantom import make_phantom
 
+PARTIAL = ".partial"
+"""Ending of a file that is being written, or that a killed process left."""
+
 logger = logging.getLogger(__name__)
 
 
-def write_pool(out: Path, seeds: range) -> None:
-    """Make the phantoms of these seeds; those that are there already are kept."""
+def phantom_file(out: Path, seed: int) -> Path:
+    """Where the phantom of a seed lies."""
+    return out / f"{seed:06d}.npz"
+
+
+def write_pool(out: Path, seeds: Sequence[int]) -> None:
+    """Make the phantoms of these seeds; those that are there already are kept.
+
+    Several processes may write into one folder: a file is there once it is whole.
+    """
     out.mkdir(parents=True, exist_ok=True)
     for done, seed in enumerate(seeds, start=1):
-        path = out / f"{seed:06d}.npz"
+        path = phantom_file(out, seed)
         if path.exists():
             continue
         phantom = make_phantom(seed)
-        partial = path.with_suffix(".partial")
+        partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
         with partial.open("wb") as file:
             np.savez_compressed(file, image=phantom.image, labels=phantom.labels, affine=phantom.affine)
+            file.flush()
+            os.fsync(file.fileno())
         partial.replace(path)
         if done % 20 == 0:
             logger.info("%d of %d phantoms", done, len(seeds))

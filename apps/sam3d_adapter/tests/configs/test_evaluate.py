@@ -20,7 +20,7 @@ from lib.evaluation.ledger import LedgerError, read_records
 from lib.evaluation.record import TIMES
 from lib.evaluation.simulated_user import SimulatedClick, deepest_error
 from lib.phantoms.baselines import distance_mm
-from lib.presets import load_preset
+from lib.presets import PresetError, load_preset
 from tests.support.small_app import copy_small_app
 from tests.support.weights import write_test_weights
 
@@ -136,6 +136,17 @@ def test_other_weights_do_not_mix(app: Path, data: Path, tmp_path: Path, monkeyp
     unet = evaluation(app, data, tmp_path / "out", "unet")
     with pytest.raises(LedgerError, match="weights_sha256 was"):
         evaluate(unet)
+
+
+def test_weights_come_with_their_own_base_where_there_is_one(app: Path, tmp_path: Path) -> None:
+    base, weights = write_test_weights(tmp_path / "other", seed=3)
+    preset = load_preset(app / "configs/test.yaml")
+    assert with_weights(preset, weights).model.files == (preset.model.file("base"), str(weights))
+    own = with_weights(preset, weights, base)
+    assert own.model.files == (str(base), str(weights))
+    EvaluatedTask(TaskChoice(app, own, "cpu", "fp32")).start()
+    with pytest.raises(PresetError, match="a family that has none"):
+        with_weights(load_preset(app / "configs/unet.yaml"), weights, base)
 
 
 def test_what_cannot_be_read_fails_and_the_rest_goes_on(app: Path, data: Path, tmp_path: Path) -> None:

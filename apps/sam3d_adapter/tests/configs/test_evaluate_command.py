@@ -13,6 +13,7 @@ from lib.phantoms.study import save_volume
 from tests.support.server import APP_DIR
 
 REPOSITORY = APP_DIR.parents[1]
+WEIGHTS = APP_DIR / "weights/tiny_lesions.safetensors"
 MAKE = ("make", "--no-print-directory", "-C", str(REPOSITORY), f"VENV={sys.prefix}", "-o", f"{sys.prefix}/.installed")
 
 
@@ -71,6 +72,14 @@ def test_refusals_are_one_line(phantoms: Path, tmp_path: Path) -> None:
         (
             ("--images", images, "--preset", "ct", "--model", "absent.safetensors"),
             "MODEL=absent.safetensors is no file",
+        ),
+        (
+            ("--images", images, "--preset", "ct", "--model", images, "--base", "absent"),
+            f"MODEL={images} is no file",
+        ),
+        (
+            ("--images", images, "--preset", "ct", "--model", str(WEIGHTS), "--base", "absent.safetensors"),
+            "BASE=absent.safetensors is no file",
         ),
         (("--compare", out, out), "no readable"),
     ):

@@ -5,8 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nibabel as nib
-import numpy as np
 import pytest
 import torch
 
@@ -20,6 +18,7 @@ from lib.learning.stream import Batch, SampleStream
 from lib.learning.train import TrainingConfig, train
 from lib.models.prompts import Prompts
 from lib.presets import load_preset
+from tests.support.block_volumes import write_blocks
 
 APP = Path(__file__).resolve().parents[2]
 REPOSITORY = APP.parents[1]
@@ -30,15 +29,7 @@ SAMPLING = SamplingConfig(roi_size=32, too_fine_share=0.0)
 def data(tmp_path_factory) -> Path:
     """Three volumes of 40 mm, each with a bright block: as a pool and, of the third, to be held out."""
     folder = tmp_path_factory.mktemp("data")
-    rng = np.random.default_rng(0)
-    for part in ("images", "labels"):
-        (folder / part).mkdir()
-    for name in ("one", "two", "three"):
-        labels = np.zeros((40, 40, 40), np.uint8)
-        labels[tuple(slice(a, a + 14) for a in rng.integers(8, 16, 3))] = 1
-        image = (60 * labels + rng.normal(0, 10, labels.shape)).astype(np.int16)
-        for part, values in (("images", image), ("labels", labels)):
-            nib.save(nib.Nifti1Image(values, np.eye(4)), folder / part / f"{name}.nii.gz")
+    write_blocks(folder, ("one", "two", "three"))
     (folder / "held_out.txt").write_text("three\n")
     return folder
 

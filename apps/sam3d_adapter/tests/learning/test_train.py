@@ -1,5 +1,6 @@
 """Training from scratch: it learns, it goes on where it stopped, two processes agree, and what it writes is served."""
 
+import argparse
 import json
 import math
 import os
@@ -15,14 +16,13 @@ import torch
 from lib.families.click_unet import CLICK_UNET_SIZES, ClickUnet
 from lib.learning import pretrain
 from lib.learning.appetite import MemoryShortageError
-from lib.learning.initialise import initialise_from_scratch
+from lib.learning.initialise import build_from_scratch
 from lib.learning.interaction import InteractionConfig
 from lib.learning.pools import Pool
 from lib.learning.sampling import SamplingConfig
 from lib.learning.stream import SampleStream
 from lib.learning.train import TrainingConfig, learning_rate, train
 from lib.learning.validation import dice
-from lib.models.build import build_model
 from lib.models.checkpoint import load_model
 from lib.models.sam3d import Sam3dAdapter
 from lib.presets import load_preset
@@ -50,10 +50,7 @@ INTERACTION = InteractionConfig(rounds=(0.6, 0.4), box_share=0.3)
 
 def new_model():
     """The same values each time."""
-    torch.manual_seed(0)
-    model = build_model("test")
-    initialise_from_scratch(model, torch.Generator().manual_seed(0))
-    return model
+    return build_from_scratch("test", 0)
 
 
 def run(folder, out, *, batch=2, model=None, **how):
@@ -210,8 +207,8 @@ def test_patience_ends_with_the_best(folder, tmp_path):
 
 
 def test_equal_seeds_start_equally():
-    one, two = (pretrain._start("test", None, 5) for _ in range(2))
-    assert torch.equal(values(one), values(two))
+    one, two, other = (values(build_from_scratch("test", seed)) for seed in (5, 5, 6))
+    assert torch.equal(one, two) and not torch.equal(one, other)
 
 
 def test_training_needs_an_end():
@@ -246,9 +243,7 @@ import test_train as t
 torch.set_num_threads(1)
 with joined_processes("cpu"):
     rank = dist.get_rank()
-    model = t.new_model()
-    if rank:
-        t.initialise_from_scratch(model, torch.Generator().manual_seed(9))  # of no consequence: the first one's count
+    model = t.build_from_scratch("test", 9 if rank else 0)  # of no consequence: the first one's values count
     pool = t.Pool(Path({folder!r}), t.load_preset(t.APP / "configs/ct.yaml"))
     stream = t.SampleStream([pool], t.SAMPLING, seed=1, batch=2, part=rank, parts=2)
     config = t.TrainingConfig(steps=4, report_steps=2, precision="fp32", interaction=t.INTERACTION)
@@ -287,8 +282,20 @@ def test_two_processes_train_the_model_that_one_trains(folder, tmp_path):
 
 
 def test_pools_of_the_command_line(folder):
-    pool = pretrain.read_pool(f"ct={folder}:0.5", frozenset({"0"}), validation=False)
+    choice = pretrain.read_choice(f"ct={folder}:0.5")
+    pool = choice.open(frozenset({"0"}), validation=False)
     assert pool.share == 0.5 and pool.preset.name == "ct" and [file.stem for file in pool.files] == ["1", "2", "3"]
-    assert len(pretrain.read_pool(f"ct={folder}", frozenset({"unknown"}), validation=True).files) == 4
-    with pytest.raises(pretrain.argparse.ArgumentTypeError, match="PRESET=FOLDER"):
-        pretrain.read_pool(str(folder), frozenset(), validation=False)
+    assert [file.stem for file in choice.open(frozenset({"0"}), validation=True).files] == ["0"]
+    assert len(choice.open(frozenset({"unknown"}), validation=True).files) == 4
+    for text in (str(folder), f"cct={folder}", f"ct={folder}:much"):
+        with pytest.raises(argparse.ArgumentTypeError, match="PRESET=FOLDER"):
+            pretrain.read_choice(text)
+
+
+def test_it_says_how_far_it_is(folder, tmp_path, caplog):
+    caplog.set_level("INFO")
+    run(folder, tmp_path, steps=4, told_s=0.0)
+    told = [line for line in caplog.messages if "min left" in line]
+    assert [line.split(",")[0] for line in told] == ["step 1", "step 2", "step 3", "step 4"]
+    left = [float(line.split("about ")[1].split(" ")[0]) for line in told]
+    assert left[-1] == 0 and all("loss=" in line for line in told)

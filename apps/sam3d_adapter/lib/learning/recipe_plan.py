@@ -1,0 +1,118 @@
+"""What a folder of weights was begun with, so that the same command goes on and another does not mix with it."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+import torch
+
+from lib.inference.precision import resolve_precision
+from lib.learning.recipe import Recipe, RecipeError
+from lib.models.whole_file import replacing
+
+PLAN_FILE = "plan.json"
+MOST_PROCESSES, MOST_WORKERS = 8, 12
+"""That train on a CPU, and that draw samples for a GPU; more of them wait for each other."""
+CPU_BATCH, GPU_BATCH = 2, 16
+"""Regions of a step, for each process that trains."""
+_PHANTOM_BYTES, _PROCESS_BYTES = 8 * 2**20, 5 * 2**28
+"""Of memory: a phantom once it is read (mean of 400), and a process without any."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How a training uses the machine that it was begun on; on another it goes on alike.
+
+    Attributes:
+        device: ``cpu`` or ``cuda``.
+        processes: That train together, one thread each.
+        batch: Regions of a step, for each of them.
+        workers: Processes that draw samples, for each of them.
+        precision: ``bf16`` or ``fp32``.
+    """
+
+    device: str
+    processes: int
+    batch: int
+    workers: int
+    precision: str
+
+    def told(self) -> str:
+        """For the log."""
+        return f"{self.device}, {self.precision}, {self.processes} process(es), {self.workers} more that draw"
+
+    @classmethod
+    def here(cls, device: str, recipe: Recipe) -> "Machine":
+        """As many processes as there are cores, and memory for the volumes that each of them keeps."""
+        cores = len(os.sched_getaffinity(0))
+        bytes_each = _PROCESS_BYTES + len(recipe.phantoms) * _PHANTOM_BYTES
+        room = max(1, psutil.virtual_memory().available // bytes_each)
+        is_reduced = resolve_precision(recipe.precision, torch.device(device)) is torch.bfloat16
+        precision = "bf16" if is_reduced else "fp32"
+        if device == "cuda":
+            return cls(device, 1, GPU_BATCH, min(max(1, cores - 1), MOST_WORKERS, room), precision)
+        return cls(device, min(cores, MOST_PROCESSES, room), CPU_BATCH, 0, precision)
+
+
+def read_device(text: str | None) -> str:
+    """What to train on.
+
+    Args:
+        text: As the user gives it; None for the GPU where there is one.
+
+    Raises:
+        RecipeError: There is no such device.
+    """
+    has_gpu = torch.cuda.is_available()
+    if text is None:
+        return "cuda" if has_gpu else "cpu"
+    if text not in ("cpu", "cuda"):
+        raise RecipeError(f"DEVICE={text} is unknown; choose from: cpu, cuda.")
+    if text == "cuda" and not has_gpu:
+        raise RecipeError("DEVICE=cuda was given, but PyTorch sees no GPU on this machine; give DEVICE=cpu.")
+    return text
+
+
+def agree(out: Path, recipe: Recipe, data: Mapping[str, object], device: str | None) -> Machine:
+    """Write down what is begun, or find that it is what was begun here.
+
+    Args:
+        out: Existing folder of the weights.
+        recipe: Of the training.
+        data: What tells the volumes and the held-out cases from others: plain JSON values.
+        device: As the user gives it, None to go on as before.
+
+    Returns:
+        How the machine is used, as it was when the training began.
+
+    Raises:
+        RecipeError: The folder belongs to another training.
+    """
+    asked: dict[str, object] = {"recipe": recipe.told(), **data}
+    path = out / PLAN_FILE
+    if not path.exists():
+        if others := sorted(file.name for file in out.glob("*_state.pt")):
+            raise RecipeError(f"OUT={out} holds {others[0]} of another training; choose another folder.")
+        machine = Machine.here(read_device(device), recipe)
+        with replacing(path) as partial:
+            partial.write_text(json.dumps(asked | {"machine": asdict(machine)}, indent=1) + "\n", encoding="utf-8")
+        return machine
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+        machine = Machine(**held["machine"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecipeError(f"{path} cannot be read ({error}); choose another OUT.") from error
+    others = [key for key in asked if held.get(key) != asked[key] and key != "recipe"]
+    others += [key for key, value in recipe.told().items() if dict(held.get("recipe") or {}).get(key) != value]
+    if device not in (None, machine.device):
+        others.append("device")
+    if others:
+        raise RecipeError(
+            f"OUT={out} was begun with other values of {', '.join(others)} (see {PLAN_FILE} there); give the same to "
+            "go on, or another OUT."
+        )
+    read_device(machine.device)
+    return machine
