@@ -1,7 +1,7 @@
 """What a model keeps of what it could do before a round: dialogues on synthetic lesions that no round trains on."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lib.learning.interaction import InteractionConfig
 from lib.learning.replay import Replay
@@ -11,7 +11,7 @@ from lib.learning.stream import Batch, SampleStream
 from lib.learning.validation import validate
 from lib.models.sam3d import Sam3dAdapter
 
-BATCHES = 8
+BATCHES = 12
 """Of two regions."""
 NOTABLE = 0.05
 """Loss of Dice from which on a person is told what to do about it."""
@@ -36,8 +36,9 @@ class Retention:
         """On the phantoms of a server that are held out."""
         if replay is None:
             return cls((), interaction, precision)
-        config = for_validation(replay.preset.roi.size)
-        stream = iter(SampleStream([replay.held_out()], config, seed=0, batch=2))
+        # What does not fit is seen too near as often as not: so it is first seen where it is served.
+        config = replace(for_validation(replay.preset.roi.size), too_fine_share=0.5)
+        stream = iter(SampleStream(replay.held_out(), config, seed=0, batch=2))
         return cls(tuple(next(stream) for _ in range(BATCHES)), interaction, precision)
 
     def measure(self, model: Sam3dAdapter) -> Point:

@@ -57,3 +57,19 @@ class PhantomConfig:
             low, high = getattr(self, name)
             if not 0 < low <= high:
                 raise ValueError(f"{name} must be an ascending pair of positive numbers, got {(low, high)}.")
+
+
+MASSES = PhantomConfig(
+    lesion_count=(1, 2),
+    diameter_mm=(45.0, 150.0),
+    median_diameter_mm=85.0,
+    diameter_spread=0.4,
+    contrast_hu=(15.0, 80.0),
+    necrotic_share=0.7,
+    limb_share=0.6,
+    spacing_mm=(1.2, 2.0),
+    slice_mm=(2.0, 4.0),
+    in_plane_mm=(200.0, 300.0),
+    through_plane_mm=(160.0, 260.0),
+)
+"""Tumours of 5 to 15 cm, as in limbs, on coarser voxels and in a wider field of view."""

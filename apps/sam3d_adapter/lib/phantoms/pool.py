@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lib.phantoms.config import PhantomConfig
 from lib.phantoms.phantom import make_phantom
 
 PARTIAL = ".partial"
@@ -24,17 +25,22 @@ def phantom_file(out: Path, seed: int) -> Path:
     return out / f"{seed:06d}.npz"
 
 
-def write_pool(out: Path, seeds: Sequence[int]) -> None:
+def write_pool(out: Path, seeds: Sequence[int], config: PhantomConfig | None = None) -> None:
     """Make the phantoms of these seeds; those that are there already are kept.
 
     Several processes may write into one folder: a file is there once it is whole.
+
+    Args:
+        out: Folder, made if it is absent.
+        seeds: A phantom each.
+        config: See `lib.phantoms.phantom.make_phantom`.
     """
     out.mkdir(parents=True, exist_ok=True)
     for done, seed in enumerate(seeds, start=1):
         path = phantom_file(out, seed)
         if path.exists():
             continue
-        phantom = make_phantom(seed)
+        phantom = make_phantom(seed, config=config)
         partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
         with partial.open("wb") as file:
             np.savez_compressed(file, image=phantom.image, labels=phantom.labels, affine=phantom.affine)

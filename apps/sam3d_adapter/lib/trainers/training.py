@@ -116,9 +116,8 @@ class CandidateTraining:
         labels = SubmittedPool(self.material.train, self.preset, recorded=self.material.recorded, max_bytes=POOL_BYTES)
         if self.replay is None:
             return [labels]
-        replay = first_before_others(self.replay.pool)
-        labels.share = 1 - replay.share
-        return [labels, replay]
+        labels.share = 1 - self.replay.share
+        return [labels, *first_before_others(self.replay.pools)]
 
     def _batches(self) -> list[Batch]:
         if rank() or not self.material.validation:

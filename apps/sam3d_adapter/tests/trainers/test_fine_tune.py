@@ -2,11 +2,12 @@
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 import torch
 
-from lib.learning.replay import Replay
+from lib.learning.replay import KINDS, Replay
 from lib.models.checkpoint import load_model
 from lib.models.trainable import frozen_names
 from lib.trainers import train_task
@@ -75,7 +76,8 @@ def test_only_what_is_published_as_trained_changes(hospital, monkeypatch):
 
 def test_what_is_kept_is_measured_on_lesions_that_no_round_trains_on(hospital, tmp_path):
     hospital.submit(2)
-    hospital.replay = lambda preset: Replay(tmp_path / "replay", preset, counts=(1, 1))
+    kinds = tuple(replace(kind, trained=1, held_out=1) for kind in KINDS)
+    hospital.replay = lambda preset: Replay(tmp_path / "replay", preset, kinds)
     outcome = hospital.train()
     (version,) = hospital.versions.versions()
     retention = version.metrics["retention"]
@@ -84,8 +86,10 @@ def test_what_is_kept_is_measured_on_lesions_that_no_round_trains_on(hospital, t
     assert retention["before"] != retention["after"]
     assert f"from {retention['before']['dice']:.2f} to {retention['after']['dice']:.2f}" in outcome["reasons"][-1]
     assert "On synthetic lesions" in (hospital.versions.folder / "versions.html").read_text()
-    trained, measured = (sorted(path.name for path in (tmp_path / "replay").glob(p)) for p in ("*.npz", "held_out/*"))
-    assert len(trained) == len(measured) == 1 and trained != measured
+    for kind in kinds:
+        folder = tmp_path / "replay" / kind.folder
+        trained, measured = (sorted(path.name for path in folder.glob(p)) for p in ("*.npz", "held_out/*"))
+        assert len(trained) == len(measured) == 1 and trained != measured
 
 
 @pytest.mark.slow
