@@ -31,7 +31,8 @@ RETENTION_FILE = "retention.json"
 BATCH = 4
 """Samples of a step."""
 STEPS_PER_EPOCH = 50
-PEAK_LR = 2e-3
+PEAK_LR = 1e-3
+"""Half of what training from scratch takes: what is learned comes nearly as fast, and less is forgotten for it."""
 EMA_DECAY = 0.98
 PATIENCE = 4
 """Epochs without a better Dice on the validation cases, after which training ends."""
