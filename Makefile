@@ -48,6 +48,8 @@ $(DONE): $(APP)/requirements.txt requirements-dev.txt $(CONSTRAINTS)
 	  f"Python 3.10 or 3.11 is needed, {sys.executable} is {v[0]}.{v[1]} (MONAI Label 0.8.5 imports distutils). Set PYTHON=...")'
 	@test -x "$(PY)" || "$(PYTHON)" -m venv "$(VENV)" || { echo "Cannot create $(VENV): on Debian, apt install python3-venv" >&2; exit 1; }
 	@echo "Installing the requirements into $(VENV): about 4 minutes and 9 GB, once."
+	@"$(PYTHON)" -c 'import shutil; free = shutil.disk_usage(".").free / 1e9; free < 13 and print( \
+	  f"Warning: {free:.0f} GB are free on this disk; 9 GB stay, and 4 GB more are taken while it installs.")'
 	"$(PY)" -m pip install --disable-pip-version-check --progress-bar off $(PIP_ARGS) \
 	  $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -r requirements-dev.txt
 	@touch "$@"
