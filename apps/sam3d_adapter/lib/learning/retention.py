@@ -58,8 +58,8 @@ def retention_words(measured: Mapping[str, Mapping[str, float]]) -> list[str]:
     last = next(name for name in before if name.startswith("dice_"))
     sentences = [
         "On synthetic lesions, which stand for what was learned before though real ones may lose more, Dice after one "
-        f"click went from {before['dice']:.2f} to {after['dice']:.2f}, after {last.removeprefix('dice_')} from {before[last]:.2f} to "
-        f"{after[last]:.2f}."
+        f"click went from {before['dice']:.2f} to {after['dice']:.2f}, after {last.removeprefix('dice_')} from "
+        f"{before[last]:.2f} to {after[last]:.2f}."
     ]
     if before["dice"] - after["dice"] > NOTABLE or before[last] - after[last] > NOTABLE:
         sentences.append(
