@@ -44,7 +44,7 @@ def started(command: tuple[str, ...], log: Path) -> Iterator[psutil.Process]:
     with log.open("w") as file:
         make = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
     try:
-        yield wait_for(lambda: own_process(make.pid), 60, log)
+        yield wait_for(lambda: own_process(make.pid), 120, log)
     finally:
         if make.poll() is None:
             os.killpg(make.pid, signal.SIGKILL)
@@ -57,7 +57,10 @@ def own_process(make: int) -> psutil.Process | None:
 
 
 def is_script(process: psutil.Process) -> bool:
-    line = process.cmdline()
+    try:
+        line = process.cmdline()
+    except psutil.Error:  # what make started for a moment is over
+        return False
     return len(line) > 1 and line[1].endswith("make_weights.py")
 
 
