@@ -17,7 +17,7 @@ from lib.transforms.refine import doubled, finer, near_surface
 from lib.transforms.separable import within
 
 FURTHER = 2
-"""Regions beside the one around the click, each of which costs an encode."""
+"""Regions beside the one in the middle, each of which costs an encode."""
 WORTHWHILE = 1 / 20
 """Share of the surface that a further region must hold."""
 MARGIN = 1 / 16

@@ -17,15 +17,13 @@ import yaml
 
 from lib.families import FAMILIES
 from lib.families.frozen_store import FrozenStore
-from lib.learning.recipe import LESIONS
 from lib.models.checkpoint import file_sha256, load_model
 from lib.presets import load_preset
-from tests.support.block_volumes import write_blocks
+from tests.support.block_volumes import KEPT, write_patients
 from tests.support.server import APP_DIR
 
 REPOSITORY = APP_DIR.parents[1]
 MAKE = ("make", "--no-print-directory", "-C", str(REPOSITORY), f"VENV={sys.prefix}", "-o", f"{sys.prefix}/.installed")
-TRAINED, KEPT = ("STS_001", "STS_002"), ("STS_011", "STS_013")
 STEPS = 5
 
 
@@ -33,8 +31,7 @@ STEPS = 5
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four patients in each modality, two of them held out: 40 mm with one bright block."""
     folder = tmp_path_factory.mktemp("data")
-    for part in LESIONS.patients:
-        write_blocks(folder / part.folder, (*TRAINED, *KEPT))
+    write_patients(folder)
     return folder
 
 

@@ -23,11 +23,10 @@ from lib.learning.recipe_run import Made, locked
 from lib.learning.sampling import SamplingConfig
 from lib.learning.stream import SampleStream
 from lib.presets import load_preset
-from tests.support.block_volumes import write_blocks
+from tests.support.block_volumes import KEPT, TRAINED, write_patients
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 HELD_OUT = REPOSITORY / "benchmarks/sts_validation.txt"
-TRAINED, KEPT = ("STS_001", "STS_002"), ("STS_011", "STS_013")
 RECIPE = trial(LESIONS, 4)
 
 
@@ -35,8 +34,7 @@ RECIPE = trial(LESIONS, 4)
 def complete(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four patients in each modality, two of them held out."""
     folder = tmp_path_factory.mktemp("data")
-    for part in LESIONS.patients:
-        write_blocks(folder / part.folder, (*TRAINED, *KEPT))
+    write_patients(folder)
     return folder
 
 

@@ -5,6 +5,17 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from lib.learning.recipe import LESIONS
+
+TRAINED, KEPT = ("STS_001", "STS_002"), ("STS_011", "STS_013")
+"""Patients of whom the second two are held out by the list in benchmarks/."""
+
+
+def write_patients(folder: Path) -> None:
+    """What the recipe of the small weights needs: `TRAINED` and `KEPT` in each modality."""
+    for part in LESIONS.patients:
+        write_blocks(folder / part.folder, (*TRAINED, *KEPT))
+
 
 def write_blocks(folder: Path, names: tuple[str, ...]) -> None:
     """``images/`` and ``labels/`` with a volume of 40 mm for each name: noise, and one bright block somewhere in it."""
