@@ -15,8 +15,8 @@ from lib.transforms.paste import BACKGROUND
 
 EXTENT = 2.0
 """Of what a click corrects: so many times as far as the nearest voxel that is right already. See BENCHMARKS.md."""
-LEAST_MM = 10.0
-"""How far a click corrects an answer of the network at least, mm: that border may be wrong itself."""
+LEAST_VOXELS = 2.0
+"""How far a click corrects an answer of the network at least, in voxels of its ROI: that border may be wrong itself."""
 
 Obeyed = tuple[tuple[Click, bool], ...]
 """Clicks that were asked about, and whether the network itself obeyed them."""
@@ -92,7 +92,8 @@ def correct(spot: Spot, asked: Floats | None) -> tuple[Floats, Obeyed]:
     """
     now = spot.before.copy()
     if asked is not None:
-        taken = spot.support & spot.meant([click for click in spot.new if spot.roi.holds(click)], LEAST_MM)
+        new = [click for click in spot.new if spot.roi.holds(click)]
+        taken = spot.support & spot.meant(new, LEAST_VOXELS * spot.roi.spacing_mm)
         kinds = {click.is_foreground for click in spot.new}
         if len(kinds) == 1:
             # What is missing is added, what is too much taken away: not both because of clicks of one kind.

@@ -109,9 +109,8 @@ def test_a_click_changes_nothing_far_from_it_whatever_the_network_says(
     small: Path, images: dict[str, Path], model: str, grid: str
 ) -> None:
     """Random weights contradict themselves from click to click."""
-    changed = assert_local(Served(small, (model,)), model, images[grid], some_clicks(grid, 3, 6))
-    # Thick slices have a fifth of the voxels, and of these random weights change few.
-    assert changed > (0 if grid == "thick slices" else 100)
+    # Of what random weights say little is taken over; with the shipped ones, below, it is more.
+    assert assert_local(Served(small, (model,)), model, images[grid], some_clicks(grid, 3, 6)) > 0
 
 
 @pytest.mark.parametrize(
