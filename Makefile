@@ -44,8 +44,8 @@ help:  ## list the commands
 venv: $(DONE)  ## create .venv with everything (about 4 minutes, 9 GB)
 
 $(DONE): $(APP)/requirements.txt requirements-dev.txt $(CONSTRAINTS)
-	@"$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 11) else \
-	  f"Python 3.10 or 3.11 is needed, {sys.executable} is {v[0]}.{v[1]} (MONAI Label 0.8.5 imports distutils). Set PYTHON=...")'
+	@"$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v == (3, 11) else \
+	  f"Python 3.11 is needed, {sys.executable} is {v[0]}.{v[1]} (MONAI Label 0.8.5 cannot run on newer ones). Set PYTHON=...")'
 	@test -x "$(PY)" || "$(PYTHON)" -m venv "$(VENV)" || { echo "Cannot create $(VENV): on Debian, apt install python3-venv" >&2; exit 1; }
 	@echo "Installing the requirements into $(VENV): about 4 minutes and 9 GB, once."
 	@"$(PYTHON)" -c 'import shutil; free = shutil.disk_usage(".").free / 1e9; free < 13 and print( \

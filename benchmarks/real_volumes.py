@@ -4,7 +4,7 @@ python -m benchmarks.real_volumes --data DIR [--cases 4]
 
 DIR holds hippocampus, sts_ct, sts_mr_t1 (images/, labels/) and dicom/ (series of .dcm files). The first click is the
 voxel deepest inside the label; the second request adds a click in the same region. DICOM goes through Orthanc.
-Dice stands in the table for orientation only: the shipped weights have seen no patient.
+Dice stands in the table for orientation only: the shipped weights were trained on most of these sarcomas.
 """
 
 import argparse

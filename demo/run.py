@@ -24,7 +24,7 @@ from lib.presets import Preset, PresetError, WindowIntensity, load_presets
 
 # Beyond that a second click would only correct the outermost voxels.
 GOOD_DICE = 0.97
-LEARNING = "learning"
+LEARNING = "demo_learning"
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ import re
 import secrets
 import stat
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ class AuditError(RuntimeError):
 
 def new_id(now: datetime) -> str:
     """A record's id, such as ``20260131T235959-0123456789ab``: UTC, then chance, so that processes need not agree."""
-    return f"{now.astimezone(timezone.utc):%Y%m%dT%H%M%S}-{secrets.token_hex(6)}"
+    return f"{now.astimezone(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(6)}"
 
 
 class AuditLog:
@@ -154,7 +154,7 @@ class AuditLog:
             logger.warning("The oldest audit file was removed to stay within %d bytes.", self.max_bytes)
 
     def _current_file(self, length: int) -> Path:
-        day = f"{datetime.now(timezone.utc):%Y%m%d}"
+        day = f"{datetime.now(UTC):%Y%m%d}"
         numbers = [int(found[2]) for path in self.files() if (found := _FILE.fullmatch(path.name)) and found[1] == day]
         path = self.folder / f"audit-{day}-{max(numbers, default=0):04d}.jsonl"
         if path.exists() and path.stat().st_size + length > self.max_bytes // _PARTS:

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from lib.audit.log import new_id
@@ -40,7 +40,7 @@ def make_record(
         user: as the host knows him; None where it does not.
         image_id_hash: of the image's id, from ``AuditLog.name_hash``; None for an image that has none here.
     """
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     return {
         "id": new_id(now),
         "time": now.isoformat(timespec="milliseconds"),

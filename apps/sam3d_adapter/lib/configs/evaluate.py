@@ -6,7 +6,7 @@ import logging
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +170,7 @@ def _protocol(evaluation: Evaluation, plan: Plan, cases: Sequence[Case]) -> dict
         "precision": choice.precision,
         "software": _versions(),
         "commit": _commit(choice.app_dir),
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 

@@ -9,7 +9,7 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -199,7 +199,7 @@ def _same_persons(state: _State, said: Mapping[str, str]) -> list[set[str]]:
 
 def _record_move(state: _State, moved: list[str], said: Mapping[str, str]) -> None:
     images = sorted({image for known in (said, state.images) for image, person in known.items() if person in moved})
-    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    now = datetime.now(UTC).isoformat(timespec="seconds")
     state.moves.append({"time": now, "persons": moved, "images": images, "to": VALIDATION})
     logger.warning(
         "%d patients turned out to be one with somebody in validation and are not trained on any more, though earlier "

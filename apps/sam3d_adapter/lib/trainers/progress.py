@@ -3,7 +3,7 @@
 import json
 import math
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ class ProgressFile:
     def start(self) -> None:
         """A new training."""
         self.value = TrainingProgress()
-        self.update(stage="reading the labels", started=datetime.now(timezone.utc).isoformat(timespec="seconds"))
+        self.update(stage="reading the labels", started=datetime.now(UTC).isoformat(timespec="seconds"))
 
     def update(self, **changes: Any) -> None:
         """Change some values and write all."""

@@ -5,7 +5,7 @@ import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ def open_run(folder: Path, facts: Mapping[str, Any], *, fresh: bool = False) -> 
             shutil.rmtree(run.folder, ignore_errors=True)
     if found is not None:
         return found, True
-    name = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+    name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     run = Run(folder / name, json.loads(json.dumps(dict(facts))), TRAINING, {})
     run.folder.mkdir(parents=True)
     run._write()

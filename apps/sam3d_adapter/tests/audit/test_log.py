@@ -7,7 +7,7 @@ import stat
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from lib.audit.log import AuditError, AuditLog, new_id
 
 APP = Path(__file__).parents[2]
 MIB = 2**20
-NOW = datetime(2026, 1, 31, 23, 59, 59, tzinfo=timezone.utc)
+NOW = datetime(2026, 1, 31, 23, 59, 59, tzinfo=UTC)
 
 APPEND_MANY = """
 import sys
@@ -177,7 +177,7 @@ def test_a_new_day_begins_a_new_file_and_old_days_go_first(folder: Path) -> None
     (folder / "audit-notes.txt").write_text("not ours")
     log = AuditLog(folder, 64 * 1024)
     log.append({"id": "a", "filler": "f" * 10_000})
-    assert [path.name[6:14] for path in log.files()] == ["20200102", f"{datetime.now(timezone.utc):%Y%m%d}"]
+    assert [path.name[6:14] for path in log.files()] == ["20200102", f"{datetime.now(UTC):%Y%m%d}"]
     assert (folder / "audit-notes.txt").exists()
 
 

@@ -1,7 +1,7 @@
 """The page says which version answers, whatever is missing."""
 
 import re
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def full(number: int, state: str = "replaced", *, published: bool = True) -> Ver
     return Version(
         id=f"2026-11-{number:02}",
         parent="shipped",
-        created=datetime(2026, 11, 1, 9, 30, tzinfo=timezone.utc),
+        created=datetime(2026, 11, 1, 9, 30, tzinfo=UTC),
         state=state,
         scores={"candidate": scores(0.6 + number / 200), "served": scores(0.6), "best": scores(0.61)},
         published=published,

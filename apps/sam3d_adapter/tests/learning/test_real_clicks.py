@@ -1,7 +1,7 @@
 """Recorded clicks that led to submitted labels, from a real audit log."""
 
 import shutil
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import nibabel as nib
@@ -42,8 +42,8 @@ class Site:
         mask = np.zeros(SHAPE, bool) if mask is None else mask
         self.log.append(
             {
-                "id": new_id(datetime.now(timezone.utc)),
-                "time": datetime.fromtimestamp(NOW + time, timezone.utc).isoformat(timespec="milliseconds"),
+                "id": new_id(datetime.now(UTC)),
+                "time": datetime.fromtimestamp(NOW + time, UTC).isoformat(timespec="milliseconds"),
                 "user": user,
                 "image_id_hash": image and self.log.name_hash(image),
                 "preset": preset,

@@ -1,6 +1,6 @@
 """Records -> dialogues: order of clicks across both signs, undo, reset, other places, users who take turns."""
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ FAR = [30, 30, 30]
 def record(time, foreground, background=(), user=None, mask="m"):
     return {
         "id": f"r{time}",
-        "time": datetime.fromtimestamp(1_700_000_000 + time, timezone.utc).isoformat(timespec="milliseconds"),
+        "time": datetime.fromtimestamp(1_700_000_000 + time, UTC).isoformat(timespec="milliseconds"),
         "user": user,
         "request": {"foreground": list(foreground), "background": list(background)},
         "mask_hash": f"{mask}{time}",
