@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import nibabel as nib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 _BACKGROUND = "#0e1116"
@@ -119,15 +120,7 @@ def draw(
         _draw_plane(panel, plane, view, window, side_mm)
     figure.suptitle(title, color=_TEXT, fontsize=17, x=0.02, y=0.98, ha="left", weight="bold")
     figure.text(0.02, 0.89, subtitle, color=_TEXT, fontsize=11.5, alpha=0.8)
-    handles = [
-        Line2D([], [], color=_CLICK, marker="+", markersize=11, markeredgewidth=2, linestyle="none", label="click"),
-        Line2D([], [], color=_MASK, linewidth=2.4, label="mask"),
-    ]
-    if truth is not None:
-        handles.append(Line2D([], [], color=_TRUTH, linewidth=1.6, linestyle="--", label="truth"))
-    legend = figure.legend(handles=handles, loc="upper right", ncols=3, frameon=False, fontsize=12)
-    for text in legend.get_texts():
-        text.set_color(_TEXT)
+    _legend(figure, has_truth=truth is not None)
     figure.subplots_adjust(left=0.02, right=0.98, bottom=0.03, top=0.85, wspace=0.04)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110, facecolor=_BACKGROUND)
@@ -164,10 +157,23 @@ def draw_change(
             _draw_plane(panel, plane, view, window, _view_mm(view))
         row[0].set_title(name, color=_TEXT, fontsize=13, loc="left")
     figure.suptitle(title, color=_TEXT, fontsize=16, x=0.02, y=0.985, ha="left", weight="bold")
+    _legend(figure, has_truth=True)
     figure.subplots_adjust(left=0.02, right=0.98, bottom=0.02, top=0.9, wspace=0.04, hspace=0.12)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110, facecolor=_BACKGROUND)
     plt.close(figure)
+
+
+def _legend(figure: Figure, *, has_truth: bool) -> None:
+    handles = [
+        Line2D([], [], color=_CLICK, marker="+", markersize=11, markeredgewidth=2, linestyle="none", label="click"),
+        Line2D([], [], color=_MASK, linewidth=2.4, label="mask"),
+    ]
+    if has_truth:
+        handles.append(Line2D([], [], color=_TRUTH, linewidth=1.6, linestyle="--", label="truth"))
+    legend = figure.legend(handles=handles, loc="upper right", ncols=3, frameon=False, fontsize=12)
+    for text in legend.get_texts():
+        text.set_color(_TEXT)
 
 
 def _view_mm(view: Canonical) -> float:

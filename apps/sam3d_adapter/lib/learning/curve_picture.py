@@ -40,7 +40,8 @@ def draw_curves(curves: Sequence[Path], out: Path) -> None:
     left.set(xlabel="minutes", ylabel="loss", ylim=(0, None))
     right.set(ylabel="Dice", ylim=(0, 1))
     handles = left.get_legend_handles_labels()[0] + right.get_legend_handles_labels()[0]
-    left.legend(handles=handles, loc="lower center", frameon=False, fontsize=8)
+    # A box of the paper's colour: the line between two parts of a training runs behind the words.
+    left.legend(handles=handles, loc="lower center", facecolor="white", framealpha=1, edgecolor="none", fontsize=8)
     left.set_title(f"{steps} steps")
     with replacing(out) as partial:
         figure.savefig(partial, dpi=110, format="png")
