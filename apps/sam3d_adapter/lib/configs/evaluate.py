@@ -135,6 +135,8 @@ def _settings(evaluation: Evaluation, plan: Plan) -> dict[str, Any]:
         "device": choice.device,
         "precision": choice.precision,
         "software": _versions(),
+        # Of a checkout: what is between a click and its mask changes with it, not with the version's number.
+        "commit": _commit(choice.app_dir),
     }
 
 

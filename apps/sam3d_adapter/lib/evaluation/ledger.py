@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lib.evaluation.record import Record
+from lib.evaluation.record import DATA_HASH, Record
 
 CASES, SETTINGS = "cases.jsonl", "settings.json"
 Key = tuple[str, str, int]
@@ -43,21 +43,25 @@ class Ledger:
             # A line that a stopped run left unfinished is dropped.
             self.sort([])
 
-    def finished(self, data_hashes: Mapping[str, str]) -> set[Key]:
+    def finished(self, facts: Mapping[str, Mapping[str, Any]]) -> set[Key]:
         """The dialogues that need not be held again.
 
         Args:
-            data_hashes: of each case that is to be evaluated, by its id.
+            facts: `lib.evaluation.record.facts_of` each case that is to be evaluated, by its id.
 
         Raises:
-            LedgerError: a case that was evaluated on other files.
+            LedgerError: a case that was evaluated on other files, or counted for another patient or data set.
         """
         for record in self._records.values():
-            now = data_hashes.get(record["case"])
-            if now is not None and now != record["data_sha256"]:
-                raise LedgerError(f"{self._file.parent} holds scores of {record['case']} on other files (image or "
-                                  "label was changed since). Choose another OUT, or remove that folder.")  # fmt: skip
-        return {key for key in self._records if key[0] in data_hashes}
+            now = facts.get(record["case"], {})
+            for key, value in now.items():
+                if record.get(key) != value:
+                    where = f"{self._file.parent} holds scores of {record['case']}"
+                    what = "on other files (image or label was changed since)"
+                    if key != DATA_HASH:
+                        what = f"as of {key} {record.get(key)!r}, which now is {value!r}"
+                    raise LedgerError(f"{where} {what}. Choose another OUT, or remove that folder.")
+        return {key for key in self._records if key[0] in facts}
 
     def add(self, record: Record) -> None:
         """Appends a record; it is there even if the run is stopped at once."""

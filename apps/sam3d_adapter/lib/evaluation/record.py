@@ -14,6 +14,7 @@ from lib.evaluation.simulated_user import Mask, SimulatedUser, clicks_at_once
 
 Record = dict[str, Any]
 
+DATA_HASH = "data_sha256"
 TIMES = ("re_encoded", "encode_ms", "re_encode_ms", "click_ms", "request_ms", "cold_start_ms", "peak_memory_mib")
 """Keys that differ from run to run, with what caches hold; all others are the same whatever ran beside or before."""
 
@@ -31,6 +32,13 @@ class Blind:
     ellipsoid: float
 
 
+def facts_of(case: Case) -> Record:
+    """What a record says of its case that figures depend on, beside what was asked of the case."""
+    source = case.source
+    facts = {"patient": source.patient, "dataset": source.dataset, "modality": source.modality, "split": source.split}
+    return {**facts, DATA_HASH: case.data_hash}
+
+
 def make_record(
     case: Case, mode: str, seed: int, model: Mapping[str, str], user: SimulatedUser, trace: Trace
 ) -> Record:
@@ -44,18 +52,13 @@ def make_record(
         user: knows where a hand slipped.
         trace: what came of it.
     """
-    source = case.source
     record = {
         "case": case.id,
-        "patient": source.patient,
-        "dataset": source.dataset,
-        "modality": source.modality,
+        **facts_of(case),
         "label": case.value,
-        "split": source.split,
         "spacing": list(case.spacing),
         "shape": list(case.shape),
         "object_voxels": case.object_voxels,
-        "data_sha256": case.data_hash,
         "mode": mode,
         "seed": seed,
         "model": dict(model),

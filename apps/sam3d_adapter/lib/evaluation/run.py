@@ -17,7 +17,7 @@ from tqdm import tqdm
 from lib.evaluation.cases import Case, DataError, Source, inspect, read_truth
 from lib.evaluation.dialogue import TIMEOUT_S, Task, ball_dialogue, hold_dialogue, steps_of
 from lib.evaluation.ledger import Key, Ledger
-from lib.evaluation.record import Blind, Record, blind_masks, failed_trace, make_record
+from lib.evaluation.record import Blind, Record, blind_masks, facts_of, failed_trace, make_record
 from lib.evaluation.simulated_user import MAX_CLICKS, SimulatedUser
 
 Result = TypeVar("Result")
@@ -138,7 +138,7 @@ def run(cases: Sequence[Case], plan: Plan, workers: Workers, ledger: Ledger) -> 
     Raises:
         LedgerError, RunError: see there.
     """
-    finished = ledger.finished({case.id: case.data_hash for case in cases})
+    finished = ledger.finished({case.id: facts_of(case) for case in cases})
     order: list[Key] = [(case.id, mode, seed) for case in cases for mode, seed in plan.dialogues()]
     # Large objects last longest; begun first, none is left at the end for one process alone.
     items = []

@@ -56,13 +56,14 @@ class Spot:
         return d, h, w
 
     def enforced(self, logit: Floats) -> tuple[Floats, Obeyed]:
-        """A logit in which the clicks that were told are obeyed; what `obey` says of those where voxels may change."""
+        """A logit in which the clicks that were told are obeyed; what `obey` says of the new ones, before that."""
         dhw, signs = self.roi.clicks_to_dhw(self.told), [click.is_foreground for click in self.told]
         pair = torch.from_numpy(np.stack([np.zeros_like(logit), logit]))
         anchors = self.roi.clicks_to_dhw(self.implied)
         settled, obeyed = obey(pair, dhw, signs, self.roi.spacing_mm, self.threshold, anchors_dhw=anchors)
         concerned = zip(self.told, obeyed, strict=True)
-        return settled[1].numpy(), tuple((click, good) for click, good in concerned if self.support[self.voxel(click)])
+        new = ((click, good) for click, good in concerned if click in self.new and self.support[self.voxel(click)])
+        return settled[1].numpy(), tuple(new)
 
     def meant(self, clicks: Sequence[Click], least_mm: float) -> Mask:
         """Where clicks are meant: near each, the farther it lies from the border of the mask that it corrects."""

@@ -60,7 +60,7 @@ class Patch:
     Attributes:
         offset: of its first voxel, in voxels from the first click's region.
         change: (D, H, W), to be added to the logit near the clicks of both steps.
-        obeyed: clicks that the network was told of and that may be changed here, and whether it obeyed them.
+        obeyed: those of its steps' clicks that the network was told of, and whether it obeyed them.
     """
 
     offset: Offset
@@ -164,7 +164,8 @@ class _Lattice:
             if not steps:
                 continue
             patch = self._patches[pair] = self._patch(pair, steps)
-            obeyed.update(patch.obeyed)
+            # Once disobeyed, always: later the answer so far holds what was enforced.
+            obeyed |= {click: obeyed.get(click, True) and good for click, good in patch.obeyed}
             if patch.change.numel():
                 roi = shifted(opening.roi, patch.offset, _triple(patch.change.shape))
                 parts.append(Part(roi, patch.change, tuple(step.clicks for step in steps)))

@@ -29,6 +29,8 @@ from lib.interaction.click import short
 
 RESULT_EXTENSIONS = (".nrrd", ".nii", ".nii.gz")
 DEFAULT_THRESHOLD = 0.5
+THRESHOLDS = (0.001, 0.999)
+"""Lowest and highest probability; answers are bounded at logits of 8, a probability of 0.0003 and 0.9997."""
 
 # Used by the host on the way to the task or back from it.
 _HOST_KEYS = ("model", "image", "description", "session", "save_label", "label_tag", "label_info", "client_id")
@@ -100,7 +102,7 @@ def read_device(value: object) -> str:
 
 
 def read_threshold(value: object) -> float:
-    """A probability strictly between 0 and 1; at the ends every or no voxel of the ROI would belong to the mask.
+    """A probability within `THRESHOLDS`; near 0 and 1 every or no voxel of the ROI would belong to the mask.
 
     Raises:
         OptionError: not a number, or out of range.
@@ -111,8 +113,9 @@ def read_threshold(value: object) -> float:
         number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if not 0.0 < number < 1.0:
-        raise OptionError(f"threshold is {short(value)}; a number between 0 and 1, both excluded, is needed.")
+    low, high = THRESHOLDS
+    if not low <= number <= high:
+        raise OptionError(f"threshold is {short(value)}; a number between {low:g} and {high:g} is needed.")
     return number
 
 

@@ -104,6 +104,8 @@ class ReadStartMaskd(MapTransform):
             if source == "none":
                 continue
             if not self._is_read:
+                if not on_structure(d["clicks"]) and d.get("box") is None:
+                    raise LabelMapError(f"{NOT_READ} A foreground click or a box is needed as well; got neither.")
                 d["warnings"] = [*d["warnings"], NOT_READ]
                 continue
             if not d["clicks"]:

@@ -9,14 +9,16 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from lib.configs.task_config import Sam3dAdapterConfig
 from lib.evaluation.metrics import dice, far_change
 from lib.evaluation.simulated_user import SimulatedClick
 from lib.host.warm_up import warm_up_writer
 from lib.infers.dialogue import SINGLE_STEPS
-from lib.infers.look import MAX_ENCODES
+from lib.infers.look import MAX_ENCODES, Looks
 from lib.interaction.axes import spacing_of
+from lib.interaction.roi import Roi
 from tests.support.geometry import make_affine
 from tests.support.one_thread import one_thread  # noqa: F401
 from tests.support.server import APP_DIR
@@ -135,6 +137,24 @@ def test_the_answer_depends_on_the_clicks_alone(small: Path, images: dict[str, P
     served.cache.clear()
     np.testing.assert_array_equal(served(model, image, dialogues[1]), new[1, 6])
     assert not np.array_equal(new[0, 6], new[0, 4])
+
+
+def test_what_is_enforced_does_not_count_as_obeyed_by_the_network(
+    small: Path, images: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network that sees nothing anywhere obeys no foreground click, however many are enforced meanwhile."""
+
+    def sees_nothing(_: Looks, roi: Roi, *__: object) -> torch.Tensor:
+        return torch.stack([torch.zeros(roi.size_dhw), torch.full(roi.size_dhw, -3.0)])
+
+    monkeypatch.setattr(Looks, "__call__", sees_nothing)
+    clicks = some_clicks("fine", 6, 8)
+    served = Served(small, ("test",))
+    mask = served("test", images["fine"], clicks)
+    assert all(mask[click.ijk] == click.positive for click in clicks)
+    on = sum(click.positive for click in clicks)
+    assert 1 < on < len(clicks)
+    assert served.answer["obeyed_by_network"] == [False] * on + [True] * (len(clicks) - on)
 
 
 def test_a_removed_click_was_never_set(small: Path, images: dict[str, Path]) -> None:

@@ -91,7 +91,9 @@ def test_threshold(value: object, number: float) -> None:
     assert options.read_threshold(value) == number
 
 
-@pytest.mark.parametrize("value", ["0", 1, "0.0", "1.0", -0.1, 2, float("nan"), "inf", "half", True, [0.5], {}])
+@pytest.mark.parametrize(
+    "value", ["0", 1, "0.0", "1.0", 0.0003, 0.9997, -0.1, 2, float("nan"), "inf", "half", True, [0.5], {}]
+)
 def test_threshold_out_of_range(value: object) -> None:
     with pytest.raises(OptionError, match="threshold"):
         options.read_threshold(value)

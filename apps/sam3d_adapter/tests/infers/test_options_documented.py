@@ -15,7 +15,7 @@ from lib.host.label_tag import require_safe_tag
 from lib.host.save_label import read_save_label
 from lib.infers import options
 from lib.infers.corrections import EXTENT
-from lib.infers.options import OPTIONS, OptionError, read_request
+from lib.infers.options import OPTIONS, THRESHOLDS, OptionError, read_request
 from lib.infers.prompts import CLICK_KEYS
 from lib.infers.regions import BOX_KEYS, LABEL_FILE_KEY, SOURCES, RegionError
 from lib.infers.start_corrections import START_LEAST_MM
@@ -112,10 +112,10 @@ def test_threshold_absent(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "is_valid"), [(1e-9, True), (1 - 1e-9, True), (1, False), (-1e-9, False), (2, False)]
+    ("value", "is_valid"), [(0.001, True), (0.999, True), (0.0003, False), (0.9997, False), (-1e-9, False), (2, False)]
 )
 def test_threshold_range(value: float, is_valid: bool) -> None:
-    assert KEYS["threshold"][2].startswith("above 0, below 1;")
+    assert KEYS["threshold"][2].startswith("{:g} to {:g};".format(*THRESHOLDS))
     if is_valid:
         assert read_request({"threshold": value}, LABEL)["threshold"] == value
     else:

@@ -143,7 +143,7 @@ BAD_KEYS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "points of another kind": ({"points": {"a": 1}, "point_labels": [1]}, ("'points'", "list")),
     "points flat": ({"points": CLICK, "point_labels": [1, 1, 1]}, ("Click 1", "three")),
     "class prompt of vista3d": ({"label_prompt": [3]}, ("No foreground click",)),
-    "threshold 1": ({**FOREGROUND, "threshold": 1}, ("threshold", "between 0 and 1")),
+    "threshold 1": ({**FOREGROUND, "threshold": 1}, ("threshold", "between 0.001 and 0.999")),
     "threshold 2": ({**FOREGROUND, "threshold": 2}, ("threshold", "2")),
     "threshold -1": ({**FOREGROUND, "threshold": -1}, ("threshold", "-1")),
     "threshold word": ({**FOREGROUND, "threshold": "half"}, ("threshold", "'half'")),
