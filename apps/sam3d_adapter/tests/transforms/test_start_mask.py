@@ -69,6 +69,8 @@ def test_what_cannot_be_started_from(label_map: Path, clicks: Any, more: Any, wo
 
 
 def test_a_network_that_reads_none_says_so(label_map: Path) -> None:
+    with pytest.raises(LabelMapError, match="had no effect. A foreground click or a box is needed"):
+        read(label_map, is_read=False)
     data = read(label_map, FOREGROUND, is_read=False)
     assert data["start_mask"] is None and "had no effect" in data["warnings"][0]
 
