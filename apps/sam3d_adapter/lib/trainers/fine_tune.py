@@ -6,6 +6,7 @@ by the next one, and what is served is whole all the while.
 
 import json
 import logging
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,35 +21,25 @@ from lib.learning.retention import retention_words
 from lib.learning.submitted import SubmittedCase
 from lib.models.checkpoint import file_sha256
 from lib.presets import Preset
+from lib.registry.reader import CURVE
 from lib.registry.version import SHIPPED, Facts, Version
 from lib.registry.versions import Versions
+from lib.trainers.compared import Compared, find_compared
 from lib.trainers.material import Material, NothingToLearn, nothing_to_learn
 from lib.trainers.progress import ProgressFile
+from lib.trainers.repeated import nothing_new, wanted
 from lib.trainers.run import DECIDING, DONE, MEASURING, TRAINING, Run, forget_finished, open_run
 from lib.trainers.settings import BEST, SERVED, TrainSettings
 from lib.trainers.training import RETENTION_FILE, CandidateTraining
+from lib.trainers.verdict import Outcome, publish_or_refuse
 from lib.trainers.version_page import write_versions_page
 
 logger = logging.getLogger(__name__)
 
 KEPT_VERSIONS, KEPT_RUNS = 10, 3
+"""KEPT_VERSIONS: of those that were neither served nor imported."""
 Measure = Callable[[Path, Sequence[SubmittedCase], Path], list[Record]]
 """Weights, validation cases, a folder of its own: the records of their dialogues."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a round.
-
-    Attributes:
-        version: that it made.
-        published: whether that is served now.
-        reasons: sentences.
-    """
-
-    version: str
-    published: bool
-    reasons: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -81,8 +72,8 @@ class FineTuning:
         """The outcome, on the first of several processes; None on the others.
 
         Raises:
-            NothingToLearn: no case to train on.
-            RegistryError: a parent that is not here.
+            NothingToLearn: no case to train on, or nothing has changed since the last round.
+            RegistryError: a parent that is not here, or a served version that nothing can be compared with.
             CheckpointError: weights that do not verify.
             MemoryShortageError: it does not fit into memory.
             OSError: the disk is full; what is served stays as it is.
@@ -94,7 +85,13 @@ class FineTuning:
             if folder := shared_text(""):
                 self._training()(Path(folder), parent, self.weights_of(parent))
             return None
-        run, goes_on = open_run(self.versions.folder / "runs", self._facts(parent), fresh=self.settings.fresh)
+        facts = self._facts(parent)
+        if why := nothing_new(self.versions, facts, self.settings):
+            shared_text("")
+            raise NothingToLearn(why)
+        if self.material.validation:
+            self._compared()  # now, and not only when all is trained
+        run, goes_on = open_run(self.versions.folder / "runs", facts, fresh=self.settings.fresh)
         logger.info("%s run %s from %s.", "Going on with" if goes_on else "Starting", run.id, parent)
         if parent != SHIPPED:
             self.versions.hold(run.id, parent)
@@ -107,9 +104,9 @@ class FineTuning:
         if run.stage == MEASURING:
             run.advance(DECIDING, **self._measured(run))
         outcome = self._decided(run, parent)
-        run.advance(DONE, version=outcome.version, published=outcome.published)
+        run.advance(DONE, version=outcome.version, published=outcome.published, wanted=wanted(self.settings))
         self.versions.release(run.id)
-        self.versions.prune(KEPT_VERSIONS)
+        self.versions.prune(KEPT_VERSIONS, in_use=self.versions.answered_or_imported())
         write_versions_page(self.versions)
         forget_finished(run.folder.parent, KEPT_RUNS)
         return outcome
@@ -159,16 +156,22 @@ class FineTuning:
         """Records of the candidate, the served and the best version on the validation cases, in folders of the run."""
         if not self.material.validation:
             return {"measured": {}}
-        served, best = self.versions.served(), self.versions.best()
-        others = {"served": served.id if served else SHIPPED, "best": best.id if best else SHIPPED}
+        compared = self._compared()
+        found = {"measured": {"served": compared.served, "best": compared.best}, "remarks": list(compared.remarks)}
+        if any(run.results.get(key) != value for key, value in found.items()):
+            # Killed while others were in force: their records are of no use.
+            for name in ("served", "best"):
+                shutil.rmtree(run.folder / "measured" / name, ignore_errors=True)
+            run.advance(MEASURING, **found)
         files = {"candidate": run.folder / "candidate.safetensors"}
-        files |= {name: self.weights_of(version) for name, version in others.items()}
-        if others["best"] == others["served"]:
-            del files["best"]
+        files |= {name: self.weights_of(version) for name, version in compared.measured.items()}
         for name, weights in files.items():
             self._tell(stage=f"measuring the {name} version")
             self.measure(weights, self.material.validation, run.folder / "measured" / name)
-        return {"measured": others}
+        return found
+
+    def _compared(self) -> Compared:
+        return find_compared(self.versions, self.files[0], self.preset.model.size, self.weights_of)
 
     def _records(self, run: Run) -> dict[str, list[Record]]:
         folders = sorted((run.folder / "measured").glob("*/cases.jsonl"))
@@ -184,7 +187,7 @@ class FineTuning:
         if records:
             decision = decide(records["candidate"], records["served"], records.get("best", records["served"]))
         retention = _retention(run)
-        reasons = (*self._reasons(decision), *retention_words(retention))
+        reasons = (*self._reasons(decision), *run.results.get("remarks", ()), *retention_words(retention))
         version = self._added(run, parent, records, decision, retention, reasons)
         outcome = self._published(version, decision, reasons)
         self._tell(stage="done", version=version.id, published=outcome.published, reasons=outcome.reasons)
@@ -219,7 +222,7 @@ class FineTuning:
                 "cases": {"train": len(self.material.train), "validation": len(self.material.validation)},
                 "real_users": dict(self.material.real),
             },
-            files={"curve.json": curve, **measured},
+            files={CURVE: curve, **measured},
         )
         return self.versions.add(run.folder / "candidate.safetensors", facts)
 
@@ -231,15 +234,7 @@ class FineTuning:
         return decision.reasons
 
     def _published(self, version: Version, decision: Decision | None, reasons: tuple[str, ...]) -> Outcome:
-        served = self.versions.served()
-        if decision is not None and decision.publish and self.settings.publish:
-            if served is None or served.id != version.id:
-                self.versions.publish(version.id, "gate", " ".join(reasons), is_best=decision.is_new_best)
-            return Outcome(version.id, True, reasons)
-        if served is not None and served.id == version.id:
-            return Outcome(version.id, True, ("A person published it in the meantime.",))
-        self.versions.refuse(version.id, reasons)
-        return Outcome(version.id, False, reasons)
+        return publish_or_refuse(self.versions, version, decision if self.settings.publish else None, reasons)
 
     def _tell(self, **changes: Any) -> None:
         if not rank():

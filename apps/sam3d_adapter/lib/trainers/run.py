@@ -89,6 +89,16 @@ def forget_finished(folder: Path, keep: int) -> None:
         shutil.rmtree(run.folder, ignore_errors=True)
 
 
+def newest_if_finished(folder: Path) -> Run | None:
+    """The newest run, if it is finished; None where there is none, or it was stopped.
+
+    Args:
+        folder: ``runs`` of the preset.
+    """
+    runs = list(_runs(folder))
+    return runs[-1] if runs and runs[-1].stage == DONE else None
+
+
 def _stopped(folder: Path) -> list[Run]:
     """Newest first; folders without readable facts were stopped before they began."""
     return [run for run in reversed(list(_runs(folder))) if run.stage != DONE]

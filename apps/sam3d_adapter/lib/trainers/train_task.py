@@ -28,6 +28,7 @@ from lib.models.file_lock import wait_for_lock
 from lib.presets import Preset
 from lib.registry.registry import Registry
 from lib.trainers.fine_tune import FineTuning, Measure
+from lib.trainers.leftovers import sweep_training
 from lib.trainers.material import Material, NothingToLearn
 from lib.trainers.progress import ProgressFile
 from lib.trainers.settings import TrainSettings, read_settings, shown_settings
@@ -190,6 +191,7 @@ class FineTuneTask(TrainTask):
                     f"Preset '{self.preset.name}' is being trained by another process on this folder. Wait for it to "
                     "end."
                 )
+            sweep_training(folder)
             yield
         finally:
             os.close(fd)

@@ -13,25 +13,6 @@ from lib.models.trainable import frozen_names
 from lib.trainers import train_task
 from lib.trainers import training as training_stage
 from lib.trainers.settings import SettingError
-from tests.support.hospital import Hospital
-
-
-@pytest.fixture(autouse=True)
-def short_rounds(monkeypatch):
-    """Few steps, and no lower priority for all the tests that follow."""
-    monkeypatch.setattr(training_stage, "STEPS_PER_EPOCH", 2)
-    monkeypatch.setattr(training_stage, "VALIDATION_BATCHES", 1)
-    monkeypatch.setattr(training_stage, "WORKERS", 0)
-    monkeypatch.setattr(train_task, "lower_priority", lambda: None)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})  # threads of one small model only wait for each other
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def hospital(tmp_path):
-    return Hospital(tmp_path)
 
 
 def test_without_labels_it_says_so_and_makes_nothing(hospital):
