@@ -191,7 +191,7 @@ class FineTuneTask(TrainTask):
                     f"Preset '{self.preset.name}' is being trained by another process on this folder. Wait for it to "
                     "end."
                 )
-            sweep_training(folder)
+            sweep_training(self.versions.folder)
             yield
         finally:
             os.close(fd)

@@ -13,9 +13,10 @@ from lib.models.trainable import frozen_names
 from lib.trainers import train_task
 from lib.trainers import training as training_stage
 from lib.trainers.settings import SettingError
+from tests.support.hospital import Hospital
 
 
-def test_without_labels_it_says_so_and_makes_nothing(hospital):
+def test_without_labels_it_says_so_and_makes_nothing(hospital: Hospital) -> None:
     outcome = hospital.train()
     assert outcome["version"] is None and "no submitted label" in outcome["reasons"][0]
     assert hospital.versions.versions() == []
