@@ -168,12 +168,14 @@ class FineTuneTask(TrainTask):
             saved = saved_labels(datastore)
         found = read_submitted(saved, self.preset, book.patient_of, label_name=label_name, made_with=used)
         book.report()
-        sides = Splits(self._registry.learning_dir).assign({case.image_id: case.patient for case in found.cases})
+        splits = Splits(self._registry.learning_dir)
+        sides = splits.assign({case.image_id: case.patient for case in found.cases})
         validation = [case for case in found.cases if sides[case.image_id] == VALIDATION]
         real = read_real_clicks(self._audit_log, found.cases, self.preset.name)
         return Material(
             train=[case for case in found.cases if case not in validation],
             validation=validation,
+            pseudonym=splits.pseudonyms(),
             skipped=[skipped.sentence for skipped in found.skipped],
             recorded=real,
             real={version: asdict(cost) for version, cost in costs(real).items()},
