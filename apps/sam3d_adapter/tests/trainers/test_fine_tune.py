@@ -18,7 +18,7 @@ from lib.models.checkpoint import load_model
 from lib.models.trainable import frozen_names
 from lib.trainers import train_task
 from lib.trainers import training as training_stage
-from lib.trainers.progress import ProgressFile
+from lib.trainers.progress import ENDS, ProgressFile
 from lib.trainers.settings import SettingError
 from tests.support.hospital import Hospital
 
@@ -163,6 +163,42 @@ def test_two_at_once_are_refused(hospital):
     with hospital.task()._only_one(), pytest.raises(train_task.TrainingRunningError, match="Wait for it to end"):
         hospital.train()
     assert hospital.train()["version"]
+
+
+def test_a_training_that_was_killed_is_not_shown_as_going_on(hospital):
+    """Nobody is left to write that it has ended."""
+    task = hospital.task()
+    for epoch, words in ((3, "goes on from epoch 3"), (0, "begins anew")):
+        pid = os.fork()
+        if not pid:
+            with task._only_one():
+                task._progress.start()
+                task._progress.update(stage="training", epoch=epoch, total_epochs=10, seconds_left=420.0)
+                os.kill(os.getpid(), 9)
+        os.waitpid(pid, 0)
+        stats = hospital.task().stats()
+        assert stats["stage"] == f"stopped; the next training {words}" and "seconds_left" not in stats
+        assert (stats["epoch"], stats["total_epochs"]) == (epoch, 10)
+        json.dumps(stats, allow_nan=False)
+
+
+def test_a_training_that_goes_on_is_shown_so_until_it_has_ended(hospital):
+    task = hospital.task()
+    with task._only_one():
+        task._progress.start()
+        task._progress.update(stage="training", epoch=3, total_epochs=10, seconds_left=420.0)
+        stats = hospital.task().stats()
+        assert stats["stage"] == "training" and stats["seconds_left"] == 420.0
+    for stage in ENDS:
+        task._progress.update(stage=stage)
+        assert hospital.task().stats()["stage"] == stage
+
+
+def test_a_training_that_ends_while_it_is_looked_at_is_not_called_stopped(hospital, monkeypatch):
+    task = hospital.task()
+    task._progress.start()
+    monkeypatch.setattr(train_task, "is_locked", lambda path: task._progress.update(stage="done"))
+    assert hospital.task().stats()["stage"] == "done"
 
 
 def test_unknown_keys_train_nothing(hospital):
