@@ -169,10 +169,11 @@ class FineTuneTask(TrainTask):
             SplitsError: a split that is damaged.
         """
         book = PatientBook(studies_folder(datastore), self._patient_pattern)
-        # Of a PACS those that were fetched before, which is where clicks were answered.
-        used = presets_used(self._audit_log, LocalDatastore.list_images(datastore))
+        kept = KeptLabels(self._registry.learning_dir / "labels")
+        # Of a PACS those that were fetched before, which is where clicks were answered, though they may be gone again.
+        images = {*LocalDatastore.list_images(datastore), *(label.image_id for label in kept.labels())}
+        used = presets_used(self._audit_log, images)
         if isinstance(datastore, DICOMWebDatastore):
-            kept = KeptLabels(self._registry.learning_dir / "labels")
             saved = pacs_labels(datastore, kept, expected=self._structures, clicked=used)
         else:
             saved = saved_labels(datastore)

@@ -1,8 +1,10 @@
 """Labels of a PACS, written by the host's own tools and read back for training."""
 
 import copy
+import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 import requests
 import SimpleITK as sitk
+from fastapi import HTTPException
 from monailabel.datastore.dicom import DICOMWebDatastore
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
@@ -217,6 +220,89 @@ def test_damaged_seg_is_left_out_with_a_warning(
     as_if_of_ohif(pacs).PixelData = b"\0\0"
     assert read(store, kept, study) == []
     assert "is left out" in caplog.text
+
+
+def with_empty_cache(pacs: PacsWithSegs, folder: Path) -> DICOMWebDatastore:
+    """As after the container was made anew."""
+    shutil.rmtree(folder / "cache")
+    return open_store(pacs, folder)
+
+
+def test_image_that_the_cache_has_lost_is_fetched_again(
+    store: DICOMWebDatastore, kept: KeptLabels, study: Study, tmp_path: Path, pacs: PacsWithSegs
+) -> None:
+    save(store, study, labels(study), NAMES, tmp_path)
+    before = only_case(read(store, kept, study))
+    voxels = before.read().image
+    store = with_empty_cache(pacs, tmp_path)
+    assert not before.image.exists()
+    after = only_case(read(store, kept, study))
+    np.testing.assert_array_equal(after.read().image, voxels)
+    np.testing.assert_array_equal(after.read().labels == 1, labels(study) == 2)
+    assert after.patient == before.patient
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [(lambda _: [], "has no such series"), (requests.ConnectionError("refused"), "DICOMweb server")],
+)
+def test_label_whose_image_is_gone_for_good_is_left_out_with_the_reason(
+    store: DICOMWebDatastore,
+    kept: KeptLabels,
+    study: Study,
+    tmp_path: Path,
+    pacs: PacsWithSegs,
+    answer: Any,
+    reason: str,
+) -> None:
+    save(store, study, labels(study), NAMES, tmp_path)
+    read(store, kept, study)
+    (label,) = kept.labels()
+    kept.keep(replace(label, image_id="1.2.3", image=tmp_path / "other.nii.gz"), 2.0)
+    store = with_empty_cache(pacs, tmp_path)
+    asked = []
+
+    def send(instances: list) -> list:
+        asked.append(1)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer(instances)
+
+    pacs.send = send
+    submitted = read_submitted(read(store, kept, study), KITS, PatientBook().patient_of)
+    assert submitted.cases == () and {one.image_id for one in submitted.skipped} == {"1.2.3", study.series_uid}
+    own = next(one for one in submitted.skipped if one.image_id == study.series_uid)
+    assert "its image could not be fetched again" in own.reason and reason in own.reason
+    assert own.sentence.endswith(".") and not own.sentence.endswith("..")
+
+
+@pytest.mark.parametrize(("is_away", "count"), [(True, 1), (False, 3)])
+def test_pacs_that_does_not_answer_is_asked_for_one_image(
+    store: DICOMWebDatastore,
+    kept: KeptLabels,
+    study: Study,
+    tmp_path: Path,
+    pacs: PacsWithSegs,
+    monkeypatch: pytest.MonkeyPatch,
+    is_away: bool,
+    count: int,
+) -> None:
+    """One that just fails to send a series is asked for the others as well."""
+    save(store, study, labels(study), NAMES, tmp_path)
+    read(store, kept, study)
+    (label,) = kept.labels()
+    for number in range(3):
+        kept.keep(replace(label, image_id=f"1.2.{number}", image=tmp_path / "gone.nii.gz"), 2.0)
+    asked = []
+
+    def away(image_id: str, _: object) -> None:
+        asked.append(image_id)
+        raise HTTPException(503, "The DICOMweb server does not answer. Try again later.")
+
+    monkeypatch.setattr("lib.host.pacs_labels.fetch_series", away)
+    pacs.is_out_of_reach = is_away
+    found = read(store, kept, study)
+    assert len(asked) == count and sorted(bool(one.problem) for one in found) == [False, True, True, True]
 
 
 def test_damaged_note_is_passed_over(
