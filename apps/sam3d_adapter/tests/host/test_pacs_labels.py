@@ -17,14 +17,18 @@ from monailabel.datastore.dicom import DICOMWebDatastore
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
+from lib.audit.log import AuditLog
 from lib.host.pacs_labels import pacs_labels
 from lib.learning.kept_labels import KeptLabels
 from lib.learning.patients import PatientBook
 from lib.learning.submitted import SavedLabel, SubmittedCase, read_submitted
 from lib.presets import load_preset
+from lib.registry.registry import Registry
+from lib.trainers.train_task import FineTuneTask
 from tests.support.dicom_study import Study
 from tests.support.odd_series import make_series
 from tests.support.pacs import Pacs, open_store
+from tests.support.server import APP_DIR
 
 pytestmark = [
     pytest.mark.timeout(300),
@@ -274,6 +278,21 @@ def test_label_whose_image_is_gone_for_good_is_left_out_with_the_reason(
     own = next(one for one in submitted.skipped if one.image_id == study.series_uid)
     assert "its image could not be fetched again" in own.reason and reason in own.reason
     assert own.sentence.endswith(".") and not own.sentence.endswith("..")
+
+
+def test_image_that_the_cache_has_lost_is_still_of_the_preset_that_answered_on_it(
+    store: DICOMWebDatastore, study: Study, tmp_path: Path, pacs: PacsWithSegs
+) -> None:
+    """A preset that learns every structure leaves it alone: it shows another modality."""
+    log = AuditLog(tmp_path / "audit", 2**20)
+    log.append({"image_id_hash": log.name_hash(study.series_uid), "preset": "mr"})
+    registry = Registry(tmp_path / "learning")
+    task = FineTuneTask(CT, APP_DIR, registry, log, lambda *_: None, None)  # type: ignore[arg-type, return-value]
+    save(store, study, labels(study), NAMES, tmp_path)
+    for lose in (False, True):
+        material = task.material(with_empty_cache(pacs, tmp_path) if lose else store)
+        assert not material.train and not material.validation
+        assert "was segmented with mr, not with ct" in material.skipped[0]
 
 
 @pytest.mark.parametrize(("is_away", "count"), [(True, 1), (False, 3)])
