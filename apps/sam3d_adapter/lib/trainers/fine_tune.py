@@ -12,23 +12,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lib.evaluation.cases import Source
 from lib.evaluation.record import Record
 from lib.evaluation.summary import summarise
 from lib.learning.gate import Decision, decide
 from lib.learning.processes import rank, shared_text
 from lib.learning.replay import Replay
 from lib.learning.retention import retention_words
-from lib.learning.submitted import SubmittedCase
 from lib.models.checkpoint import file_sha256
 from lib.presets import Preset
 from lib.registry.reader import CURVE
 from lib.registry.version import SHIPPED, Facts, Version
 from lib.registry.versions import Versions
 from lib.trainers.compared import Compared, find_compared
+from lib.trainers.kept_validation import forget_validation, keep_validation, kept_sources, on_the_same
 from lib.trainers.material import Material, NothingToLearn, nothing_to_learn
 from lib.trainers.progress import ProgressFile
 from lib.trainers.repeated import nothing_new, wanted
-from lib.trainers.run import DECIDING, DONE, MEASURING, TRAINING, Run, forget_finished, open_run
+from lib.trainers.run import DECIDING, DONE, MEASURING, TRAINING, VALIDATED, Run, forget_finished, open_run
 from lib.trainers.settings import BEST, SERVED, TrainSettings
 from lib.trainers.training import RETENTION_FILE, CandidateTraining
 from lib.trainers.verdict import Outcome, publish_or_refuse
@@ -38,8 +39,8 @@ logger = logging.getLogger(__name__)
 
 KEPT_VERSIONS, KEPT_RUNS = 10, 3
 """KEPT_VERSIONS: of those that were neither served nor imported."""
-Measure = Callable[[Path, Sequence[SubmittedCase], Path], list[Record]]
-"""Weights, validation cases, a folder of its own: the records of their dialogues."""
+Measure = Callable[[Path, Sequence[Source], Path], list[Record]]
+"""Weights, images and truths to measure on, a folder of its own: the records of their dialogues."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,8 @@ class FineTuning:
         logger.info("%s run %s from %s.", "Going on with" if goes_on else "Starting", run.id, parent)
         if parent != SHIPPED:
             self.versions.hold(run.id, parent)
+        if run.stage in (TRAINING, MEASURING):
+            keep_validation(run.folder, self.material.validation, self.material.pseudonym)
         if run.stage == TRAINING:
             shared_text(str(run.folder))
             self._training()(run.folder, parent, self.weights_of(parent))
@@ -105,6 +108,7 @@ class FineTuning:
             run.advance(DECIDING, **self._measured(run))
         outcome = self._decided(run, parent)
         run.advance(DONE, version=outcome.version, published=outcome.published, wanted=wanted(self.settings))
+        forget_validation(run.folder)
         self.versions.release(run.id)
         self.versions.prune(KEPT_VERSIONS, in_use=self.versions.answered_or_imported())
         write_versions_page(self.versions)
@@ -146,7 +150,7 @@ class FineTuning:
             "parent": parent,
             "parent_sha256": file_sha256(self.weights_of(parent)),
             "train": list(self.material.hashes()),
-            "validation": validation,
+            VALIDATED: validation,
             "max_epochs": settings.max_epochs,
             "label_name": settings.label_name,
             "seed": settings.seed,
@@ -154,7 +158,8 @@ class FineTuning:
 
     def _measured(self, run: Run) -> dict[str, Any]:
         """Records of the candidate, the served and the best version on the validation cases, in folders of the run."""
-        if not self.material.validation:
+        material = self.material
+        if not kept_sources(run.folder, material.validation, material.pseudonym, self.preset.name):
             return {"measured": {}}
         compared = self._compared()
         found = {"measured": {"served": compared.served, "best": compared.best}, "remarks": list(compared.remarks)}
@@ -167,7 +172,8 @@ class FineTuning:
         files |= {name: self.weights_of(version) for name, version in compared.measured.items()}
         for name, weights in files.items():
             self._tell(stage=f"measuring the {name} version")
-            self.measure(weights, self.material.validation, run.folder / "measured" / name)
+            sources = kept_sources(run.folder, material.validation, material.pseudonym, self.preset.name)
+            self.measure(weights, sources, run.folder / "measured" / name)
         return found
 
     def _compared(self) -> Compared:
@@ -175,10 +181,11 @@ class FineTuning:
 
     def _records(self, run: Run) -> dict[str, list[Record]]:
         folders = sorted((run.folder / "measured").glob("*/cases.jsonl"))
-        return {
+        records = {
             path.parent.name: [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
             for path in folders
         }
+        return on_the_same(run.folder, records)
 
     def _decided(self, run: Run, parent: str) -> Outcome:
         self._tell(stage="deciding")

@@ -1,8 +1,10 @@
 """One fine-tuning run on the disk: what it is about and which stages are behind, so that it can be gone on with."""
 
 import json
+import logging
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -10,9 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from lib.models.whole_file import replacing
+from lib.trainers.kept_validation import forget_validation
+
+logger = logging.getLogger(__name__)
 
 TRAINING, MEASURING, DECIDING, DONE = STAGES = ("training", "measuring", "deciding", "done")
+VALIDATED = "validation"
+"""Of a run's facts: what its models are measured on."""
 _FACTS = "run.json"
+_PRIVATE = 0o700
 
 
 @dataclass
@@ -56,6 +64,9 @@ class Run:
 def open_run(folder: Path, facts: Mapping[str, Any], *, fresh: bool = False) -> tuple[Run, bool]:
     """The run that was stopped with the same facts, or a new one; others that were stopped are removed.
 
+    One whose training is finished is gone on with, too, where nothing but what it is measured on has changed; it is
+    then measured anew.
+
     Only one process may do this for a preset at a time.
 
     Args:
@@ -66,18 +77,23 @@ def open_run(folder: Path, facts: Mapping[str, Any], *, fresh: bool = False) -> 
     Returns:
         The run, and whether it is gone on with.
     """
+    make_private(folder)
     found = None
     for run in _stopped(folder):
-        if run.facts == dict(facts) and not fresh and found is None:
+        if found is None and not fresh and (run.facts == dict(facts) or _is_trained(run, facts)):
             found = run
         else:
             # What was stopped half-way on other data or from another parent is nothing to go on with.
             shutil.rmtree(run.folder, ignore_errors=True)
     if found is not None:
+        if found.facts != dict(facts):
+            forget_validation(found.folder)
+            found.facts = _plain(facts)
+            found.advance(MEASURING)
         return found, True
     name = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-    run = Run(folder / name, json.loads(json.dumps(dict(facts))), TRAINING, {})
-    run.folder.mkdir(parents=True)
+    run = Run(folder / name, _plain(facts), TRAINING, {})
+    run.folder.mkdir(mode=0o700)
     run._write()
     return run, False
 
@@ -97,6 +113,27 @@ def newest_if_finished(folder: Path) -> Run | None:
     """
     runs = list(_runs(folder))
     return runs[-1] if runs and runs[-1].stage == DONE else None
+
+
+def make_private(folder: Path) -> None:
+    """A folder for the server's user alone, made if it is not there."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if stat.S_IMODE(folder.stat().st_mode) == _PRIVATE:
+        return
+    try:
+        folder.chmod(_PRIVATE)
+    except OSError as error:
+        logger.warning("%s may be read by others, and cannot be kept from them: %s.", folder, error.strerror)
+
+
+def _is_trained(run: Run, facts: Mapping[str, Any]) -> bool:
+    """Whether the run has trained what is asked for, and is being measured."""
+    before, now = ({key: one[key] for key in one if key != VALIDATED} for one in (run.facts, facts))
+    return run.stage == MEASURING and before == now
+
+
+def _plain(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(json.loads(json.dumps(dict(facts))))
 
 
 def _stopped(folder: Path) -> list[Run]:
