@@ -9,6 +9,7 @@ asked here.
 import logging
 import tempfile
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from lib.learning.submitted import SavedLabel
 
 logger = logging.getLogger(__name__)
 
+_AWAY = "The DICOMweb server did not answer."
+
 
 def pacs_labels(
     datastore: DICOMWebDatastore, kept: KeptLabels, *, expected: Collection[str], clicked: Collection[str]
@@ -38,7 +41,8 @@ def pacs_labels(
     Of the DICOM SEG that were not saved through this server, those count that can have been made with it: their image
     was clicked on here, and a segment has the name of a structure that is segmented here.
 
-    Where the PACS does not answer, what was kept before is all there is.
+    Where the PACS does not answer, what was kept before is all there is. An image that the cache has lost is fetched
+    again; where that fails, its label says why.
 
     Args:
         datastore: of the app.
@@ -55,11 +59,11 @@ def pacs_labels(
             kept.keep(label, float(label.info.get("ts") or 0) + 1)
     names = {normal_name(name) for name in expected}
     try:
-        newest = _newest(datastore, names, clicked)
+        newest, has_answered = _newest(datastore, names, clicked), True
     # Broad: the client raises whatever HTTP or DICOM error it met.
     except Exception:
         logger.warning("The DICOMweb server did not say which DICOM SEG it has.", exc_info=True)
-        newest = {}
+        newest, has_answered = {}, False
     for image_id, (made_at, series) in sorted(newest.items()):
         if str(series.SeriesInstanceUID) in sent or made_at <= kept.saved_at(image_id):
             continue
@@ -68,7 +72,25 @@ def pacs_labels(
         except Exception as error:
             reason = error.detail if isinstance(error, HTTPException) else error
             logger.warning("A DICOM SEG of image %s is left out: %s", image_id, reason)
-    return [label for label in kept.labels() if label.image.exists()]
+    return _with_images(datastore, kept.labels(), has_answered=has_answered)
+
+
+def _with_images(datastore: DICOMWebDatastore, labels: list[SavedLabel], *, has_answered: bool) -> list[SavedLabel]:
+    found, is_there = [], True
+    for label in labels:
+        if not label.image.exists():
+            try:
+                if not is_there:
+                    raise HTTPException(503, _AWAY)
+                fetch_series(label.image_id, datastore)
+                label = replace(label, image=Path(datastore.get_image_uri(label.image_id)))
+            except HTTPException as error:
+                # One that does not answer is not waited for once more for each of hundreds of labels; one that does may
+                # fail at a single series.
+                is_there = is_there and (has_answered or error.status_code != 503)
+                label = replace(label, problem=f"its image could not be fetched again: {str(error.detail).rstrip('.')}")
+        found.append(label)
+    return found
 
 
 def _newest(

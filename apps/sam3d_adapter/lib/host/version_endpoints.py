@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from fastapi import APIRouter, Depends, HTTPException
 from fastapi import Path as InPath
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, HTMLResponse
 from monailabel.config import RBAC_ADMIN, RBAC_USER, settings
 from monailabel.endpoints.user.auth import RBAC
 from pydantic import BaseModel
@@ -33,10 +33,11 @@ from lib.infers.click_segmentation import ClickSegmentation
 from lib.interaction.click import short
 from lib.models.checkpoint_error import CheckpointError
 from lib.registry.archive import export_version
+from lib.registry.base import shipped_base
 from lib.registry.errors import NewerFormat, RegistryBusy, RegistryError, UnknownVersion
 from lib.registry.version import SHIPPED, require_name
 from lib.registry.versions import Versions
-from lib.trainers.version_page import write_versions_page
+from lib.trainers.version_page import versions_page
 
 _ROUTES = "version_routes"
 _NAME = r"^[A-Za-z0-9._-]+$"
@@ -98,9 +99,9 @@ def _router(tasks: Mapping[str, Any], app_dir: Path) -> APIRouter:
 
     # Before the address of a version, which would take the word for an id.
     @router.get("/{preset}/page", summary=f"{RBAC_USER}The versions of a preset, for people", dependencies=user)
-    def api_page(preset: str = InPath(pattern=_NAME)) -> FileResponse:
+    def api_page(preset: str = InPath(pattern=_NAME)) -> HTMLResponse:
         with _errors(app_dir):
-            return FileResponse(write_versions_page(_task(known, preset)[1]), media_type="text/html")
+            return HTMLResponse(versions_page(_task(known, preset)[1]))
 
     @router.get("/{preset}/{version_id}", summary=f"{RBAC_USER}One version", dependencies=user)
     def api_version(preset: str = InPath(pattern=_NAME), version_id: str = InPath(pattern=_NAME)) -> dict[str, Any]:
@@ -121,7 +122,8 @@ def _router(tasks: Mapping[str, Any], app_dir: Path) -> APIRouter:
             task, versions = _task(known, preset)
             # First, so that no click waits for it, and what cannot be served is not published.
             task.served.prepare(version_id)
-            versions.publish(version_id, by, decision.reason)
+            base = shipped_base(task.served.shipped_weights)
+            versions.publish(version_id, by, decision.reason, base=base)
             return _standing(task)
 
     @router.post("/{preset}/roll_back", summary=f"{RBAC_ADMIN}Serve what was served before", dependencies=admin)

@@ -122,6 +122,11 @@ class ServedModel:
             self._remember_shortage(choice.spec, device, error)
             return self._instead(device, f"version {choice.version}: {self._told(error)}")
 
+    @property
+    def shipped_weights(self) -> Path:
+        """The file of the weights that the preset names itself."""
+        return self._shipped.spec.weights
+
     def missing_files(self) -> list[Path]:
         """Files of the preset without which no request can be answered; empty while anything can answer."""
         with contextlib.suppress(RegistryError, OSError):

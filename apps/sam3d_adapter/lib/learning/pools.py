@@ -54,8 +54,8 @@ class Pool:
         """At which serving looks, ascending."""
         return (self.preset.roi.spacing_mm, *self.preset.roi.wider_spacings_mm)
 
-    def draw(self, rng: np.random.Generator) -> Drawn:
-        """A volume, one of its objects, and its intensities' window."""
+    def draw(self, rng: np.random.Generator, number: int = 0) -> Drawn:
+        """A volume, one of its objects, and its intensities' window; all volumes are there for every sample number."""
         volume, window = self._read(self.files[rng.integers(len(self.files))])
         return Drawn(volume, int(rng.choice(volume.objects())), window)
 

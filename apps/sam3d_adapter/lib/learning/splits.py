@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +27,8 @@ _EARLY, _LATE = (1, 3), (2,)
 _BLOCK = 5
 _FORMAT = 1
 _LOCK_TIMEOUT_S = 60.0
+_PSEUDONYM = 32
+"""Hexadecimal digits: 128 bits, which no two names share by chance."""
 
 
 class SplitsError(ValueError):
@@ -109,6 +111,18 @@ class Splits:
         """
         with self._locked():
             return self._read(self._read_key()).moves
+
+    def pseudonyms(self) -> Callable[[str], str]:
+        """What gives a name its keyed hash, for whatever is kept of a person or an image outside this file.
+
+        Equal for equal names for as long as the key lasts; without the key no name can be tried.
+
+        Raises:
+            SplitsError: as ``assign``; so does OSError.
+        """
+        with self._locked():
+            key = self._read_key()
+        return lambda name: _keyed(key, name)[:_PSEUDONYM]
 
     def _read_key(self) -> bytes:
         if not self._key_file.exists():

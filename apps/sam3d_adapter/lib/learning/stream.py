@@ -48,8 +48,13 @@ class Source(Protocol):
     def spacings_mm(self) -> tuple[float, ...]:
         """At which serving looks, ascending."""
 
-    def draw(self, rng: np.random.Generator) -> Drawn:
-        """An object, at random."""
+    def draw(self, rng: np.random.Generator, number: int = 0) -> Drawn:
+        """An object, at random.
+
+        Args:
+            rng: Source of the draws.
+            number: Of the sample; what is drawn is a function of the two.
+        """
 
 
 class Batch(NamedTuple):
@@ -118,7 +123,7 @@ class SampleStream(IterableDataset[Batch]):
     def _draw(self, number: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         rng = np.random.default_rng([self.seed, number])
         source = self.sources[rng.choice(len(self.sources), p=self._shares)]
-        drawn = source.draw(rng)
+        drawn = source.draw(rng, number)
         config = dataclasses.replace(self.config, spacings_mm=source.spacings_mm)
         recorded = drawn.recorded if rng.random() < config.recorded_share else NO_CLICKS
         sample = draw_sample(drawn.volume, drawn.label, config, rng, recorded)

@@ -42,6 +42,7 @@ class SavedLabel:
         label: the label's file.
         info: what the data store keeps of the label.
         image_info: what it keeps of the image.
+        problem: why it cannot be learned from, where the data store knows; a reason as that of `SubmittedError`.
     """
 
     image_id: str
@@ -49,6 +50,7 @@ class SavedLabel:
     label: Path
     info: Mapping[str, Any] = field(default_factory=dict)
     image_info: Mapping[str, Any] = field(default_factory=dict)
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,8 @@ def read_submitted(
             used = (made_with or {}).get(saved.image_id, ())
             if wanted is None and used and preset.name not in used:
                 raise SubmittedError(f"its image was segmented with {', '.join(sorted(used))}, not with {preset.name}")
+            if saved.problem:
+                raise SubmittedError(saved.problem)
             cases.append(_case(saved, wanted, patient_of))
         except (SubmittedError, NamesError) as error:
             skipped.append(Skipped(saved.image_id, str(error)))

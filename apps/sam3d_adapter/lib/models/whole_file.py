@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +14,11 @@ logger = logging.getLogger(__name__)
 def replacing(path: Path) -> Iterator[Path]:
     """A new file to write beside ``path``, moved over it once it is whole and on the disk.
 
-    A reader sees the old file or the new one, never half of one; where writing fails, the old one stays alone.
+    A reader sees the old file or the new one, never half of one; where writing fails, the old one stays alone. What a
+    killed process leaves is named ``<name>.<process>-<random>.partial``.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    # Threads share the number of their process, and processes of two containers on one volume may have the same.
+    partial = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
     try:
         yield partial
         with partial.open("rb") as file:

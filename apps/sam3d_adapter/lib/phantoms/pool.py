@@ -6,6 +6,7 @@ python -m lib.phantoms.pool --out DIR --first 1000 --count 200
 import argparse
 import logging
 import os
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def write_pool(out: Path, seeds: Sequence[int], config: PhantomConfig | None = N
         if path.exists():
             continue
         phantom = make_phantom(seed, config=config)
-        partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
+        partial = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{PARTIAL}")
         with partial.open("wb") as file:
             np.savez_compressed(file, image=phantom.image, labels=phantom.labels, affine=phantom.affine)
             file.flush()

@@ -17,12 +17,14 @@ from typing import Any
 
 from lib.models.whole_file import replacing
 from lib.registry.errors import DamagedFile, RegistryError
-from lib.registry.files import parse_json, sha256_of, to_json
-from lib.registry.reader import FACTS, WEIGHTS
+from lib.registry.files import parse_json, private_folder, sha256_of, to_json
+from lib.registry.reader import CURVE, FACTS, WEIGHTS
 from lib.registry.version import Facts, Version, require_name
 from lib.registry.versions import Versions
 
 MANIFEST = "manifest.json"
+MEMBERS = (WEIGHTS, FACTS, CURVE)
+"""What leaves the hospital. Other files of a version may name its patients: the records of single cases do."""
 _KIND = "version of sam3d_adapter weights"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _MOST_MEMBERS = 64
@@ -31,7 +33,7 @@ _CHUNK_BYTES = 2**20
 
 
 def export_version(versions: Versions, version_id: str, target: Path) -> Version:
-    """Writes a version into one file.
+    """Writes a version into one file: its weights, what is known of it, and its curve, whatever else is kept with it.
 
     Args:
         versions: of the preset.
@@ -44,7 +46,7 @@ def export_version(versions: Versions, version_id: str, target: Path) -> Version
     """
     version = versions.verify(version_id)
     folder = versions.path(version_id)
-    names = sorted(path.name for path in folder.iterdir() if path.is_file() and _NAME.fullmatch(path.name))
+    names = [name for name in MEMBERS if (folder / name).is_file()]
     members = {name: {"sha256": sha256_of(folder / name), "bytes": (folder / name).stat().st_size} for name in names}
     manifest = {"kind": _KIND, "preset": version.preset, "size": version.size, "members": members}
     with replacing(target) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
@@ -56,6 +58,9 @@ def export_version(versions: Versions, version_id: str, target: Path) -> Version
 
 def import_version(versions: Versions, source: Path, by: str, shipped: tuple[Path, ...]) -> Version:
     """Adds a version from a file of `export_version`; it is not served until somebody publishes it.
+
+    Of a file that an earlier release wrote, members besides `MEMBERS` are checked and then left out: they are of
+    somebody else's patients.
 
     What was measured at the other hospital is kept apart, in ``origin``: it says nothing of the images here.
 
@@ -95,7 +100,7 @@ def import_version(versions: Versions, source: Path, by: str, shipped: tuple[Pat
             "metrics": dict(theirs.metrics),
             "origin": theirs.origin,
         }
-        files = {name: folder / name for name in members if name not in (WEIGHTS, FACTS)}
+        files = {CURVE: folder / CURVE} if CURVE in members else {}
         facts = Facts(started_by=by, parent=None, data=theirs.data, files=files, origin=origin)
         return versions.add(folder / WEIGHTS, facts)
 
@@ -103,7 +108,7 @@ def import_version(versions: Versions, source: Path, by: str, shipped: tuple[Pat
 def _room(versions: Versions) -> Path:
     """Where to unpack: on the disk of the registry, which has to take it anyhow; /tmp may be small."""
     folder = versions.folder / "versions"
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     return folder
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from lib.registry.archive import export_version, import_version
+from lib.registry.base import shipped_base
 from lib.registry.errors import RegistryError
 from lib.registry.files import sha256_of
 from lib.registry.registry import Registry
@@ -79,7 +80,7 @@ def _show(versions: Versions, arguments: argparse.Namespace, shipped: tuple[Path
 
 
 def _publish(versions: Versions, arguments: argparse.Namespace, shipped: tuple[Path, ...]) -> str:
-    versions.publish(arguments.id, arguments.by, arguments.reason)
+    versions.publish(arguments.id, arguments.by, arguments.reason, base=shipped_base(shipped[-1]))
     return f"Preset {versions.preset} serves {arguments.id} from now on."
 
 

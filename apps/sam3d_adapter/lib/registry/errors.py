@@ -13,6 +13,10 @@ class DamagedFile(RegistryError):
     """A file of the registry, or weights in it, that are not what was written."""
 
 
+class ChangedMeanwhile(RegistryError):
+    """What was to be decided rests on something that is no longer in force."""
+
+
 class NewerFormat(RegistryError):
     """Files of a later release of this app, which this one must neither read nor touch."""
 

@@ -5,7 +5,8 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ def remove_folder(folder: Path) -> None:
 
 def new_folder(parent: Path) -> Path:
     """A folder to fill and then rename; `sweep` takes it away if that never happens."""
-    parent.mkdir(parents=True, exist_ok=True)
+    private_folder(parent)
     folder = parent / f".new-{os.getpid()}"
     if folder.exists():
         shutil.rmtree(folder)
@@ -132,12 +133,37 @@ def new_folder(parent: Path) -> Path:
     return folder
 
 
+def private_folder(folder: Path) -> None:
+    """Makes a folder that the server's user alone can look into; one that others can is closed to them."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    close_to_others(folder)
+
+
+def close_to_others(folder: Path) -> None:
+    """Takes everybody else's rights to a folder; where that is not possible, the log says so."""
+    try:
+        mode = stat.S_IMODE(folder.stat().st_mode)
+        if mode & 0o077:
+            folder.chmod(mode & 0o700)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        logger.warning("A folder of the registry stays open to other users of the machine: %s.", error.strerror)
+
+
 def sweep(folder: Path) -> None:
-    """Removes what processes that were killed left below a registry's folder; only for the holder of its lock."""
-    left = [path for path in folder.glob("*.partial") if path.is_file()]
+    """Removes what killed processes left of what is written with a registry's lock; only for the holder of that lock.
+
+    Others write in the same folder without it: a training its progress and the files of its run.
+    """
+    left = [*folder.glob("served.json.*.partial"), *folder.glob("runs/*/holds.*.partial")]
     left += [path for path in folder.glob("versions/.*") if path.name.startswith(_TEMPORARY)]
-    left += list(folder.glob("runs/*/*.partial"))
-    for path in left:
+    remove_left(left)
+
+
+def remove_left(paths: Iterable[Path]) -> None:
+    """Removes files and folders that nobody will finish."""
+    for path in paths:
         try:
             if path.is_dir():
                 shutil.rmtree(path)

@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 WEIGHTS = "weights.safetensors"
 FACTS = "version.json"
+CURVE = "curve.json"
+"""Of its training; a version need not have one."""
 # Of file systems: a file that was replaced twice within one may look like the one before.
 _TICK_NS = 10**9
 
@@ -207,6 +209,12 @@ class VersionsReader:
                 with contextlib.suppress(DamagedFile):
                     found[state.event.version] = Version.from_dict(state.event.facts)
         return found
+
+    def answered_or_imported(self) -> set[str]:
+        """Ids of versions that were ever served, whose answers are in the audit, and of those from elsewhere."""
+        states = [*self.history(), self.known_state()]
+        served = {name for state in states for name in (state.served, *state.trail)}
+        return served | {version.id for version in self.versions() if version.origin is not None}
 
     def stages(self) -> dict[str, str]:
         """By id, what became of each version: trained, published, refused, served, or pruned."""

@@ -6,19 +6,29 @@ killed anywhere: what it leaves is swept away by the next one that takes the loc
 """
 
 import dataclasses
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
 from lib.models.whole_file import sync_folder
-from lib.registry.errors import RegistryError
-from lib.registry.files import copy_hashed, new_folder, remove_folder, to_json, write_new, write_whole
+from lib.registry.base import base_of
+from lib.registry.errors import ChangedMeanwhile, RegistryError
+from lib.registry.files import (
+    copy_hashed,
+    new_folder,
+    private_folder,
+    remove_folder,
+    to_json,
+    write_new,
+    write_whole,
+)
 from lib.registry.reader import FACTS, WEIGHTS
-from lib.registry.state import PRUNED, PUBLISHED, REFUSED, ROLLED_BACK
+from lib.registry.state import PRUNED, PUBLISHED, REFUSED, ROLLED_BACK, State
 from lib.registry.upgrade import upgrade_flat_file
-from lib.registry.version import SHIPPED, Facts, Version, is_sha256, make_id, require_name
+from lib.registry.version import SHIPPED, Facts, Version, make_id, require_name
 from lib.registry.writer import VersionsWriter, now
+
+logger = logging.getLogger(__name__)
 
 
 class Versions(VersionsWriter):
@@ -53,7 +63,7 @@ class Versions(VersionsWriter):
                     parent=facts.parent,
                     sha256=sha256,
                     nbytes=nbytes,
-                    base_sha256=_base_of(folder / WEIGHTS),
+                    base_sha256=base_of(folder / WEIGHTS),
                     created=now(),
                     started_by=started_by,
                     data=tuple(facts.data),
@@ -71,26 +81,52 @@ class Versions(VersionsWriter):
             sync_folder(self.folder / "versions")
             return version
 
-    def publish(self, version_id: str, by: str, reason: str = "", is_best: bool = False) -> None:
+    def publish(
+        self,
+        version_id: str,
+        by: str,
+        reason: str = "",
+        is_best: bool = False,
+        *,
+        expected: tuple[str, str | None] | None = None,
+        base: str | None = None,
+    ) -> None:
         """Serves a version from now on, everywhere; ``shipped`` for the weights that the preset names.
+
+        Where the best version so far cannot be loaded any more, this one becomes the best: nothing can be compared
+        with a version that is gone.
 
         Args:
             version_id: which.
             by: who or what decided it.
             reason: why.
             is_best: whether it is the best so far.
+            expected: the versions that the decision rests on, served and best as `State` has them; None for whatever
+                they are.
+            base: the frozen base that the app has now; a best version of another cannot be loaded. None if unknown.
 
         Raises:
+            ChangedMeanwhile: another version is served, or the best, than was expected; nothing was changed.
             RegistryError: there is no such version, or its weights are damaged.
             OSError: the disk could not take it.
         """
         by = require_name(by)
         with self.lock():
             state = self.known_state()
+            if expected not in (None, (state.served, state.best)):
+                raise self._changed(version_id, state, *expected)
             if version_id != SHIPPED:
                 self.verify(version_id)
             trail = state.trail if version_id == state.served else (*state.trail, state.served)
             best = version_id if is_best and version_id != SHIPPED else state.best
+            if best is not None and not self._can_be_loaded(best, base):
+                best = version_id if version_id != SHIPPED and self._can_be_loaded(version_id, base) else None
+                logger.warning(
+                    "Preset %s: the best version, %s, cannot be loaded any more. %s counts as the best from now on.",
+                    self.preset,
+                    state.best,
+                    best or SHIPPED,
+                )
             self._commit(dataclasses.replace(state, served=version_id, best=best, trail=trail), PUBLISHED, by, reason)
 
     def roll_back(self, by: str, reason: str = "") -> str:
@@ -180,7 +216,8 @@ class Versions(VersionsWriter):
             if version_id != SHIPPED:
                 self.get(version_id)
             path = self._hold_path(run_id)
-            path.parent.mkdir(parents=True, exist_ok=True)
+            private_folder(path.parent.parent)
+            path.parent.mkdir(exist_ok=True)
             write_whole(path, f"{version_id}\n".encode())
 
     def release(self, run_id: str) -> None:
@@ -197,22 +234,19 @@ class Versions(VersionsWriter):
             raise RegistryError(f"{run_id!r} is no name of a run.")
         return self.folder / "runs" / run_id / "holds"
 
+    def _can_be_loaded(self, version_id: str, base: str | None) -> bool:
+        """Whether a version is whole, and, where the app's base is known, belongs to that."""
+        return self._is_whole(version_id) and (base is None or self.get(version_id).base_sha256 in (None, base))
+
+    def _changed(self, version_id: str, state: State, served: str, best: str | None) -> ChangedMeanwhile:
+        """What is no longer as it was; by whom stands in the history."""
+        what, before, now_is = ("served version", served, state.served)
+        if served == state.served:
+            what, before, now_is = ("best version", best or SHIPPED, state.best or SHIPPED)
+        return ChangedMeanwhile(
+            f"{version_id} was compared with {before} as the {what}, which is {now_is} by now: whether it is as good "
+            "as that one was not measured."
+        )
+
     def _take_over(self) -> None:
         upgrade_flat_file(self, self.flat_facts)
-
-
-def _base_of(weights: Path) -> str | None:
-    """The base that a weights file names.
-
-    Raises:
-        RegistryError: it is no safetensors file.
-    """
-    try:
-        # numpy: reading the header needs no torch.
-        with safe_open(weights, framework="numpy") as file:
-            base = (file.metadata() or {}).get("base_sha256")
-    except (SafetensorError, ValueError) as error:
-        raise RegistryError(f"The weights are no readable safetensors file ({error}); nothing was added.") from error
-    if base is not None and not is_sha256(base):
-        raise RegistryError("The weights name a base that is no sha256; nothing was added.")
-    return base

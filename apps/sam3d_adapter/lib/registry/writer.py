@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lib.registry.errors import RegistryError
-from lib.registry.files import remove_folder, sweep, to_json, write_whole
+from lib.registry.files import close_to_others, remove_folder, sweep, to_json, write_whole
 from lib.registry.history import append_state, read_history
 from lib.registry.lock import LOCK_TIMEOUT_S, FolderLock
 from lib.registry.reader import VersionsReader
@@ -104,6 +104,7 @@ class VersionsWriter(VersionsReader):
     def _tidy(self) -> None:
         self.known_state()  # raises for a newer format, of which nothing may be touched
         sweep(self.folder)
+        close_to_others(self.folder / "versions")  # earlier releases left it open
         try:
             self._complete_history()
             for name in set(self.pruned()) & set(self.ids()):

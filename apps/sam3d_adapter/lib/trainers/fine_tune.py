@@ -6,49 +6,41 @@ by the next one, and what is served is whole all the while.
 
 import json
 import logging
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lib.evaluation.cases import Source
 from lib.evaluation.record import Record
 from lib.evaluation.summary import summarise
 from lib.learning.gate import Decision, decide
 from lib.learning.processes import rank, shared_text
 from lib.learning.replay import Replay
 from lib.learning.retention import retention_words
-from lib.learning.submitted import SubmittedCase
 from lib.models.checkpoint import file_sha256
 from lib.presets import Preset
+from lib.registry.reader import CURVE
 from lib.registry.version import SHIPPED, Facts, Version
 from lib.registry.versions import Versions
+from lib.trainers.compared import Compared, find_compared
+from lib.trainers.kept_validation import forget_validation, keep_validation, kept_sources, on_the_same
 from lib.trainers.material import Material, NothingToLearn, nothing_to_learn
 from lib.trainers.progress import ProgressFile
-from lib.trainers.run import DECIDING, DONE, MEASURING, TRAINING, Run, forget_finished, open_run
+from lib.trainers.repeated import nothing_new, wanted
+from lib.trainers.run import DECIDING, DONE, MEASURING, TRAINING, VALIDATED, Run, forget_finished, open_run
 from lib.trainers.settings import BEST, SERVED, TrainSettings
 from lib.trainers.training import RETENTION_FILE, CandidateTraining
+from lib.trainers.verdict import Outcome, publish_or_refuse
 from lib.trainers.version_page import write_versions_page
 
 logger = logging.getLogger(__name__)
 
 KEPT_VERSIONS, KEPT_RUNS = 10, 3
-Measure = Callable[[Path, Sequence[SubmittedCase], Path], list[Record]]
-"""Weights, validation cases, a folder of its own: the records of their dialogues."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a round.
-
-    Attributes:
-        version: that it made.
-        published: whether that is served now.
-        reasons: sentences.
-    """
-
-    version: str
-    published: bool
-    reasons: tuple[str, ...]
+"""KEPT_VERSIONS: of those that were neither served nor imported."""
+Measure = Callable[[Path, Sequence[Source], Path], list[Record]]
+"""Weights, images and truths to measure on, a folder of its own: the records of their dialogues."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +73,8 @@ class FineTuning:
         """The outcome, on the first of several processes; None on the others.
 
         Raises:
-            NothingToLearn: no case to train on.
-            RegistryError: a parent that is not here.
+            NothingToLearn: no case to train on, or nothing has changed since the last round.
+            RegistryError: a parent that is not here, or a served version that nothing can be compared with.
             CheckpointError: weights that do not verify.
             MemoryShortageError: it does not fit into memory.
             OSError: the disk is full; what is served stays as it is.
@@ -94,10 +86,18 @@ class FineTuning:
             if folder := shared_text(""):
                 self._training()(Path(folder), parent, self.weights_of(parent))
             return None
-        run, goes_on = open_run(self.versions.folder / "runs", self._facts(parent), fresh=self.settings.fresh)
+        facts = self._facts(parent)
+        if why := nothing_new(self.versions, facts, self.settings):
+            shared_text("")
+            raise NothingToLearn(why)
+        if self.material.validation:
+            self._compared()  # now, and not only when all is trained
+        run, goes_on = open_run(self.versions.folder / "runs", facts, fresh=self.settings.fresh)
         logger.info("%s run %s from %s.", "Going on with" if goes_on else "Starting", run.id, parent)
         if parent != SHIPPED:
             self.versions.hold(run.id, parent)
+        if run.stage in (TRAINING, MEASURING):
+            keep_validation(run.folder, self.material.validation, self.material.pseudonym)
         if run.stage == TRAINING:
             shared_text(str(run.folder))
             self._training()(run.folder, parent, self.weights_of(parent))
@@ -107,9 +107,10 @@ class FineTuning:
         if run.stage == MEASURING:
             run.advance(DECIDING, **self._measured(run))
         outcome = self._decided(run, parent)
-        run.advance(DONE, version=outcome.version, published=outcome.published)
+        run.advance(DONE, version=outcome.version, published=outcome.published, wanted=wanted(self.settings))
+        forget_validation(run.folder)
         self.versions.release(run.id)
-        self.versions.prune(KEPT_VERSIONS)
+        self.versions.prune(KEPT_VERSIONS, in_use=self.versions.answered_or_imported())
         write_versions_page(self.versions)
         forget_finished(run.folder.parent, KEPT_RUNS)
         return outcome
@@ -134,11 +135,11 @@ class FineTuning:
         return self.files[1] if version == SHIPPED else self.versions.weights(version)
 
     def _parent(self) -> str:
-        wanted = self.settings.parent
-        if wanted in (SERVED, BEST):
-            found = self.versions.served() if wanted == SERVED else self.versions.best()
+        asked = self.settings.parent
+        if asked in (SERVED, BEST):
+            found = self.versions.served() if asked == SERVED else self.versions.best()
             return found.id if found is not None else SHIPPED
-        return wanted if wanted == SHIPPED else self.versions.get(wanted).id
+        return asked if asked == SHIPPED else self.versions.get(asked).id
 
     def _facts(self, parent: str) -> dict[str, Any]:
         settings = self.settings
@@ -149,7 +150,7 @@ class FineTuning:
             "parent": parent,
             "parent_sha256": file_sha256(self.weights_of(parent)),
             "train": list(self.material.hashes()),
-            "validation": validation,
+            VALIDATED: validation,
             "max_epochs": settings.max_epochs,
             "label_name": settings.label_name,
             "seed": settings.seed,
@@ -157,25 +158,34 @@ class FineTuning:
 
     def _measured(self, run: Run) -> dict[str, Any]:
         """Records of the candidate, the served and the best version on the validation cases, in folders of the run."""
-        if not self.material.validation:
+        material = self.material
+        if not kept_sources(run.folder, material.validation, material.pseudonym, self.preset.name):
             return {"measured": {}}
-        served, best = self.versions.served(), self.versions.best()
-        others = {"served": served.id if served else SHIPPED, "best": best.id if best else SHIPPED}
+        compared = self._compared()
+        found = {"measured": {"served": compared.served, "best": compared.best}, "remarks": list(compared.remarks)}
+        if any(run.results.get(key) != value for key, value in found.items()):
+            # Killed while others were in force: their records are of no use.
+            for name in ("served", "best"):
+                shutil.rmtree(run.folder / "measured" / name, ignore_errors=True)
+            run.advance(MEASURING, **found)
         files = {"candidate": run.folder / "candidate.safetensors"}
-        files |= {name: self.weights_of(version) for name, version in others.items()}
-        if others["best"] == others["served"]:
-            del files["best"]
+        files |= {name: self.weights_of(version) for name, version in compared.measured.items()}
         for name, weights in files.items():
             self._tell(stage=f"measuring the {name} version")
-            self.measure(weights, self.material.validation, run.folder / "measured" / name)
-        return {"measured": others}
+            sources = kept_sources(run.folder, material.validation, material.pseudonym, self.preset.name)
+            self.measure(weights, sources, run.folder / "measured" / name)
+        return found
+
+    def _compared(self) -> Compared:
+        return find_compared(self.versions, self.files[0], self.preset.model.size, self.weights_of)
 
     def _records(self, run: Run) -> dict[str, list[Record]]:
         folders = sorted((run.folder / "measured").glob("*/cases.jsonl"))
-        return {
+        records = {
             path.parent.name: [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
             for path in folders
         }
+        return on_the_same(run.folder, records)
 
     def _decided(self, run: Run, parent: str) -> Outcome:
         self._tell(stage="deciding")
@@ -184,7 +194,7 @@ class FineTuning:
         if records:
             decision = decide(records["candidate"], records["served"], records.get("best", records["served"]))
         retention = _retention(run)
-        reasons = (*self._reasons(decision), *retention_words(retention))
+        reasons = (*self._reasons(decision), *run.results.get("remarks", ()), *retention_words(retention))
         version = self._added(run, parent, records, decision, retention, reasons)
         outcome = self._published(version, decision, reasons)
         self._tell(stage="done", version=version.id, published=outcome.published, reasons=outcome.reasons)
@@ -219,7 +229,7 @@ class FineTuning:
                 "cases": {"train": len(self.material.train), "validation": len(self.material.validation)},
                 "real_users": dict(self.material.real),
             },
-            files={"curve.json": curve, **measured},
+            files={CURVE: curve, **measured},
         )
         return self.versions.add(run.folder / "candidate.safetensors", facts)
 
@@ -231,15 +241,7 @@ class FineTuning:
         return decision.reasons
 
     def _published(self, version: Version, decision: Decision | None, reasons: tuple[str, ...]) -> Outcome:
-        served = self.versions.served()
-        if decision is not None and decision.publish and self.settings.publish:
-            if served is None or served.id != version.id:
-                self.versions.publish(version.id, "gate", " ".join(reasons), is_best=decision.is_new_best)
-            return Outcome(version.id, True, reasons)
-        if served is not None and served.id == version.id:
-            return Outcome(version.id, True, ("A person published it in the meantime.",))
-        self.versions.refuse(version.id, reasons)
-        return Outcome(version.id, False, reasons)
+        return publish_or_refuse(self.versions, version, decision if self.settings.publish else None, reasons)
 
     def _tell(self, **changes: Any) -> None:
         if not rank():

@@ -1,7 +1,7 @@
 """What a fine-tuning round learns from."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ class Material:
     Attributes:
         train: cases to train on.
         validation: cases to measure on, of other patients.
+        pseudonym: a name -> its keyed hash, which stands for it in whatever is kept.
         skipped: labels that were left out, a sentence each.
         recorded: by image id, what users clicked there; see `SubmittedPool`.
         real: what accepted masks cost their users, by model version; for the version's page.
@@ -26,6 +27,7 @@ class Material:
 
     train: Sequence[SubmittedCase]
     validation: Sequence[SubmittedCase]
+    pseudonym: Callable[[str], str]
     skipped: Sequence[str] = ()
     recorded: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     real: Mapping[str, Any] = dataclasses.field(default_factory=dict)

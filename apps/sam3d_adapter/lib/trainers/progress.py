@@ -9,6 +9,9 @@ from typing import Any
 
 from lib.models.whole_file import replacing
 
+ENDS = ("not started", "done", "failed", "nothing to learn from")
+"""Stages that a training does not leave by itself; in any other one it is going on, or was stopped."""
+
 
 @dataclass(frozen=True)
 class TrainingProgress:
@@ -45,6 +48,11 @@ class TrainingProgress:
     skipped: tuple[str, ...] = ()
     started: str = ""
     curve: tuple[dict[str, float], ...] = ()
+
+    def stopped(self) -> "TrainingProgress":
+        """As it is once the process that wrote it is gone, however that ended."""
+        goes_on = f"goes on from epoch {self.epoch}" if self.epoch else "begins anew"
+        return replace(self, stage=f"stopped; the next training {goes_on}", seconds_left=None)
 
     def stats(self) -> dict[str, Any]:
         """As viewers read them: the first four keys are those that Slicer and OHIF show."""

@@ -1,6 +1,7 @@
 """One fine-tuning run on the disk: what it is about and which stages are behind, so that it can be gone on with."""
 
 import json
+import logging
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
@@ -10,8 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from lib.models.whole_file import replacing
+from lib.registry.files import private_folder
+from lib.trainers.kept_validation import forget_validation
+
+logger = logging.getLogger(__name__)
 
 TRAINING, MEASURING, DECIDING, DONE = STAGES = ("training", "measuring", "deciding", "done")
+VALIDATED = "validation"
+"""Of a run's facts: what its models are measured on."""
 _FACTS = "run.json"
 
 
@@ -56,6 +63,9 @@ class Run:
 def open_run(folder: Path, facts: Mapping[str, Any], *, fresh: bool = False) -> tuple[Run, bool]:
     """The run that was stopped with the same facts, or a new one; others that were stopped are removed.
 
+    One whose training is finished is gone on with, too, where nothing but what it is measured on has changed; it is
+    then measured anew.
+
     Only one process may do this for a preset at a time.
 
     Args:
@@ -66,18 +76,23 @@ def open_run(folder: Path, facts: Mapping[str, Any], *, fresh: bool = False) -> 
     Returns:
         The run, and whether it is gone on with.
     """
+    private_folder(folder)
     found = None
     for run in _stopped(folder):
-        if run.facts == dict(facts) and not fresh and found is None:
+        if found is None and not fresh and (run.facts == dict(facts) or _is_trained(run, facts)):
             found = run
         else:
             # What was stopped half-way on other data or from another parent is nothing to go on with.
             shutil.rmtree(run.folder, ignore_errors=True)
     if found is not None:
+        if found.facts != dict(facts):
+            forget_validation(found.folder)
+            found.facts = _plain(facts)
+            found.advance(MEASURING)
         return found, True
     name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-    run = Run(folder / name, json.loads(json.dumps(dict(facts))), TRAINING, {})
-    run.folder.mkdir(parents=True)
+    run = Run(folder / name, _plain(facts), TRAINING, {})
+    run.folder.mkdir(mode=0o700)
     run._write()
     return run, False
 
@@ -87,6 +102,26 @@ def forget_finished(folder: Path, keep: int) -> None:
     finished = [run for run in _runs(folder) if run.stage == DONE]
     for run in finished[: max(0, len(finished) - keep)]:
         shutil.rmtree(run.folder, ignore_errors=True)
+
+
+def newest_if_finished(folder: Path) -> Run | None:
+    """The newest run, if it is finished; None where there is none, or it was stopped.
+
+    Args:
+        folder: ``runs`` of the preset.
+    """
+    runs = list(_runs(folder))
+    return runs[-1] if runs and runs[-1].stage == DONE else None
+
+
+def _is_trained(run: Run, facts: Mapping[str, Any]) -> bool:
+    """Whether the run has trained what is asked for, and is being measured."""
+    before, now = ({key: one[key] for key in one if key != VALIDATED} for one in (run.facts, facts))
+    return run.stage == MEASURING and before == now
+
+
+def _plain(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(json.loads(json.dumps(dict(facts))))
 
 
 def _stopped(folder: Path) -> list[Run]:

@@ -24,15 +24,20 @@ from lib.learning.real_clicks import costs, presets_used, read_real_clicks
 from lib.learning.replay import Replay
 from lib.learning.splits import VALIDATION, Splits
 from lib.learning.submitted import read_submitted
-from lib.models.file_lock import wait_for_lock
+from lib.models.file_lock import is_locked, wait_for_lock
 from lib.presets import Preset
 from lib.registry.registry import Registry
 from lib.trainers.fine_tune import FineTuning, Measure
+from lib.trainers.leftovers import sweep_training
 from lib.trainers.material import Material, NothingToLearn
-from lib.trainers.progress import ProgressFile
+from lib.trainers.progress import ENDS, ProgressFile
 from lib.trainers.settings import TrainSettings, read_settings, shown_settings
 
 logger = logging.getLogger(__name__)
+
+
+LOOK_S = 1.0
+"""Longer than anybody who asks how far a training is looks at its lock."""
 
 
 class TrainingRunningError(RuntimeError):
@@ -80,6 +85,7 @@ class FineTuneTask(TrainTask):
         self._patient_pattern = patient_pattern
         self.versions = registry.of(preset.name, preset.model.size, preset.model.family)
         self._progress = ProgressFile(self.versions.folder / "progress.json")
+        self._lock = self.versions.folder / "training.lock"
 
     def config(self) -> dict[str, Any]:
         """What viewers let a user set."""
@@ -88,6 +94,10 @@ class FineTuneTask(TrainTask):
     def stats(self) -> dict[str, Any]:
         """Of the newest training; read from a file, because it runs in a process of its own."""
         found = self._progress.read()
+        if found is not None and found.stage not in ENDS and not is_locked(self._lock):
+            # It may just have come to its end, or another one begun.
+            again = self._progress.read()
+            found = found.stopped() if again == found else again
         return found.stats() if found else {}
 
     def read(self, request: Mapping[str, Any]) -> TrainSettings:
@@ -115,7 +125,8 @@ class FineTuneTask(TrainTask):
             try:
                 return self._round(settings, datastore)
             except BaseException as error:
-                self._progress.update(stage="failed", reasons=(str(error) or type(error).__name__,))
+                reasons = (str(error) or type(error).__name__,)
+                self._progress.update(stage="failed", reasons=reasons, seconds_left=None)
                 raise
 
     def _round(self, settings: TrainSettings, datastore: Datastore) -> dict[str, Any]:
@@ -159,21 +170,24 @@ class FineTuneTask(TrainTask):
             SplitsError: a split that is damaged.
         """
         book = PatientBook(studies_folder(datastore), self._patient_pattern)
-        # Of a PACS those that were fetched before, which is where clicks were answered.
-        used = presets_used(self._audit_log, LocalDatastore.list_images(datastore))
+        kept = KeptLabels(self._registry.learning_dir / "labels")
+        # Of a PACS those that were fetched before, which is where clicks were answered, though they may be gone again.
+        images = {*LocalDatastore.list_images(datastore), *(label.image_id for label in kept.labels())}
+        used = presets_used(self._audit_log, images)
         if isinstance(datastore, DICOMWebDatastore):
-            kept = KeptLabels(self._registry.learning_dir / "labels")
             saved = pacs_labels(datastore, kept, expected=self._structures, clicked=used)
         else:
             saved = saved_labels(datastore)
         found = read_submitted(saved, self.preset, book.patient_of, label_name=label_name, made_with=used)
         book.report()
-        sides = Splits(self._registry.learning_dir).assign({case.image_id: case.patient for case in found.cases})
+        splits = Splits(self._registry.learning_dir)
+        sides = splits.assign({case.image_id: case.patient for case in found.cases})
         validation = [case for case in found.cases if sides[case.image_id] == VALIDATION]
         real = read_real_clicks(self._audit_log, found.cases, self.preset.name)
         return Material(
             train=[case for case in found.cases if case not in validation],
             validation=validation,
+            pseudonym=splits.pseudonyms(),
             skipped=[skipped.sentence for skipped in found.skipped],
             recorded=real,
             real={version: asdict(cost) for version, cost in costs(real).items()},
@@ -181,15 +195,15 @@ class FineTuneTask(TrainTask):
 
     @contextlib.contextmanager
     def _only_one(self) -> Iterator[None]:
-        folder = self.versions.folder
-        folder.mkdir(parents=True, exist_ok=True)
-        fd = os.open(folder / "training.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            if not wait_for_lock(fd, 0):
+            if not wait_for_lock(fd, LOOK_S):
                 raise TrainingRunningError(
                     f"Preset '{self.preset.name}' is being trained by another process on this folder. Wait for it to "
                     "end."
                 )
+            sweep_training(self.versions.folder)
             yield
         finally:
             os.close(fd)

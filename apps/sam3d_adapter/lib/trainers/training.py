@@ -39,7 +39,6 @@ PATIENCE = 4
 RECORDED_SHARE = 0.5
 """Of the samples of objects on which real clicks are recorded."""
 VALIDATION_BATCHES = 8
-POOL_BYTES = 2**29
 WORKERS = 1
 
 
@@ -114,7 +113,8 @@ class CandidateTraining:
             self._tell(epoch=epochs, total_epochs=epochs, seconds_left=0.0, curve=curve)
 
     def _sources(self) -> list[Source]:
-        labels = SubmittedPool(self.material.train, self.preset, recorded=self.material.recorded, max_bytes=POOL_BYTES)
+        material, seed = self.material, self.settings.seed
+        labels = SubmittedPool(material.train, self.preset, recorded=material.recorded, seed=seed)
         if self.replay is None:
             return [labels]
         labels.share = 1 - self.replay.share
@@ -123,7 +123,8 @@ class CandidateTraining:
     def _batches(self) -> list[Batch]:
         if rank() or not self.material.validation:
             return []
-        pool = SubmittedPool(self.material.validation, self.preset, max_bytes=POOL_BYTES)
+        # The samples are few, and not to be all of one case where no two fit into memory.
+        pool = SubmittedPool(self.material.validation, self.preset, stay=1)
         stream = iter(SampleStream([pool], for_validation(self.preset.roi.size), seed=0, batch=2))
         return [next(stream) for _ in range(VALIDATION_BATCHES)]
 

@@ -1,8 +1,10 @@
 """Labels of a PACS, written by the host's own tools and read back for training."""
 
 import copy
+import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +12,23 @@ import numpy as np
 import pytest
 import requests
 import SimpleITK as sitk
+from fastapi import HTTPException
 from monailabel.datastore.dicom import DICOMWebDatastore
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
+from lib.audit.log import AuditLog
 from lib.host.pacs_labels import pacs_labels
 from lib.learning.kept_labels import KeptLabels
 from lib.learning.patients import PatientBook
 from lib.learning.submitted import SavedLabel, SubmittedCase, read_submitted
 from lib.presets import load_preset
+from lib.registry.registry import Registry
+from lib.trainers.train_task import FineTuneTask
 from tests.support.dicom_study import Study
 from tests.support.odd_series import make_series
 from tests.support.pacs import Pacs, open_store
+from tests.support.server import APP_DIR
 
 pytestmark = [
     pytest.mark.timeout(300),
@@ -217,6 +224,104 @@ def test_damaged_seg_is_left_out_with_a_warning(
     as_if_of_ohif(pacs).PixelData = b"\0\0"
     assert read(store, kept, study) == []
     assert "is left out" in caplog.text
+
+
+def with_empty_cache(pacs: PacsWithSegs, folder: Path) -> DICOMWebDatastore:
+    """As after the container was made anew."""
+    shutil.rmtree(folder / "cache")
+    return open_store(pacs, folder)
+
+
+def test_image_that_the_cache_has_lost_is_fetched_again(
+    store: DICOMWebDatastore, kept: KeptLabels, study: Study, tmp_path: Path, pacs: PacsWithSegs
+) -> None:
+    save(store, study, labels(study), NAMES, tmp_path)
+    before = only_case(read(store, kept, study))
+    voxels = before.read().image
+    store = with_empty_cache(pacs, tmp_path)
+    assert not before.image.exists()
+    after = only_case(read(store, kept, study))
+    np.testing.assert_array_equal(after.read().image, voxels)
+    np.testing.assert_array_equal(after.read().labels == 1, labels(study) == 2)
+    assert after.patient == before.patient
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [(lambda _: [], "has no such series"), (requests.ConnectionError("refused"), "DICOMweb server")],
+)
+def test_label_whose_image_is_gone_for_good_is_left_out_with_the_reason(
+    store: DICOMWebDatastore,
+    kept: KeptLabels,
+    study: Study,
+    tmp_path: Path,
+    pacs: PacsWithSegs,
+    answer: Any,
+    reason: str,
+) -> None:
+    save(store, study, labels(study), NAMES, tmp_path)
+    read(store, kept, study)
+    (label,) = kept.labels()
+    kept.keep(replace(label, image_id="1.2.3", image=tmp_path / "other.nii.gz"), 2.0)
+    store = with_empty_cache(pacs, tmp_path)
+    asked = []
+
+    def send(instances: list) -> list:
+        asked.append(1)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer(instances)
+
+    pacs.send = send
+    submitted = read_submitted(read(store, kept, study), KITS, PatientBook().patient_of)
+    assert submitted.cases == () and {one.image_id for one in submitted.skipped} == {"1.2.3", study.series_uid}
+    own = next(one for one in submitted.skipped if one.image_id == study.series_uid)
+    assert "its image could not be fetched again" in own.reason and reason in own.reason
+    assert own.sentence.endswith(".") and not own.sentence.endswith("..")
+
+
+def test_image_that_the_cache_has_lost_is_still_of_the_preset_that_answered_on_it(
+    store: DICOMWebDatastore, study: Study, tmp_path: Path, pacs: PacsWithSegs
+) -> None:
+    """A preset that learns every structure leaves it alone: it shows another modality."""
+    log = AuditLog(tmp_path / "audit", 2**20)
+    log.append({"image_id_hash": log.name_hash(study.series_uid), "preset": "mr"})
+    registry = Registry(tmp_path / "learning")
+    task = FineTuneTask(CT, APP_DIR, registry, log, lambda *_: None, None)  # type: ignore[arg-type, return-value]
+    save(store, study, labels(study), NAMES, tmp_path)
+    for lose in (False, True):
+        material = task.material(with_empty_cache(pacs, tmp_path) if lose else store)
+        assert not material.train and not material.validation
+        assert "was segmented with mr, not with ct" in material.skipped[0]
+
+
+@pytest.mark.parametrize(("is_away", "count"), [(True, 1), (False, 3)])
+def test_pacs_that_does_not_answer_is_asked_for_one_image(
+    store: DICOMWebDatastore,
+    kept: KeptLabels,
+    study: Study,
+    tmp_path: Path,
+    pacs: PacsWithSegs,
+    monkeypatch: pytest.MonkeyPatch,
+    is_away: bool,
+    count: int,
+) -> None:
+    """One that just fails to send a series is asked for the others as well."""
+    save(store, study, labels(study), NAMES, tmp_path)
+    read(store, kept, study)
+    (label,) = kept.labels()
+    for number in range(3):
+        kept.keep(replace(label, image_id=f"1.2.{number}", image=tmp_path / "gone.nii.gz"), 2.0)
+    asked = []
+
+    def away(image_id: str, _: object) -> None:
+        asked.append(image_id)
+        raise HTTPException(503, "The DICOMweb server does not answer. Try again later.")
+
+    monkeypatch.setattr("lib.host.pacs_labels.fetch_series", away)
+    pacs.is_out_of_reach = is_away
+    found = read(store, kept, study)
+    assert len(asked) == count and sorted(bool(one.problem) for one in found) == [False, True, True, True]
 
 
 def test_damaged_note_is_passed_over(

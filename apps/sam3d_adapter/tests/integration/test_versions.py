@@ -271,3 +271,29 @@ def test_the_endpoints_are_withdrawn_and_offered_again(live: LiveApp) -> None:
     from monailabel.app import app
 
     assert len(app.version_routes) == 1
+
+
+def test_many_may_look_at_the_page_at_once(live: LiveApp, versions: Versions, ids: list[str]) -> None:
+    versions.publish(ids[0], "me")
+    before = live.files()
+    with ThreadPoolExecutor(6) as pool:
+        pages = list(pool.map(lambda _: live.ask("GET", "/versions/test/page"), range(60)))
+    assert {page.status_code for page in pages} == {200} and all(ids[0] in page.text for page in pages)
+    assert {page.headers["content-type"] for page in pages} == {"text/html; charset=utf-8"}
+    assert live.files() == before, "looking writes nothing"
+
+
+def test_an_export_names_no_patient(live: LiveApp, versions: Versions, ids: list[str], tmp_path: Path) -> None:
+    (versions.path(ids[0]) / "candidate.jsonl").write_text('{"patient": "MRN-4711"}')
+    answer = live.ask("GET", f"/versions/test/{ids[0]}/export")
+    assert answer.status_code == 200 and b"MRN-4711" not in answer.content and b"candidate" not in answer.content
+
+
+def test_publishing_over_a_best_version_of_another_base_resets_it(
+    live: LiveApp, versions: Versions, ids: list[str]
+) -> None:
+    strange = versions.add(write_trained_elsewhere(versions.folder.parent), Facts("me")).id
+    versions.publish(strange, "gate", is_best=True)
+    versions.publish(ids[0], "me")
+    answer = post(live, f"/versions/test/{ids[1]}/publish")
+    assert answer.status_code == 200 and (answer.json()["served"], answer.json()["best"]) == (ids[1], ids[1])

@@ -176,6 +176,18 @@ def test_names_of_persons_are_not_in_the_file(splits):
     assert not list(splits.folder.glob("*.partial"))
 
 
+def test_pseudonyms_last_as_long_as_the_key(splits, tmp_path):
+    splits.assign(people(3))
+    names = [f"MRN-{n}" for n in range(200)]
+    before = [splits.pseudonyms()(name) for name in names]
+    assert len(set(before)) == 200 and not any("MRN" in one for one in before)
+    assert [Splits(splits.folder).pseudonyms()(name) for name in names] == before
+    assert not set(before) & {Splits(tmp_path / "elsewhere").pseudonyms()(name) for name in names}
+    (splits.folder / "splits.key").unlink()
+    with pytest.raises(SplitsError, match="is gone"):
+        splits.pseudonyms()
+
+
 def _state(text):
     return json.loads(text)
 

@@ -32,7 +32,7 @@ class Blocks:
         self.volume = Volume(image, labels, AFFINE)
         self.recorded = np.zeros((0, 4)) if recorded is None else recorded
 
-    def draw(self, rng: np.random.Generator) -> Drawn:
+    def draw(self, rng: np.random.Generator, number: int = 0) -> Drawn:
         return Drawn(self.volume, 2, WINDOW, self.recorded)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from lib.interaction.click import Click
 from lib.learning.patients import PatientBook
@@ -24,6 +25,8 @@ CT, PET = (load_preset(CONFIGS / f"{name}.yaml") for name in ("ct", "pet"))
 SHAPE = (32, 32, 32)
 ONE = 32**3 * 3 + 24 * (8**3 + 4**3)
 """Bytes of one case: int16 image, uint8 labels, indices."""
+MOST = 32**3 * 5 + 24 * (8**3 + 4**3)
+"""As many are counted before it is read."""
 
 
 def write_case(folder, name, seed):
@@ -45,7 +48,8 @@ def cases(tmp_path):
 
 @pytest.mark.parametrize("preset", [CT, PET])
 def test_draws_what_the_pool_of_a_folder_draws(cases, tmp_path, preset):
-    pool, folder = SubmittedPool(cases, preset, 0.5), Pool(tmp_path, preset)
+    pool, folder = SubmittedPool(cases[3:4], preset, 0.5), Pool(tmp_path, preset)
+    folder.keep(["c3"])
     assert (pool.preset, pool.share, pool.spacings_mm) == (preset, 0.5, folder.spacings_mm)
     (volume, label, window, _), (_, _, other, _) = (p.draw(np.random.default_rng(3)) for p in (pool, folder))
     assert isinstance(window, WindowIntensity) and label in volume.objects() == [1, 2]
@@ -69,24 +73,69 @@ def test_same_seed_same_draws(cases):
     assert draws() == draws()
 
 
+def drawn_from(pool, numbers, seed=0):
+    """The ids of the cases that samples are drawn from, each with the generator of its own that the stream gives it."""
+    return [pool.draw_case(np.random.default_rng([seed, n]), n)[0].image_id for n in numbers]
+
+
 @pytest.mark.parametrize("held", [1, 2, 4])
 def test_memory_stays_within_the_budget_and_files_are_seldom_read(cases, held, monkeypatch):
-    rng, pool, reads = np.random.default_rng(0), SubmittedPool(cases, CT, max_bytes=held * ONE + 100), []
+    pool, reads = SubmittedPool(cases, CT, max_bytes=held * MOST + 100, stay=20), []
     read = type(cases[0]).read
     monkeypatch.setattr(type(cases[0]), "read", lambda case: reads.append(case.image_id) or read(case))
     drawn = Counter()
-    for _ in range(1200):
-        drawn[pool.draw_case(rng)[0].image_id] += 1
-        assert pool.nbytes <= held * ONE
-    # Every eighth draw may read: 150 of them, but for those that find their case in memory.
-    assert 150 * (1 - held / 6) * 0.6 < len(reads) < 150 * (1 - held / 6) * 1.4 + 2 * held
-    assert len(drawn) == 6 and min(drawn.values()) > 80
+    for number in range(1200):
+        drawn.update(drawn_from(pool, [number]))
+        assert pool.nbytes <= held * MOST
+    # Ten turns, in each of which every case is read once at most.
+    assert 20 <= len(reads) <= 60
+    assert len(drawn) == 6 and min(drawn.values()) > 140 and sum(drawn.values()) == 1200
 
 
-def test_case_larger_than_the_budget_is_read_each_time(cases):
-    rng, pool = np.random.default_rng(0), SubmittedPool(cases[:2], CT, max_bytes=100)
-    assert {pool.draw_case(rng)[0].image_id for _ in range(20)} == {"c0", "c1"}
-    assert pool.nbytes == 0
+@pytest.mark.parametrize("held", [1, 2, 4, 6])
+def test_whoever_begins_later_draws_the_same(cases, held):
+    """Whatever was read before: a training that is gone on with, and each of several that train together."""
+    few = {"max_bytes": held * MOST + 100, "seed": 5, "stay": 4}
+    whole = drawn_from(SubmittedPool(cases, CT, **few), range(90))
+    assert drawn_from(SubmittedPool(cases, CT, **few), range(37, 90)) == whole[37:]
+    assert drawn_from(SubmittedPool(cases, CT, **few), range(1, 90, 2)) == whole[1::2]
+    assert len(set(whole)) == 6
+    if held < 6:
+        assert drawn_from(SubmittedPool(cases, CT, **few | {"seed": 6}), range(90)) != whole
+
+
+def test_a_stream_of_few_in_memory_goes_on_where_it_was_stopped(cases):
+    def batches(first, count):
+        pool = SubmittedPool(cases, CT, max_bytes=2 * MOST + 100, stay=4)
+        stream = iter(SampleStream([pool], SamplingConfig(roi_size=16), 1, batch=2, first_step=first))
+        return [next(stream) for _ in range(count)]
+
+    whole, rest = batches(0, 24), batches(9, 15)
+    assert all(torch.equal(one.rois, other.rois) for one, other in zip(whole[9:], rest, strict=True))
+
+
+def test_whoever_begins_later_draws_the_same_past_damaged_files(cases):
+    """What was found out about a file before has no part in what is drawn."""
+    for case in cases[1:4]:
+        case.label.unlink()
+    few = {"max_bytes": 2 * MOST + 100, "stay": 4}
+    whole = drawn_from(SubmittedPool(cases, CT, **few), range(60))
+    assert set(whole) == {"c0", "c4", "c5"}
+    assert drawn_from(SubmittedPool(cases, CT, **few), range(33, 60)) == whole[33:]
+
+
+def test_each_of_few_samples_is_of_another_case_where_one_fits(cases):
+    assert len(set(drawn_from(SubmittedPool(cases, CT, max_bytes=100, stay=1), range(6)))) == 6
+
+
+def test_case_larger_than_the_budget_is_held_alone(cases, monkeypatch):
+    pool, reads = SubmittedPool(cases[:2], CT, max_bytes=100, stay=8), []
+    read = type(cases[0]).read
+    monkeypatch.setattr(type(cases[0]), "read", lambda case: reads.append(case.image_id) or read(case))
+    for number in range(32):
+        drawn_from(pool, [number])
+        assert pool.nbytes == ONE
+    assert 2 <= len(reads) <= 4 and set(reads) == {"c0", "c1"}
 
 
 def test_damaged_case_is_left_out_and_training_goes_on(cases, caplog):
@@ -95,7 +144,7 @@ def test_damaged_case_is_left_out_and_training_goes_on(cases, caplog):
     cases[3].label.write_bytes(cases[4].label.read_bytes() + b"x")
     rng, pool = np.random.default_rng(0), SubmittedPool(cases, CT)
     drawn = {pool.draw_case(rng)[0].image_id for _ in range(60)}
-    assert drawn == {"c0", "c4", "c5"} == {case.image_id for case in pool.cases}
+    assert drawn == {"c0", "c4", "c5"}
     assert all(caplog.text.count(f"c{n} is not trained on") == 1 for n in (1, 2, 3))
 
 
@@ -131,7 +180,7 @@ def test_clicks_that_led_to_an_object_come_with_it(cases):
     )
     pool = SubmittedPool(cases, CT, recorded={"c1": (other, led)})
     rng, seen = np.random.default_rng(0), 0
-    for _ in range(80):
+    for _ in range(160):
         case, drawn = pool.draw_case(rng)
         if (case.image_id, drawn.label) == ("c1", 1):
             assert drawn.recorded.tolist() == [[9, 10, 11, 1], [2, 2, 2, 0], [14, 9, 9, 1]]

@@ -192,3 +192,44 @@ def test_another_preset_a_newer_format_and_no_archive_are_told(
     refused(here, file, shipped, "later release")
     file.write_bytes(shipped[1].read_bytes())
     refused(here, file, shipped, "no whole file of an exported version")
+
+
+def test_no_record_of_a_patient_leaves_the_hospital(there: Versions, tmp_path: Path) -> None:
+    """Neither what a release kept with a version, nor what somebody put beside it."""
+    records = tmp_path / "cases.jsonl"
+    records.write_text('{"case": "1.2.840.113619.2.5", "patient": "MRN-4711", "dice": [0.5]}\n')
+    files = {f"{name}.jsonl": records for name in ("candidate", "served", "best")}
+    curve = there.path(there.ids()[0]) / "curve.json"
+    version = there.add(
+        there.weights(there.ids()[0]), Facts("Dr. There", metrics={"dice": 0.8}, files={"curve.json": curve, **files})
+    )
+    (there.path(version.id) / "notes.txt").write_text("MRN-4711")
+    export_version(there, version.id, tmp_path / "out.zip")
+    with zipfile.ZipFile(tmp_path / "out.zip") as archive:
+        names = set(archive.namelist())
+        manifest = json.loads(archive.read("manifest.json"))
+    assert names == {"manifest.json", "weights.safetensors", "version.json", "curve.json"}
+    assert manifest["members"].keys() == names - {"manifest.json"}
+    content = (tmp_path / "out.zip").read_bytes()
+    assert b"MRN-4711" not in content and b"1.2.840" not in content
+    assert (there.path(version.id) / "candidate.jsonl").exists(), "here they stay"
+
+
+def test_a_version_without_a_curve_is_exported(there: Versions, here: Versions, tmp_path: Path, shipped) -> None:
+    (there.path(there.ids()[0]) / "curve.json").unlink()
+    export_version(there, there.ids()[0], tmp_path / "out.zip")
+    got = import_version(here, tmp_path / "out.zip", "me", shipped)
+    assert here.verify(got.id) and not (here.path(got.id) / "curve.json").exists()
+
+
+def test_records_in_a_file_of_an_earlier_release_are_not_kept(
+    here: Versions, file: Path, shipped: tuple[Path, Path]
+) -> None:
+    rewritten(file, lambda members, manifest: add_listed(members, manifest, "candidate.jsonl"))
+    got = import_version(here, file, "me", shipped)
+    kept = {path.name for path in here.path(got.id).iterdir()}
+    assert kept == {"weights.safetensors", "version.json", "curve.json"}
+    # It is checked all the same.
+    rewritten(file, lambda members, manifest: members.update({"candidate.jsonl": b"y"}))
+    with pytest.raises(RegistryError, match=r"candidate.jsonl is damaged"):
+        import_version(here, file, "me", shipped)

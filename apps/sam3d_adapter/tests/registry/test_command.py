@@ -14,6 +14,7 @@ from lib.registry.versions import Versions
 from tests.support.server import APP_DIR
 from tests.support.small_app import copy_small_app
 from tests.support.trained import write_trained
+from tests.support.weights import write_test_weights
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +127,18 @@ def test_looking_and_publishing_need_no_torch(here: Versions, ids: list[str], tm
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert here.served().id == ids[0]  # type: ignore[union-attr]
+
+
+def test_publishing_over_a_lost_best_version_says_so(
+    here: Versions, ids: list[str], call, app: Path, tmp_path: Path
+) -> None:
+    strange = here.add(write_test_weights(tmp_path / "elsewhere", seed=9)[1], Facts("me")).id
+    here.publish(strange, "gate", is_best=True)
+    here.publish(ids[0], "me")
+    status, text = call("publish", ids[1], "--by", "me")
+    assert status == 0 and f"{strange}, cannot be loaded any more. {ids[1]} counts as the best" in text
+    assert call("publish", ids[2], "--by", "me") == (0, f"Preset test serves {ids[2]} from now on.\n")
+    assert here.state().best == ids[1]
+    (here.path(ids[1]) / "version.json").write_text("{")
+    assert "shipped counts as the best" in call("publish", "shipped", "--by", "me")[1]
+    assert here.best() is None

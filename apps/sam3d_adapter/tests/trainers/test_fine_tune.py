@@ -1,40 +1,29 @@
 """A fine-tuning round: what it learns from, what it leaves behind, who decides."""
 
+import csv
+import functools
 import json
 import os
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from lib.configs.measure import MeasureVersion
 from lib.learning.replay import KINDS, Replay
+from lib.learning.submitted_pool import SubmittedPool
 from lib.models.checkpoint import load_model
 from lib.models.trainable import frozen_names
 from lib.trainers import train_task
 from lib.trainers import training as training_stage
+from lib.trainers.progress import ENDS, ProgressFile
 from lib.trainers.settings import SettingError
 from tests.support.hospital import Hospital
 
 
-@pytest.fixture(autouse=True)
-def short_rounds(monkeypatch):
-    """Few steps, and no lower priority for all the tests that follow."""
-    monkeypatch.setattr(training_stage, "STEPS_PER_EPOCH", 2)
-    monkeypatch.setattr(training_stage, "VALIDATION_BATCHES", 1)
-    monkeypatch.setattr(training_stage, "WORKERS", 0)
-    monkeypatch.setattr(train_task, "lower_priority", lambda: None)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})  # threads of one small model only wait for each other
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def hospital(tmp_path):
-    return Hospital(tmp_path)
-
-
-def test_without_labels_it_says_so_and_makes_nothing(hospital):
+def test_without_labels_it_says_so_and_makes_nothing(hospital: Hospital) -> None:
     outcome = hospital.train()
     assert outcome["version"] is None and "no submitted label" in outcome["reasons"][0]
     assert hospital.versions.versions() == []
@@ -158,6 +147,42 @@ def test_two_at_once_are_refused(hospital):
     assert hospital.train()["version"]
 
 
+def test_a_training_that_was_killed_is_not_shown_as_going_on(hospital):
+    """Nobody is left to write that it has ended."""
+    task = hospital.task()
+    for epoch, words in ((3, "goes on from epoch 3"), (0, "begins anew")):
+        pid = os.fork()
+        if not pid:
+            with task._only_one():
+                task._progress.start()
+                task._progress.update(stage="training", epoch=epoch, total_epochs=10, seconds_left=420.0)
+                os.kill(os.getpid(), 9)
+        os.waitpid(pid, 0)
+        stats = hospital.task().stats()
+        assert stats["stage"] == f"stopped; the next training {words}" and "seconds_left" not in stats
+        assert (stats["epoch"], stats["total_epochs"]) == (epoch, 10)
+        json.dumps(stats, allow_nan=False)
+
+
+def test_a_training_that_goes_on_is_shown_so_until_it_has_ended(hospital):
+    task = hospital.task()
+    with task._only_one():
+        task._progress.start()
+        task._progress.update(stage="training", epoch=3, total_epochs=10, seconds_left=420.0)
+        stats = hospital.task().stats()
+        assert stats["stage"] == "training" and stats["seconds_left"] == 420.0
+    for stage in ENDS:
+        task._progress.update(stage=stage)
+        assert hospital.task().stats()["stage"] == stage
+
+
+def test_a_training_that_ends_while_it_is_looked_at_is_not_called_stopped(hospital, monkeypatch):
+    task = hospital.task()
+    task._progress.start()
+    monkeypatch.setattr(train_task, "is_locked", lambda path: task._progress.update(stage="done"))
+    assert hospital.task().stats()["stage"] == "done"
+
+
 def test_unknown_keys_train_nothing(hospital):
     hospital.submit(2)
     with pytest.raises(SettingError):
@@ -182,6 +207,142 @@ def test_a_full_disk_leaves_what_is_served(hospital, monkeypatch):
     monkeypatch.setattr(os, "fsync", real)
     assert hospital.versions.served().id == first and len(hospital.versions.versions()) == 1
     assert hospital.train(seed=3)["version"] and len(hospital.versions.versions()) == 2
+
+
+def before_measuring(monkeypatch: pytest.MonkeyPatch, happens: Callable[[str], None]) -> None:
+    """Whatever people do while a round is at its measurements; told which version is measured next."""
+    measure = MeasureVersion.__call__
+
+    def meanwhile(self: MeasureVersion, weights: Path, sources: object, out: Path) -> object:
+        happens(out.name)
+        return measure(self, weights, sources, out)
+
+    monkeypatch.setattr(MeasureVersion, "__call__", meanwhile)
+
+
+def validated(hospital: Hospital) -> list[str]:
+    return [case.image_id for case in hospital.task().material(hospital.store).validation]
+
+
+def records_of(hospital: Hospital, version: str, name: str) -> list[dict]:
+    lines = (hospital.versions.path(version) / f"{name}.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_what_is_kept_of_a_version_or_run_names_nobody(hospital):
+    """Neither a patient nor an image, whose id is a SeriesInstanceUID or whatever a file was called."""
+    hospital.submit(4)
+    names = {f"patient_{number:02d}": f"MRN-471{number}" for number in range(4)}
+    with (hospital.studies / "patients.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("image", "patient"), *names.items()])
+    version = hospital.train()["version"]
+    kept = [path for part in ("versions", "runs") for path in (hospital.versions.folder / part).rglob("*")]
+    assert any(path.name == "candidate.jsonl" for path in kept) and any(path.name == "cases.jsonl" for path in kept)
+    for path in kept:
+        content = path.read_bytes() if path.is_file() else b""
+        found = [name for name in (*names, *names.values()) if name in str(path) or name.encode() in content]
+        assert not found, f"{path} names {found}"
+    candidate, served = ({(one["case"], one["patient"]) for one in records_of(hospital, version, name)}
+                         for name in ("candidate", "served"))  # fmt: skip
+    assert candidate == served and len(candidate) == 2
+    images = [path for path in kept if path.name.startswith("image")]
+    assert not images, "images are held no longer than they are needed"
+
+
+def test_an_error_of_an_image_does_not_name_it(hospital, monkeypatch):
+    hospital.submit(2)
+    (name,) = validated(hospital)
+    before_measuring(monkeypatch, lambda _: (hospital.studies / f"{name}.nii.gz").write_bytes(b"no image"))
+    version = hospital.train()["version"]
+    (record,) = records_of(hospital, version, "candidate")
+    assert all(record["failed"]) and "cannot be read" in record["error"] and name not in json.dumps(record)
+
+
+def test_labels_that_are_corrected_or_removed_meanwhile_leave_the_round_alone(hospital, monkeypatch):
+    hospital.submit(4)
+    first, second = validated(hospital)
+
+    def happens(name: str) -> None:
+        if name == "candidate":
+            hospital.spoil([first])
+        else:
+            (hospital.studies / f"labels/final/{second}.nii.gz").unlink()
+            (hospital.studies / f"{second}.nii.gz").unlink()
+
+    before_measuring(monkeypatch, happens)
+    version = hospital.versions.get(hospital.train()["version"])
+    assert {name: found["n"] for name, found in version.metrics["validation"].items()} == {"candidate": 2, "served": 2}
+    one, other = (records_of(hospital, version.id, name) for name in ("candidate", "served"))
+    assert [record["object_voxels"] for record in one] == [1000, 1000] == [record["object_voxels"] for record in other]
+    assert not any(any(record["failed"]) for record in one + other)
+
+
+@pytest.mark.parametrize("when", ["candidate", "served"])
+def test_an_image_that_is_removed_meanwhile_from_another_disk_does_not_count(hospital, monkeypatch, when):
+    """After the candidate was measured on it, or after both were, of whom one may have come too late."""
+
+    def no_link(*_: object) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", no_link)
+    hospital.submit(4)
+    _, second = validated(hospital)
+    measure = MeasureVersion.__call__
+
+    def then_removed(self: MeasureVersion, weights: Path, sources: object, out: Path) -> object:
+        found = measure(self, weights, sources, out)
+        if out.name == when:
+            (hospital.studies / f"{second}.nii.gz").unlink()
+        return found
+
+    monkeypatch.setattr(MeasureVersion, "__call__", then_removed)
+    version = hospital.versions.get(hospital.train()["version"])
+    assert {name: found["n"] for name, found in version.metrics["validation"].items()} == {"candidate": 1, "served": 1}
+    assert version.metrics["decision"]["n_patients"] == 1
+
+
+def test_a_candidate_outlasts_a_corrected_label(hospital, monkeypatch):
+    """The process ends at its measurements, a label is corrected, and the next training goes on with the candidate."""
+    hospital.submit(4)
+    first, _ = validated(hospital)
+    is_killed = True
+
+    def happens(name: str) -> None:
+        if is_killed and name == "served":
+            raise KeyboardInterrupt
+
+    before_measuring(monkeypatch, happens)
+    with pytest.raises(KeyboardInterrupt):
+        hospital.train()
+    (run,) = (hospital.versions.folder / "runs").iterdir()
+    hospital.spoil([first])
+    is_killed = False
+    version = hospital.versions.get(hospital.train()["version"])
+    assert version.metrics["run"] == run.name
+    for name in ("candidate", "served"):
+        assert sorted(record["object_voxels"] for record in records_of(hospital, version.id, name)) == [64, 1000]
+
+
+def test_a_training_with_more_labels_than_memory_goes_on_to_the_same_weights(hospital, monkeypatch):
+    """Stopped after the first of two epochs, and as if nothing had happened."""
+    few = functools.partial(SubmittedPool, max_bytes=2 * (5 * 28**3 + 24 * 1000), stay=4)
+    monkeypatch.setattr(training_stage, "SubmittedPool", few)
+    monkeypatch.setattr(training_stage, "STEPS_PER_EPOCH", 8)
+    hospital.submit(6)
+    update = ProgressFile.update
+
+    def stopped(self: ProgressFile, **changes: object) -> None:
+        update(self, **changes)
+        if changes.get("epoch") == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ProgressFile, "update", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            hospital.train(max_epochs=2)
+    hurt = hospital.train(max_epochs=2)["version"]
+    calm = hospital.train(max_epochs=2, fresh=True)["version"]
+    assert hurt != calm and hospital.versions.get(hurt).sha256 == hospital.versions.get(calm).sha256
 
 
 @pytest.mark.slow
