@@ -3,17 +3,20 @@
 import contextlib
 import dataclasses
 import logging
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lib.configs.evaluate import Evaluation, evaluate
 from lib.configs.evaluated_task import TaskChoice, with_weights
 from lib.evaluation.cases import Source
-from lib.evaluation.ledger import read_records
+from lib.evaluation.ledger import LedgerError, read_records
 from lib.evaluation.record import Record
 from lib.presets import Preset
 
 MODES, SEEDS = ("centre",), (42,)
+
+logger = logging.getLogger(__name__)
 
 
 class MeasureVersion:
@@ -38,12 +41,20 @@ class MeasureVersion:
         Args:
             weights: of the version.
             sources: images and truths of validation patients.
-            out: the folder; what is there of the same run is gone on with.
+            out: the folder; what is there of the same run is gone on with, what was measured by another release of
+                the app, or on other cases, is measured anew.
         """
-        preset = with_weights(self._preset, weights)
+        choice = TaskChoice(
+            self._app_dir, with_weights(self._preset, weights), self._device, self._precision, self._threads
+        )
+        evaluation = Evaluation(choice, sources, out, MODES, SEEDS, jobs=1, timeout_s=90.0, split="validation")
         with _hosts_log_off():
-            choice = TaskChoice(self._app_dir, preset, self._device, self._precision, self._threads)
-            evaluate(Evaluation(choice, sources, out, MODES, SEEDS, jobs=1, timeout_s=90.0, split="validation"))
+            try:
+                evaluate(evaluation)
+            except LedgerError as error:
+                logger.info("Measuring anew: %s", error)
+                shutil.rmtree(out)
+                evaluate(evaluation)
         return read_records(out)
 
 

@@ -15,6 +15,7 @@ import torch
 
 from lib.configs.evaluate import FOREGROUND_ONLY, NO_BLIND, Evaluation, evaluate
 from lib.configs.evaluated_task import EvaluatedTask, TaskChoice, with_weights
+from lib.configs.measure import MeasureVersion
 from lib.evaluation.cases import DataError, from_folders
 from lib.evaluation.ledger import LedgerError, read_records
 from lib.evaluation.record import TIMES
@@ -68,6 +69,20 @@ def fingerprint(folder: Path) -> dict[str, str]:
 def scores(out: Path) -> list[dict]:
     """The records without what differs from run to run."""
     return [{key: value for key, value in record.items() if key not in TIMES} for record in read_records(out)]
+
+
+def test_what_another_release_measured_is_measured_anew(app: Path, data: Path, tmp_path: Path) -> None:
+    """Of a training that was stopped while it measured, before the server was brought up to date."""
+    preset, out = load_preset(app / "configs/test.yaml"), tmp_path / "out"
+    weights = app / preset.model.file("weights")
+    measure = MeasureVersion(preset, app, "cpu", "fp32")
+    first = measure(weights, from_folders(data / "images"), out)
+    settings = json.loads((out / "settings.json").read_text())
+    (out / "settings.json").write_text(json.dumps({**settings, "commit": "of an older release"}))
+    (out / "cases.jsonl").write_text(json.dumps({**first[0], "dice": [2.0] * 10}) + "\n")
+    again = measure(weights, from_folders(data / "images"), out)
+    assert [one["dice"] for one in again] == [one["dice"] for one in first]
+    assert json.loads((out / "settings.json").read_text()) == settings
 
 
 def test_a_run_leaves_its_folder_and_nothing_else(
