@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from demo import APP_DIR, REPOSITORY
+from demo.run import LEARNING
 from lib.presets import load_preset
 
 PRESET = load_preset(APP_DIR / "configs" / "ct.yaml")
@@ -56,4 +57,4 @@ def test_the_loop_publishes_a_version_that_is_better(tmp_path: Path) -> None:
     assert after > before + 0.1, loop
     assert "Published" in loop and "with version v0001-" in loop
     assert (tmp_path / "loop.png").stat().st_size > 50_000
-    assert list((tmp_path / "learning").rglob("versions.html"))
+    assert list((tmp_path / LEARNING).rglob("versions.html"))

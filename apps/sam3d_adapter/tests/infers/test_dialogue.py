@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -279,6 +279,16 @@ def ellipsoid_of(tmp_path: Path, shape: Voxel, spacing: Voxel | tuple[float, ...
     return path, truth
 
 
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """On as many cores as times are promised for."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize(
     ("shape", "spacing", "semi_mm", "least"),
     [

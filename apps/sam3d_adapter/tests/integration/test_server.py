@@ -154,7 +154,7 @@ def test_both_kinds_of_clicks_are_obeyed(site: Site) -> None:
 
 
 def test_a_threshold_that_nothing_reaches_leaves_what_the_click_is_one_with(site: Site) -> None:
-    mask, answer = site.click(CLICK, threshold=0.999999)
+    mask, answer = site.click(CLICK, threshold=0.999)
     assert np.asarray(mask.dataobj)[tuple(CLICK)] == 1 and answer["obeyed_by_network"] == [False]
 
 

@@ -94,6 +94,8 @@ def values(model):
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(folder, tmp_path):
     """Stopped for good after four steps, at the point that it had saved."""
     how = {"report_steps": 4, "precision": "fp32"}

@@ -301,6 +301,8 @@ def test_an_image_that_is_removed_meanwhile_from_another_disk_does_not_count(hos
     assert version.metrics["decision"]["n_patients"] == 1
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_candidate_outlasts_a_corrected_label(hospital, monkeypatch):
     """The process ends at its measurements, a label is corrected, and the next training goes on with the candidate."""
     hospital.submit(4)
@@ -323,6 +325,8 @@ def test_a_candidate_outlasts_a_corrected_label(hospital, monkeypatch):
         assert sorted(record["object_voxels"] for record in records_of(hospital, version.id, name)) == [64, 1000]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_training_with_more_labels_than_memory_goes_on_to_the_same_weights(hospital, monkeypatch):
     """Stopped after the first of two epochs, and as if nothing had happened."""
     few = functools.partial(SubmittedPool, max_bytes=2 * (5 * 28**3 + 24 * 1000), stay=4)

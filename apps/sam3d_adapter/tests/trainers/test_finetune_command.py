@@ -31,7 +31,8 @@ def test_one_process_and_two(tmp_path: Path) -> None:
     hospital.submit(3)
     studies = ("--studies", str(hospital.studies))
     for number, processes in enumerate((1, 2), start=1):
-        done = command(hospital, *studies, "--max-epochs", "1", "--started-by", "script", processes=processes)
+        options = ("--max-epochs", "1", "--started-by", "script", "--fresh", "true")
+        done = command(hospital, *studies, *options, processes=processes)
         assert done.returncode == 0, done.stderr[-3000:]
         outcome = json.loads(done.stdout)
         versions = hospital.versions.versions()
