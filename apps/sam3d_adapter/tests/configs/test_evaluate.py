@@ -71,6 +71,7 @@ def scores(out: Path) -> list[dict]:
     return [{key: value for key, value in record.items() if key not in TIMES} for record in read_records(out)]
 
 
+@pytest.mark.slow
 def test_what_another_release_measured_is_measured_anew(app: Path, data: Path, tmp_path: Path) -> None:
     """Of a training that was stopped while it measured, before the server was brought up to date."""
     preset, out = load_preset(app / "configs/test.yaml"), tmp_path / "out"

@@ -93,7 +93,7 @@ def test_answer_as_dicom_seg(site: Site) -> None:
     assert answer.status_code == 200, answer.text
     assert pydicom.dcmread(io.BytesIO(answer.content)).Modality == "SEG"
     # No mask is empty: the clicked voxel at least belongs to it.
-    least = site.infer("regular", "dicom_seg", label_info=info, threshold=0.999999)
+    least = site.infer("regular", "dicom_seg", label_info=info, threshold=0.999)
     assert least.status_code == 200, least.text
     for bad in (None, [], "lesion", [1], [{"name": 3}]):
         refused = site.infer("regular", "dicom_seg", label_info=bad)

@@ -105,6 +105,7 @@ def test_a_refused_request_leaves_no_record(server: AppServer) -> None:
     assert len(records(server)) == before
 
 
+@pytest.mark.slow
 def test_replay_gives_the_recorded_mask(server: AppServer, tmp_path: Path) -> None:
     file, answer = click(server, foreground=[CLICK, [14, 9, 8]], threshold=0.45)
     assert answer["mask_voxels"] > 0

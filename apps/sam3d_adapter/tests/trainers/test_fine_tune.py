@@ -63,6 +63,7 @@ def test_only_what_is_published_as_trained_changes(hospital, monkeypatch):
     assert report.provenance["parent"] == "shipped" and report.provenance["preset"] == "test"
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_measured_on_lesions_that_no_round_trains_on(hospital, tmp_path):
     hospital.submit(2)
     kinds = tuple(replace(kind, trained=1, held_out=1) for kind in KINDS)
@@ -277,6 +278,7 @@ def test_labels_that_are_corrected_or_removed_meanwhile_leave_the_round_alone(ho
     assert not any(any(record["failed"]) for record in one + other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["candidate", "served"])
 def test_an_image_that_is_removed_meanwhile_from_another_disk_does_not_count(hospital, monkeypatch, when):
     """After the candidate was measured on it, or after both were, of whom one may have come too late."""
