@@ -13,7 +13,10 @@ from lib.inference.precision import resolve_precision
 from lib.learning.recipe import Recipe, RecipeError
 from lib.models.whole_file import replacing
 
-PLAN_FILE = "plan.json"
+PLAN_FILE, MADE_FILE = "plan.json", "made.json"
+"""What was begun, and the sha256 of the finished weights."""
+LENGTHS = ("minutes", "steps")
+"""Of a recipe: a longer training goes on with what a shorter one left."""
 MOST_PROCESSES, MOST_WORKERS = 8, 12
 """That train on a CPU, and that draw samples for a GPU; more of them wait for each other."""
 CPU_BATCH, GPU_BATCH = 2, 16
@@ -77,7 +80,9 @@ def read_device(text: str | None) -> str:
 
 
 def agree(out: Path, recipe: Recipe, data: Mapping[str, object], device: str | None) -> Machine:
-    """Write down what is begun, or find that it is what was begun here.
+    """Write down what is begun, or find that it is what was begun here, or the same for longer.
+
+    What is made longer is unfinished again; its learning rate rises to where the longer cosine has it by then.
 
     Args:
         out: Existing folder of the weights.
@@ -89,7 +94,7 @@ def agree(out: Path, recipe: Recipe, data: Mapping[str, object], device: str | N
         How the machine is used, as it was when the training began.
 
     Raises:
-        RecipeError: The folder belongs to another training.
+        RecipeError: The folder belongs to another training, or to a longer one.
     """
     asked: dict[str, object] = {"recipe": recipe.told(), **data}
     path = out / PLAN_FILE
@@ -106,13 +111,36 @@ def agree(out: Path, recipe: Recipe, data: Mapping[str, object], device: str | N
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecipeError(f"{path} cannot be read ({error}); choose another OUT.") from error
     others = [key for key in asked if held.get(key) != asked[key] and key != "recipe"]
-    others += [key for key, value in recipe.told().items() if dict(held.get("recipe") or {}).get(key) != value]
+    begun = dict(held.get("recipe") or {})
+    is_longer = _is_longer(recipe, begun)
+    different = [key for key, value in recipe.told().items() if begun.get(key) != value]
+    others += [key for key in different if not (is_longer and key in LENGTHS)]
     if device not in (None, machine.device):
         others.append("device")
     if others:
         raise RecipeError(
             f"OUT={out} was begun with other values of {', '.join(others)} (see {PLAN_FILE} there); give the same to "
-            "go on, or another OUT."
+            "go on, more minutes or steps to train for longer, or another OUT."
         )
     read_device(machine.device)
+    if is_longer:
+        # In this order: killed in between, the shorter training is finished once more.
+        (out / MADE_FILE).unlink(missing_ok=True)
+        before = [*held.get("shorter", []), {key: begun[key] for key in LENGTHS}]
+        with replacing(path) as partial:
+            partial.write_text(json.dumps(held | {"recipe": recipe.told(), "shorter": before}, indent=1) + "\n")
     return machine
+
+
+def shorter_lengths(out: Path) -> list[dict[str, object]]:
+    """For how long the training was to go on at first, where it was made longer since: minutes and steps each time."""
+    return list(json.loads((out / PLAN_FILE).read_text(encoding="utf-8")).get("shorter", []))
+
+
+def _is_longer(recipe: Recipe, begun: Mapping[str, object]) -> bool:
+    """Whether the recipe's length, in the unit that the training was begun with, is above that one."""
+    pairs = [(getattr(recipe, key), begun.get(key)) for key in LENGTHS]
+    if any((asked is None) != (held is None) for asked, held in pairs):
+        return False
+    given = [(asked, held) for asked, held in pairs if asked is not None]
+    return all(asked >= held for asked, held in given) and any(asked > held for asked, held in given)

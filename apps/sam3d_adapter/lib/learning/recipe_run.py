@@ -20,7 +20,7 @@ from lib.learning.pretrain import TOLD_S, Pretraining, pretrain
 from lib.learning.process_group import ProcessFailedError, free_port, join_as, run_together
 from lib.learning.processes import joined_processes
 from lib.learning.recipe import Recipe, RecipeError, check_data
-from lib.learning.recipe_plan import Machine, agree, read_device
+from lib.learning.recipe_plan import MADE_FILE, Machine, agree, read_device, shorter_lengths
 from lib.learning.train import TrainingConfig
 from lib.models.checkpoint import file_sha256
 from lib.models.file_lock import wait_for_lock
@@ -28,7 +28,7 @@ from lib.models.whole_file import replacing
 from lib.transforms.volume import ImageError
 from lib.version import __version__
 
-LOG_FILE, MADE_FILE = "training.log", "made.json"
+LOG_FILE = "training.log"
 REFUSED = (RecipeError, PoolError, ImageError, MemoryShortageError, ProcessFailedError, OSError)
 """What a user is told in one sentence."""
 _ORPHANS_S = 60.0
@@ -86,7 +86,10 @@ def make_weights(recipe: Recipe, data: Path, held_out: Path, out: Path, device: 
     with locked(out / "make_weights.lock", 0.0, f"Another command is making weights in {out}."):
         machine = agree(out, recipe, facts, device)
         log_to(out / LOG_FILE, logging.INFO)
-        training = _training(recipe, data, held_out, out, machine, _provenance(recipe, cases, machine) | facts)
+        provenance = _provenance(recipe, cases, machine) | facts
+        if shorter := shorter_lengths(out):
+            provenance["begun_for"] = shorter
+        training = _training(recipe, data, held_out, out, machine, provenance)
         made = Made(
             out / f"{training.size}_base.safetensors",
             out / f"{training.size}_{recipe.name}.safetensors",

@@ -1,4 +1,5 @@
-"""``make weights`` as users give it: killed twice, it goes on; what it prints works; once more, it trains nothing."""
+"""``make weights`` as users give it: killed twice, it goes on; what it prints works; once more, it
+trains nothing; for longer, it goes on."""
 
 import json
 import os
@@ -132,6 +133,17 @@ def test_make_weights(data: Path, tmp_path: Path) -> None:
     other = call(*MAKE, "weights", f"DATA={data}", f"OUT={out}", "MINUTES=40")
     assert other.returncode != 0 and "begun with other values of" in other.stderr and "minutes" in other.stderr
     assert "Traceback" not in other.stderr
+    first = file_sha256(weights)
+    longer = call(*command[:-1], f"STEPS={STEPS + 2}")
+    assert longer.returncode == 0 and f"Going on at step {STEPS}" in longer.stderr, longer.stderr
+    assert file_sha256(weights) != first
+    provenance = load_model(size="tiny", base=base, weights=weights)[1].provenance
+    assert provenance["steps"] == STEPS + 2 and provenance["begun_for"] == [{"minutes": None, "steps": STEPS}]
+    assert [point["step"] for point in json.loads((out / "tiny_curve.json").read_text())] == [
+        *steps,
+        STEPS + 1,
+        STEPS + 2,
+    ]
     measure(done.stdout, out, base, weights, data)
     serve(tmp_path / "app", base, weights)
 

@@ -18,7 +18,7 @@ from lib.learning.pools import Pool, case_name
 from lib.learning.process_group import ProcessFailedError, run_together
 from lib.learning.recipe import LESIONS, RecipeError, check_data, trial
 from lib.learning.recipe_command import run
-from lib.learning.recipe_plan import CPU_BATCH, Machine, agree, read_device
+from lib.learning.recipe_plan import CPU_BATCH, Machine, agree, read_device, shorter_lengths
 from lib.learning.recipe_run import Made, locked
 from lib.learning.sampling import SamplingConfig
 from lib.learning.stream import SampleStream
@@ -192,6 +192,32 @@ def test_the_same_command_goes_on_and_another_is_refused(tmp_path, monkeypatch) 
     (tmp_path / "plan.json").write_text("{")
     with pytest.raises(RecipeError, match="cannot be read"):
         agree(tmp_path, LESIONS, facts, None)
+
+
+def test_a_longer_training_goes_on_with_a_shorter_one(tmp_path) -> None:
+    facts = {"data_sha256": {"sts_ct": "1"}}
+    made = tmp_path / "made.json"
+    begun = agree(tmp_path, LESIONS, facts, "cpu")
+    made.touch()
+    assert agree(tmp_path, LESIONS, facts, None) == begun and made.exists()
+    assert shorter_lengths(tmp_path) == []
+
+    longer = dataclasses.replace(LESIONS, minutes=300.0)
+    assert agree(tmp_path, longer, facts, None) == begun
+    assert not made.exists()  # what is there is the shorter one's
+    made.touch()
+    assert agree(tmp_path, longer, facts, None) == begun and made.exists()
+    assert shorter_lengths(tmp_path) == [{"minutes": 150.0, "steps": None}]
+    for recipe, word in (
+        (LESIONS, "minutes"),
+        (dataclasses.replace(longer, minutes=None, steps=9), "minutes, steps"),
+        (dataclasses.replace(longer, minutes=400.0, seed=2), "seed"),
+    ):
+        with pytest.raises(
+            RecipeError, match=rf"begun with other values of {word} \(see plan.json.*to train for longer"
+        ):
+            agree(tmp_path, recipe, facts, None)
+    assert made.exists()
 
 
 def test_a_folder_of_another_training_is_not_taken_over(tmp_path) -> None:
