@@ -63,7 +63,7 @@ def answer_first(looks: Looks, preset: RoiPreset, click: Click, threshold: float
             if spacing_mm == spacings_mm[-1]:
                 break
             if spacing_mm < preset.wider_spacings_mm[-1]:
-                goes_on = outgrows_roi(logits, clicks_dhw, threshold)
+                goes_on = outgrows_roi(logits, clicks_dhw, threshold, preset.large_share)
             else:
                 goes_on = leaves_roi(logits, clicks_dhw, roi, threshold)
             if not goes_on:

@@ -21,6 +21,8 @@ from lib.presets.section import PresetError, Section
 INTENSITY_MODES = ("window", "percentile")
 # One letter per anatomical line: the direction in which the index of that ROI axis grows.
 AXIS_PAIRS = ("SI", "AP", "RL")
+LARGE_SHARE = 0.42
+"""Where a preset says nothing: chosen on sarcomas of 2 to 30 cm and on lesions of phantoms together."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
@@ -53,12 +55,15 @@ class RoiPreset:
         spacing_mm: isotropic voxel spacing of the ROI, mm.
         axes: anatomical directions in which the ROI indices (D, H, W) grow, e.g. ``"SAR"``.
         wider_spacings_mm: ascending spacings, mm, at which to look again while the mask outgrows the ROI.
+        large_share: of the ROI's side; a mask whose sphere of equal volume is wider outgrows it even where it reaches
+            no face.
     """
 
     size: int
     spacing_mm: float
     axes: str
     wider_spacings_mm: tuple[float, ...] = ()
+    large_share: float = LARGE_SHARE
 
 
 @dataclass(frozen=True)
@@ -148,7 +153,7 @@ def load_preset(path: Path) -> Preset:
     top = Section(path, "", content, required=required, optional=("target_label", "blind"))
     target = top.whole_number("target_label", low=1, high=255) if "target_label" in top.values else None
     model = _read_model(path, top.values["model"])
-    roi = top.section("roi", required=("size", "spacing_mm", "axes"), optional=("wider_spacings_mm",))
+    roi = top.section("roi", required=("size", "spacing_mm", "axes"), optional=("wider_spacings_mm", "large_share"))
     return Preset(
         name=path.stem,
         description=top.text("description"),
@@ -210,6 +215,9 @@ def _read_roi(section: Section, model: ModelPreset) -> RoiPreset:
         spacing_mm=spacing_mm,
         axes=axes,
         wider_spacings_mm=section.ascending("wider_spacings_mm", low=spacing_mm, high=20.0),
+        large_share=section.number("large_share", low=0.05, high=1.5)
+        if "large_share" in section.values
+        else LARGE_SHARE,
     )
 
 

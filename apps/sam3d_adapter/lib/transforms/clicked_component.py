@@ -13,10 +13,6 @@ _DROPPED = -20.0
 """Logit of voxels that are dropped: a probability of 2e-9, finite so that interpolation stays finite."""
 
 
-LARGE_SHARE = 0.42
-"""Of the ROI's side: a structure whose sphere of equal volume is wider is looked at from farther as well."""
-
-
 def clicked_component(logits: Tensor, clicks_dhw: np.ndarray, threshold: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
     """The mask, and those of its face-connected pieces that hold a click.
 
@@ -43,14 +39,20 @@ def keep_clicked(logits: Tensor, clicks_dhw: np.ndarray, threshold: float = 0.5)
     return torch.stack([logits[0], torch.where(dropped, logits[0] + _DROPPED, logits[1])])
 
 
-def outgrows_roi(logits: Tensor, clicks_dhw: np.ndarray, threshold: float = 0.5) -> bool:
+def outgrows_roi(logits: Tensor, clicks_dhw: np.ndarray, threshold: float, large_share: float) -> bool:
     """Whether a wider ROI may show more of the clicked structure.
 
     Either it reaches a face of the ROI, or it is so large for it that the network may have stopped short of its border.
+
+    Args:
+        logits: (2, D, H, W).
+        clicks_dhw: (N, 3) ROI indices.
+        threshold: foreground probability.
+        large_share: of the ROI's side; a structure whose sphere of equal volume is wider is large.
     """
     _, kept = clicked_component(logits, clicks_dhw, threshold)
     diameter = (6 / math.pi * int(kept.sum())) ** (1 / 3)
-    return _touches_face(kept) or diameter > LARGE_SHARE * len(kept)
+    return _touches_face(kept) or diameter > large_share * len(kept)
 
 
 def leaves_roi(logits: Tensor, clicks_dhw: np.ndarray, roi: Roi, threshold: float = 0.5) -> bool:

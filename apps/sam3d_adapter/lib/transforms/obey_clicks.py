@@ -6,14 +6,14 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import label, watershed_ift
+from scipy.ndimage import label
+from skimage.segmentation import watershed
 from torch import Tensor
 
 from lib.transforms.locality import BACKGROUND_REACH_MM, FOREGROUND_REACH_MM
 
 _LEAST = 0.5
 """Logit by which a voxel is put on its side of the threshold, so that interpolation keeps it there."""
-_LEVELS = 255
 
 Mask = NDArray[np.bool_]
 
@@ -33,7 +33,8 @@ def obey(
       as it is itself. Where these have no border within reach, so that the network sees nothing there, it adds its own
       voxel alone.
     - A background click inside the mask takes away what belongs to it rather than to a foreground click: the mask is
-      divided among the clicks by flooding from each, least probable voxels last (watershed).
+      divided among the clicks by flooding from each, least probable voxels last (watershed). Where that has no border
+      within reach, it takes away its own voxel alone: a ball around the click is nothing that the network sees.
 
     No click changes anything beyond its reach, see `lib.transforms.locality`.
 
@@ -88,11 +89,18 @@ def _one_with(margin: np.ndarray, voxel: tuple[int, ...], reach: float) -> Mask:
     ball = _within(margin.shape, voxel, reach)
     pieces, _ = label((margin >= margin[voxel]) & ball)
     piece: Mask = pieces == pieces[voxel]
-    added: Mask = piece & (margin <= 0)
-    if 2 * int(piece.sum()) > int(ball.sum()):
-        added = np.zeros_like(piece)
-        added[voxel] = True
-    return added
+    return piece & (margin <= 0) if _has_border(piece, ball) else _alone(voxel, margin.shape)
+
+
+def _has_border(piece: Mask, ball: Mask) -> bool:
+    """Whether a piece of a ball ends within it; one that fills most of it is bounded by the ball alone."""
+    return 2 * int(piece.sum()) <= int(ball.sum())
+
+
+def _alone(voxel: tuple[int, ...], shape: tuple[int, ...]) -> Mask:
+    only = np.zeros(shape, bool)
+    only[voxel] = True
+    return only
 
 
 def _belongs_to(
@@ -101,16 +109,15 @@ def _belongs_to(
     """What background clicks take away: see `obey`."""
     mask = margin > 0
     pieces, _ = label(mask)
-    near = np.zeros_like(mask)
-    for voxel in background:
-        near |= (pieces == pieces[voxel]) & _within(margin.shape, voxel, reach)
-    # Sure voxels are low ground and flooded first; the rest of the volume is a wall.
-    ground = np.where(mask, _LEVELS - _LEVELS * np.tanh(margin / 4), 0).astype(np.uint8)
-    markers = np.zeros(margin.shape, np.int16)
-    markers[~mask] = 3
+    markers = np.zeros(margin.shape, np.int32)
     for number, voxels in ((1, foreground), (2, background)):
         for voxel in voxels:
-            if mask[voxel]:
-                markers[voxel] = number
-    basins = watershed_ift(ground, markers)
-    return np.asarray(near & (basins == 2))
+            markers[voxel] = number
+    # Not SciPy's `watershed_ift`: in two dimensions and more it lets one flood run over what another has already taken.
+    theirs = watershed(-margin, markers, mask=mask) == 2
+    removed = np.zeros_like(mask)
+    for voxel in background:
+        ball = _within(margin.shape, voxel, reach)
+        part = theirs & (pieces == pieces[voxel]) & ball
+        removed |= part if _has_border(part, ball) else _alone(voxel, margin.shape)
+    return removed

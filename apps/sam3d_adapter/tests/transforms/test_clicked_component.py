@@ -57,17 +57,17 @@ def test_the_threshold_decides_what_a_piece_is():
     [((FIRST,), (3, 3, 4), False), ((EDGE,), (3, 3, 4), True), ((FIRST, (slice(11, 12),) * 3), (3, 3, 4), False)],
 )
 def test_only_the_clicked_piece_can_reach_the_border(boxes, click, reaches):
-    assert outgrows_roi(logits_of(*boxes), np.array([click], dtype=float)) is reaches
+    assert outgrows_roi(logits_of(*boxes), np.array([click], dtype=float), 0.5, 0.42) is reaches
 
 
 def test_an_empty_mask_reaches_nothing():
-    assert not outgrows_roi(logits_of(), np.array([[3.0, 3, 4]]))
+    assert not outgrows_roi(logits_of(), np.array([[3.0, 3, 4]]), 0.5, 0.42)
 
 
-@pytest.mark.parametrize(("side", "large"), [(4, False), (5, True)])
-def test_a_large_piece_asks_for_a_wider_view_before_it_reaches_a_face(side, large):
+@pytest.mark.parametrize(("side", "share", "large"), [(4, 0.42, False), (5, 0.42, True), (5, 0.6, False)])
+def test_a_large_piece_asks_for_a_wider_view_before_it_reaches_a_face(side, share, large):
     box = (slice(3, 3 + side),) * 3  # 5 voxels a side have the volume of a sphere of 6.2, 4 of one of 5.0
-    assert outgrows_roi(logits_of(box), np.array([[4.0, 4, 4]])) is large
+    assert outgrows_roi(logits_of(box), np.array([[4.0, 4, 4]]), 0.5, share) is large
 
 
 @pytest.mark.parametrize(("length", "leaves"), [(60, True), (24, False)])

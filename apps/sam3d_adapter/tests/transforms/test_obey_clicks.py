@@ -77,6 +77,25 @@ def test_nothing_beyond_reach_changes():
     assert not mask(got)[20, 20, 36] and mask(got)[20, 20, 2]
 
 
+@pytest.mark.parametrize("kept", [((4, 4, 4),), ()], ids=["beside a foreground click", "alone"])
+def test_no_click_paints_a_ball(kept):
+    """A mask that fills the region, of which the network is sure everywhere: no border, so nothing to go by."""
+    margin = np.full((SIDE,) * 3, 6.0)
+    got, obeyed = ask(margin, *((voxel, True) for voxel in kept), ((30, 30, 30), False), spacing_mm=2.0)
+    assert obeyed == [True] * len(kept) + [False]
+    assert np.argwhere(~mask(got)).tolist() == [[30, 30, 30]]
+
+
+def test_the_ball_around_a_background_click_is_nowhere_the_border():
+    """The same with a seam of unsure voxels within reach: what lies beyond it stays, and the seam is the new border."""
+    margin = np.full((SIDE,) * 3, -6.0)
+    margin[10:30, 10:30, :] = 6.0
+    margin[10:30, 10:30, 20] = 0.5
+    got, _ = ask(margin, ((20, 20, 6), True), ((20, 20, 30), False))
+    kept = np.argwhere(mask(got))
+    assert not mask(got)[20, 20, 30] and kept[:, 2].max() <= 20 and mask(got)[12:28, 12:28, :20].all()
+
+
 @pytest.mark.parametrize("threshold", [0.2, 0.5, 0.8])
 def test_any_clicks_on_any_answer_are_obeyed(threshold):
     rng = np.random.default_rng(0)
