@@ -19,7 +19,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from lib.configs.evaluate import Evaluation, evaluate
 from lib.configs.evaluated_task import TaskChoice, with_weights
-from lib.evaluation.cases import DataError, Source, from_folders, from_manifest, with_patients
+from lib.evaluation.cases import DataError, Source, Unpaired, from_folders, from_manifest, unpaired, with_patients
 from lib.evaluation.compare import CompareError, compare, sentences
 from lib.evaluation.dialogue import TIMEOUT_S
 from lib.evaluation.ledger import LedgerError, write_json
@@ -84,6 +84,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         timeout_s=arguments.timeout,
         labels_are_objects=arguments.labels_are_objects,
         split=arguments.split,
+        unpaired=Unpaired() if arguments.manifest else unpaired(arguments.images, arguments.labels),
     )
     evaluate(evaluation)
     text = (arguments.out / "summary.md").read_text(encoding="utf-8").partition("## Protocol")[0]

@@ -13,7 +13,7 @@ from typing import Any
 from lib.audit.machine import processor, software
 from lib.audit.record import preset_hash
 from lib.configs.evaluated_task import COLD_REQUESTS, TaskChoice
-from lib.evaluation.cases import Case, DataError, Source, data_hash, read_truth, split_hash
+from lib.evaluation.cases import Case, DataError, Source, Unpaired, data_hash, read_truth, split_hash
 from lib.evaluation.dialogue import standing
 from lib.evaluation.ledger import Ledger
 from lib.evaluation.metrics import TOLERANCES_MM
@@ -50,6 +50,7 @@ class Evaluation:
         timeout_s: of a request.
         labels_are_objects: whether each value of a label is a case.
         split: name of the split, if one was chosen.
+        unpaired: volumes that lie beside the sources and have no partner.
     """
 
     choice: TaskChoice
@@ -61,6 +62,7 @@ class Evaluation:
     timeout_s: float
     labels_are_objects: bool = False
     split: str | None = None
+    unpaired: Unpaired = Unpaired()
 
 
 def evaluate(evaluation: Evaluation) -> dict[str, Any]:
@@ -92,8 +94,13 @@ def evaluate(evaluation: Evaluation) -> dict[str, Any]:
         ledger = Ledger(evaluation.out, _settings(evaluation, plan))
         records = run(cases, plan, workers, ledger)
         summary = summarise(records)
-        summary["left_out"] = {"empty": empty}
-        summary["notes"] = _notes(summary, records, plan, uses_background=uses_background)
+        alone = evaluation.unpaired
+        summary["left_out"] = {
+            "empty": empty,
+            "images_without_label": len(alone.images),
+            "labels_without_image": len(alone.labels),
+        }
+        summary["notes"] = _notes(summary, records, plan, uses_background=uses_background) + _left_alone(alone)
         summary["protocol"] = _protocol(evaluation, plan, cases)
         summary["worst"] = _draw_worst(summary["mode"], cases, records, evaluation.out, workers)
     write_report(evaluation.out, summary, records)
@@ -195,6 +202,16 @@ def _notes(summary: dict[str, Any], records: Sequence[Record], plan: Plan, *, us
     if withdrawn:
         notes.append(f"{withdrawn} click(s) were taken back, because a later one in the same voxel had the other sign.")
     return notes
+
+
+def _left_alone(alone: Unpaired) -> list[str]:
+    kinds = (("image", alone.images, "a label"), ("label", alone.labels, "an image"))
+    return [
+        f"{len(names)} {kind}(s) without {partner} of the same name were left out: {', '.join(names[:5])}"
+        f"{' ...' if len(names) > 5 else ''}."
+        for kind, names, partner in kinds
+        if names
+    ]
 
 
 def _draw_worst(

@@ -16,7 +16,8 @@ from lib.interaction.axes import spacing_of
 from lib.transforms.load_volume import read_volume
 from lib.transforms.volume import ImageError, Volume
 
-ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
+ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha")
+"""The longer before the one that it ends with: 3D Slicer saves segmentations as ``.seg.nrrd``."""
 # Where labels usually lie, seen from the folder of images: MONAI Label's own place, then the customary ones.
 LABEL_FOLDERS = ("labels/final", "../labels", "../labelsTr")
 _GRID_TOLERANCE_MM = 1e-2
@@ -45,6 +46,19 @@ class Source:
     value: int | None = None
     modality: str | None = None
     split: str | None = None
+
+
+@dataclass(frozen=True)
+class Unpaired:
+    """Volumes of two folders that stand alone, by name.
+
+    Attributes:
+        images: that have no label.
+        labels: that have no image.
+    """
+
+    images: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,15 +103,7 @@ def from_folders(images: Path, labels: Path | None = None, *, dataset: str | Non
     Raises:
         DataError: no folder, no pair, or two files of one name.
     """
-    if not images.is_dir():
-        raise DataError(f"The folder of images {images} does not exist.")
-    if labels is None:
-        found = [images / place for place in LABEL_FOLDERS if (images / place).is_dir()]
-        if not found:
-            raise DataError(f"No labels given, and none of {', '.join(LABEL_FOLDERS)} lies in {images}.")
-        labels = found[0]
-    if not labels.is_dir():
-        raise DataError(f"The folder of labels {labels} does not exist.")
+    labels = _folder_of_labels(images, labels)
     volumes, truths = _volumes(images), _volumes(labels)
     both = sorted(volumes.keys() & truths.keys())
     if not both:
@@ -108,6 +114,16 @@ def from_folders(images: Path, labels: Path | None = None, *, dataset: str | Non
     home = images.resolve()
     dataset = dataset or (home.parent.name if home.name.startswith("images") else home.name)
     return [Source(name, volumes[name], truths[name], patient=name, dataset=dataset) for name in both]
+
+
+def unpaired(images: Path, labels: Path | None = None) -> Unpaired:
+    """What `from_folders` makes nothing of.
+
+    Raises:
+        DataError: no folder, or two files of one name.
+    """
+    volumes, truths = _volumes(images), _volumes(_folder_of_labels(images, labels))
+    return Unpaired(tuple(sorted(volumes.keys() - truths.keys())), tuple(sorted(truths.keys() - volumes.keys())))
 
 
 def from_manifest(manifest: Path, *, split: str | None = None) -> list[Source]:
@@ -228,6 +244,25 @@ def _require_one_grid(source: Source, label: Volume) -> None:
         raise DataError("The label of {} has {} voxels, its image {}. Mend or remove it.".format(source.name, *shapes))
     if not np.allclose(image.affine, label.affine, atol=_GRID_TOLERANCE_MM):
         raise DataError(f"The label of {source.name} lies elsewhere in space than its image. Mend or remove it.")
+
+
+def _folder_of_labels(images: Path, labels: Path | None) -> Path:
+    if str(images).lower().startswith(("http:/", "https:/")):
+        raise DataError(
+            f"{images} is an address; a folder is expected. Of a DICOMweb server that is the cache that MONAI Label "
+            "keeps of it, below ~/.cache/monailabel/dicom or MONAI_LABEL_DICOMWEB_CACHE_PATH, with the series that "
+            "were opened."
+        )
+    if not images.is_dir():
+        raise DataError(f"The folder of images {images} does not exist.")
+    if labels is None:
+        found = [images / place for place in LABEL_FOLDERS if (images / place).is_dir()]
+        if not found:
+            raise DataError(f"No labels given, and none of {', '.join(LABEL_FOLDERS)} lies in {images}.")
+        labels = found[0]
+    if not labels.is_dir():
+        raise DataError(f"The folder of labels {labels} does not exist.")
+    return labels
 
 
 def _volumes(folder: Path) -> dict[str, Path]:

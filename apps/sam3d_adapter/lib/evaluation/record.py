@@ -15,7 +15,16 @@ from lib.evaluation.simulated_user import Mask, SimulatedUser, clicks_at_once
 Record = dict[str, Any]
 
 DATA_HASH = "data_sha256"
-TIMES = ("re_encoded", "encode_ms", "re_encode_ms", "click_ms", "request_ms", "cold_start_ms", "peak_memory_mib")
+TIMES = (
+    "encodes",
+    "re_encoded",
+    "encode_ms",
+    "re_encode_ms",
+    "click_ms",
+    "request_ms",
+    "cold_start_ms",
+    "peak_memory_mib",
+)
 """Keys that differ from run to run, with what caches hold; all others are the same whatever ran beside or before."""
 
 
@@ -82,6 +91,7 @@ def make_record(
         "far_change": trace.far_change,
         "failed": trace.failed,
         "error": next((error for error in trace.errors if error), None),
+        "encodes": list(trace.encodes),
         "re_encoded": [step > 0 and encodes > 0 for step, encodes in enumerate(trace.encodes)],
         "encode_ms": _rounded(trace.encode_ms)[0],
         "re_encode_ms": [None, *_rounded(trace.encode_ms)[1:]],

@@ -132,6 +132,12 @@ def _times(summary: Mapping[str, Any], modes: Mapping[str, Mapping[str, Any]]) -
             cells = " | ".join("" if times[key] is None else f"{times[key]:.0f} ms" for key in ("p50", "p95"))
             lines.append(f"| {mode} | {stage.replace('_', ' ')} | {cells} | {times['n']} |")
     peaks = ", ".join(f"{name.replace('_', ' ')} {peak:.0f} MiB" for name, peak in summary["peak_memory_mib"].items())
+    passes = [
+        f"{mode}, {kind} click {count['mean']:.1f} (at most {count['most']})"
+        for mode, figures in modes.items()
+        for kind, count in (figures.get("encodes") or {}).items()
+    ]
+    lines += ["", f"Image encoder passes: {'; '.join(passes) or 'unknown'}."]
     return [*lines, "", f"Peak memory of a process: {peaks or 'unknown'}."]
 
 

@@ -133,7 +133,16 @@ def _latencies(records: Sequence[Record]) -> dict[str, Any]:
             "request": percentiles(times["first"] + times["next"]),
         },
         "re_encoded": re_encoded / further if further else None,
+        "encodes": _encodes(records),
     }
+
+
+def _encodes(records: Sequence[Record]) -> dict[str, dict[str, float]] | None:
+    """Image encoder passes of first and of further requests; None of records from before they were counted."""
+    if any("encodes" not in record for record in records):
+        return None
+    kinds = {"first": [r["encodes"][0] for r in records], "next": [n for r in records for n in r["encodes"][1:]]}
+    return {name: {"mean": float(np.mean(n)), "most": int(np.max(n))} for name, n in kinds.items() if n}
 
 
 def _blind(records: Sequence[Record]) -> dict[str, Any] | None:

@@ -6,17 +6,20 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from lib.evaluation.cases import (
     Case,
     DataError,
     Source,
+    Unpaired,
     data_hash,
     from_folders,
     from_manifest,
     inspect,
     read_truth,
     split_hash,
+    unpaired,
     with_patients,
 )
 
@@ -55,6 +58,29 @@ def test_files_of_one_name_are_a_pair(folders: tuple[Path, Path]) -> None:
     assert {source.dataset for source in sources} == {folders[0].parent.name}
     assert [source.patient for source in sources] == ["a", "b"]
     assert from_folders(folders[0]) == from_folders(folders[0], folders[0] / "../labels")
+
+
+def test_what_has_no_partner_is_known(folders: tuple[Path, Path]) -> None:
+    save(folders[1] / "c.nii.gz", labels())
+    assert unpaired(*folders) == unpaired(folders[0]) == Unpaired(("without_label",), ("c",))
+
+
+def test_segmentations_of_slicer_are_labels(tmp_path: Path) -> None:
+    save(tmp_path / "images/b.nii.gz", np.ones(SHAPE, np.int16))
+    image = sitk.ReadImage(str(tmp_path / "images/b.nii.gz"))
+    segmentation = sitk.GetImageFromArray(labels((slice(0, 2), 1)).T)
+    segmentation.CopyInformation(image)
+    (tmp_path / "labels").mkdir()
+    sitk.WriteImage(segmentation, str(tmp_path / "labels/b.seg.nrrd"))
+    (source,) = from_folders(tmp_path / "images", tmp_path / "labels")
+    assert source.image.name == "b.nii.gz" and source.label.name == "b.seg.nrrd"
+    ((case,), empty) = inspect(source)
+    assert empty == 0 and np.array_equal(np.argwhere(read_truth(case)), np.argwhere(labels((slice(0, 2), 1))))
+
+
+def test_a_server_is_no_folder() -> None:
+    with pytest.raises(DataError, match="is an address.*DICOMWEB_CACHE_PATH"):
+        from_folders(Path("http://127.0.0.1:8042/dicom-web"))
 
 
 def test_studies_of_monai_label(tmp_path: Path) -> None:

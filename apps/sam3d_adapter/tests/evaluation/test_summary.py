@@ -43,6 +43,7 @@ def record(case: str, dice: list[float], *, patient: str | None = None, mode: st
         "obeyed": [1.0] * 10,
         "obeyed_before": [0.5] * 10,
         "failed": [False] * 9 + [case == "failing"],
+        "encodes": [4, 1] + [0] * 8,
         "re_encoded": [False, True] + [False] * 8,
         "encode_ms": 100.0,
         "re_encode_ms": [None, 50.0] + [None] * 8,
@@ -82,6 +83,7 @@ def test_times_are_of_their_own_samples() -> None:
     assert summary["first_click_s"] == {"p50": 0.4, "p95": 0.4, "n": 2}
     assert summary["next_click_s"]["n"] == 16 and summary["next_click_s"]["p50"] == 0.05
     assert summary["latency_ms"]["encode"]["n"] == 4 and summary["re_encoded"] == pytest.approx(2 / 16)
+    assert summary["encodes"] == {"first": {"mean": 4, "most": 4}, "next": {"mean": pytest.approx(1 / 9), "most": 1}}
     assert summary["latency_ms"]["cold_start"]["n"] == 2 and summary["failed_cases"] == ["failing"]
 
 
