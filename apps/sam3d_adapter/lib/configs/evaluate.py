@@ -247,13 +247,12 @@ def _picture(case: Case, record: Record, path: Path) -> None:
         mask = current_task()[0](case.source.image, clicks).mask
         if mask.shape != truth.shape:
             return
-    # Broad: a case that fails is among the worst, and has nothing to be shown.
+        one, last = record["dice"][0], record["dice"][-1]
+        title = f"{case.id}, {record['mode']}: Dice {one:.3f} after the first request, {last:.3f} after the last"
+        draw_case(path, volume.voxels.numpy(), volume.affine, truth, mask, clicks, title)
+    # Broad: a case that fails is among the worst and has nothing to be shown, and no picture is worth the figures.
     except Exception as error:
         logger.warning("No picture of %s: %s", case.id, getattr(error, "detail", error))
-        return
-    one, last = record["dice"][0], record["dice"][-1]
-    title = f"{case.id}, {record['mode']}: Dice {one:.3f} after the first request, {last:.3f} after the last"
-    draw_case(path, volume.voxels.numpy(), volume.affine, truth, mask, clicks, title)
 
 
 def _versions() -> dict[str, str]:

@@ -21,6 +21,8 @@ ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha")
 # Where labels usually lie, seen from the folder of images: MONAI Label's own place, then the customary ones.
 LABEL_FOLDERS = ("labels/final", "../labels", "../labelsTr")
 _GRID_TOLERANCE_MM = 1e-2
+_WHOLE = 1e-3
+"""By how much a value may miss a whole number: scaled headers give 2.9999998 for 3."""
 
 
 class DataError(ValueError):
@@ -169,6 +171,8 @@ def with_patients(sources: Sequence[Source], pattern: str | None) -> list[Source
         if match is None:
             raise DataError(f"The pattern of patients {pattern!r} does not occur in the name {source.name!r}.")
         patient = match[1] if match.re.groups else match[0]
+        if not patient:
+            raise DataError(f"The pattern of patients {pattern!r} finds nothing in the name {source.name!r}.")
         found.append(Source(**{**source.__dict__, "patient": patient}))
     return found
 
@@ -184,7 +188,8 @@ def inspect(source: Source, *, labels_are_objects: bool = False) -> tuple[list[C
         The cases, and how many were left out because they have no voxel.
 
     Raises:
-        DataError: an unreadable label, or one on another grid than its image's.
+        DataError: an unreadable label, one on another grid than its image's, or one whose values are to be told apart
+            and are no whole numbers.
     """
     label = _read_label(source)
     _require_one_grid(source, label)
@@ -194,7 +199,7 @@ def inspect(source: Source, *, labels_are_objects: bool = False) -> tuple[list[C
     cases = []
     wanted: list[int | None] = [source.value]
     if source.value is None and labels_are_objects:
-        wanted = [int(value) for value in np.unique(values) if value > 0] or [None]
+        wanted = list(_whole_values(source, values)) or [None]
     for value in wanted:
         voxels = int(np.count_nonzero(_object(values, value)))
         name = source.name if value is None else f"{source.name}/{value}"
@@ -224,7 +229,16 @@ def split_hash(cases: Sequence[Case]) -> str:
 
 
 def _object(values: np.ndarray, value: int | None) -> Mask:
-    return np.asarray(values > 0 if value is None else values == value)
+    return np.asarray(values > 0 if value is None else np.abs(values - float(value)) < _WHOLE)
+
+
+def _whole_values(source: Source, values: np.ndarray) -> list[int]:
+    """Those above 0, ascending."""
+    found = np.unique(values[values > 0])
+    odd = found[np.abs(found - np.rint(found)) >= _WHOLE]
+    if len(odd):
+        raise DataError(f"The label of {source.name} holds {odd[0]:g}; each object needs a whole number of its own.")
+    return sorted({int(value) for value in np.rint(found) if value > 0})
 
 
 def _read_label(source: Source) -> Volume:
@@ -269,7 +283,8 @@ def _volumes(folder: Path) -> dict[str, Path]:
     volumes: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         ending = next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), None)
-        if ending is None or not path.is_file():
+        # macOS lays companions of files beside them on other disks: ._a.nii.gz.
+        if ending is None or path.name.startswith(".") or not path.is_file():
             continue
         name = path.name[: -len(ending)]
         if name in volumes:
@@ -279,14 +294,22 @@ def _volumes(folder: Path) -> dict[str, Path]:
 
 
 def _entries(manifest: Path) -> list[Mapping[str, Any]]:
-    text = manifest.read_text(encoding="utf-8")
+    text = manifest.read_text(encoding="utf-8-sig")  # spreadsheets put a mark before it
     if manifest.suffix.lower() == ".csv":
-        return list(csv.DictReader(text.splitlines()))
+        return _rows(text)
     content = json.loads(text)
     entries = content.get("cases") if isinstance(content, Mapping) else content
     if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
         raise ValueError("a list of cases is expected")
     return entries
+
+
+def _rows(text: str) -> list[Mapping[str, Any]]:
+    """Of a CSV file, separated by commas, or as spreadsheets of other countries do it."""
+    lines = text.splitlines()
+    separator = max(",;\t", key=lines[0].count) if lines else ","
+    rows = csv.DictReader(lines, delimiter=separator)
+    return [{str(key).strip(): (value or "").strip() for key, value in row.items() if key} for row in rows]
 
 
 def _source(manifest: Path, number: int, entry: Mapping[str, Any]) -> Source:
@@ -303,8 +326,8 @@ def _source(manifest: Path, number: int, entry: Mapping[str, Any]) -> Source:
     name = str(entry.get("case") or entry.get("id") or _without_ending(files[0].name))
     value = entry.get("label_value")
     try:
-        value = None if value in (None, "") else int(value)
-    except (TypeError, ValueError) as error:
+        value = None if value in (None, "") else _whole(value)
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"Entry {number} of {manifest}: label_value {value!r} is no whole number.") from error
     return Source(
         name=name,
@@ -316,6 +339,13 @@ def _source(manifest: Path, number: int, entry: Mapping[str, Any]) -> Source:
         modality=entry.get("modality") or None,
         split=entry.get("split") or None,
     )
+
+
+def _whole(value: object) -> int:
+    number = float(str(value))  # 1.0 is how tables with gaps keep a 1
+    if not number.is_integer():
+        raise ValueError(f"{value} is not whole")
+    return int(number)
 
 
 def _without_ending(name: str) -> str:

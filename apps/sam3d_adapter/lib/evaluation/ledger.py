@@ -2,13 +2,14 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lib.evaluation.record import DATA_HASH, Record
 
-CASES, SETTINGS = "cases.jsonl", "settings.json"
+CASES, OTHERS, SETTINGS = "cases.jsonl", "other_cases.jsonl", "settings.json"
+"""What was asked for last; what an earlier run of the same folder did beside it; what both depend on."""
 Key = tuple[str, str, int]
 
 
@@ -28,7 +29,7 @@ class Ledger:
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        self._file = folder / CASES
+        self._file, self._others = folder / CASES, folder / OTHERS
         self._records: dict[Key, Record] = {}
         folder.mkdir(parents=True, exist_ok=True)
         held = read_settings(folder) if (folder / SETTINGS).exists() else None
@@ -38,10 +39,11 @@ class Ledger:
             raise LedgerError(f"{folder} holds a run with other settings: {_difference(held, settings)}. "
                               "Choose another OUT, or remove that folder to start anew.")  # fmt: skip
         write_json(folder / SETTINGS, settings)
-        if self._file.exists():
-            self._records = {key_of(record): record for record in read_records(folder)}
+        for file in filter(Path.exists, (self._others, self._file)):
+            own = {key_of(record): record for record in _read(file)}
             # A line that a stopped run left unfinished is dropped.
-            self.sort([])
+            _write(file, own.values())
+            self._records |= own
 
     def finished(self, facts: Mapping[str, Mapping[str, Any]]) -> set[Key]:
         """The dialogues that need not be held again.
@@ -70,12 +72,17 @@ class Ledger:
             file.write(json.dumps(record) + "\n")
 
     def sort(self, order: Sequence[Key]) -> list[Record]:
-        """Writes the file in the order given, others behind, and returns those that were asked for in that order."""
+        """Writes those that were asked for in the order given, and returns them; others go into a file of their own.
+
+        So whoever reads the file reads what the summary was made of.
+        """
         asked = set(order)
-        others = [key for key in self._records if key not in asked]
-        lines = [json.dumps(self._records[key]) + "\n" for key in (*order, *others)]
-        _replace(self._file, "".join(lines))
-        return [self._records[key] for key in order]
+        others = [record for key, record in self._records.items() if key not in asked]
+        records = [self._records[key] for key in order]
+        if others or self._others.exists():
+            _write(self._others, others)
+        _write(self._file, records)
+        return records
 
 
 def key_of(record: Mapping[str, Any]) -> Key:
@@ -89,11 +96,7 @@ def read_records(folder: Path) -> list[Record]:
     Raises:
         LedgerError: no such file, or not one of a run.
     """
-    try:
-        text = (folder / CASES).read_text(encoding="utf-8")
-        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
-    except (OSError, ValueError) as error:
-        raise LedgerError(f"{folder} holds no readable {CASES}: {error}") from error
+    return _read(folder / CASES)
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
@@ -111,6 +114,18 @@ def read_settings(folder: Path) -> dict[str, Any]:
 def write_json(path: Path, content: Any) -> None:
     """Writes a whole file or none."""
     _replace(path, json.dumps(content, indent=1) + "\n")
+
+
+def _read(file: Path) -> list[Record]:
+    try:
+        text = file.read_text(encoding="utf-8")
+        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    except (OSError, ValueError) as error:
+        raise LedgerError(f"{file.parent} holds no readable {file.name}: {error}") from error
+
+
+def _write(file: Path, records: Iterable[Record]) -> None:
+    _replace(file, "".join(json.dumps(record) + "\n" for record in records))
 
 
 def _replace(path: Path, text: str) -> None:

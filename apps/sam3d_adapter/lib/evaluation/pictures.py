@@ -61,7 +61,7 @@ def draw_case(
         panel.invert_xaxis()  # as radiologists look at a patient: his right is at the left
         panel.set_title(name, fontsize=10)
         panel.axis("off")
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(title, fontsize=11, parse_math=False)  # names of cases may hold $
     lines = [Line2D([], [], color=_TRUTH, label="truth"), Line2D([], [], color=_MASK, label="mask")]
     marks = [
         Line2D([], [], color=colour, marker=marker, linestyle="none", label=label)

@@ -9,6 +9,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_complet
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -80,17 +81,24 @@ class Workers:
         self._arguments = make_task, temporary
         self._jobs = jobs
         self._pool: Executor | None = None
+        self._others: set[BaseProcess] = set()
 
     def __enter__(self) -> "Workers":
         if self._jobs > 1:
             # Spawned: a fork would copy locks of torch's threads in whatever state they are.
             context = multiprocessing.get_context("spawn")
+            self._others = set(multiprocessing.active_children())
             self._pool = ProcessPoolExecutor(self._jobs, context, _initialise, self._arguments)
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+    def __exit__(self, kind: object, *_: object) -> None:
+        if self._pool is None:
+            return
+        if kind is not None:
+            # Whoever stops a run does not wait for cases whose scores nobody would write down.
+            for process in set(multiprocessing.active_children()) - self._others:
+                process.kill()
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
     def map(self, function: Callable[..., Result], items: Sequence[tuple[Any, ...]], what: str) -> Iterator[Result]:
         """Results as they come, in no order, with a progress bar on a terminal.

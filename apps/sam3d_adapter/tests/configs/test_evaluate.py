@@ -113,6 +113,24 @@ def test_a_run_leaves_its_folder_and_nothing_else(
     assert len(first["dice"]) == len(second["request_ms"]) == 10
 
 
+def test_no_name_of_a_case_costs_the_figures(app: Path, data: Path, tmp_path: Path) -> None:
+    """matplotlib takes what stands between two $ for a formula."""
+    for kind in ("images", "labels"):
+        (data / kind / "p0.nii").rename(data / kind / "a$x^$b_{.nii")
+    summary = evaluate(evaluation(app, data, tmp_path / "out"))
+    assert summary["cases"] == 2 and (tmp_path / "out/worst_1.png").exists() and (tmp_path / "out/worst_2.png").exists()
+
+
+def test_a_picture_that_fails_costs_no_figure(app: Path, data: Path, tmp_path: Path, monkeypatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no room")
+
+    monkeypatch.setattr("lib.configs.evaluate.draw_case", fail)
+    summary = evaluate(evaluation(app, data, tmp_path / "out"))
+    assert [one["picture"] for one in summary["worst"]] == [None, None]
+    assert (tmp_path / "out/summary.json").exists()
+
+
 def test_a_stopped_run_goes_on_and_gives_the_same(app: Path, data: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("lib.configs.evaluate.draw_case", lambda *_: None)
     monkeypatch.setattr("lib.configs.evaluate.write_report", lambda *_: None)

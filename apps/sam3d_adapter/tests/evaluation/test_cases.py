@@ -110,6 +110,37 @@ def test_labels_as_objects(folders: tuple[Path, Path]) -> None:
     assert [int(read_truth(case).sum()) for case in cases] == [40, 20]
 
 
+def test_objects_have_whole_numbers(tmp_path: Path) -> None:
+    image = save(tmp_path / "image.nii", np.ones(SHAPE, np.int16))
+    nearly = np.zeros(SHAPE, np.float32)
+    nearly[0], nearly[1] = 2.9999998, 1.0
+    cases, _ = inspect(Source("a", image, save(tmp_path / "nearly.nii", nearly), "a", "d"), labels_are_objects=True)
+    assert [(case.id, case.object_voxels, int(read_truth(case).sum())) for case in cases] == [
+        ("a/1", 20, 20),
+        ("a/3", 20, 20),
+    ]
+    half = Source("a", image, save(tmp_path / "half.nii", nearly / 2), "a", "d")
+    with pytest.raises(DataError, match=r"label of a holds 0\.5; each object needs a whole number"):
+        inspect(half, labels_are_objects=True)
+    assert inspect(half)[0][0].object_voxels == 40
+
+
+def test_companions_of_macos_are_no_volumes(folders: tuple[Path, Path]) -> None:
+    for folder, name in zip(folders, ("a.nii.gz", "a.nii"), strict=True):
+        (folder / f"._{name}").write_bytes(b"Mac OS X")
+    assert [source.name for source in from_folders(*folders)] == ["a", "b"]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", ", "])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_manifests_as_spreadsheets_save_them(folders: tuple[Path, Path], separator: str, encoding: str) -> None:
+    manifest = folders[0].parent / "manifest.csv"
+    rows = (("image", "label", "label_value"), ("images/a.nii.gz", "labels/a.nii", "7.0"),
+            ("images/b.nii.gz", "labels/b.nii.gz", ""))  # fmt: skip
+    manifest.write_text("".join(separator.join(row) + "\r\n" for row in rows), encoding=encoding)
+    assert [(source.name, source.value) for source in from_manifest(manifest)] == [("a", 7), ("b", None)]
+
+
 def test_hashes_tell_data_apart_whatever_the_order(folders: tuple[Path, Path]) -> None:
     one, other = inspect(from_folders(*folders)[0], labels_are_objects=True)[0]
     assert data_hash([one, other]) == data_hash([other, one]) != data_hash([one])
@@ -143,7 +174,7 @@ def test_patients_from_names() -> None:
     source = Source("P07_scan2", Path("i"), Path("l"), "P07_scan2", "d")
     assert with_patients([source], None) == [source]
     assert with_patients([source], r"^(P\d+)_")[0].patient == with_patients([source], r"P\d+")[0].patient == "P07"
-    for pattern, words in (("(", "is none"), ("X", "does not occur")):
+    for pattern, words in (("(", "is none"), ("X", "does not occur"), (r"(\d+x)?_", "finds nothing")):
         with pytest.raises(DataError, match=words):
             with_patients([source], pattern)
 

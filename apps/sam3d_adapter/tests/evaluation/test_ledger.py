@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.evaluation.ledger import CASES, Ledger, LedgerError, read_records
+from lib.evaluation.ledger import CASES, OTHERS, Ledger, LedgerError, read_records
 
 SETTINGS = {"weights": "one", "protocol": {"clicks": 10}}
 
@@ -23,9 +23,20 @@ def test_what_is_finished_is_found_again(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path, SETTINGS)
     ledger.add(record("a"))
     assert ledger.finished({name: facts(name) for name in "abc"}) == {("a", "centre", 42), ("b", "centre", 42)}
-    # Cases that are not asked for any more stay in the file, not in the figures.
-    assert [one["case"] for one in ledger.sort([("a", "centre", 42)])] == ["a"]
-    assert [one["case"] for one in read_records(tmp_path)] == ["a", "b"]
+    assert [one["case"] for one in ledger.sort([("b", "centre", 42), ("a", "centre", 42)])] == ["b", "a"]
+    assert [one["case"] for one in read_records(tmp_path)] == ["b", "a"] and not (tmp_path / OTHERS).exists()
+
+
+def test_what_is_not_asked_for_any_more_is_in_no_figure_and_not_lost(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, SETTINGS)
+    for case in "abc":
+        ledger.add(record(case))
+    for asked in ("ac", "a", "abc"):
+        ledger = Ledger(tmp_path, SETTINGS)
+        order = [(case, "centre", 42) for case in asked]
+        assert set(order) <= ledger.finished({case: facts(case) for case in asked})
+        assert [one["case"] for one in ledger.sort(order)] == list(asked)
+        assert [one["case"] for one in read_records(tmp_path)] == list(asked)
 
 
 def test_a_line_that_was_cut_off_does_not_count(tmp_path: Path) -> None:
