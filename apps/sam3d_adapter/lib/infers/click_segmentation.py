@@ -49,9 +49,9 @@ class SharedState:
 class ClickSegmentation(BasicInferTask):
     """Segments the structure the foreground clicks point at.
 
-    ``pre_transforms`` reads image, clicks and regions, ``post_transforms`` brings the answer onto the image's grid. Cutting
-    and normalising a region are transforms as well (`lib.transforms`), but composed by `lib.infers.look`: which regions are
-    looked at depends on what the network answered for the one before.
+    ``pre_transforms`` reads image, clicks and regions, ``post_transforms`` brings the answer onto the image's grid.
+    Cutting and normalising a region are transforms as well (`lib.transforms`), but composed by `lib.infers.look`: which
+    regions are looked at depends on what the network answered for the one before.
 
     Building it reads no weights: every background task of MONAI Label builds the whole app again.
 
