@@ -17,7 +17,7 @@ from fastapi import HTTPException
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.interfaces.datastore import Datastore
 
-from lib.host.dicom_fetch import fetch_series
+from lib.host.dicom_fetch import fetch_series, require_unchanged
 from lib.host.uploads import is_received
 from lib.host.version_guard import check_host_version
 from lib.interaction.click import short
@@ -37,7 +37,7 @@ def admit_image(request: Mapping[str, Any], datastore: Datastore, sessions: Any)
         sessions: MONAI Label's ``Sessions``, or None where they are switched off.
 
     Raises:
-        HTTPException: 404 where there is no such image.
+        HTTPException: 404 where there is no such image; what ``fetch_series`` and ``require_unchanged`` raise.
     """
     check_host_version("image_access")
     admitted = dict(request)
@@ -51,6 +51,7 @@ def admit_image(request: Mapping[str, Any], datastore: Datastore, sessions: Any)
     if is_name and is_known(image, datastore):
         if isinstance(datastore, DICOMWebDatastore):
             fetch_series(image, datastore)
+            require_unchanged(image, datastore)
         # MONAI Label prefers a file of that name in the working directory of the server to the image of that id.
         if os.path.exists(image):
             admitted["image"] = datastore.get_image_uri(image)

@@ -1,0 +1,193 @@
+"""The copy of a series of a PACS in the cache of the data store: never half of one, and replaced at once.
+
+Mends: MONAI Label 0.8.5 writes slices one by one to where they are looked for
+(``monailabel/datastore/utils/dicom.py:84``), loses the errors of slices that it fetches frame by frame (``:108``),
+copies the NIfTI made of them over what readers may have open (``monailabel/datastore/local.py:445``), and drops an
+image's labels from its index when the image is added again (``:452``). We know of no upstream issue.
+"""
+
+import contextlib
+import logging
+import os
+import queue
+import secrets
+import shutil
+import threading
+import time
+from pathlib import Path
+
+from filelock import FileLock
+from monailabel.datastore.dicom import DICOMWebDatastore
+from monailabel.datastore.local import DataModel, ImageLabelModel
+from monailabel.datastore.utils.convert import dicom_to_nifti
+from monailabel.datastore.utils.dicom import dicom_web_download_series
+
+from lib.host.version_guard import check_host_version
+from lib.models.whole_file import replacing
+
+logger = logging.getLogger(__name__)
+
+_SUFFIX = ".nii.gz"
+_PARTIAL = ".partial"
+_ABANDONED_S = 3600.0
+_SOP_INSTANCE_UID, _STUDY_INSTANCE_UID, _SERIES_INSTANCE_UID = "00080018", "0020000D", "0020000E"
+
+
+class IncompleteTransfer(RuntimeError):
+    """The PACS sent less than it has."""
+
+
+class SeriesCopy:
+    """The files of one series in the cache: a folder of slices, and the NIfTI made of them.
+
+    Args:
+        image_id: SeriesInstanceUID.
+        datastore: of the app.
+    """
+
+    def __init__(self, image_id: str, datastore: DICOMWebDatastore) -> None:
+        check_host_version("series_copy")
+        self._id, self._datastore = image_id, datastore
+        self.folder = Path(os.path.realpath(os.path.join(datastore._datastore.image_path(), image_id)))
+        self._nifti = self.folder.with_name(image_id + _SUFFIX)
+        self._study = ""
+
+    def is_there(self) -> bool:
+        """Whether there is any slice."""
+        return self.folder.is_dir() and any(self.folder.iterdir())
+
+    def held(self) -> frozenset[str]:
+        """SOPInstanceUIDs of the slices."""
+        return _uids(self.folder) if self.folder.is_dir() else frozenset()
+
+    def listed(self, wait_s: float) -> frozenset[str] | None:
+        """SOPInstanceUIDs of what the PACS has of the series; None where it does not answer.
+
+        Args:
+            wait_s: at most, in seconds; MONAI Label's client itself waits as long as the network does.
+        """
+        answer: queue.SimpleQueue[frozenset[str] | None] = queue.SimpleQueue()
+
+        def ask() -> None:
+            try:
+                answer.put(self._ask())
+            # Broad: the client raises whatever HTTP or DICOM error it met.
+            except Exception:
+                logger.warning("The DICOMweb server did not say which slices a series has.", exc_info=True)
+                answer.put(None)
+
+        threading.Thread(target=ask, name="series-listing", daemon=True).start()
+        try:
+            return answer.get(timeout=wait_s)
+        except queue.Empty:
+            logger.warning("The DICOMweb server did not say within %g s which slices a series has.", wait_s)
+            return None
+
+    def download(self, listed: frozenset[str] | None) -> None:
+        """Fetches all slices anew; what was there before stays until they have come.
+
+        Args:
+            listed: SOPInstanceUIDs that have to be among them; None where they are not known.
+
+        Raises:
+            IndexError: the PACS has no such series.
+            IncompleteTransfer: it sent less than it has.
+            Exception: whatever HTTP, DICOM or file error the client met.
+        """
+        study = self._find_study()
+        self._remove_abandoned()
+        fresh = self._partial()
+        try:
+            fresh.mkdir(parents=True)
+            dicom_web_download_series(
+                study, self._id, str(fresh), self._datastore._client, self._datastore._fetch_by_frame
+            )
+            if not (came := _uids(fresh)):
+                raise IndexError("no slices came")
+            if not came >= (listed or came):
+                raise IncompleteTransfer(f"{len(came)} slices came of {len(listed or ())}.")
+            self._put(fresh)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+
+    def convert(self, *, is_new: bool) -> None:
+        """Makes the NIfTI of the slices, if it is not there or older than they are; the image's labels stay.
+
+        Args:
+            is_new: whether to make it whatever is there.
+
+        Raises:
+            Exception: whatever HTTP, ITK or file error was met.
+        """
+        if not self._datastore._convert_to_nifti or not (is_new or self._is_stale()):
+            return
+        made = Path(dicom_to_nifti(str(self.folder)))
+        try:
+            info = self._datastore._dicom_info(self._id)
+            with replacing(self._nifti) as partial:
+                shutil.copyfile(made, partial)
+        finally:
+            made.unlink(missing_ok=True)
+        self._register(info)
+
+    def remove_slices(self) -> None:
+        """So that they are fetched again."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _ask(self) -> frozenset[str]:
+        found = self._datastore._client.search_for_instances(self._find_study(), self._id)
+        return frozenset(str(instance[_SOP_INSTANCE_UID]["Value"][0]) for instance in found)
+
+    def _find_study(self) -> str:
+        # The index has "UNK" for what it was not told, and nothing for an image that it found as a file.
+        known = self._study or str(self._datastore.get_image_info(self._id).get("StudyInstanceUID", ""))
+        if not known[:1].isdigit():
+            found = self._datastore._client.search_for_series(search_filters={"SeriesInstanceUID": self._id})
+            series = [one for one in found if one[_SERIES_INSTANCE_UID]["Value"] == [self._id]][0]
+            known = str(series[_STUDY_INSTANCE_UID]["Value"][0])
+        self._study = known
+        return known
+
+    def _put(self, fresh: Path) -> None:
+        old = self._partial()
+        # Killed between the two, the series is fetched again; before the NIfTI is made of it, that is older.
+        with contextlib.suppress(FileNotFoundError):
+            self.folder.rename(old)
+        try:
+            fresh.rename(self.folder)
+        except OSError:
+            # Another process was faster, with the same slices.
+            if not self.is_there():
+                raise
+        shutil.rmtree(old, ignore_errors=True)
+
+    def _is_stale(self) -> bool:
+        try:
+            return self._nifti.stat().st_mtime_ns < self.folder.stat().st_mtime_ns
+        except FileNotFoundError:
+            return True
+
+    def _register(self, info: dict[str, str]) -> None:
+        store = self._datastore
+        with FileLock(store._lock_file):
+            objects = store._datastore.objects
+            known = objects.get(self._id)
+            told = {**(known.image.info if known else {}), **info, "ts": int(time.time()), "name": self._nifti.name}
+            labels = known.labels if known else {}
+            objects[self._id] = ImageLabelModel(image=DataModel(info=told, ext=_SUFFIX), labels=labels)
+            store._update_datastore_file(lock=False)
+
+    def _partial(self) -> Path:
+        return self.folder.with_name(f".{self._id}.{os.getpid()}-{secrets.token_hex(4)}{_PARTIAL}")
+
+    def _remove_abandoned(self) -> None:
+        """What killed processes left; another process may be at work on a newer one."""
+        for path in self.folder.parent.glob(f".{self._id}.*{_PARTIAL}"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > _ABANDONED_S:
+                    shutil.rmtree(path, ignore_errors=True)
+
+
+def _uids(folder: Path) -> frozenset[str]:
+    # The host names them so.
+    return frozenset(file.stem for file in folder.iterdir())
