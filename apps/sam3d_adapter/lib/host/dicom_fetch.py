@@ -20,7 +20,7 @@ from monailabel.datastore.dicom import DICOMWebDatastore
 from lib.host.request_errors import storage_problem
 from lib.host.series_copy import SeriesCopy
 from lib.host.version_guard import check_host_version
-from lib.transforms.dicom_series import check_series
+from lib.transforms.dicom_series import DicomSeries, check_series
 from lib.transforms.volume import ImageError
 
 logger = logging.getLogger(__name__)
@@ -45,6 +45,7 @@ class _Known:
         listed: hash of the SOPInstanceUIDs that the PACS told when the copy was fetched; None if it was not.
         state: modification time of the folder, in ns, when ``problem`` was found out.
         problem: what is wrong with the slices.
+        series: the slices, where nothing is.
         used: modification time of the folder when it was given out last; None if it never was.
         has_changed: whether the slices that were given out were replaced, and nobody was told.
     """
@@ -55,6 +56,7 @@ class _Known:
     listed: int | None = None
     state: int | None = None
     problem: str | None = None
+    series: DicomSeries | None = None
     used: int | None = None
     has_changed: bool = False
 
@@ -93,10 +95,13 @@ def fetch_series(image_id: str, datastore: DICOMWebDatastore) -> None:
     known = _known_of(copy)
     with known.lock:
         is_new = _bring_up_to_date(copy, known)
-        if (problem := _problem(copy.folder, known)) is not None:
+        problem = _problem(copy.folder, known)
+        if known.series is None:
             raise HTTPException(422, problem)
         try:
-            copy.convert(is_new=is_new)
+            copy.convert(known.series, is_new=is_new)
+        except ImageError as error:
+            raise HTTPException(422, str(error)) from error
         # Broad: the host raises whatever HTTP, DICOM, ITK or file error it met.
         except Exception as error:
             logger.warning("A series could not be converted.", exc_info=True)
@@ -172,14 +177,9 @@ def _problem(folder: Path, known: _Known) -> str | None:
     """What is wrong with the slices; worked out once for each state of the folder."""
     state = folder.stat().st_mtime_ns
     if known.state != state:
-        known.problem = _check(folder)
+        try:
+            known.series, known.problem = check_series(folder), None
+        except ImageError as error:
+            known.series, known.problem = None, str(error)
         known.state = state
     return known.problem
-
-
-def _check(folder: Path) -> str | None:
-    try:
-        check_series(folder)
-    except ImageError as error:
-        return str(error)
-    return None

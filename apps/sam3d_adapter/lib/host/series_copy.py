@@ -12,18 +12,21 @@ import os
 import queue
 import secrets
 import shutil
+import tempfile
 import threading
 import time
 from pathlib import Path
 
+import SimpleITK as sitk
 from filelock import FileLock
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.datastore.local import DataModel, ImageLabelModel
-from monailabel.datastore.utils.convert import dicom_to_nifti
 from monailabel.datastore.utils.dicom import dicom_web_download_series
 
 from lib.host.version_guard import check_host_version
 from lib.models.whole_file import replacing
+from lib.transforms.dicom_image import read_image
+from lib.transforms.dicom_series import DicomSeries
 
 logger = logging.getLogger(__name__)
 
@@ -110,10 +113,11 @@ class SeriesCopy:
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
 
-    def convert(self, *, is_new: bool) -> None:
+    def convert(self, series: DicomSeries, *, is_new: bool) -> None:
         """Makes the NIfTI of the slices, if it is not there or older than they are; the image's labels stay.
 
         Args:
+            series: the slices.
             is_new: whether to make it whatever is there.
 
         Raises:
@@ -121,13 +125,13 @@ class SeriesCopy:
         """
         if not self._datastore._convert_to_nifti or not (is_new or self._is_stale()):
             return
-        made = Path(dicom_to_nifti(str(self.folder)))
-        try:
-            info = self._datastore._dicom_info(self._id)
-            with replacing(self._nifti) as partial:
-                shutil.copyfile(made, partial)
-        finally:
-            made.unlink(missing_ok=True)
+        image = read_image(series, self._id)
+        info = self._datastore._dicom_info(self._id)
+        with tempfile.TemporaryDirectory(prefix="series-") as folder, replacing(self._nifti) as partial:
+            # SimpleITK goes by the end of the name, and so does what watches the cache.
+            made = Path(folder) / self._nifti.name
+            sitk.WriteImage(image, str(made))
+            shutil.copyfile(made, partial)
         self._register(info)
 
     def remove_slices(self) -> None:

@@ -5,6 +5,7 @@ tilted gantry or a second phase then becomes a volume that looks right and measu
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,21 @@ _TAGS = [
 _Array = NDArray[np.float64]
 
 
-def check_series(path: Path) -> None:
-    """Passes if a DICOM file, or all DICOM files of a folder, are one volume on a regular grid.
+@dataclass(frozen=True)
+class DicomSeries:
+    """One volume on a regular grid.
+
+    Attributes:
+        files: in the order of their slices, along (row x column) of their orientation; or one of many frames.
+        shape: voxels along i, j, k: columns, rows, slices.
+    """
+
+    files: tuple[Path, ...]
+    shape: tuple[int, int, int]
+
+
+def check_series(path: Path) -> DicomSeries:
+    """A DICOM file, or all DICOM files of a folder, if they are one volume on a regular grid.
 
     Raises:
         ImageError: they are not, and what is in the way.
@@ -41,19 +55,29 @@ def check_series(path: Path) -> None:
         raise ImageError(f"Series {path.name} holds no file. Send the image again.")
     _check_alike(headers, path.name)
     frames = [frame for header in headers for frame in _frames(header, path.name)]
+    if len(frames) > len(files) > 1:
+        raise ImageError(
+            f"Series {path.name} holds several files of many frames; one such file, or a file for each slice, is "
+            "expected. Send one of them."
+        )
     if len(frames) * int(headers[0].Rows) * int(headers[0].Columns) > MAX_VOXELS:
         raise ImageError(f"Series {path.name} has more than {MAX_VOXELS} voxels. Crop or resample it first.")
     orientations, positions = (np.array([frame[part] for frame in frames], np.float64) for part in (0, 1))
-    check_grid(orientations, positions, path.name)
+    order = check_grid(orientations, positions, path.name)
+    in_order = tuple(files[rank] for rank in order) if len(files) > 1 else tuple(files)
+    return DicomSeries(in_order, (int(headers[0].Columns), int(headers[0].Rows), len(frames)))
 
 
-def check_grid(orientations: _Array, positions: _Array, name: str) -> None:
-    """Passes if slices are parallel, evenly spaced and stacked along their normal.
+def check_grid(orientations: _Array, positions: _Array, name: str) -> NDArray[np.intp]:
+    """The order of slices along their normal, if they are parallel, evenly spaced and stacked along it.
 
     Args:
         orientations: (N, 6) directions of rows and columns, LPS.
         positions: (N, 3) centre of each slice's first voxel, LPS mm, in any order.
         name: of the series, for messages.
+
+    Returns:
+        (N,) indices of the slices, lowest first.
 
     Raises:
         ImageError: they are not.
@@ -91,6 +115,7 @@ def check_grid(orientations: _Array, positions: _Array, name: str) -> None:
             f"Series {name} was taken with the gantry tilted by {tilt:.1f} degrees; slices stacked along their normal "
             f"are expected (at most {TILT_TOLERANCE_DEG} degrees). Correct the tilt, for example with dcm2niix."
         )
+    return order
 
 
 def _read(file: Path, name: str) -> Dataset:

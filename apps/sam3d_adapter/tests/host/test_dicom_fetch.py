@@ -14,10 +14,12 @@ import requests
 from fastapi import HTTPException
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.datastore.local import LocalDatastore
+from monailabel.datastore.utils.convert import dicom_to_nifti
 
 from lib.host import dicom_fetch
 from lib.host.dicom_fetch import MAX_PAUSE_S, MIN_PAUSE_S, fetch_series
 from lib.host.image_access import admit_image
+from lib.transforms.load_volume import read_volume
 from tests.support.dicom_study import Study
 from tests.support.odd_series import ODD, as_file, copied, make_series
 from tests.support.pacs import Pacs, open_store
@@ -319,6 +321,17 @@ def test_two_requests_at_once_fetch_once(tmp_path: Path, study: Study) -> None:
     for thread in threads:
         thread.join(60)
     assert pacs.asked.count("slices") == 1 and fetched(store, study).shape == study.image.shape
+
+
+def test_nifti_is_the_one_that_the_host_makes(tmp_path: Path) -> None:
+    """So that records of clicks on series that were fetched by a former release still find their image."""
+    study = make_series(orientation="sagittal")
+    store = open_store(Pacs(list(study.instances)), tmp_path)
+    fetch_series(study.series_uid, store)
+    ours = Path(store.get_image_uri(study.series_uid))
+    hosts = dicom_to_nifti(str(ours.with_name(study.series_uid)))
+    assert read_volume(ours).content_key == read_volume(Path(hosts)).content_key
+    Path(hosts).unlink()
 
 
 def test_host_alone_never_asks_again(tmp_path: Path, study: Study) -> None:

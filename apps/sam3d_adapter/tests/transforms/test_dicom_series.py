@@ -1,18 +1,22 @@
 """Which DICOM slices are one volume: what is refused, what is let through, and what ITK makes of the latter."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lib.transforms.dicom_image import read_image
 from lib.transforms.dicom_series import SPACING_TOLERANCE, TILT_TOLERANCE_DEG, check_grid, check_series
 from lib.transforms.load_volume import read_volume
 from lib.transforms.volume import ImageError
 from tests.support.dicom_study import Study
-from tests.support.odd_series import ODD, as_file, film, make_series, multi_frame
+from tests.support.odd_series import ODD, as_file, copied, film, make_series, multi_frame
 
 # ITK's wrapping raises it on import, on every Python from 3.11; made an error there, it ends the process.
 pytestmark = pytest.mark.filterwarnings("ignore:builtin type [sS]wig:DeprecationWarning")
@@ -49,6 +53,44 @@ def test_regular_series_is_read_as_it_lies(tmp_path: Path, orientation: str) -> 
     volume = read_volume(write(tmp_path / "series", list(study.instances)))
     np.testing.assert_array_equal(volume.voxels, study.image)
     np.testing.assert_allclose(volume.affine, RAS_FROM_LPS @ study.geometry.index_to_lps, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("tag", "value"),
+    [("SliceThickness", "2.01"), ("SeriesDate", "20200102"), ("SequenceName", "other"), ("SeriesNumber", 2)],
+)
+def test_slices_that_differ_in_a_detail_are_all_read(tmp_path: Path, study: Study, tag: str, value: Any) -> None:
+    """Such details make other series of them by ITK's rules, of which the first alone would be read."""
+    series = [copied(instance) for instance in study.instances]
+    for instance in series[10:]:
+        setattr(instance, tag, value)
+    volume = read_volume(write(tmp_path / "series", series))
+    np.testing.assert_array_equal(volume.voxels, study.image)
+    np.testing.assert_allclose(volume.affine, RAS_FROM_LPS @ study.geometry.index_to_lps, atol=1e-5)
+
+
+def test_series_knows_its_files_in_order_and_its_shape(tmp_path: Path, study: Study) -> None:
+    folder = write(tmp_path / "series", list(study.instances))
+    found = check_series(folder)
+    heights = [float(pydicom.dcmread(file).ImagePositionPatient[2]) for file in found.files]
+    assert heights == sorted(heights) and found.shape == study.image.shape
+
+
+def test_two_files_of_many_frames(tmp_path: Path, study: Study) -> None:
+    """Each would be a volume; ITK puts the one upon the other only as it likes."""
+    first, second = (multi_frame(study) for _ in range(2))
+    for frame in second.PerFrameFunctionalGroupsSequence:
+        place = frame.PlanePositionSequence[0]
+        place.ImagePositionPatient = [*place.ImagePositionPatient[:2], place.ImagePositionPatient[2] + 32]
+    second.SeriesInstanceUID = first.SeriesInstanceUID
+    with pytest.raises(ImageError, match="several files of many frames"):
+        read_volume(write(tmp_path / "series", [first, second]))
+
+
+def test_fewer_voxels_than_the_headers_say(tmp_path: Path, study: Study) -> None:
+    series = check_series(write(tmp_path / "series", list(study.instances)))
+    with pytest.raises(ImageError, match="32 x 32 x 16 voxels by its headers, and 32 x 32 x 10 were read"):
+        read_image(replace(series, files=series.files[:10]), "a")
 
 
 @pytest.mark.parametrize("name", ["frames.dcm", "frames", "1.2.840.113619"])
