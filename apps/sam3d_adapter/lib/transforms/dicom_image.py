@@ -1,7 +1,8 @@
 """The slices of a DICOM series -> an image.
 
 ITK is told which files to read: of a folder it takes those that it thinks belong together, and by its rules a slice
-that differs from the others in thickness, date or name of its sequence does not.
+that differs from the others in thickness, date or name of its sequence does not. Frames of one file it stacks as they
+are stored, wherever they lie; and it reads all slices as the type of number that the first one needs.
 """
 
 from typing import Any
@@ -12,6 +13,8 @@ import SimpleITK as sitk
 from lib.transforms.dicom_series import DicomSeries
 from lib.transforms.volume import ImageError
 
+_SPACING_TOLERANCE = 1e-3
+"""Share of the slice distance; ITK works it out from two frames, whose positions are rounded."""
 _RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -22,6 +25,9 @@ def read_image(series: DicomSeries, name: str) -> Any:
         series: checked.
         name: of it, for messages.
 
+    Returns:
+        Its slices ascend along (row x column) of their orientation.
+
     Raises:
         ImageError: the files hold other voxels than their headers say.
         Exception: whatever else a damaged file leads to.
@@ -30,6 +36,8 @@ def read_image(series: DicomSeries, name: str) -> Any:
     reader: Any = sitk.ImageFileReader() if len(files) == 1 else sitk.ImageSeriesReader()
     # By name, as the end of a file's name need not say what it is.
     reader.SetImageIO("GDCMImageIO")
+    if series.is_scaled_apart:
+        reader.SetOutputPixelType(sitk.sitkFloat32)
     if len(files) == 1:
         reader.SetFileName(files[0])
     else:
@@ -40,7 +48,20 @@ def read_image(series: DicomSeries, name: str) -> Any:
             f"Series {name} has {' x '.join(map(str, series.shape))} voxels by its headers, and "
             f"{' x '.join(map(str, image.GetSize()))} were read. It is damaged; send it again."
         )
-    return image
+    return _in_order(image, series) if len(files) == 1 else image
+
+
+def _in_order(image: Any, series: DicomSeries) -> Any:
+    spacing, direction = image.GetSpacing(), np.array(image.GetDirection()).reshape(3, 3)
+    is_near = abs(spacing[2] - series.distance_mm) < _SPACING_TOLERANCE * series.distance_mm
+    if is_near and series.order == tuple(range(len(series.order))):
+        return image
+    placed = sitk.GetImageFromArray(sitk.GetArrayViewFromImage(image)[list(series.order)])
+    placed.SetSpacing((*spacing[:2], series.distance_mm))
+    i, j = direction[:, 0], direction[:, 1]
+    placed.SetDirection(np.stack([i, j, np.cross(i, j)], axis=1).ravel().tolist())
+    placed.SetOrigin(series.origin)
+    return placed
 
 
 def voxels_and_affine(image: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -25,8 +25,10 @@ TILT_TOLERANCE_DEG = 0.5
 
 _TAGS = [
     "SeriesInstanceUID", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "ImageOrientationPatient",
-    "ImagePositionPatient", "PixelSpacing", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+    "ImagePositionPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept", "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
+_SCALES = "PixelValueTransformationSequence"
 _Array = NDArray[np.float64]
 
 
@@ -37,10 +39,33 @@ class DicomSeries:
     Attributes:
         files: in the order of their slices, along (row x column) of their orientation; or one of many frames.
         shape: voxels along i, j, k: columns, rows, slices.
+        order: the slices in that order, as ranks among the frames of a single file; of several files, 0, 1, 2, ...
+        origin: LPS mm of the centre of the first voxel of the first slice.
+        distance_mm: between neighbouring slices.
+        is_scaled_apart: whether stored numbers become values by another rule in some slices than in others.
     """
 
     files: tuple[Path, ...]
     shape: tuple[int, int, int]
+    order: tuple[int, ...]
+    origin: tuple[float, float, float]
+    distance_mm: float
+    is_scaled_apart: bool
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """One slice.
+
+    Attributes:
+        orientation: (6,) directions of rows and columns, LPS.
+        position: (3,) centre of its first voxel, LPS mm.
+        scale: what stored numbers are multiplied with, and what is added.
+    """
+
+    orientation: Sequence[float]
+    position: Sequence[float]
+    scale: tuple[float, float]
 
 
 def check_series(path: Path) -> DicomSeries:
@@ -62,10 +87,25 @@ def check_series(path: Path) -> DicomSeries:
         )
     if len(frames) * int(headers[0].Rows) * int(headers[0].Columns) > MAX_VOXELS:
         raise ImageError(f"Series {path.name} has more than {MAX_VOXELS} voxels. Crop or resample it first.")
-    orientations, positions = (np.array([frame[part] for frame in frames], np.float64) for part in (0, 1))
+    is_scaled_apart = len({frame.scale for frame in frames}) > 1
+    if is_scaled_apart and len(files) == 1:
+        raise ImageError(
+            f"Series {path.name} scales each of its frames by another factor (RescaleSlope); one for all frames of a "
+            "file is expected. Export it as one file for each slice."
+        )
+    orientations = np.array([frame.orientation for frame in frames], np.float64)
+    positions = np.array([frame.position for frame in frames], np.float64)
     order = check_grid(orientations, positions, path.name)
-    in_order = tuple(files[rank] for rank in order) if len(files) > 1 else tuple(files)
-    return DicomSeries(in_order, (int(headers[0].Columns), int(headers[0].Rows), len(frames)))
+    lowest, highest = positions[order[0]], positions[order[-1]]
+    x, y, z = (float(value) for value in lowest)
+    return DicomSeries(
+        files=tuple(files[rank] for rank in order) if len(files) > 1 else tuple(files),
+        shape=(int(headers[0].Columns), int(headers[0].Rows), len(frames)),
+        order=tuple(range(len(frames)) if len(files) > 1 else map(int, order)),
+        origin=(x, y, z),
+        distance_mm=float(np.linalg.norm(highest - lowest)) / (len(frames) - 1),
+        is_scaled_apart=is_scaled_apart,
+    )
 
 
 def check_grid(orientations: _Array, positions: _Array, name: str) -> NDArray[np.intp]:
@@ -145,19 +185,26 @@ def _check_alike(headers: Sequence[Dataset], name: str) -> None:
         raise ImageError(f"Series {name} holds colours; one number per voxel is expected.")
 
 
-def _frames(header: Dataset, name: str) -> list[tuple[Sequence[float], Sequence[float]]]:
-    """Orientation and position of each frame of a file."""
+def _frames(header: Dataset, name: str) -> list[_Frame]:
+    """The frames of a file, as they are stored."""
     try:
         count = int(header.get("NumberOfFrames") or 1)
         if "PerFrameFunctionalGroupsSequence" not in header:
             if count > 1:
                 raise KeyError("PerFrameFunctionalGroupsSequence")
-            return [(_numbers(header, "ImageOrientationPatient", 6), _numbers(header, "ImagePositionPatient", 3))]
+            return [
+                _Frame(
+                    _numbers(header, "ImageOrientationPatient", 6),
+                    _numbers(header, "ImagePositionPatient", 3),
+                    _scale(header),
+                )
+            ]
         shared = header.get("SharedFunctionalGroupsSequence") or [Dataset()]
         return [
-            (
+            _Frame(
                 _numbers(_group(frame, shared[0], "PlaneOrientationSequence"), "ImageOrientationPatient", 6),
                 _numbers(_group(frame, shared[0], "PlanePositionSequence"), "ImagePositionPatient", 3),
+                _scale((frame.get(_SCALES) or shared[0].get(_SCALES) or [header])[0]),
             )
             for frame in header.PerFrameFunctionalGroupsSequence
         ]
@@ -172,6 +219,11 @@ def _group(frame: Dataset, shared: Dataset, name: str) -> Dataset:
     sequence: Any = frame.get(name) or shared[name].value
     item: Dataset = sequence[0]
     return item
+
+
+def _scale(dataset: Dataset) -> tuple[float, float]:
+    slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
+    return 1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept)
 
 
 def _numbers(dataset: Dataset, tag: str, count: int) -> list[float]:

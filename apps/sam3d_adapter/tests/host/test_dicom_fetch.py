@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from lib.host.dicom_fetch import MAX_PAUSE_S, MIN_PAUSE_S, fetch_series
 from lib.host.image_access import admit_image
 from lib.transforms.load_volume import read_volume
 from tests.support.dicom_study import Study
-from tests.support.odd_series import ODD, as_file, copied, make_series
+from tests.support.odd_series import ODD, as_file, copied, make_series, multi_frame
 from tests.support.pacs import Pacs, open_store
 
 # ITK's wrapping raises it on import, on every Python from 3.11; made an error there, it ends the process.
@@ -321,6 +321,25 @@ def test_two_requests_at_once_fetch_once(tmp_path: Path, study: Study) -> None:
     for thread in threads:
         thread.join(60)
     assert pacs.asked.count("slices") == 1 and fetched(store, study).shape == study.image.shape
+
+
+@pytest.mark.parametrize("order", [range(16), range(15, -1, -1), [*range(0, 16, 2), *range(1, 16, 2)]])
+def test_frames_in_any_order_are_converted_as_they_lie(tmp_path: Path, study: Study, order: Sequence[int]) -> None:
+    frames = multi_frame(study, order=order)
+    store = open_store(Pacs([frames]), tmp_path)
+    fetch_series(str(frames.SeriesInstanceUID), store)
+    found = nib.load(store.get_image_uri(str(frames.SeriesInstanceUID)))
+    np.testing.assert_array_equal(np.asarray(found.dataobj), study.image)
+    expected = np.diag([-1.0, -1, 1, 1]) @ study.geometry.index_to_lps
+    np.testing.assert_allclose(found.affine, expected, atol=1e-4)
+
+
+def test_slices_that_are_scaled_apart_are_converted_with_their_values(tmp_path: Path, study: Study) -> None:
+    slices = [copied(instance) for instance in by_height(study)]
+    for instance in slices[1:]:
+        instance.RescaleSlope = 0.001
+    store = open_store(Pacs(slices), tmp_path)
+    np.testing.assert_allclose(fetched(store, study)[:, :, 1:], study.image[:, :, 1:] * 0.001, rtol=1e-6)
 
 
 def test_nifti_is_the_one_that_the_host_makes(tmp_path: Path) -> None:

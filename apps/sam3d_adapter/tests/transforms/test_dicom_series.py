@@ -102,6 +102,54 @@ def test_file_of_many_frames_is_read_as_it_lies(tmp_path: Path, study: Study, na
     np.testing.assert_allclose(volume.affine, RAS_FROM_LPS @ study.geometry.index_to_lps, atol=1e-5)
 
 
+ORDERS = {
+    "descending": list(range(16))[::-1],
+    "interleaved": [*range(0, 16, 2), *range(1, 16, 2)],
+    "from the middle": [*range(8, 16), *range(8)],
+}
+
+
+@pytest.mark.parametrize("order", ORDERS.values(), ids=list(ORDERS))
+@pytest.mark.parametrize("has_distance", [True, False])
+def test_frames_in_any_order_are_read_as_they_lie(
+    tmp_path: Path, study: Study, order: list[int], has_distance: bool
+) -> None:
+    """Viewers count slices along (row x column), wherever in the file they are."""
+    frames = multi_frame(study, order=order)
+    if not has_distance:
+        del frames.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices
+    path = tmp_path / "frames.dcm"
+    path.write_bytes(as_file(frames))
+    volume = read_volume(path)
+    np.testing.assert_array_equal(volume.voxels, study.image)
+    np.testing.assert_allclose(volume.affine, RAS_FROM_LPS @ study.geometry.index_to_lps, atol=1e-5)
+
+
+def test_frames_that_are_scaled(tmp_path: Path, study: Study) -> None:
+    path = tmp_path / "frames.dcm"
+    path.write_bytes(as_file(multi_frame(study, slopes=[0.5] * 16)))
+    np.testing.assert_array_equal(read_volume(path).voxels, study.image * 0.5)
+    path.write_bytes(as_file(multi_frame(study, slopes=[1.0, *[0.5] * 15])))
+    with pytest.raises(ImageError, match="each of its frames by another factor"):
+        read_volume(path)
+
+
+@pytest.mark.parametrize("slopes", [(1, 0.001), (0.001, 1), (1, 30), (0.25, 0.5)])
+@pytest.mark.parametrize("is_read_last", [True, False])
+def test_slices_that_are_scaled_apart(
+    tmp_path: Path, study: Study, slopes: tuple[float, float], is_read_last: bool
+) -> None:
+    """As those of PET are; the type of number that the first slice needs does not do for the others."""
+    series = [copied(instance) for instance in study.instances]
+    factors = np.full(16, float(slopes[1]))
+    factors[0] = slopes[0]
+    heights = [float(instance.ImagePositionPatient[2]) for instance in series]
+    for instance, rank in zip(series, np.argsort(np.argsort(heights)), strict=True):
+        instance.RescaleSlope = factors[rank]
+    volume = read_volume(write(tmp_path / "series", series[::-1] if is_read_last else series))
+    np.testing.assert_allclose(volume.voxels, study.image * factors, rtol=1e-6)
+
+
 def test_frames_with_a_gap_and_without_places(tmp_path: Path, study: Study) -> None:
     path = tmp_path / "frames.dcm"
     for frames, words in ((multi_frame(study, missing=5), "missing"), (film(study), "film")):
