@@ -21,6 +21,7 @@ from lib.host.request_errors import storage_problem
 from lib.host.series_copy import SeriesCopy
 from lib.host.version_guard import check_host_version
 from lib.transforms.dicom_series import DicomSeries, check_series
+from lib.transforms.memory import MemoryShortage
 from lib.transforms.volume import ImageError
 
 logger = logging.getLogger(__name__)
@@ -87,8 +88,8 @@ def fetch_series(image_id: str, datastore: DICOMWebDatastore) -> None:
         datastore: of the app.
 
     Raises:
-        HTTPException: 503 where the PACS does not answer, 404 where it has no such series, 422 where its slices are no
-            regular volume.
+        HTTPException: 503 where the PACS does not answer or the server lacks the memory, 404 where the PACS has no such
+            series, 422 where its slices are no regular volume.
     """
     check_host_version("dicom_fetch")
     copy = SeriesCopy(image_id, datastore)
@@ -102,6 +103,8 @@ def fetch_series(image_id: str, datastore: DICOMWebDatastore) -> None:
             copy.convert(known.series, is_new=is_new)
         except ImageError as error:
             raise HTTPException(422, str(error)) from error
+        except MemoryShortage as error:
+            raise HTTPException(503, str(error)) from error
         # Broad: the host raises whatever HTTP, DICOM, ITK or file error it met.
         except Exception as error:
             logger.warning("A series could not be converted.", exc_info=True)

@@ -72,7 +72,7 @@ def is_known(image: str, datastore: Datastore) -> bool:
     """Whether there is an image of that id; a series of a PACS that the list does not have yet is fetched.
 
     Raises:
-        HTTPException: 422 for such a series, where its slices are no regular volume.
+        HTTPException: what ``fetch_series`` raises for such a series, save that there is none.
     """
     if image in datastore.list_images():
         return True
@@ -82,9 +82,9 @@ def is_known(image: str, datastore: Datastore) -> bool:
     try:
         fetch_series(image, datastore)
     except HTTPException as error:
-        if error.status_code == 422:
-            raise
-        return False
+        if error.status_code == 404:
+            return False
+        raise
     return True
 
 

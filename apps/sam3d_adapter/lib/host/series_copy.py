@@ -121,6 +121,8 @@ class SeriesCopy:
             is_new: whether to make it whatever is there.
 
         Raises:
+            ImageError: the slices cannot be read.
+            MemoryShortage: they are too many for this server at the moment.
             Exception: whatever HTTP, ITK or file error was met.
         """
         if not self._datastore._convert_to_nifti or not (is_new or self._is_stale()):

@@ -5,16 +5,21 @@ that differs from the others in thickness, date or name of its sequence does not
 are stored, wherever they lie; and it reads all slices as the type of number that the first one needs.
 """
 
+import math
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 
+from lib.transforms.claims import CONVERSION
 from lib.transforms.dicom_series import DicomSeries
+from lib.transforms.memory import require_memory
 from lib.transforms.volume import ImageError
 
 _SPACING_TOLERANCE = 1e-3
 """Share of the slice distance; ITK works it out from two frames, whose positions are rounded."""
+_ITEMSIZE = 4
+"""Bytes per voxel of int32 and float32, beyond which no value of a DICOM image is read."""
 _RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -30,13 +35,16 @@ def read_image(series: DicomSeries, name: str) -> Any:
 
     Raises:
         ImageError: the files hold other voxels than their headers say.
+        MemoryShortage: too large for this server at the moment.
         Exception: whatever else a damaged file leads to.
     """
+    require_memory(name, math.prod(series.shape) * (_ITEMSIZE + CONVERSION))
     files = [str(file) for file in series.files]
     reader: Any = sitk.ImageFileReader() if len(files) == 1 else sitk.ImageSeriesReader()
     # By name, as the end of a file's name need not say what it is.
     reader.SetImageIO("GDCMImageIO")
-    if series.is_scaled_apart:
+    if series.is_float:
+        # ITK alone would take eight bytes a voxel.
         reader.SetOutputPixelType(sitk.sitkFloat32)
     if len(files) == 1:
         reader.SetFileName(files[0])

@@ -42,7 +42,7 @@ class DicomSeries:
         order: the slices in that order, as ranks among the frames of a single file; of several files, 0, 1, 2, ...
         origin: LPS mm of the centre of the first voxel of the first slice.
         distance_mm: between neighbouring slices.
-        is_scaled_apart: whether stored numbers become values by another rule in some slices than in others.
+        is_float: whether values are no whole numbers, or stored numbers become values by several rules.
     """
 
     files: tuple[Path, ...]
@@ -50,7 +50,7 @@ class DicomSeries:
     order: tuple[int, ...]
     origin: tuple[float, float, float]
     distance_mm: float
-    is_scaled_apart: bool
+    is_float: bool
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ def check_series(path: Path) -> DicomSeries:
         )
     if len(frames) * int(headers[0].Rows) * int(headers[0].Columns) > MAX_VOXELS:
         raise ImageError(f"Series {path.name} has more than {MAX_VOXELS} voxels. Crop or resample it first.")
-    is_scaled_apart = len({frame.scale for frame in frames}) > 1
-    if is_scaled_apart and len(files) == 1:
+    scales = {frame.scale for frame in frames}
+    if len(scales) > 1 and len(files) == 1:
         raise ImageError(
             f"Series {path.name} scales each of its frames by another factor (RescaleSlope); one for all frames of a "
             "file is expected. Export it as one file for each slice."
@@ -104,7 +104,7 @@ def check_series(path: Path) -> DicomSeries:
         order=tuple(range(len(frames)) if len(files) > 1 else map(int, order)),
         origin=(x, y, z),
         distance_mm=float(np.linalg.norm(highest - lowest)) / (len(frames) - 1),
-        is_scaled_apart=is_scaled_apart,
+        is_float=len(scales) > 1 or not all(number.is_integer() for scale in scales for number in scale),
     )
 
 

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nibabel as nib
@@ -340,6 +341,31 @@ def test_slices_that_are_scaled_apart_are_converted_with_their_values(tmp_path: 
         instance.RescaleSlope = 0.001
     store = open_store(Pacs(slices), tmp_path)
     np.testing.assert_allclose(fetched(store, study)[:, :, 1:], study.image[:, :, 1:] * 0.001, rtol=1e-6)
+
+
+def test_series_that_exceeds_the_memory_waits_until_there_is_some(
+    tmp_path: Path, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pacs = Pacs(list(study.instances))
+    store = open_store(pacs, tmp_path)
+    with monkeypatch.context() as context:
+        context.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=study.image.size))
+        context.setattr("SimpleITK.ImageSeriesReader.Execute", lambda *_: pytest.fail("It was read."))
+        for _ in range(2):
+            found = refusal(store, study.series_uid)
+            assert found.status_code == 503 and "of memory" in found.detail
+    assert fetched(store, study).shape == study.image.shape and pacs.asked.count("slices") == 1
+
+
+@pytest.mark.parametrize("is_listed", [True, False])
+def test_click_on_a_series_that_cannot_be_fetched_now_is_told_so(tmp_path: Path, study: Study, is_listed: bool) -> None:
+    pacs = Pacs(list(study.instances))
+    store = open_store(pacs, tmp_path)
+    store.list_images = lambda: [study.series_uid] * is_listed
+    pacs.send = lambda instances: instances[:8]
+    with pytest.raises(HTTPException) as caught:
+        admit_image({"image": study.series_uid}, store, None)
+    assert caught.value.status_code == 503
 
 
 def test_nifti_is_the_one_that_the_host_makes(tmp_path: Path) -> None:

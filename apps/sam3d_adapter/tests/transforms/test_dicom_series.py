@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from lib.transforms.dicom_image import read_image
 from lib.transforms.dicom_series import SPACING_TOLERANCE, TILT_TOLERANCE_DEG, check_grid, check_series
 from lib.transforms.load_volume import read_volume
+from lib.transforms.memory import SHARE, MemoryShortage
 from lib.transforms.volume import ImageError
 from tests.support.dicom_study import Study
 from tests.support.odd_series import ODD, as_file, copied, film, make_series, multi_frame
@@ -148,6 +150,23 @@ def test_slices_that_are_scaled_apart(
         instance.RescaleSlope = factors[rank]
     volume = read_volume(write(tmp_path / "series", series[::-1] if is_read_last else series))
     np.testing.assert_allclose(volume.voxels, study.image * factors, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_series_that_exceeds_the_memory_is_not_read(
+    tmp_path: Path, study: Study, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    path = write(tmp_path / "series", list(study.instances) if kind == "folder" else [multi_frame(study)])
+    path = path if kind == "folder" else path / "001.dcm"
+    free = [study.image.size * 12 / SHARE - 10]
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=free[0]))
+    with pytest.MonkeyPatch.context() as context:
+        for reader in ("ImageFileReader", "ImageSeriesReader"):
+            context.setattr(f"SimpleITK.{reader}.Execute", lambda *_: pytest.fail("It was read."))
+        with pytest.raises(MemoryShortage, match=f"{path.name} needs"):
+            read_volume(path)
+    free[0] += 20
+    assert read_volume(path).voxels.shape == study.image.shape
 
 
 def test_frames_with_a_gap_and_without_places(tmp_path: Path, study: Study) -> None:
