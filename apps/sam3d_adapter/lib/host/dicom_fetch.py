@@ -100,7 +100,7 @@ def fetch_series(image_id: str, datastore: DICOMWebDatastore) -> None:
         if known.series is None:
             raise HTTPException(422, problem)
         try:
-            copy.convert(known.series, is_new=is_new)
+            copy.convert(known.series, is_new=is_new, is_known=known.used == known.state)
         except ImageError as error:
             raise HTTPException(422, str(error)) from error
         except MemoryShortage as error:

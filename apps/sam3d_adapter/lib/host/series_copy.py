@@ -17,6 +17,8 @@ import threading
 import time
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import SimpleITK as sitk
 from filelock import FileLock
 from monailabel.datastore.dicom import DICOMWebDatastore
@@ -33,6 +35,8 @@ logger = logging.getLogger(__name__)
 _SUFFIX = ".nii.gz"
 _PARTIAL = ".partial"
 _ABANDONED_S = 3600.0
+_PLACE_TOLERANCE = 0.01
+"""Share of the slice distance; NIfTI files have places as float32."""
 _SOP_INSTANCE_UID, _STUDY_INSTANCE_UID, _SERIES_INSTANCE_UID = "00080018", "0020000D", "0020000E"
 
 
@@ -113,12 +117,13 @@ class SeriesCopy:
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
 
-    def convert(self, series: DicomSeries, *, is_new: bool) -> None:
-        """Makes the NIfTI of the slices, if it is not there or older than they are; the image's labels stay.
+    def convert(self, series: DicomSeries, *, is_new: bool, is_known: bool) -> None:
+        """Makes the NIfTI of the slices, if it is not there, older than they are, or another; the image's labels stay.
 
         Args:
             series: the slices.
             is_new: whether to make it whatever is there.
+            is_known: whether its grid needs no look, as it was looked at before.
 
         Raises:
             ImageError: the slices cannot be read.
@@ -126,9 +131,11 @@ class SeriesCopy:
             Exception: whatever HTTP, ITK or file error was met.
         """
         if not self._datastore._convert_to_nifti or not (is_new or self._is_stale()):
-            return
+            if is_known or self._fits(series):
+                return
+            logger.warning("A cached series is converted anew: its NIfTI has other places or values than its slices.")
         image = read_image(series, self._id)
-        info = self._datastore._dicom_info(self._id)
+        info = self._describe()
         with tempfile.TemporaryDirectory(prefix="series-") as folder, replacing(self._nifti) as partial:
             # SimpleITK goes by the end of the name, and so does what watches the cache.
             made = Path(folder) / self._nifti.name
@@ -139,6 +146,16 @@ class SeriesCopy:
     def remove_slices(self) -> None:
         """So that they are fetched again."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _describe(self) -> dict[str, str]:
+        try:
+            return dict(self._datastore._dicom_info(self._id))
+        # Broad: the client raises whatever HTTP or DICOM error it met.
+        except Exception:
+            # Of an image that is in the index, that is known.
+            if not self._datastore.get_image_info(self._id):
+                raise
+            return {}
 
     def _ask(self) -> frozenset[str]:
         found = self._datastore._client.search_for_instances(self._find_study(), self._id)
@@ -172,6 +189,22 @@ class SeriesCopy:
             return self._nifti.stat().st_mtime_ns < self.folder.stat().st_mtime_ns
         except FileNotFoundError:
             return True
+
+    def _fits(self, series: DicomSeries) -> bool:
+        """Whether the NIfTI has the series' grid and type: former releases stacked frames as they were stored."""
+        try:
+            image = nib.load(self._nifti)
+        # Broad: nibabel passes on whatever a damaged header led to.
+        except Exception:
+            return False
+        x, y, z = series.origin
+        steps = np.linalg.norm(image.affine[:3, 2])
+        return (
+            image.shape == series.shape
+            and (image.get_data_dtype().kind == "f" or not series.is_float)
+            and np.allclose(image.affine[:3, 3], (-x, -y, z), rtol=0, atol=_PLACE_TOLERANCE * series.distance_mm)
+            and bool(abs(steps - series.distance_mm) < _PLACE_TOLERANCE * series.distance_mm)
+        )
 
     def _register(self, info: dict[str, str]) -> None:
         store = self._datastore

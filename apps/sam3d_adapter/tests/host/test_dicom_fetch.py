@@ -313,6 +313,24 @@ def test_nifti_of_former_slices_is_made_anew(tmp_path: Path, study: Study, monke
     np.testing.assert_array_equal(fetched(store, study), study.image)
 
 
+def test_nifti_is_made_anew_while_the_pacs_is_away(
+    tmp_path: Path, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pacs = Pacs(list(study.instances))
+    store = open_store(pacs, tmp_path)
+    fetched(store, study)
+    os.utime(store.get_image_uri(study.series_uid), ns=(0, 0))
+    restart(monkeypatch)
+
+    def away(*_: Any, **__: Any) -> list:
+        raise requests.ConnectionError("refused")
+
+    monkeypatch.setattr(pacs, "search_for_series", away)
+    monkeypatch.setattr(pacs, "search_for_instances", away)
+    np.testing.assert_array_equal(fetched(store, study), study.image)
+    assert store.get_image_info(study.series_uid)["StudyInstanceUID"] == study.study_uid
+
+
 def test_two_requests_at_once_fetch_once(tmp_path: Path, study: Study) -> None:
     pacs = Pacs(list(study.instances))
     store = open_store(pacs, tmp_path)
@@ -333,6 +351,32 @@ def test_frames_in_any_order_are_converted_as_they_lie(tmp_path: Path, study: St
     np.testing.assert_array_equal(np.asarray(found.dataobj), study.image)
     expected = np.diag([-1.0, -1, 1, 1]) @ study.geometry.index_to_lps
     np.testing.assert_allclose(found.affine, expected, atol=1e-4)
+
+
+def test_what_the_host_converted_wrongly_is_converted_anew(tmp_path: Path, study: Study) -> None:
+    """As it lies in caches that were filled before there was a check."""
+    slices = [copied(instance) for instance in by_height(study)]
+    for instance in slices[1:]:
+        instance.RescaleSlope = 0.001
+    for folder, instances in (("frames", [multi_frame(study, order=range(15, -1, -1))]), ("slices", slices)):
+        uid = str(instances[0].SeriesInstanceUID)
+        store = open_store(Pacs(instances), tmp_path / folder)
+        before = np.asarray(nib.load(store.get_image_uri(uid)).dataobj)
+        fetch_series(uid, store)
+        after = np.asarray(nib.load(store.get_image_uri(uid)).dataobj)
+        expected = study.image * np.array([1, *[0.001] * 15]) if folder == "slices" else study.image
+        assert not np.allclose(before, expected)
+        np.testing.assert_allclose(after, expected, rtol=1e-6)
+
+
+def test_what_the_host_converted_rightly_stays(tmp_path: Path) -> None:
+    for orientation in ("axial", "sagittal", "feet_up"):
+        study = make_series(orientation=orientation)
+        store = open_store(Pacs(list(study.instances)), tmp_path / orientation)
+        nifti = Path(store.get_image_uri(study.series_uid))
+        before = nifti.stat()
+        fetch_series(study.series_uid, store)
+        assert (nifti.stat().st_mtime_ns, nifti.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
 
 
 def test_slices_that_are_scaled_apart_are_converted_with_their_values(tmp_path: Path, study: Study) -> None:
