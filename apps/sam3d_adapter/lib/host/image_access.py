@@ -17,7 +17,7 @@ from fastapi import HTTPException
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.interfaces.datastore import Datastore
 
-from lib.host.dicom_fetch import fetch_series
+from lib.host.dicom_fetch import fetch_series, require_unchanged
 from lib.host.uploads import is_received
 from lib.host.version_guard import check_host_version
 from lib.interaction.click import short
@@ -37,7 +37,7 @@ def admit_image(request: Mapping[str, Any], datastore: Datastore, sessions: Any)
         sessions: MONAI Label's ``Sessions``, or None where they are switched off.
 
     Raises:
-        HTTPException: 404 where there is no such image.
+        HTTPException: 404 where there is no such image; what ``fetch_series`` and ``require_unchanged`` raise.
     """
     check_host_version("image_access")
     admitted = dict(request)
@@ -51,6 +51,7 @@ def admit_image(request: Mapping[str, Any], datastore: Datastore, sessions: Any)
     if is_name and is_known(image, datastore):
         if isinstance(datastore, DICOMWebDatastore):
             fetch_series(image, datastore)
+            require_unchanged(image, datastore)
         # MONAI Label prefers a file of that name in the working directory of the server to the image of that id.
         if os.path.exists(image):
             admitted["image"] = datastore.get_image_uri(image)
@@ -71,7 +72,7 @@ def is_known(image: str, datastore: Datastore) -> bool:
     """Whether there is an image of that id; a series of a PACS that the list does not have yet is fetched.
 
     Raises:
-        HTTPException: 422 for such a series, where its slices are no regular volume.
+        HTTPException: what ``fetch_series`` raises for such a series, save that there is none.
     """
     if image in datastore.list_images():
         return True
@@ -81,9 +82,9 @@ def is_known(image: str, datastore: Datastore) -> bool:
     try:
         fetch_series(image, datastore)
     except HTTPException as error:
-        if error.status_code == 422:
-            raise
-        return False
+        if error.status_code == 404:
+            return False
+        raise
     return True
 
 

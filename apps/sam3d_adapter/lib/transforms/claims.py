@@ -11,7 +11,7 @@ MAX_VOXELS = 2**30
 """1024 cubed, 2 GiB as int16: more than any clinical series; a small compressed file can claim to be larger."""
 DEFLATE_RATIO = 1040
 """No byte of a gzip file gives more: 258 bytes for two bits (RFC 1951), and some for the frame around them."""
-_CONVERSION = 8
+CONVERSION = 8
 """Bytes per voxel on top of the stored ones, at most, while values are scaled or converted."""
 
 
@@ -43,4 +43,4 @@ def require_plausible(path: Path, shape: Sequence[int], itemsize: int, *, offset
             f"Image {path.name} cannot be read (its header speaks of {sizes} voxels, {stored} bytes; the file of "
             f"{held} bytes does not hold them). It was cut off or damaged; send it again."
         )
-    require_memory(path.name, voxels * (itemsize + _CONVERSION))
+    require_memory(path.name, voxels * (itemsize + CONVERSION))

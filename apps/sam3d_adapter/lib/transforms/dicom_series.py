@@ -5,6 +5,7 @@ tilted gantry or a second phase then becomes a volume that looks right and measu
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,51 @@ TILT_TOLERANCE_DEG = 0.5
 
 _TAGS = [
     "SeriesInstanceUID", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "ImageOrientationPatient",
-    "ImagePositionPatient", "PixelSpacing", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+    "ImagePositionPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept", "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
+_SCALES = "PixelValueTransformationSequence"
 _Array = NDArray[np.float64]
 
 
-def check_series(path: Path) -> None:
-    """Passes if a DICOM file, or all DICOM files of a folder, are one volume on a regular grid.
+@dataclass(frozen=True)
+class DicomSeries:
+    """One volume on a regular grid.
+
+    Attributes:
+        files: in the order of their slices, along (row x column) of their orientation; or one of many frames.
+        shape: voxels along i, j, k: columns, rows, slices.
+        order: the slices in that order, as ranks among the frames of a single file; of several files, 0, 1, 2, ...
+        origin: LPS mm of the centre of the first voxel of the first slice.
+        distance_mm: between neighbouring slices.
+        is_float: whether values are no whole numbers, or stored numbers become values by several rules.
+    """
+
+    files: tuple[Path, ...]
+    shape: tuple[int, int, int]
+    order: tuple[int, ...]
+    origin: tuple[float, float, float]
+    distance_mm: float
+    is_float: bool
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """One slice.
+
+    Attributes:
+        orientation: (6,) directions of rows and columns, LPS.
+        position: (3,) centre of its first voxel, LPS mm.
+        scale: what stored numbers are multiplied with, and what is added.
+    """
+
+    orientation: Sequence[float]
+    position: Sequence[float]
+    scale: tuple[float, float]
+
+
+def check_series(path: Path) -> DicomSeries:
+    """A DICOM file, or all DICOM files of a folder, if they are one volume on a regular grid.
 
     Raises:
         ImageError: they are not, and what is in the way.
@@ -41,19 +80,44 @@ def check_series(path: Path) -> None:
         raise ImageError(f"Series {path.name} holds no file. Send the image again.")
     _check_alike(headers, path.name)
     frames = [frame for header in headers for frame in _frames(header, path.name)]
+    if len(frames) > len(files) > 1:
+        raise ImageError(
+            f"Series {path.name} holds several files of many frames; one such file, or a file for each slice, is "
+            "expected. Send one of them."
+        )
     if len(frames) * int(headers[0].Rows) * int(headers[0].Columns) > MAX_VOXELS:
         raise ImageError(f"Series {path.name} has more than {MAX_VOXELS} voxels. Crop or resample it first.")
-    orientations, positions = (np.array([frame[part] for frame in frames], np.float64) for part in (0, 1))
-    check_grid(orientations, positions, path.name)
+    scales = {frame.scale for frame in frames}
+    if len(scales) > 1 and len(files) == 1:
+        raise ImageError(
+            f"Series {path.name} scales each of its frames by another factor (RescaleSlope); one for all frames of a "
+            "file is expected. Export it as one file for each slice."
+        )
+    orientations = np.array([frame.orientation for frame in frames], np.float64)
+    positions = np.array([frame.position for frame in frames], np.float64)
+    order = check_grid(orientations, positions, path.name)
+    lowest, highest = positions[order[0]], positions[order[-1]]
+    x, y, z = (float(value) for value in lowest)
+    return DicomSeries(
+        files=tuple(files[rank] for rank in order) if len(files) > 1 else tuple(files),
+        shape=(int(headers[0].Columns), int(headers[0].Rows), len(frames)),
+        order=tuple(range(len(frames)) if len(files) > 1 else map(int, order)),
+        origin=(x, y, z),
+        distance_mm=float(np.linalg.norm(highest - lowest)) / (len(frames) - 1),
+        is_float=len(scales) > 1 or not all(number.is_integer() for scale in scales for number in scale),
+    )
 
 
-def check_grid(orientations: _Array, positions: _Array, name: str) -> None:
-    """Passes if slices are parallel, evenly spaced and stacked along their normal.
+def check_grid(orientations: _Array, positions: _Array, name: str) -> NDArray[np.intp]:
+    """The order of slices along their normal, if they are parallel, evenly spaced and stacked along it.
 
     Args:
         orientations: (N, 6) directions of rows and columns, LPS.
         positions: (N, 3) centre of each slice's first voxel, LPS mm, in any order.
         name: of the series, for messages.
+
+    Returns:
+        (N,) indices of the slices, lowest first.
 
     Raises:
         ImageError: they are not.
@@ -91,6 +155,7 @@ def check_grid(orientations: _Array, positions: _Array, name: str) -> None:
             f"Series {name} was taken with the gantry tilted by {tilt:.1f} degrees; slices stacked along their normal "
             f"are expected (at most {TILT_TOLERANCE_DEG} degrees). Correct the tilt, for example with dcm2niix."
         )
+    return order
 
 
 def _read(file: Path, name: str) -> Dataset:
@@ -120,19 +185,26 @@ def _check_alike(headers: Sequence[Dataset], name: str) -> None:
         raise ImageError(f"Series {name} holds colours; one number per voxel is expected.")
 
 
-def _frames(header: Dataset, name: str) -> list[tuple[Sequence[float], Sequence[float]]]:
-    """Orientation and position of each frame of a file."""
+def _frames(header: Dataset, name: str) -> list[_Frame]:
+    """The frames of a file, as they are stored."""
     try:
         count = int(header.get("NumberOfFrames") or 1)
         if "PerFrameFunctionalGroupsSequence" not in header:
             if count > 1:
                 raise KeyError("PerFrameFunctionalGroupsSequence")
-            return [(_numbers(header, "ImageOrientationPatient", 6), _numbers(header, "ImagePositionPatient", 3))]
+            return [
+                _Frame(
+                    _numbers(header, "ImageOrientationPatient", 6),
+                    _numbers(header, "ImagePositionPatient", 3),
+                    _scale(header),
+                )
+            ]
         shared = header.get("SharedFunctionalGroupsSequence") or [Dataset()]
         return [
-            (
+            _Frame(
                 _numbers(_group(frame, shared[0], "PlaneOrientationSequence"), "ImageOrientationPatient", 6),
                 _numbers(_group(frame, shared[0], "PlanePositionSequence"), "ImagePositionPatient", 3),
+                _scale((frame.get(_SCALES) or shared[0].get(_SCALES) or [header])[0]),
             )
             for frame in header.PerFrameFunctionalGroupsSequence
         ]
@@ -147,6 +219,11 @@ def _group(frame: Dataset, shared: Dataset, name: str) -> Dataset:
     sequence: Any = frame.get(name) or shared[name].value
     item: Dataset = sequence[0]
     return item
+
+
+def _scale(dataset: Dataset) -> tuple[float, float]:
+    slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
+    return 1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept)
 
 
 def _numbers(dataset: Dataset, tag: str, count: int) -> list[float]:

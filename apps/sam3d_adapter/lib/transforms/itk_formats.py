@@ -46,11 +46,6 @@ def read_itk(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """
     header = READERS[path.suffix.lower()](path)
     require_plausible(path, header.shape, header.itemsize, offset=header.offset, packed=header.packed)
-    return load_with_itk(path)
-
-
-def load_with_itk(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """What ITK makes of a file, or of a folder of DICOM files; raises whatever ITK and its libraries raise."""
     # ITK by name: LoadImage's choice depends on which readers are installed, and builds all of them for each image.
     reader = ITKReader()
     array, meta = reader.get_data(reader.read(str(path)))

@@ -10,8 +10,9 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from lib.transforms import nifti
+from lib.transforms.dicom_image import read_image, voxels_and_affine
 from lib.transforms.dicom_series import check_series
-from lib.transforms.itk_formats import READERS, load_with_itk, read_itk
+from lib.transforms.itk_formats import READERS, read_itk
 from lib.transforms.memory import MemoryShortage
 from lib.transforms.volume import ImageError, Volume, VolumeCache, make_volume
 
@@ -86,8 +87,7 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if path.suffix.lower() in READERS:
         return read_itk(path)
     if path.is_dir() or path.suffix.lower() in DICOM or path.suffix[1:].isdecimal():
-        check_series(path)
-        return load_with_itk(path)
+        return voxels_and_affine(read_image(check_series(path), path.name))
     raise ValueError(f"files of type {path.suffix} hold no volume")
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,11 +11,13 @@ import pytest
 import requests
 from pydicom.uid import generate_uid
 
+from lib.host.dicom_fetch import MIN_PAUSE_S
+from tests.e2e.checks import read_mask
 from tests.e2e.conftest import require
 from tests.support.dicom_study import Study
 from tests.support.noise_site import copy_app
 from tests.support.odd_series import CLICK, ODD, copied, make_series, multi_frame
-from tests.support.orthanc import missing_orthanc, start_orthanc
+from tests.support.orthanc import Orthanc, missing_orthanc, start_orthanc
 from tests.support.server import AppServer, start_server
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -29,6 +32,7 @@ class Site:
 
     server: AppServer
     series: dict[str, str]
+    pacs: Orthanc
 
     def infer(self, name: str, output: str = "json", **params: object) -> requests.Response:
         files = {"params": (None, json.dumps({"foreground": [CLICK], **params}))}
@@ -62,7 +66,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             pacs.store(stored)
             uids[name] = str(stored[0].SeriesInstanceUID)
         with start_server(copy_app(folder), pacs.dicomweb_url, folder / "server", conf={"models": "test"}) as server:
-            yield Site(server, uids)
+            yield Site(server, uids, pacs)
 
 
 def test_regular_series_are_answered(site: Site) -> None:
@@ -80,6 +84,27 @@ def test_odd_series_are_refused(site: Site, name: str) -> None:
         assert answer.status_code == 422, answer.text
         assert all(word in answer.json()["detail"] for word in words), answer.text
     assert site.infer("regular").status_code == 200
+
+
+def test_series_is_used_while_it_arrives(site: Site) -> None:
+    study = make_series()
+    slices = sorted(renamed(list(study.instances)), key=lambda instance: float(instance.ImagePositionPatient[2]))
+    uid = str(slices[0].SeriesInstanceUID)
+    site.pacs.store(slices[3:5] + slices[6:])
+    for _ in range(2):
+        assert site.infer(uid).status_code == 422  # a gap
+    site.pacs.store(slices[5:6])
+    first = site.infer(uid, "image", foreground=[[16, 16, 5]])
+    assert first.status_code == 200, first.text
+    assert read_mask(first.content).values.shape == (32, 32, 13)
+    site.pacs.store(slices[:3])
+    time.sleep(MIN_PAUSE_S + 1)
+    changed = site.infer(uid)
+    assert changed.status_code == 409 and "Open the study again" in changed.json()["detail"], changed.text
+    whole = site.infer(uid, "image")
+    assert whole.status_code == 200, whole.text
+    mask = read_mask(whole.content)
+    assert mask.values.shape == study.image.shape and mask.values[tuple(CLICK)]
 
 
 def test_series_that_is_not_there(site: Site) -> None:

@@ -137,9 +137,23 @@ ODD: dict[str, tuple[Callable[[Study], Series], tuple[str, ...]]] = {
 }
 
 
-def multi_frame(study: Study, *, missing: int | None = None) -> FileDataset:
-    """The series as one file of many frames, as newer scanners send it; perhaps without one of them."""
+def multi_frame(
+    study: Study,
+    *,
+    missing: int | None = None,
+    order: Sequence[int] | None = None,
+    slopes: Sequence[float] | None = None,
+) -> FileDataset:
+    """The series as one file of many frames, as newer scanners send it.
+
+    Args:
+        study: an axial series.
+        missing: a slice to leave out.
+        order: which slice comes first, second, ...; from the lowest if None.
+        slopes: what the numbers of each frame are to be multiplied with, each frame by its own; none is said if None.
+    """
     ordered = sorted(study.instances, key=lambda instance: float(instance.ImagePositionPatient[2]))
+    ordered = [ordered[rank] for rank in (order or range(len(ordered)))]
     if missing is not None:
         del ordered[missing]
     whole = copied(ordered[0])
@@ -162,10 +176,16 @@ def multi_frame(study: Study, *, missing: int | None = None) -> FileDataset:
         content.InStackPositionNumber, content.StackID = rank, "1"
         frame.PlanePositionSequence = DicomSequence([place])
         frame.FrameContentSequence = DicomSequence([content])
+        if slopes is not None:
+            scale = Dataset()
+            scale.RescaleSlope, scale.RescaleIntercept, scale.RescaleType = slopes[rank - 1], 0, "US"
+            frame.PixelValueTransformationSequence = DicomSequence([scale])
         frames.append(frame)
     whole.PerFrameFunctionalGroupsSequence = DicomSequence(frames)
     for tag in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"):
         delattr(whole, tag)
+    if slopes is not None:
+        del whole.RescaleSlope, whole.RescaleIntercept
     return whole
 
 

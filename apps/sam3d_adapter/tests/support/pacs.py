@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import requests
 from monailabel.datastore.dicom import DICOMWebDatastore
 from pydicom.dataset import Dataset
 
@@ -21,6 +22,7 @@ class Pacs:
         self.instances = instances
         self.asked: list[str] = []
         self.stored: list = []
+        self.is_silent = False  # about its instances
         self.send: Callable[[list], list] = lambda instances: instances
 
     def search_for_series(self, search_filters: dict[str, Any] | None = None) -> list[dict]:
@@ -34,6 +36,15 @@ class Pacs:
             setattr(found, tag, first.get(tag))
         return [found.to_json_dict()]
 
+    def search_for_instances(self, study: str, series: str) -> list[dict]:
+        self.asked.append("instances")
+        if self.is_silent:
+            raise requests.ConnectionError("refused")
+        found = [Dataset() for _ in self.instances]
+        for one, instance in zip(found, self.instances, strict=True):
+            one.SOPInstanceUID = instance.SOPInstanceUID
+        return [one.to_json_dict() for one in found]
+
     def store_instances(self, datasets: list) -> Dataset:
         self.stored.extend(datasets)
         answer = Dataset()
@@ -41,6 +52,7 @@ class Pacs:
         return answer
 
     def retrieve_series(self, study: str, series: str) -> list:
+        self.asked.append("slices")
         return self.send(self.instances)
 
 
