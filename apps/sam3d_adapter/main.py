@@ -17,6 +17,7 @@ from lib.host.label_maps import admit_label_maps
 from lib.host.label_tag import require_safe_tag
 from lib.host.log_form import form_log
 from lib.host.log_privacy import keep_values_out_of_the_log
+from lib.host.pacs_lists import modalities_for, with_fresh_lists
 from lib.host.reader_warnings import silence_readers
 from lib.host.request_user import current_user, remember_users
 from lib.host.save_label import read_save_label, save_mask
@@ -54,6 +55,9 @@ class Sam3dAdapterApp(MONAILabelApp):
             )
         mend_endpoints()
         offer_versions(self._infers, Path(app_dir))
+
+    def init_datastore(self) -> Any:
+        return with_fresh_lists(super().init_datastore(), modalities_for(self._config.presets.values()))
 
     def init_infers(self) -> dict[str, Any]:
         return self._config.infers()
