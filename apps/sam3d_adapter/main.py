@@ -11,6 +11,7 @@ from monailabel.interfaces.app import MONAILabelApp
 from lib.configs.task_config import Sam3dAdapterConfig
 from lib.host.bundle_path import own_bundle_path
 from lib.host.endpoints import mend_endpoints
+from lib.host.file_names import report_file_names
 from lib.host.image_access import admit_image
 from lib.host.infer_timeout import without_timeout
 from lib.host.label_maps import admit_label_maps
@@ -89,6 +90,7 @@ class Sam3dAdapterApp(MONAILabelApp):
         keep_temporary_files_apart()
         remember_users()
         silence_readers()
+        report_file_names(self.datastore())
         mend_web_app(self._config.max_upload_bytes)
         warm_up_writer()
 
