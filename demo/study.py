@@ -8,6 +8,9 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
+from lib.transforms.nifti import is_on_same_voxels
+from lib.transforms.nifti_frame import viewers_affine
+
 Voxel = tuple[int, int, int]
 
 IMAGE_ENDINGS = (".nii.gz", ".nii")
@@ -59,7 +62,7 @@ def user_study(folder: Path, studies: Path, image: str | None, click: Voxel | No
     image_id = _without_ending(source.name)
     values, affine = _load(source)
     label = _find_label(studies, image_id)
-    structures = _load_label(label, values.shape, affine) if label is not None else None
+    structures = _load_label(label, source, values.shape, affine) if label is not None else None
     if click is None:
         if structures is None or not structures.any():
             places = ", ".join(f"{studies / place}" for place in LABEL_FOLDERS)
@@ -163,12 +166,16 @@ def _load(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise DemoError(f"{path} cannot be read as NIfTI: {error}") from error
     if values.ndim != 3:
         raise DemoError(f"{path} has the shape {values.shape}; a volume with three axes is needed.")
-    return values, np.asarray(volume.affine)
+    # The server's answer is checked against it.
+    return values, viewers_affine(path, volume.header)
 
 
-def _load_label(path: Path, shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
+def _load_label(path: Path, image: Path, shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
     values, label_affine = _load(path)
-    if values.shape != shape or not np.allclose(affine, label_affine, atol=1e-2):
+    is_there = values.shape == shape and (
+        np.allclose(affine, label_affine, atol=1e-2) or is_on_same_voxels(path, image)
+    )
+    if not is_there:
         raise DemoError(f"The label {path} does not lie on the grid of its image; move it away or mend it.")
     return values
 

@@ -11,12 +11,14 @@ from monailabel.interfaces.app import MONAILabelApp
 from lib.configs.task_config import Sam3dAdapterConfig
 from lib.host.bundle_path import own_bundle_path
 from lib.host.endpoints import mend_endpoints
+from lib.host.file_names import report_file_names
 from lib.host.image_access import admit_image
 from lib.host.infer_timeout import without_timeout
 from lib.host.label_maps import admit_label_maps
 from lib.host.label_tag import require_safe_tag
 from lib.host.log_form import form_log
 from lib.host.log_privacy import keep_values_out_of_the_log
+from lib.host.pacs_lists import modalities_for, with_fresh_lists
 from lib.host.reader_warnings import silence_readers
 from lib.host.request_user import current_user, remember_users
 from lib.host.save_label import read_save_label, save_mask
@@ -55,6 +57,9 @@ class Sam3dAdapterApp(MONAILabelApp):
         mend_endpoints()
         offer_versions(self._infers, Path(app_dir))
 
+    def init_datastore(self) -> Any:
+        return with_fresh_lists(super().init_datastore(), modalities_for(self._config.presets.values()))
+
     def init_infers(self) -> dict[str, Any]:
         return self._config.infers()
 
@@ -85,6 +90,7 @@ class Sam3dAdapterApp(MONAILabelApp):
         keep_temporary_files_apart()
         remember_users()
         silence_readers()
+        report_file_names(self.datastore())
         mend_web_app(self._config.max_upload_bytes)
         warm_up_writer()
 

@@ -70,6 +70,16 @@ def test_a_click_beside_the_label_has_no_truth(images: Path, copy: Path, capsys:
     assert "no Dice" in capsys.readouterr().out
 
 
+def test_an_image_without_a_position_lies_where_viewers_put_it(images: Path, copy: Path) -> None:
+    image = nib.Nifti1Image(np.zeros(SHAPE, np.int16), None)
+    image.header.set_zooms((0.8, 0.8, 3.0))
+    nib.save(image, images / "case_1.nii.gz")
+    add_label(images, two_structures(), affine=nib.load(images / "case_1.nii.gz").affine)
+    study = user_study(copy, images, None, None)
+    assert study.truth is not None and study.truth.sum() == 125
+    np.testing.assert_allclose(study.affine, np.diag([-0.8, -0.8, 3.0, 1.0]), atol=1e-6)
+
+
 def test_a_label_on_another_grid_is_refused(images: Path, copy: Path) -> None:
     add_label(images, two_structures(), affine=np.diag([0.8, 0.8, 3.0, 1.0]))
     with pytest.raises(DemoError, match="grid"):

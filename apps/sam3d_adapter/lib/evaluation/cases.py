@@ -14,6 +14,7 @@ import numpy as np
 from lib.evaluation.simulated_user import Mask
 from lib.interaction.axes import spacing_of
 from lib.transforms.load_volume import read_volume
+from lib.transforms.nifti import is_on_same_voxels
 from lib.transforms.volume import ImageError, Volume
 
 ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha")
@@ -256,7 +257,8 @@ def _require_one_grid(source: Source, label: Volume) -> None:
     if image.voxels.shape != label.voxels.shape:
         shapes = (" x ".join(map(str, volume.voxels.shape)) for volume in (label, image))
         raise DataError("The label of {} has {} voxels, its image {}. Mend or remove it.".format(source.name, *shapes))
-    if not np.allclose(image.affine, label.affine, atol=_GRID_TOLERANCE_MM):
+    is_one = np.allclose(image.affine, label.affine, atol=_GRID_TOLERANCE_MM)
+    if not is_one and not is_on_same_voxels(source.label, source.image):
         raise DataError(f"The label of {source.name} lies elsewhere in space than its image. Mend or remove it.")
 
 

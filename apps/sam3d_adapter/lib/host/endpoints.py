@@ -7,6 +7,7 @@ from lib.host.infer_endpoint import mend_infer_endpoint
 from lib.host.label_upload import mend_label_upload
 from lib.host.model_upload import mend_model_upload
 from lib.host.ohif_files import mend_ohif_endpoint
+from lib.host.pacs_proxy import mend_proxy
 from lib.host.server_log import mend_log_endpoints
 from lib.host.session_id import mend_session_ids
 from lib.host.session_upload import mend_session_endpoint
@@ -30,6 +31,7 @@ _MENDS = (
     mend_model_upload,
     mend_log_endpoints,
     mend_ohif_endpoint,
+    mend_proxy,
 )
 
 

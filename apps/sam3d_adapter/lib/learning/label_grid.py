@@ -29,6 +29,22 @@ def image_grid(path: Path) -> tuple[tuple[int, int, int], Array]:
     return (int(shape[0]), int(shape[1]), int(shape[2])), np.asarray(affine, np.float64)
 
 
+def label_affine(label: Path, affine: Array, image: Path, onto: Array) -> Array:
+    """(4, 4) of a label's file, voxel index to RAS mm: that of its image where it is on the image's voxels.
+
+    Args:
+        label: the file.
+        affine: as read from it.
+        image: the image's file.
+        onto: (4, 4), of the image.
+
+    Raises:
+        ImageError: a file that cannot be read.
+        OSError: there is no such file.
+    """
+    return onto if nifti.is_on_same_voxels(label, image) else affine
+
+
 def on_grid(labels: np.ndarray, affine: Array, shape: tuple[int, int, int], onto: Array) -> np.ndarray:
     """The nearest voxels of a label at the voxels of an image; 0 where the label does not reach.
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lib.interaction.axes import Array, AxesError, image_directions
-from lib.learning.label_grid import box_of, image_grid, on_grid
+from lib.learning.label_grid import box_of, image_grid, label_affine, on_grid
 from lib.learning.label_names import NamesError, named_values, normal_name
 from lib.learning.patients import Patient
 from lib.learning.sampling import Volume
@@ -111,6 +111,7 @@ class SubmittedCase:
         if _sha256(self.label) != self.label_sha256:
             raise SubmittedError("its label was replaced in the meantime; the next training takes the new one")
         labels, affine = _read_label(self.label)
+        affine = label_affine(self.label, affine, self.image, self.affine)
         return on_grid(_numbered(labels, self.values), affine, self.shape, self.affine)
 
 
@@ -187,6 +188,7 @@ def _case(saved: SavedLabel, wanted: str | None, patient_of: Callable[..., Patie
     if len(objects) > MAX_OBJECTS:
         raise SubmittedError(f"it holds {len(objects)} structures; at most {MAX_OBJECTS} are expected")
     shape, onto = image_grid(saved.image)
+    affine = label_affine(saved.label, affine, saved.image, onto)
     placed = on_grid(_numbered(labels, [group for _, group in objects]), affine, shape, onto)
     reached = box_of(placed)
     if reached is None:

@@ -1,7 +1,9 @@
 """A NIfTI file -> its voxels and affine, read with care: it may come from anybody."""
 
+import contextlib
 import gzip
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,10 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.nifti1 import Nifti1Image
 from nibabel.nifti2 import Nifti2Image
+from nibabel.spatialimages import HeaderDataError
 
 from lib.transforms.claims import require_plausible
+from lib.transforms.nifti_frame import is_same_affine, named_affines, viewers_affine
 from lib.transforms.volume import ImageError, require_one_volume
 
 SUFFIXES = (".nii", ".nii.gz")
@@ -20,7 +24,7 @@ _MAX_EXTENSIONS = 2**24
 
 
 def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The array in the file's axis order, and the (4, 4) affine from voxel index to RAS mm.
+    """The array in the file's axis order, and the (4, 4) affine from voxel index to RAS mm, as viewers have it.
 
     Values come in their stored type, or as float32 where the header scales them.
 
@@ -45,23 +49,56 @@ def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
     scaled = (proxy.slope, proxy.inter) != (1, 0) and proxy.dtype.kind in "iuf"
     # Values beyond float32 become infinite, which counts as outside the image later on.
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.asanyarray(proxy, dtype=np.float32 if scaled else None), image.affine
+        return np.asanyarray(proxy, dtype=np.float32 if scaled else None), viewers_affine(path, header)
 
 
 def read_grid(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
-    """Shape and (4, 4) affine from voxel index to RAS mm, of the header alone.
+    """Shape and (4, 4) affine from voxel index to RAS mm, as viewers have it, of the header alone.
 
     Raises:
         ImageError: a header that is none, or not of one volume.
         OSError: the file cannot be read.
     """
+    with _header_errors(path):
+        shape, header = _read_one_volume(path)
+        return shape, viewers_affine(path, header)
+
+
+def is_on_same_voxels(label: Path, image: Path) -> bool:
+    """Whether two NIfTI files of one volume have the same voxels by any position that both of their headers name.
+
+    Programs differ in which position of an image they hand on to a label: nibabel the sform, where ITK may take the
+    qform, and for an image without a position each its own invention. Of as many voxels in a place that the image's
+    header names as well, such a label is one of the image.
+
+    Raises:
+        ImageError: a header that is none, or not of one volume.
+        OSError: a file cannot be read.
+    """
+    found = []
+    for path in (label, image):
+        if not path.name.lower().endswith(SUFFIXES):
+            return False
+        with _header_errors(path):
+            shape, header = _read_one_volume(path)
+            found.append((shape[:3], named_affines(path, header)))
+    (shape, ours), (of_image, theirs) = found
+    return shape == of_image and any(is_same_affine(one, other, shape) for one in theirs for other in ours)
+
+
+@contextlib.contextmanager
+def _header_errors(path: Path) -> Iterator[None]:
     try:
-        _, header = _read_header(path, path.name.lower().endswith(".gz"))
-    except (ImageFileError, EOFError, zlib.error) as error:
+        yield
+    except (ImageFileError, HeaderDataError, np.linalg.LinAlgError, EOFError, zlib.error) as error:
         raise ImageError(f"Image {path.name} cannot be read ({error}). Send it again.") from error
+
+
+def _read_one_volume(path: Path) -> tuple[tuple[int, ...], Any]:
+    _, header = _read_header(path, path.name.lower().endswith(".gz"))
     shape = tuple(int(length) for length in header.get_data_shape())
     require_one_volume(shape, path.name)
-    return shape, header.get_best_affine()
+    return shape, header
 
 
 def _read_header(path: Path, packed: bool) -> tuple[Any, Any]:

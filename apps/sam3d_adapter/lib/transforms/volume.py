@@ -75,7 +75,7 @@ def make_volume(array: np.ndarray, affine: np.ndarray, name: str) -> Volume:
     array = array.reshape(array.shape[:3], order="A")
     if array.dtype.kind not in "biuf":
         raise ImageError(f"Image {name} holds values of type {array.dtype}; one real number per voxel is expected.")
-    _require_frame(affine, name)
+    require_frame(affine, name)
     array = _torch_type(array)
     affine = np.array(affine, dtype=np.float64)
     affine.setflags(write=False)
@@ -95,7 +95,12 @@ def require_one_volume(shape: Sequence[int], name: str) -> None:
         )
 
 
-def _require_frame(affine: np.ndarray, name: str) -> None:
+def require_frame(affine: np.ndarray, name: str) -> None:
+    """Passes if an affine to mm has upright axes and voxels of a size that images have.
+
+    Raises:
+        ImageError: it does not.
+    """
     try:
         image_directions(affine)
         spacing = spacing_of(affine)

@@ -190,6 +190,13 @@ def test_other_grids_are_refused(tmp_path: Path) -> None:
             inspect(Source("a", image, label, "a", "d"))
 
 
+def test_a_label_in_the_place_that_nibabel_finds_is_admitted(tmp_path: Path) -> None:
+    image = tmp_path / "image.nii"
+    nib.save(nib.Nifti1Image(np.ones(SHAPE, np.int16), None), image)
+    label = save(tmp_path / "label.nii", labels((slice(0, 2), 1)), nib.load(image).affine)
+    assert inspect(Source("a", image, label, "a", "d"))
+
+
 def test_a_damaged_label_is_refused_and_a_damaged_image_is_left_to_the_task(tmp_path: Path) -> None:
     good = save(tmp_path / "good.nii", labels((slice(0, 1), 1)))
     bad = tmp_path / "bad.nii"

@@ -222,6 +222,33 @@ def test_permuted_and_cropped_label_lands_where_it_is_in_space(site):
     np.testing.assert_array_equal(case.read().labels > 0, truth("kidney tumor"))
 
 
+@pytest.mark.parametrize("header", ["no position", "two positions"])
+@pytest.mark.parametrize("drawn_in", ["viewer", "viewer, as NRRD", "nibabel"])
+def test_what_is_drawn_is_learned_whatever_the_image_s_header_leaves_open(site, header, drawn_in):
+    site.add("a", label_of("kidney tumor"), slicer("kidney tumor"))
+    (saved,) = site.saved
+    image = nib.Nifti1Image(np.asarray(nib.load(saved.image).dataobj), None)
+    image.header.set_zooms((0.9, 1.3, 2.5))
+    if header == "two positions":
+        moved = AFFINE.copy()
+        moved[:3, 3] += (4, -3, 2)
+        image.set_qform(AFFINE, 1)
+        image.set_sform(moved, 2)
+    nib.save(image, saved.image)
+    label = saved.label
+    if drawn_in == "nibabel":
+        nib.save(nib.Nifti1Image(label_of("kidney tumor"), nib.load(saved.image).affine), label)
+    else:
+        drawn = sitk.GetImageFromArray(label_of("kidney tumor").transpose())
+        drawn.CopyInformation(sitk.ReadImage(str(saved.image)))
+        label = label if drawn_in == "viewer" else label.with_name("a.nrrd")
+        sitk.WriteImage(drawn, str(label))
+        site.saved[:] = [dataclasses.replace(saved, label=label)]
+    case = site.only()
+    assert case.voxels == (int(truth("kidney tumor").sum()),)
+    np.testing.assert_array_equal(case.read().labels > 0, truth("kidney tumor"))
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_oblique_and_finer_label_is_resampled(site, seed):
     # A ball, so that its truth is known on any grid.

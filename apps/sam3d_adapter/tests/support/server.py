@@ -129,7 +129,7 @@ def _environment(folder: Path) -> dict[str, str]:
         "MONAI_LABEL_TRACKING_ENABLED": "false",
         "MONAI_LABEL_SESSION_PATH": str(folder / "sessions"),
         "MONAI_LABEL_DICOMWEB_CACHE_PATH": str(folder / "dicom_cache"),
-        # Seconds. Default: two hours, within which a new series would stay unseen.
+        # Seconds. Ours is half a minute, within which a new series would stay unseen.
         "MONAI_LABEL_DICOMWEB_CACHE_EXPIRY": "1",
         "MPLCONFIGDIR": str(folder / "matplotlib"),
     }
