@@ -58,6 +58,7 @@ def measure(model: Sam3dAdapter, form: str, repeats: int) -> tuple[float, float,
 
 def one_row(size: str, form: str, dtype: str, repeats: int) -> None:
     """Measure in this process and print a row of the table."""
+    torch.manual_seed(0)  # the same weights in the process of every row
     model = build_model(size)
     base = peak_mib()
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == "bf16"):

@@ -11,7 +11,9 @@ from lib.models.config import MODEL_SIZES
 
 def randomised(size):
     """A model none of whose parameters is zero or one, so that no term can hide."""
-    model = build_model(size)
+    with torch.random.fork_rng():
+        torch.manual_seed(3)  # of the initialisation
+        model = build_model(size)
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in model.parameters():

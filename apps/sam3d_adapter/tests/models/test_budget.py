@@ -1,42 +1,153 @@
-"""What `tiny` may cost, counted in operations so that no noise of a machine decides."""
+"""What `tiny` may cost, counted in operations so that no noise of a machine decides: requests, as served for CT."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from lib.configs.evaluated_task import TaskChoice
+from lib.infers.look import MAX_ENCODES
 from lib.models.build import build_model
 from lib.models.prompts import Prompts
+from lib.models.sam3d import RoiEmbedding
 from lib.presets import load_preset
+from tests.support.one_thread import one_thread  # noqa: F401
+from tests.support.server import APP_DIR
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-# Two cores were seen to do 77 GFLOP/s in fp32; an encode may take 1 s there, a further click 0.25 s.
-ENCODE_GFLOP, CLICK_GFLOP = 77.0, 0.25 * 77.0
+# Two cores were seen to do 77 GFLOP/s in fp32; a first click may take 1 s there, a further one 0.25 s.
+FIRST_GFLOP, FURTHER_GFLOP = 77.0, 0.25 * 77.0
+KEEPS_TO_IT = 7
+"""Further clicks of alternating sign, all within reach of one another, that a further click's budget lasts for."""
+
+whole_requests = pytest.mark.slow  # each takes several passes with the shipped weights
+
+PRESET = load_preset(APP_DIR / "configs/ct.yaml")
+Voxel = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one request took."""
+
+    encodes: int
+    decodes: int
+    gflop: float
+
+
+class Dialogue:
+    """Requests for one image, whose clicks grow in number; everything is kept in between, as a server does."""
+
+    def __init__(self, image: Path) -> None:
+        self._image = str(image)
+        self._task = TaskChoice(APP_DIR, PRESET, "cpu", "fp32")().task
+        self._clicks: dict[str, list[Voxel]] = {"foreground": [], "background": []}
+
+    def __call__(self, click: Voxel, *, is_foreground: bool = True) -> Cost:
+        self._clicks["foreground" if is_foreground else "background"].append(click)
+        request = {"image": self._image, "device": "cpu", "result_extension": ".nii", **self._clicks}
+        with FlopCounterMode(display=False) as counter:
+            file, answer = self._task(request)
+        assert file is not None
+        Path(file).unlink()
+        return Cost(answer["encodes"], answer["decodes"], counter.get_total_flops() / 1e9)
+
+
+def ball(path: Path, *, shape: Voxel, radius: float, spacing_mm: float) -> Path:
+    """A ball in the middle, brighter than what is around it by 80 HU, in noise of 18 HU; the radius in voxels."""
+    off = [(np.arange(n) - n // 2) ** 2 for n in shape]
+    truth = off[0][:, None, None] + off[1][:, None] + off[2] <= radius**2
+    noise = np.random.default_rng(0).standard_normal(shape, dtype=np.float32) * 18
+    nib.save(nib.Nifti1Image((noise + 80 * truth).astype(np.int16), np.diag([*(spacing_mm,) * 3, 1.0])), path)
+    return path
+
+
+@pytest.fixture
+def lesion(tmp_path: Path) -> Dialogue:
+    """Of 24 mm, seen in one view; clicked on in its middle already, (30, 30, 30)."""
+    dialogue = Dialogue(ball(tmp_path / "lesion.nii", shape=(110, 60, 60), radius=12, spacing_mm=1.0))
+    assert dialogue((55, 30, 30)).encodes == 1
+    return dialogue
+
+
+@whole_requests
+def test_a_first_click_keeps_to_its_budget(tmp_path: Path) -> None:
+    """The dearest one: an object that outgrows every view, the widest included, and has surface in several regions."""
+    answer = Dialogue(ball(tmp_path / "huge.nii", shape=(60, 60, 60), radius=28, spacing_mm=5.0))((30, 30, 30))
+    views = 1 + len(PRESET.roi.wider_spacings_mm) + 1  # at last one of twice the widest
+    # The middle of the surface is looked at in a view that is at hand; two further regions are all that is left.
+    assert answer.encodes == views + 2 == MAX_ENCODES - 2
+    assert answer.decodes == views + 3
+    assert 40 < answer.gflop < FIRST_GFLOP
+
+
+@whole_requests
+@pytest.mark.parametrize("is_foreground", [True, False], ids=["foreground", "background"])
+def test_further_clicks_of_one_sign_take_one_decode_each(lesion: Dialogue, is_foreground: bool) -> None:
+    for click in ((50, 30, 30), (55, 34, 30)):
+        answer = lesion(click, is_foreground=is_foreground)
+        assert (answer.encodes, answer.decodes) == (0, 1)
+        assert 1 < answer.gflop < FURTHER_GFLOP
+
+
+@whole_requests
+def test_a_further_click_beyond_the_first_region_is_in_the_budget_with_its_encode(lesion: Dialogue) -> None:
+    answer = lesion((95, 30, 30))
+    assert (answer.encodes, answer.decodes) == (1, 1)
+    assert 5 < answer.gflop < FURTHER_GFLOP
+
+
+@whole_requests
+def test_clicks_of_alternating_sign_keep_to_the_budget_for_a_while(lesion: Dialogue) -> None:
+    """A click is put beside every number of clicks of the other sign in its reach: the dearest way to go on.
+
+    So its cost grows with the dialogue, by a decode every other click, and the budget lasts for `KEEPS_TO_IT` further
+    clicks; the next one is beyond it. What is bounded from there on is the number of steps, see ``SINGLE_STEPS``.
+    """
+    near = [(51, 30, 30), (55, 26, 30), (55, 30, 26), (59, 30, 30), (55, 34, 30), (55, 30, 34), (52, 33, 30)]
+    decodes, last = [], 0.0
+    for n, click in enumerate(near, start=1):
+        answer = lesion(click, is_foreground=n % 2 == 0)
+        assert answer.encodes == 0
+        assert answer.gflop < FURTHER_GFLOP, n
+        decodes.append(answer.decodes)
+        last = answer.gflop
+    assert len(decodes) == KEEPS_TO_IT
+    assert decodes == [1, 2, 2, 3, 3, 4, 4]
+    assert last / decodes[-1] * (decodes[-1] + 1) > FURTHER_GFLOP
 
 
 @pytest.fixture(scope="module")
-def counted():
-    """GFLOP of encoding and of a click in all views that the preset may take, and one embedding."""
-    model = build_model("tiny")
-    served = load_preset(CONFIGS / "ct.yaml").roi
-    side, views = served.size, 1 + len(served.wider_spacings_mm)
-    roi = torch.randn(1, 1, side, side, side)
+def passes() -> tuple[RoiEmbedding, float, float]:
+    """An embedding, and GFLOP of encoding it and of the dearest decode: both signs, and an answer that they correct."""
+    model, side = build_model(PRESET.model.size), PRESET.roi.size
+    clicks, signs = torch.full((1, 2, 3), side / 2), torch.tensor([[True, False]])
+    prompts = Prompts(clicks, signs, previous=torch.zeros(1, 1, side, side, side))
     with torch.inference_mode():
         with FlopCounterMode(display=False) as encode:
-            embedding = model.encode(roi)
-        with FlopCounterMode(display=False) as click:
-            model.decode(embedding, Prompts(torch.full((1, 1, 3), side / 2)))
-    return views * encode.get_total_flops() / 1e9, views * click.get_total_flops() / 1e9, embedding
+            embedding = model.encode(torch.randn(1, 1, side, side, side))
+        with FlopCounterMode(display=False) as decode:
+            model.decode(embedding, prompts)
+    return embedding, encode.get_total_flops() / 1e9, decode.get_total_flops() / 1e9
 
 
-def test_tiny_keeps_to_its_budget(counted):
-    encode, click, _ = counted
-    assert 1 < encode < ENCODE_GFLOP
-    assert 1 < click < CLICK_GFLOP
+def test_passes_leave_room_for_whole_requests(passes: tuple[RoiEmbedding, float, float]) -> None:
+    """As many as the requests below were seen to take, which is as many as they may take."""
+    _, encode, decode = passes
+    assert encode > 1 and decode > 1
+    # Each region of a first click is decoded once, and one of them, which two views share, twice.
+    assert (MAX_ENCODES - 2) * encode + (MAX_ENCODES - 1) * decode < FIRST_GFLOP
+    # In a new region, beside clicks of its own sign.
+    assert encode + decode < FURTHER_GFLOP
+    most = (KEEPS_TO_IT + 1) // 2
+    assert most * decode < FURTHER_GFLOP < (most + 1) * decode
 
 
-def test_an_embedding_of_tiny_is_small(counted):
-    *_, embedding = counted
+def test_an_embedding_of_tiny_is_small(passes: tuple[RoiEmbedding, float, float]) -> None:
+    embedding, *_ = passes
+    assert embedding.appearance is not None
     assert embedding.nbytes < 32 * 2**20
     assert embedding.nbytes == sum(t.nbytes for t in (embedding.deepest, embedding.prepared, embedding.appearance))
