@@ -24,6 +24,7 @@ from lib.evaluation.run import Plan, Workers, current_task, find_cases, run
 from lib.evaluation.simulated_user import JITTER_SIGMA_MM, SimulatedClick
 from lib.evaluation.statistics import CONFIDENCE, RESAMPLES, SEED
 from lib.evaluation.summary import summarise
+from lib.host.request_log import request_log_off
 from lib.inference.model_store import ModelStore
 from lib.infers.click_segmentation import ClickSegmentation
 from lib.models.checkpoint import CheckpointError, file_sha256
@@ -87,6 +88,7 @@ def evaluate(evaluation: Evaluation) -> dict[str, Any]:
         timeout_s=evaluation.timeout_s,
     )
     with (
+        request_log_off(),
         tempfile.TemporaryDirectory(prefix="sam3d-evaluate-") as temporary,
         Workers(choice, evaluation.jobs, Path(temporary)) as workers,
     ):
