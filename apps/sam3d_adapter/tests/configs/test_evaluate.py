@@ -108,7 +108,11 @@ def test_a_run_leaves_its_folder_and_nothing_else(
     protocol = summary["protocol"]
     hashes = protocol["model"]["weights_sha256"], protocol["data_sha256"], protocol["split_sha256"]
     assert [len(one) for one in hashes] == [64] * 3
+    # Weights of a file are those of no version.
+    assert protocol["model"]["version"] is None
+    assert (tmp_path / "out/summary.md").read_text().startswith("# Evaluation of test\n")
     first, second = read_records(tmp_path / "out")
+    assert set(first["model"]) == {"id", "sha256"}
     assert (first["case"], first["patient"], first["dataset"]) == ("p0", "p0", "data")
     deepest = list(deepest_error(np.asarray(nib.load(data / "labels/p0.nii").dataobj) > 0, seed=42) or ())
     assert first["clicks"][0] == {"step": 1, "ijk": deepest, "intended_ijk": deepest, "positive": True}
