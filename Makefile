@@ -32,6 +32,9 @@ STEPS   ?=
 # Not empty: few phantoms and steps, to see in a minute or two that everything runs.
 TRIAL   ?=
 MODES   ?=
+# Not from the environment, where others use this name for something else.
+VERSION :=
+LEARNING_DIR ?=
 OUT     ?=
 option = $(if $($(1)),--$(2)='$($(1))')
 
@@ -63,12 +66,12 @@ serve: $(DONE)  ## real use on this machine: STUDIES=dir or http://.../dicom-web
 	@"$(PY)" $(APP)/serve.py $(call option,STUDIES,studies) $(call option,PORT,port) $(call option,HOST,host) \
 	  $(call option,PRESET,preset)
 
-evaluate: $(DONE)  ## how good a preset is: IMAGES=dir LABELS=dir PRESET=ct OUT=dir [MODEL=file [BASE=file]] [MODES=centre|all]
+evaluate: $(DONE)  ## how good a preset is: IMAGES=dir LABELS=dir PRESET=ct OUT=dir [VERSION=id|shipped] [MODEL=file [BASE=file]] [MODES=centre|all]
 	@test -n '$(IMAGES)$(MANIFEST)' -a -n '$(PRESET)' -a -n '$(OUT)' || \
 	  { echo "Give IMAGES=, LABELS= (folders) or MANIFEST= (a file), PRESET= and OUT= (a folder outside of them)" >&2; exit 1; }
 	@"$(PY)" $(APP)/evaluate.py $(call option,IMAGES,images) $(call option,LABELS,labels) $(call option,MANIFEST,manifest) \
 	  $(call option,PRESET,preset) $(call option,OUT,out) $(call option,MODEL,model) $(call option,BASE,base) \
-	  $(call option,MODES,modes)
+	  $(call option,VERSION,version) $(call option,LEARNING_DIR,learning-dir) $(call option,MODES,modes)
 
 weights: $(DONE)  ## train the small weights anew: DATA=dir (sts_ct, sts_mr_t1, sts_pet) [OUT=trained] [MINUTES=150] [DEVICE=cpu|cuda]
 	@test -n '$(DATA)' || { echo "Give DATA=, a folder with sts_ct/, sts_mr_t1/, sts_pet/, each with images/ and labels/" >&2; exit 1; }

@@ -56,7 +56,8 @@ def evaluate(images: Path, labels: Path, preset: str, out: Path, model: Path | N
     """``summary.json`` of an evaluation."""
     command = [sys.executable, str(APP_DIR / "evaluate.py"), "--images", images, "--labels", labels, "--preset", preset]
     command += ["--out", out, "--modes", "centre,random", "--seeds", "42", "--jobs", "2"]
-    subprocess.run([*map(str, command), *(["--model", str(model)] if model else [])], check=True, capture_output=True)
+    command += ["--model", model] if model else ["--version", "shipped"]
+    subprocess.run([*map(str, command)], check=True, capture_output=True)
     return dict(json.loads((out / "summary.json").read_text()))
 
 

@@ -2,6 +2,7 @@
 
     evaluate.py --images DIR --labels DIR --preset ct --out OUT
     evaluate.py --manifest FILE --preset ct --out OUT
+    evaluate.py --images DIR --labels DIR --preset ct --version v0003-1a2b3c4d --out OUT
     evaluate.py --compare OUT_OF_CANDIDATE OUT_OF_PRESENT
 
 What is measured is told in docs/evaluation.md. A run that was stopped goes on when the same command is given again.
@@ -19,6 +20,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from lib.configs.evaluate import Evaluation, evaluate
 from lib.configs.evaluated_task import TaskChoice, with_weights
+from lib.configs.evaluated_version import SERVED, with_version
 from lib.evaluation.cases import DataError, Source, Unpaired, from_folders, from_manifest, unpaired, with_patients
 from lib.evaluation.compare import CompareError, compare, sentences
 from lib.evaluation.dialogue import TIMEOUT_S
@@ -29,7 +31,10 @@ from lib.inference.precision import PRECISIONS
 from lib.infers.missing_weights import how_to_supply
 from lib.infers.options import OptionError, read_device
 from lib.models.checkpoint import CheckpointError
-from lib.presets import PresetError, load_presets
+from lib.presets import Preset, PresetError, load_presets
+from lib.registry.errors import RegistryError
+from lib.registry.registry import DEFAULT_LEARNING_DIR, Registry
+from lib.registry.version import SHIPPED
 
 APP_DIR = Path(__file__).resolve().parent
 MODE_SETS = {
@@ -37,7 +42,10 @@ MODE_SETS = {
     "paper": ("paper-1", "paper-3", "paper-10"),
 }
 _MOST_JOBS = 8
-_REFUSED = (CheckpointError, CompareError, DataError, LedgerError, ModeError, OptionError, PresetError, RunError)
+_REFUSED = (
+    *(CheckpointError, CompareError, DataError, LedgerError, ModeError, OptionError, PresetError),
+    *(RegistryError, RunError),
+)
 
 logger = logging.getLogger("evaluate")
 
@@ -68,8 +76,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     for name, file in (("MODEL", arguments.model), ("BASE", arguments.base)):
         if file is not None and not file.is_file():
             raise DataError(f"{name}={file} is no file.")
-    if arguments.model is not None:
-        preset = with_weights(preset, arguments.model, arguments.base)
+    preset, version = _with_weights(preset, arguments)
     missing = [path for path in (APP_DIR / file for file in preset.model.files) if not path.is_file()]
     if missing:
         raise DataError(how_to_supply(preset.name, preset.model.size, missing, APP_DIR))
@@ -85,11 +92,27 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         labels_are_objects=arguments.labels_are_objects,
         split=arguments.split,
         unpaired=Unpaired() if arguments.manifest else unpaired(arguments.images, arguments.labels),
+        version=version,
     )
+    if arguments.version is None and version not in (None, SHIPPED):
+        logger.info("Preset %s serves version %s, so that is evaluated; VERSION=%s takes the preset's own weights.",
+                    preset.name, version, SHIPPED)  # fmt: skip
     evaluate(evaluation)
     text = (arguments.out / "summary.md").read_text(encoding="utf-8").partition("## Protocol")[0]
     sys.stdout.write(text)
     logger.info("%s/summary.json, summary.md, dice_per_click.png, cases.jsonl", arguments.out)
+
+
+def _with_weights(preset: Preset, arguments: argparse.Namespace) -> tuple[Preset, str | None]:
+    """The preset with the weights that are evaluated, and the version that they are; None for a file."""
+    if arguments.model is not None:
+        return with_weights(preset, arguments.model, arguments.base), None
+    # As the server does: against the app folder.
+    folder = APP_DIR / (arguments.learning_dir or DEFAULT_LEARNING_DIR).expanduser()
+    if arguments.learning_dir is not None and not folder.is_dir():
+        raise DataError(f"LEARNING_DIR={arguments.learning_dir}: {folder} is no folder.")
+    versions = Registry(folder).of(preset.name, preset.model.size, preset.model.family)
+    return with_version(preset, versions, arguments.version or SERVED)
 
 
 def _compare(arguments: argparse.Namespace) -> None:
@@ -145,6 +168,14 @@ def _arguments(command: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--labels", type=Path, help="folder of labels (default: labels/final or ../labels of --images)")
     parser.add_argument("--preset", help="task preset, a file of configs/")
     parser.add_argument("--out", type=Path, help="folder of the run; outside the data")
+    parser.add_argument(
+        "--version", metavar="ID", help=f"of the weights; {SHIPPED}: the preset's own; {SERVED} (default): the server's"
+    )
+    parser.add_argument(
+        "--learning-dir",
+        type=Path,
+        help=f"folder of the versions, as the server's --conf learning_dir (default: {DEFAULT_LEARNING_DIR})",
+    )
     parser.add_argument("--model", type=Path, help="weights in place of the preset's own")
     parser.add_argument("--base", type=Path, help="what --model was trained on, where it is not the preset's own base")
     parser.add_argument(
@@ -164,6 +195,8 @@ def _arguments(command: list[str] | None) -> argparse.Namespace:
         parser.error("--preset and --out are needed")
     if arguments.base is not None and arguments.model is None:
         parser.error("--base needs --model: weights fit no other base than their own")
+    if arguments.version is not None and arguments.model is not None:
+        parser.error("--version and --model name different weights: give one of them")
     if arguments.jobs is not None and arguments.jobs < 1:
         parser.error("--jobs must be 1 or more")
     if arguments.timeout <= 0:

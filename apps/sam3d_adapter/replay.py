@@ -24,7 +24,6 @@ logger = logging.getLogger("replay")
 
 def main() -> int:
     """Reads the command line; the exit status."""
-    # MONAI Label tells each of its steps at INFO.
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logger.setLevel(logging.INFO)
     arguments = _arguments()

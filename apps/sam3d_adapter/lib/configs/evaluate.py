@@ -24,6 +24,7 @@ from lib.evaluation.run import Plan, Workers, current_task, find_cases, run
 from lib.evaluation.simulated_user import JITTER_SIGMA_MM, SimulatedClick
 from lib.evaluation.statistics import CONFIDENCE, RESAMPLES, SEED
 from lib.evaluation.summary import summarise
+from lib.host.request_log import request_log_off
 from lib.inference.model_store import ModelStore
 from lib.infers.click_segmentation import ClickSegmentation
 from lib.models.checkpoint import CheckpointError, file_sha256
@@ -51,6 +52,7 @@ class Evaluation:
         labels_are_objects: whether each value of a label is a case.
         split: name of the split, if one was chosen.
         unpaired: volumes that lie beside the sources and have no partner.
+        version: id of the version whose weights the task has; None where they are of none.
     """
 
     choice: TaskChoice
@@ -63,6 +65,7 @@ class Evaluation:
     labels_are_objects: bool = False
     split: str | None = None
     unpaired: Unpaired = Unpaired()
+    version: str | None = None
 
 
 def evaluate(evaluation: Evaluation) -> dict[str, Any]:
@@ -82,11 +85,12 @@ def evaluate(evaluation: Evaluation) -> dict[str, Any]:
     plan = Plan(
         modes=evaluation.modes,
         seeds=evaluation.seeds,
-        model={"id": choice.preset.name, "sha256": weights},
+        model=_model(evaluation, weights),
         blind=Blind(blind.ball_mm, blind.ellipsoid) if blind else None,
         timeout_s=evaluation.timeout_s,
     )
     with (
+        request_log_off(),
         tempfile.TemporaryDirectory(prefix="sam3d-evaluate-") as temporary,
         Workers(choice, evaluation.jobs, Path(temporary)) as workers,
     ):
@@ -124,6 +128,12 @@ def _weights(choice: TaskChoice) -> tuple[str, bool]:
     return loaded.version, loaded.model.uses_background
 
 
+def _model(evaluation: Evaluation, weights: str) -> dict[str, str]:
+    """What the records name; scores depend on the weights alone, so the version is no setting."""
+    model = {"id": evaluation.choice.preset.name, "sha256": weights}
+    return model if evaluation.version is None else {**model, "version": evaluation.version}
+
+
 def _settings(evaluation: Evaluation, plan: Plan) -> dict[str, Any]:
     """All that a score depends on, but for the data."""
     choice = evaluation.choice
@@ -157,7 +167,7 @@ def _protocol(evaluation: Evaluation, plan: Plan, cases: Sequence[Case]) -> dict
     """What a figure is to be quoted with."""
     choice = evaluation.choice
     return {
-        "model": {"id": plan.model["id"], "weights_sha256": plan.model["sha256"]},
+        "model": {"id": plan.model["id"], "version": evaluation.version, "weights_sha256": plan.model["sha256"]},
         "modes": list(plan.modes),
         "seeds": list(plan.seeds),
         "seed_of_centre": plan.seeds[0],

@@ -1,10 +1,9 @@
 """How good a version is on the server's own validation cases: the same dialogues as those of ``make evaluate``."""
 
-import contextlib
 import dataclasses
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from lib.configs.evaluate import Evaluation, evaluate
@@ -48,23 +47,10 @@ class MeasureVersion:
             self._app_dir, with_weights(self._preset, weights), self._device, self._precision, self._threads
         )
         evaluation = Evaluation(choice, sources, out, MODES, SEEDS, jobs=1, timeout_s=90.0, split="validation")
-        with _hosts_log_off():
-            try:
-                evaluate(evaluation)
-            except LedgerError as error:
-                logger.info("Measuring anew: %s", error)
-                shutil.rmtree(out)
-                evaluate(evaluation)
+        try:
+            evaluate(evaluation)
+        except LedgerError as error:
+            logger.info("Measuring anew: %s", error)
+            shutil.rmtree(out)
+            evaluate(evaluation)
         return read_records(out)
-
-
-@contextlib.contextmanager
-def _hosts_log_off() -> Iterator[None]:
-    """MONAI Label tells twenty lines of every click, which here are hundreds."""
-    logger = logging.getLogger("monailabel")
-    before = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

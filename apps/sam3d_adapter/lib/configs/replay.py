@@ -13,6 +13,7 @@ from lib.audit.machine import processor, software
 from lib.audit.record import preset_hash
 from lib.configs.evaluated_task import with_weights
 from lib.configs.task_config import Sam3dAdapterConfig
+from lib.host.request_log import request_log_off
 from lib.infers.options import available_devices
 from lib.infers.regions import HOST_LABEL_KEYS_BY_SOURCE
 from lib.presets import Preset, PresetError
@@ -76,7 +77,8 @@ def replay(
     request = {**record["request"], "image": str(image), "device": device, "result_extension": extension}
     request |= _label_maps(record, label_maps or {})
     try:
-        file, answer = config.infer(_preset(record, config))(request)
+        with request_log_off():
+            file, answer = config.infer(_preset(record, config))(request)
     except HTTPException as error:
         raise ReplayError(str(error.detail)) from error
     assert file is not None  # the writer is never skipped

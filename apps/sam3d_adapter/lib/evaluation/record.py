@@ -57,7 +57,7 @@ def make_record(
         case: what was clicked on.
         mode: of the simulated user.
         seed: the same.
-        model: ``id`` and ``sha256``.
+        model: ``id`` and ``sha256``, and ``version`` where it is one of the preset's.
         user: knows where a hand slipped.
         trace: what came of it.
     """

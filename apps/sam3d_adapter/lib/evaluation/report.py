@@ -61,7 +61,9 @@ def write_report(folder: Path, summary: Mapping[str, Any], records: Sequence[Rec
 def markdown(summary: Mapping[str, Any]) -> str:
     """The figures as tables."""
     modes = {summary["mode"]: summary, **summary["modes"]}
-    lines = [f"# Evaluation of {summary['protocol']['model']['id']}", ""]
+    model = summary["protocol"]["model"]
+    version = f", version {model['version']}" if model.get("version") else ""
+    lines = [f"# Evaluation of {model['id']}{version}", ""]
     lines += [f"{summary['n']} patients, {summary['cases']} cases. Mean over patients [95 % interval].", ""]
     lines += _score_table(modes)
     lines += ["", "| metric | " + " | ".join(modes) + " |", "|---" * (len(modes) + 1) + "|"]

@@ -102,7 +102,8 @@ def _import(versions: Versions, arguments: argparse.Namespace, shipped: tuple[Pa
     version = import_version(versions, arguments.file, arguments.by, shipped)
     return (
         f"Added as {version.id}, not served. sha256 of the file {sha256_of(arguments.file)}: compare it with the "
-        "sender's. What was measured there says nothing of your images: evaluate it before you publish it."
+        "sender's. What was measured there says nothing of your images: evaluate it before you publish it "
+        f"(make evaluate ... VERSION={version.id})."
     )
 
 

@@ -87,13 +87,15 @@ def test_what_another_release_measured_is_measured_anew(app: Path, data: Path, t
 
 
 def test_a_run_leaves_its_folder_and_nothing_else(
-    app: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    app: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Other tests run beside this one and have temporary folders of their own.
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     before = fingerprint(data) | fingerprint(app)
     summary = evaluate(evaluation(app, data, tmp_path / "out"))
+    # The host tells twenty lines of each of these requests.
+    assert [record for record in caplog.records if record.name.startswith("monailabel")] == []
     assert (fingerprint(data) | fingerprint(app)) == before and not (app / "logs").exists()
     assert list((tmp_path / "tmp").iterdir()) == []
     assert summary["n"] == 2 and summary["notes"] == [FOREGROUND_ONLY] and set(summary["left_out"].values()) == {0}
@@ -106,7 +108,11 @@ def test_a_run_leaves_its_folder_and_nothing_else(
     protocol = summary["protocol"]
     hashes = protocol["model"]["weights_sha256"], protocol["data_sha256"], protocol["split_sha256"]
     assert [len(one) for one in hashes] == [64] * 3
+    # Weights of a file are those of no version.
+    assert protocol["model"]["version"] is None
+    assert (tmp_path / "out/summary.md").read_text().startswith("# Evaluation of test\n")
     first, second = read_records(tmp_path / "out")
+    assert set(first["model"]) == {"id", "sha256"}
     assert (first["case"], first["patient"], first["dataset"]) == ("p0", "p0", "data")
     deepest = list(deepest_error(np.asarray(nib.load(data / "labels/p0.nii").dataobj) > 0, seed=42) or ())
     assert first["clicks"][0] == {"step": 1, "ijk": deepest, "intended_ijk": deepest, "positive": True}

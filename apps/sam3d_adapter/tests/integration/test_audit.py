@@ -112,6 +112,7 @@ def test_replay_gives_the_recorded_mask(server: AppServer, tmp_path: Path) -> No
     status, said = replay(server, answer["audit_id"], "--studies", studies(server), "--out", tmp_path / "mask.nii.gz")
     assert status == 0 and said.splitlines()[-1] == "equal", said
     assert said.count(answer["mask_hash"]) == 2 and "Not as recorded" not in said
+    assert len(said.splitlines()) == 3 and NAME not in said  # what the host says of a request is kept out
     again, first = nib.load(tmp_path / "mask.nii.gz"), nib.load(file)
     np.testing.assert_array_equal(np.asarray(again.dataobj), np.asarray(first.dataobj))
     np.testing.assert_allclose(again.affine, first.affine)
