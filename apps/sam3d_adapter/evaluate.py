@@ -21,10 +21,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from lib.configs.evaluate import Evaluation, evaluate
 from lib.configs.evaluated_task import TaskChoice, with_weights
 from lib.configs.evaluated_version import SERVED, with_version
-from lib.evaluation.cases import DataError, Source, Unpaired, from_folders, from_manifest, unpaired, with_patients
+from lib.evaluation.cases import DataError, Source, Unpaired, from_folders, unpaired, with_patients
 from lib.evaluation.compare import CompareError, compare, sentences
 from lib.evaluation.dialogue import TIMEOUT_S
 from lib.evaluation.ledger import LedgerError, write_json
+from lib.evaluation.manifest import from_manifest
 from lib.evaluation.run import RunError
 from lib.evaluation.simulated_user import ModeError, clicks_at_once
 from lib.inference.precision import PRECISIONS

@@ -53,7 +53,7 @@ class Plan:
         clicks: of a dialogue.
         timeout_s: of a request.
         blind: numbers of the baselines; None for none.
-        model: ``id`` and ``sha256``, for the records.
+        model: ``id`` and ``sha256``, and ``version`` where it is one of the preset's; for the records.
     """
 
     modes: tuple[str, ...]

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lib.evaluation.cases import DataError, from_manifest
+from lib.evaluation.cases import DataError
+from lib.evaluation.manifest import from_manifest
 
 logger = logging.getLogger(__name__)
 

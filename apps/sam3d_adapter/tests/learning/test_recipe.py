@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.evaluation.cases import from_manifest
+from lib.evaluation.manifest import from_manifest
 from lib.learning import recipe_run, replay
 from lib.learning.phantom_pools import _make, make_pool
 from lib.learning.pools import Pool, case_name
