@@ -25,6 +25,7 @@ class Answer:
         stages_ms: milliseconds by stage, as measured by the server.
         warnings: what the server wants the user to know.
         version: of the model that answered.
+        encodes: image encoder passes that it took.
     """
 
     mask: np.ndarray
@@ -32,6 +33,7 @@ class Answer:
     stages_ms: dict[str, float]
     warnings: tuple[str, ...]
     version: str = "shipped"
+    encodes: int = 0
 
 
 def send_clicks(url: str, study: Study, preset: str, clicks: Sequence[Voxel], folder: Path) -> Answer:
@@ -68,7 +70,8 @@ def send_clicks(url: str, study: Study, preset: str, clicks: Sequence[Voxel], fo
             f"The mask of shape {mask.shape} does not lie on the image's grid {study.image.shape}:\n"
             f"{answered.affine}\ninstead of\n{study.affine}"
         )
-    return Answer(mask, seconds, _stages(body), tuple(body.get("warnings", ())), str(body.get("version", "")))
+    warnings, version = tuple(body.get("warnings", ())), str(body.get("version", ""))
+    return Answer(mask, seconds, _stages(body), warnings, version, int(body.get("encodes", 0)))
 
 
 def _stages(body: dict[str, Any]) -> dict[str, float]:

@@ -3,7 +3,9 @@
 import os
 import socket
 import sys
+import threading
 from collections.abc import Callable
+from multiprocessing import parent_process
 from multiprocessing.queues import SimpleQueue
 from typing import Any
 
@@ -67,11 +69,20 @@ def _worker(
     refused: tuple[type[Exception], ...],
     failures: "SimpleQueue[str]",
 ) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         work(number, *arguments)
     except refused as error:
         failures.put(" ".join(str(error).split()) or type(error).__name__)
         sys.exit(1)
+
+
+def _end_with_parent() -> None:
+    """End as the parent does. PyTorch asks for it by SIGINT, which is ignored by what a script started with ``&``."""
+    parent = parent_process()
+    assert parent is not None  # of a process that was spawned
+    parent.join()
+    os._exit(1)
 
 
 def join_as(number: int, count: int, port: int) -> None:
