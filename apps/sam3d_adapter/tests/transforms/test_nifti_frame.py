@@ -1,5 +1,6 @@
 """A NIfTI file lies where viewers on ITK show it, whatever its header leaves open."""
 
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
@@ -151,6 +152,16 @@ def test_slanted_axes_are_refused_with_and_without_an_upright_qform(tmp_path: Pa
         read_volume(write(tmp_path / "a.nii", qform=(SCANNER, qform_code), sform=(slanted, 2)))
 
 
+@pytest.fixture
+def warnings_shown() -> Iterator[None]:
+    """As they are unless the server has silenced them, which other tests do for good."""
+    before = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(True)
+    yield
+    sitk.ProcessObject.SetGlobalWarningDisplay(before)
+
+
+@pytest.mark.usefixtures("warnings_shown")
 def test_no_path_gets_into_the_output(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = write(tmp_path / "anna_maier.nii", sform=(ATLAS, 2), zooms=(1.6, 0.9, 2.5))
     path.write_bytes(path.read_bytes()[:80] + np.array([1.6], "<f4").tobytes() + path.read_bytes()[84:])
