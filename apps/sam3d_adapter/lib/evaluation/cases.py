@@ -202,7 +202,11 @@ def split_hash(cases: Sequence[Case]) -> str:
 
 
 def _object(values: np.ndarray, value: int | None) -> Mask:
-    return np.asarray(values > 0 if value is None else np.abs(values - float(value)) < _WHOLE)
+    if value is None:
+        return np.asarray(values > 0)
+    # Whole numbers are compared as they are: of a large label, floats would take up to eight times its memory.
+    is_whole = values.dtype.kind in "biu"
+    return np.asarray(values == value if is_whole else np.isclose(values, value, rtol=0, atol=_WHOLE))
 
 
 def _whole_values(source: Source, values: np.ndarray) -> list[int]:
