@@ -4,7 +4,8 @@
     python -m lib.learning.pretrain --base sam_vit_b_01ec64.pth --pool kits=DIR --validation kits=DIR --out DIR
 
 Without ``--base`` every parameter of the preset's size is trained, from scratch or from ``--parent``. With it, the
-frozen base is read from SAM's own file and the adapters, norms, neck, prompt encoder and decoder are trained.
+frozen base is read from SAM's own file and the adapters, norms, neck, prompt encoder and decoder are trained; with
+``--parent`` and ``--keep-base`` the same, on the parent's base, which the weights then share with the parent's.
 
 A pool is PRESET=FOLDER, or PRESET=FOLDER:SHARE for another share of the samples than 1; see `lib.learning.pools.Pool`.
 Progress goes to the log and to OUT/<size>_curve.json; a run that was stopped goes on from OUT/<size>_state.pt. Several
@@ -81,6 +82,7 @@ class Pretraining:
         validation: Pools for the curve.
         held_out: Names of cases that are validated on and never trained on.
         parent: Base and weights to start from; None to start from scratch.
+        keeps_base: Whether the parent's base stays as it is, so that both weights run on it.
         base: SAM's own file, of which only what adapts it is trained.
         batch: Regions of a step, for each process that trains.
         validation_batches: Of two regions each, shared out among the pools.
@@ -94,6 +96,7 @@ class Pretraining:
     validation: tuple[PoolChoice, ...] = ()
     held_out: frozenset[str] = frozenset()
     parent: tuple[Path, Path] | None = None
+    keeps_base: bool = False
     base: Path | None = None
     batch: int = 2
     validation_batches: int = 16
@@ -143,7 +146,8 @@ def pretrain(training: Pretraining, device: torch.device) -> None:
         "minutes": round(progress.spent_s / 60, 2),
         "steps": progress.step,
     }
-    export(model.cpu(), training.out, training.name, known | dict(training.provenance), with_base=training.base is None)
+    with_base = training.base is None and not training.keeps_base
+    export(model.cpu(), training.out, training.name, known | dict(training.provenance), with_base=with_base)
 
 
 def _validation(training: Pretraining) -> list[Batch]:
@@ -161,7 +165,10 @@ def _start(training: Pretraining) -> Sam3dAdapter:
         return adapt(training.size, training.base, training.config.seed)
     if training.parent is not None:
         base, weights = training.parent
-        return load_model(size=training.size, base=base, weights=weights)[0].requires_grad_(True)
+        model = load_model(size=training.size, base=base, weights=weights)[0].requires_grad_(True)
+        if training.keeps_base:
+            mark_trainable(model)
+        return model
     return build_from_scratch(training.size, training.config.seed)
 
 
@@ -211,6 +218,7 @@ def main() -> None:
     parser.add_argument("--validation", action="append", type=read_choice, default=[], help="the same, for the curve")
     parser.add_argument("--held-out", type=Path, help="text file: names of cases never trained on, one a line")
     parser.add_argument("--parent", type=Path, nargs=2, metavar=("BASE", "WEIGHTS"), help="files to start from")
+    parser.add_argument("--keep-base", action="store_true", help="train on the parent's base without changing it")
     parser.add_argument("--base", type=Path, help="SAM's own file; only what adapts it is trained")
     parser.add_argument("--minutes", type=float, help="of training (default: 60, or no limit with --steps)")
     parser.add_argument("--steps", type=int, help="of training")
@@ -227,6 +235,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.base and arguments.parent:
         parser.error("--base starts from SAM, --parent from weights of before: give one of the two.")
+    if arguments.keep_base and not arguments.parent:
+        parser.error("--keep-base keeps that of --parent: give the two files.")
     training = Pretraining(
         pools=tuple(arguments.pool),
         config=TrainingConfig(
@@ -242,6 +252,7 @@ def main() -> None:
         validation=tuple(arguments.validation),
         held_out=frozenset(arguments.held_out.read_text().split()) if arguments.held_out else frozenset(),
         parent=tuple(arguments.parent) if arguments.parent else None,
+        keeps_base=arguments.keep_base,
         base=arguments.base,
         batch=arguments.batch,
         name=arguments.name,

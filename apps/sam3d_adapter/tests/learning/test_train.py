@@ -25,6 +25,7 @@ from lib.learning.train import TrainingConfig, learning_rate, train
 from lib.learning.validation import dice
 from lib.models.checkpoint import load_model
 from lib.models.sam3d import Sam3dAdapter
+from lib.models.trainable import trained_names
 from lib.presets import load_preset
 
 APP = Path(__file__).resolve().parents[2]
@@ -292,6 +293,30 @@ def test_pools_of_the_command_line(folder):
     for text in (str(folder), f"cct={folder}", f"ct={folder}:much"):
         with pytest.raises(argparse.ArgumentTypeError, match="PRESET=FOLDER"):
             pretrain.read_choice(text)
+
+
+def test_weights_on_their_parents_base(folder, tmp_path):
+    """What was trained with the parent's base kept runs on the parent's own file of it."""
+    base, weights = (APP / "weights" / f"tiny_{part}.safetensors" for part in ("base", "lesions"))
+    training = pretrain.Pretraining(
+        pools=(pretrain.read_choice(f"ct={folder}"),),
+        config=TrainingConfig(steps=1, precision="fp32"),
+        out=tmp_path,
+        parent=(base, weights),
+        keeps_base=True,
+        batch=1,
+        name="child",
+    )
+    pretrain.pretrain(training, torch.device("cpu"))
+    assert [file.name for file in tmp_path.glob("*.safetensors")] == ["tiny_child.safetensors"]
+    child, report = load_model(size="tiny", base=base, weights=tmp_path / "tiny_child.safetensors")
+    parent, _ = load_model(size="tiny", base=base, weights=weights)
+    changed = {
+        name
+        for (name, now), before in zip(child.named_parameters(), parent.parameters(), strict=True)
+        if not torch.equal(now, before)
+    }
+    assert changed and changed <= trained_names(child) and report.provenance["steps"] == 1
 
 
 def test_it_says_how_far_it_is(folder, tmp_path, caplog):
