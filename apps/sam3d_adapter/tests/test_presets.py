@@ -49,6 +49,11 @@ def test_published_statistics_are_the_authors(name: str) -> None:
     assert preset.model.size == "vit_b" and preset.model.file("base") == "model/sam_vit_b.safetensors"
 
 
+def test_training_draws_from_every_spacing_that_serving_looks_at() -> None:
+    assert load_preset(CONFIGS / "ct_lesion.yaml").roi.seen_spacings_mm == (0.6, 1.0, 2.0, 4.0)
+    assert load_preset(CONFIGS / "ct.yaml").roi.seen_spacings_mm == (1.0, 2.0, 4.0)
+
+
 # (where, value, words the message must hold); value ... removes the key
 MISTAKES = [
     (("labels",), "x", ["labels", "unknown", "description"]),
@@ -69,6 +74,9 @@ MISTAKES = [
     (("roi", "wider_spacings_mm"), ["2"], ["roi.wider_spacings_mm", "a number"]),
     (("roi", "large_share"), 0, ["roi.large_share", "between 0.05 and 1.5"]),
     (("roi", "large_share"), "much", ["roi.large_share", "a number"]),
+    (("roi", "closer_spacing_mm"), 1.0, ["roi.closer_spacing_mm", "below spacing_mm (=1)"]),
+    (("roi", "closer_spacing_mm"), "near", ["roi.closer_spacing_mm", "a number"]),
+    (("roi", "small_share"), 2, ["roi.small_share", "between 0.05 and 1.5"]),
     (("roi", "spacing_mm"), float("nan"), ["roi.spacing_mm", "a number"]),
     (("roi", "axes"), "SAL5", ["roi.axes", "three letters"]),
     (("roi", "axes"), "SSR", ["roi.axes", "three letters"]),

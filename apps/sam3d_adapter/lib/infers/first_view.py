@@ -1,7 +1,7 @@
 """The first answer, which later clicks correct: the view it is given at, by the first click alone or by a box."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from lib.interaction.box import Box, ellipsoid_in_roi, place_roi_on_box
 from lib.interaction.click import Click
 from lib.interaction.roi import Roi, place_roi, roi_at
 from lib.presets import RoiPreset
-from lib.transforms.clicked_component import keep_clicked, leaves_roi, outgrows_roi
+from lib.transforms.clicked_component import is_small, keep_clicked, leaves_roi, outgrows_roi
 from lib.transforms.obey_clicks import obey
 from lib.transforms.paste import BACKGROUND, Part
 from lib.transforms.start_mask import LOGIT
@@ -47,6 +47,8 @@ class FirstAnswer:
 def answer_first(looks: Looks, preset: RoiPreset, click: Click, threshold: float) -> FirstAnswer:
     """Looks at the click, then from farther away while what was clicked on outgrows the view, then along its surface.
 
+    What is small in the first view is looked at from nearer instead, if the preset says so.
+
     Args:
         looks: at the image.
         preset: size, axes and spacings of the views.
@@ -70,12 +72,30 @@ def answer_first(looks: Looks, preset: RoiPreset, click: Click, threshold: float
                 break
     settled = _settled(logits, clicks_dhw, threshold)
     if spacing_mm == spacings_mm[0]:
-        return FirstAnswer(roi, settled, obeyed[0], Part(roi, settled), encodes=1)
+        answer = FirstAnswer(roi, settled, obeyed[0], Part(roi, settled), encodes=1)
+        if preset.closer_spacing_mm is None or not is_small(logits, clicks_dhw, threshold, preset.small_share):
+            return answer
+        return _from_nearer(looks, preset, click, threshold, preset.closer_spacing_mm) or replace(answer, encodes=2)
     near = _view(looks, preset, click, spacing_mm / 2)
     # With the presets that ship, the view of half the spacing is one of those before.
     encodes = len({mm for mm in spacings_mm if mm <= spacing_mm} | {near.spacing_mm})
     part, further = _refined(looks, Part(roi, settled), near, click, threshold, encodes, is_enforced=True)
     return FirstAnswer(roi, part.logit[::2, ::2, ::2].clone(), obeyed[0], part, encodes + further)
+
+
+def _from_nearer(
+    looks: Looks, preset: RoiPreset, click: Click, threshold: float, spacing_mm: float
+) -> FirstAnswer | None:
+    """The answer at a finer spacing, after one at the preset's; None where it does not fit into that view."""
+    roi = _view(looks, preset, click, spacing_mm)
+    logits = looks(roi, [click])
+    with looks.stages.time("paste"):
+        clicks_dhw = roi.clicks_to_dhw([click])
+        logits, obeyed = obey(logits, clicks_dhw, [True], roi.spacing_mm, threshold)
+        if outgrows_roi(logits, clicks_dhw, threshold, preset.large_share):
+            return None
+        settled = _settled(logits, clicks_dhw, threshold)
+    return FirstAnswer(roi, settled, obeyed[0], Part(roi, settled), encodes=2)
 
 
 def answer_box(

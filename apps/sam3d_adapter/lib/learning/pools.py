@@ -52,7 +52,7 @@ class Pool:
     @property
     def spacings_mm(self) -> tuple[float, ...]:
         """At which serving looks, ascending."""
-        return (self.preset.roi.spacing_mm, *self.preset.roi.wider_spacings_mm)
+        return self.preset.roi.seen_spacings_mm
 
     def draw(self, rng: np.random.Generator, number: int = 0) -> Drawn:
         """A volume, one of its objects, and its intensities' window; all volumes are there for every sample number."""

@@ -77,7 +77,7 @@ class SubmittedPool:
     @property
     def spacings_mm(self) -> tuple[float, ...]:
         """At which serving looks, ascending."""
-        return (self.preset.roi.spacing_mm, *self.preset.roi.wider_spacings_mm)
+        return self.preset.roi.seen_spacings_mm
 
     @property
     def nbytes(self) -> int:

@@ -20,9 +20,12 @@ from lib.presets.section import PresetError, Section
 
 INTENSITY_MODES = ("window", "percentile")
 # One letter per anatomical line: the direction in which the index of that ROI axis grows.
+OPTIONAL_ROI = ("wider_spacings_mm", "large_share", "closer_spacing_mm", "small_share")
 AXIS_PAIRS = ("SI", "AP", "RL")
 LARGE_SHARE = 0.42
 """Where a preset says nothing: chosen on sarcomas of 2 to 30 cm and on lesions of phantoms together."""
+SMALL_SHARE = 0.25
+"""Likewise: chosen on lesions of phantoms."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
@@ -57,6 +60,8 @@ class RoiPreset:
         wider_spacings_mm: ascending spacings, mm, at which to look again while the mask outgrows the ROI.
         large_share: of the ROI's side; a mask whose sphere of equal volume is wider outgrows it even where it reaches
             no face.
+        closer_spacing_mm: spacing, mm, at which to look again where the mask is small; None for not at all.
+        small_share: of the ROI's side; a mask whose sphere of equal volume is narrower is small.
     """
 
     size: int
@@ -64,6 +69,14 @@ class RoiPreset:
     axes: str
     wider_spacings_mm: tuple[float, ...] = ()
     large_share: float = LARGE_SHARE
+    closer_spacing_mm: float | None = None
+    small_share: float = SMALL_SHARE
+
+    @property
+    def seen_spacings_mm(self) -> tuple[float, ...]:
+        """Ascending, mm: the spacings at which structures are looked at, for training to draw from."""
+        closer = () if self.closer_spacing_mm is None else (self.closer_spacing_mm,)
+        return (*closer, self.spacing_mm, *self.wider_spacings_mm)
 
 
 @dataclass(frozen=True)
@@ -153,7 +166,7 @@ def load_preset(path: Path) -> Preset:
     top = Section(path, "", content, required=required, optional=("target_label", "blind"))
     target = top.whole_number("target_label", low=1, high=255) if "target_label" in top.values else None
     model = _read_model(path, top.values["model"])
-    roi = top.section("roi", required=("size", "spacing_mm", "axes"), optional=("wider_spacings_mm", "large_share"))
+    roi = top.section("roi", required=("size", "spacing_mm", "axes"), optional=OPTIONAL_ROI)
     return Preset(
         name=path.stem,
         description=top.text("description"),
@@ -215,10 +228,23 @@ def _read_roi(section: Section, model: ModelPreset) -> RoiPreset:
         spacing_mm=spacing_mm,
         axes=axes,
         wider_spacings_mm=section.ascending("wider_spacings_mm", low=spacing_mm, high=20.0),
-        large_share=section.number("large_share", low=0.05, high=1.5)
-        if "large_share" in section.values
-        else LARGE_SHARE,
+        large_share=_read_share(section, "large_share", LARGE_SHARE),
+        closer_spacing_mm=_read_closer(section, spacing_mm),
+        small_share=_read_share(section, "small_share", SMALL_SHARE),
     )
+
+
+def _read_share(section: Section, key: str, default: float) -> float:
+    return section.number(key, low=0.05, high=1.5) if key in section.values else default
+
+
+def _read_closer(section: Section, spacing_mm: float) -> float | None:
+    if "closer_spacing_mm" not in section.values:
+        return None
+    closer_mm = section.number("closer_spacing_mm", low=0.05, high=20.0)
+    if closer_mm >= spacing_mm:
+        raise section.error("closer_spacing_mm", f"is {closer_mm:g}; it must be below spacing_mm (={spacing_mm:g})")
+    return closer_mm
 
 
 def _read_blind(section: Section) -> BlindPreset:

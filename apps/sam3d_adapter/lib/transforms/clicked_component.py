@@ -51,8 +51,20 @@ def outgrows_roi(logits: Tensor, clicks_dhw: np.ndarray, threshold: float, large
         large_share: of the ROI's side; a structure whose sphere of equal volume is wider is large.
     """
     _, kept = clicked_component(logits, clicks_dhw, threshold)
-    diameter = (6 / math.pi * int(kept.sum())) ** (1 / 3)
-    return _touches_face(kept) or diameter > large_share * len(kept)
+    return _touches_face(kept) or _diameter(kept) > large_share * len(kept)
+
+
+def is_small(logits: Tensor, clicks_dhw: np.ndarray, threshold: float, small_share: float) -> bool:
+    """Whether the sphere of equal volume of the clicked structure is narrower than a share of the ROI's side.
+
+    Args:
+        logits: (2, D, H, W).
+        clicks_dhw: (N, 3) ROI indices.
+        threshold: foreground probability.
+        small_share: of the ROI's side.
+    """
+    _, kept = clicked_component(logits, clicks_dhw, threshold)
+    return _diameter(kept) < small_share * len(kept)
 
 
 def leaves_roi(logits: Tensor, clicks_dhw: np.ndarray, roi: Roi, threshold: float = 0.5) -> bool:
@@ -61,6 +73,11 @@ def leaves_roi(logits: Tensor, clicks_dhw: np.ndarray, roi: Roi, threshold: floa
     kept[1:-1, 1:-1, 1:-1] = False
     ijk = roi.dhw_to_ijk(np.argwhere(kept))
     return bool(((ijk >= 0) & (ijk <= np.array(roi.image_shape) - 1)).all(axis=1).any())
+
+
+def _diameter(mask: np.ndarray) -> float:
+    """Of the sphere of equal volume, in voxels."""
+    return float((6 / math.pi * int(mask.sum())) ** (1 / 3))
 
 
 def _touches_face(mask: np.ndarray) -> bool:

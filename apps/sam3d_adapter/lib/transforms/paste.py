@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,8 @@ from lib.transforms.start_mask import StartMask
 
 BACKGROUND = -8.0
 """Foreground logit where nothing was looked at."""
+SLAB_VOXELS = 2**21
+"""Of the image, worked out at a time: of a structure of 30 cm the whole would take most of a gigabyte."""
 
 
 @dataclass(frozen=True)
@@ -102,14 +105,22 @@ def paste_parts(parts: Sequence[Part], threshold: float) -> np.ndarray:
         return mask
     low = np.min([grid.low for _, grid in used], axis=0)
     high = np.max([grid.high for _, grid in used], axis=0)
-    logit = np.full(tuple(high - low), BACKGROUND, np.float32)
-    for part, grid in used:
-        values = grid.interpolate(_plain(part.logit) if part is parts[0] else _padded(part.logit))
-        if part is parts[0]:
-            logit[grid.within(low)] = values
-        else:
-            logit[grid.within(low)] += np.where(_near(part, grid), values, 0)
-    mask.transpose(first.image_axes)[_slices(low, high)] = logit > level
+    sources = [_plain(part.logit) if part is parts[0] else _padded(part.logit) for part, _ in used]
+    shown = mask.transpose(first.image_axes)
+    planes = max(1, SLAB_VOXELS // int(np.prod(high[1:] - low[1:])))
+    for start in range(int(low[0]), int(high[0]), planes):
+        at, end = np.array([start, *low[1:]]), np.array([min(start + planes, int(high[0])), *high[1:]])
+        logit = np.full(tuple(end - at), BACKGROUND, np.float32)
+        for (part, whole), values_dhw in zip(used, sources, strict=True):
+            grid = whole.between(start, int(end[0]))
+            if grid.is_empty:
+                continue
+            values = grid.interpolate(values_dhw)
+            if part is parts[0]:
+                logit[grid.within(at)] = values
+            else:
+                logit[grid.within(at)] += np.where(_near(part, grid), values, 0)
+        shown[_slices(at, end)] = logit > level
     return mask
 
 
@@ -168,6 +179,16 @@ class _Grid:
             self._positions.append(positions[covered])
         self.low, self.high = np.array(low), np.array(high)
         self.is_empty = not all(map(len, self._positions))
+
+    def between(self, start: int, stop: int) -> "_Grid":
+        """Those of its voxels that lie from ``start`` to below ``stop`` along the first axis."""
+        part = copy(self)
+        first, last = max(start, int(self.low[0])), min(stop, int(self.high[0]))
+        part.low, part.high = np.array([first, *self.low[1:]]), np.array([last, *self.high[1:]])
+        along = self._positions[0][max(0, first - int(self.low[0])) : max(0, last - int(self.low[0]))]
+        part._positions = [along, *self._positions[1:]]
+        part.is_empty = not all(map(len, part._positions))
+        return part
 
     def within(self, low: NDArray[np.int64]) -> tuple[slice, ...]:
         """The place of those voxels in an array that begins at ``low``."""

@@ -103,6 +103,22 @@ def test_the_surface_in_a_box_is_looked_at_from_near() -> None:
     assert small.encodes == near.encodes == 1 and near.part.roi == near.roi
 
 
+def test_a_small_lesion_is_looked_at_from_nearer_where_the_preset_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    roi = load_preset(APP_DIR / "configs/ct_lesion.yaml").roi
+    looks = look_at(0.3)
+    answer = answer_first(looks, roi, CLICK, 0.5)
+    assert looks.encodes == looks.decodes == answer.encodes == 2
+    assert answer.part.roi == answer.roi and answer.roi.spacing_mm == roi.closer_spacing_mm == 0.6
+    assert dice(mask_of(answer), lesion(0.3)) > 0.7
+    larger = answer_first(look_at(1.0), roi, CLICK, 0.5)
+    assert larger.roi.spacing_mm > 0.6
+    # What does not fit into the nearer view is answered as it was seen before.
+    outgrown = iter((False, True))
+    monkeypatch.setattr(first_view, "outgrows_roi", lambda *_: next(outgrown))
+    answer = answer_first(look_at(0.3), roi, CLICK, 0.5)
+    assert answer.encodes == 2 and answer.part.roi == answer.roi and answer.roi.spacing_mm == 1.0
+
+
 def test_a_small_lesion_is_seen_once() -> None:
     looks = look_at(0.3)
     answer = answer_first(looks, PRESET.roi, CLICK, 0.5)

@@ -6,7 +6,7 @@ import torch
 
 from lib.interaction.click import Click
 from lib.interaction.roi import place_roi
-from lib.transforms.clicked_component import keep_clicked, leaves_roi, outgrows_roi
+from lib.transforms.clicked_component import is_small, keep_clicked, leaves_roi, outgrows_roi
 
 
 def logits_of(*boxes):
@@ -50,6 +50,12 @@ def test_the_threshold_decides_what_a_piece_is():
     joined = keep_clicked(logits, np.array([[3.0, 3, 4]]), threshold=0.2)
     assert joined.equal(logits)
     assert not mask(keep_clicked(logits, np.array([[3.0, 3, 4]])))[SECOND].any()
+
+
+@pytest.mark.parametrize("share, small", [(0.33, False), (0.35, True)])
+def test_only_the_clicked_piece_is_measured(share, small):
+    """36 voxels are a sphere of 4.1, 0.34 of the side."""
+    assert is_small(logits_of(FIRST, SECOND), np.array([(3.0, 3, 4)]), 0.5, share) is small
 
 
 @pytest.mark.parametrize(
