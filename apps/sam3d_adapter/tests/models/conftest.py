@@ -21,6 +21,11 @@ def randomised(size):
     return model
 
 
+def as_served(model):
+    """The same model; on some CPUs PyTorch multiplies by parameters that require gradients in another order."""
+    return model.requires_grad_(False)
+
+
 @pytest.fixture(scope="module")
 def model():
     """The test size, as the published model is built: no detail branch."""

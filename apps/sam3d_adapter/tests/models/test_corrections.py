@@ -13,6 +13,7 @@ from lib.models.corrections import Corrections
 from lib.models.prompts import Prompts
 from lib.models.safetensors_file import read_tensors, write_tensors
 from lib.models.trainable import interaction_names
+from tests.models.conftest import as_served
 
 SIGNS = torch.tensor([[True, False, True], [True, True, False]])
 BOX = torch.tensor([[[2.0, 3.0, 4.0], [20.0, 21.0, 22.0]]]).expand(2, -1, -1)
@@ -106,4 +107,4 @@ def test_files_from_before_they_came_load_and_say_so(tmp_path, roi, clicks_dhw):
     again, report = load_model(size="test", base=base, weights=weights)
     assert set(report.created) == interaction_names(model) and "zero" in next(iter(report.created.values()))
     with torch.no_grad():
-        assert again(roi, Prompts(clicks_dhw)).equal(model(roi, Prompts(clicks_dhw)))
+        assert again(roi, Prompts(clicks_dhw)).equal(as_served(model)(roi, Prompts(clicks_dhw)))
