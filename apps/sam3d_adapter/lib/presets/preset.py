@@ -20,12 +20,12 @@ from lib.presets.section import PresetError, Section
 
 INTENSITY_MODES = ("window", "percentile")
 # One letter per anatomical line: the direction in which the index of that ROI axis grows.
-OPTIONAL_ROI = ("wider_spacings_mm", "large_share", "closer_spacing_mm", "small_share")
 AXIS_PAIRS = ("SI", "AP", "RL")
+OPTIONAL_ROI = ("wider_spacings_mm", "large_share", "closer_spacing_mm", "small_share")
 LARGE_SHARE = 0.42
 """Where a preset says nothing: chosen on sarcomas of 2 to 30 cm and on lesions of phantoms together."""
-SMALL_SHARE = 0.25
-"""Likewise: chosen on lesions of phantoms."""
+SMALL_SHARE = 0.35
+"""Likewise: chosen on lesions of phantoms 1-20."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 

@@ -24,7 +24,7 @@ from lib.transforms.start_mask import StartMask
 BACKGROUND = -8.0
 """Foreground logit where nothing was looked at."""
 SLAB_VOXELS = 2**21
-"""Of the image, worked out at a time: of a structure of 30 cm the whole would take most of a gigabyte."""
+"""Of the image, worked out at a time: of a structure of 30 cm the whole would take hundreds of megabytes."""
 
 
 @dataclass(frozen=True)

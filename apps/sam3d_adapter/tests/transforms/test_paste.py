@@ -13,6 +13,7 @@ from monai.data import MetaTensor
 from lib.interaction.axes import as_matrix, spacing_of, voxel_to_mm
 from lib.interaction.click import Click
 from lib.interaction.roi import Roi, place_roi
+from lib.transforms import paste
 from lib.transforms.paste import Part, PartsToImaged, paste_parts
 from lib.transforms.resample import resample_roi
 from lib.transforms.volume import make_volume
@@ -131,6 +132,23 @@ def test_interpolation_is_of_logits() -> None:
     probability = 1 / (1 + math.exp(-1))
     below, above = (paste_mask(foreground, roi, probability + step) for step in (-0.01, 0.01))
     assert below[:, 0, 0].tolist() == [0, 1, 1] and above[:, 0, 0].tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize("axes", ["SAR", "RAS"])
+@pytest.mark.parametrize("planes", [1, 5])
+def test_slabs_make_the_mask_of_the_whole(axes: str, planes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of parts that begin and end in different slabs, one of them near its click alone."""
+    affine = make_affine(*GEOMETRIES["oblique"])
+    further = Click((30, 32, 28))
+    rois = [place_roi([c], SHAPE, affine, size=24, spacing_mm=1.3, roi_axes=axes) for c in (Click(CLICK), further)]
+    logits = torch.randn((2, 24, 24, 24), generator=torch.Generator().manual_seed(1))
+    parts = [Part(rois[0], 3 * logits[0]), Part(rois[1], 4 * logits[1], ((further,),))]
+    whole = paste_parts(parts, 0.5)
+    monkeypatch.setattr(paste, "SLAB_VOXELS", planes * 44 * 38)
+    slabs = paste_parts(parts, 0.5)
+    # The last bit of an interpolated value may differ where a slab's axes are taken in another order.
+    assert np.count_nonzero(whole) > 0 and np.count_nonzero(slabs != whole) <= 2
+    assert np.count_nonzero(whole != paste_parts(parts[:1], 0.5)) > 100
 
 
 def test_transform_sets_what_the_writer_needs() -> None:
