@@ -19,6 +19,7 @@ from lib.inference.predictor import Predictor
 from lib.inference.served_model import ServedModel
 from lib.infers.dialogue import hold_dialogue
 from lib.infers.errors import http_errors
+from lib.infers.fine_surface import RefineSurfaced
 from lib.infers.look import Looks
 from lib.infers.missing_weights import how_to_supply
 from lib.infers.opening import open_dialogue
@@ -82,7 +83,7 @@ class ClickSegmentation(BasicInferTask):
             labels={preset.label: 1},
             dimension=3,
             description=preset.description,
-            config={"device": available_devices(), "threshold": DEFAULT_THRESHOLD},
+            config={"device": available_devices(), "threshold": DEFAULT_THRESHOLD, "refine": False},
         )
 
     def is_valid(self) -> bool:
@@ -143,12 +144,13 @@ class ClickSegmentation(BasicInferTask):
         answer = hold_dialogue(looks, opening, clicks, threshold)
         data["roi_geometry"], data["parts"] = opening.roi, answer.parts
         data["obeyed_by_network"] = [answer.obeyed[click] for click in clicks]
-        data["encodes"], data["decodes"] = looks.encodes, looks.decodes
+        data["looks"], data["encodes"], data["decodes"] = looks, looks.encodes, looks.decodes
         return data
 
     def post_transforms(self, data: dict[str, Any]) -> Sequence[Callable[[dict[str, Any]], dict[str, Any]]]:
         """From logits to the mask on the image's own grid."""
-        return [PartsToImaged(threshold=data["threshold"]), LimitMaskd()]
+        fine = RefineSurfaced(data["looks"], self.preset.roi, data["roi_geometry"], data["threshold"])
+        return [PartsToImaged(threshold=data["threshold"]), *([fine] if data["refine"] else []), LimitMaskd()]
 
     def without_paths(self, text: str) -> str:
         """A text that may leave the server: it does not say where the app lies."""

@@ -134,7 +134,7 @@ def _read_extension(value: object) -> str:
     return value
 
 
-def _read_compress(value: object) -> bool:
+def _read_flag(name: str, value: object) -> bool:
     if value is None or isinstance(value, bool):
         return bool(value)
     text = str(value).strip().lower() if isinstance(value, str | int | float) else None
@@ -142,7 +142,7 @@ def _read_compress(value: object) -> bool:
         return True
     if text in ("false", "0", "0.0", ""):
         return False
-    raise OptionError(f"result_compress is {short(value)}; true or false is needed.")
+    raise OptionError(f"{name} is {short(value)}; true or false is needed.")
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,8 @@ OPTIONS = (
     Option("threshold", read_threshold),
     Option("device", read_device),
     Option("result_extension", _read_extension),
-    Option("result_compress", _read_compress),
+    Option("result_compress", partial(_read_flag, "result_compress")),
+    Option("refine", partial(_read_flag, "refine")),
     Option("start_from", partial(read_source, "start_from")),
     Option("start_value", partial(read_value, "start_value", least=1)),
     Option("protected", partial(read_source, "protected")),

@@ -70,7 +70,8 @@ def describe(preset: Preset, data: Mapping[str, Any]) -> dict[str, Any]:
         preset: of the task.
         data: after the post transforms: ``pred`` (i, j, k), ``volume``, ``clicks``, ``roi_geometry``,
             ``model_version``, ``version``, ``predictor``, ``encodes``, ``decodes``, ``device``, ``threshold``,
-            ``warnings``, ``obeyed_by_network``; perhaps ``box``, ``implied_click``, ``start_mask``, ``protected``.
+            ``warnings``, ``obeyed_by_network``; perhaps ``box``, ``implied_click``, ``start_mask``, ``protected``,
+            ``refined``.
     """
     roi = data["roi_geometry"]
     voxels = int(np.count_nonzero(np.asarray(data["pred"])))
@@ -103,6 +104,7 @@ def describe(preset: Preset, data: Mapping[str, Any]) -> dict[str, Any]:
             "axes": preset.roi.axes,
         },
         **describe_regions(data),
+        "refined": data.get("refined"),
         "encodes": data["encodes"],
         "decodes": data["decodes"],
         "image_hash": data["volume"].content_key,

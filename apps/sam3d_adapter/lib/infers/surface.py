@@ -59,7 +59,7 @@ def look_along_surface(
         region = shifted(centre, (offset[0] - side // 2, offset[1] - side // 2, offset[2] - side // 2))
         box, core = _box(offset, side), _box(offset, side, MARGIN)
         with looks.stages.time("paste"):
-            shown = click if region.holds(click) else _deepest(logit[box], region, threshold)
+            shown = click if region.holds(click) else deepest_in(logit[box], region, threshold)
         if shown is not None:
             asked = looks(region, [shown], logit[box].clone())
             seen = torch.clamp(asked[1] - asked[0], BACKGROUND, -BACKGROUND)[_box((0, 0, 0), side, MARGIN)]
@@ -95,7 +95,7 @@ def _inside_image(roi: Roi) -> Tensor:
     return d[:, None, None] & h[:, None] & w
 
 
-def _deepest(logit: Tensor, region: Roi, threshold: float) -> Click | None:
+def deepest_in(logit: Tensor, region: Roi, threshold: float) -> Click | None:
     """The place deepest in a mask, counting the region's faces as outside; None where there is no mask."""
     mask = (logit > math.log(threshold / (1 - threshold))).numpy()
     if not mask.any():

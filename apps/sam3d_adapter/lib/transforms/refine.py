@@ -25,20 +25,21 @@ def doubled(mask: Tensor) -> Tensor:
     return mask
 
 
-def near_surface(logit: Tensor, threshold: float) -> Tensor:
-    """(D, H, W) bool: voxels within `SURFACE` along each axis of where the mask ends.
+def near_surface(logit: Tensor, threshold: float, reach: int = SURFACE) -> Tensor:
+    """(D, H, W) bool: voxels within reach along each axis of where the mask ends.
 
     Args:
         logit: (D, H, W), of the foreground.
         threshold: foreground probability.
+        reach: voxels.
     """
     mask = (logit > math.log(threshold / (1 - threshold))).float()[None, None]
-    return (_grown(mask) + _grown(1 - mask) > 1)[0, 0]
+    return (_grown(mask, reach) + _grown(1 - mask, reach) > 1)[0, 0]
 
 
-def _grown(mask: Tensor) -> Tensor:
-    """A mask (1, 1, D, H, W) and all within the surface's width along each axis."""
-    width = 2 * SURFACE + 1
+def _grown(mask: Tensor, reach: int) -> Tensor:
+    """A mask (1, 1, D, H, W) and all within reach along each axis."""
+    width = 2 * reach + 1
     for kernel in ((width, 1, 1), (1, width, 1), (1, 1, width)):
         mask = F.max_pool3d(mask, kernel, stride=1, padding=tuple(k // 2 for k in kernel))
     return mask

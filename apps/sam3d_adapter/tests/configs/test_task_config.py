@@ -37,6 +37,7 @@ def test_info_can_be_sent() -> None:
     for task in Sam3dAdapterConfig(APP, {}).infers().values():
         info = json.loads(json.dumps(task.info(), allow_nan=False))
         assert all(isinstance(item, str) for item in info["config"]["device"])  # Slicer's combobox
+        assert info["config"]["refine"] is False  # its checkbox
 
 
 def test_models_selects() -> None:

@@ -40,7 +40,7 @@ def test_what_is_recorded(tmp_path: Path) -> None:
     assert record["request"] == {
         "foreground": [[1, 2, 3]], "background": [], "device": record["request"]["device"], "threshold": 0.4,
         "result_extension": ".nrrd", "result_dtype": "uint8", "box": [1, 2], "start_from": "none",
-        "start_value": None, "protected": "none", "protected_except": None,
+        "start_value": None, "protected": "none", "protected_except": None, "refine": False,
     }  # fmt: skip
     assert record["image_id_hash"] == log.name_hash("Mustermann_Erika")
     assert record["time"].endswith("+00:00") and record["processor"]["threads"] >= 1

@@ -28,6 +28,7 @@ def test_defaults(no_gpu: None) -> None:
         "threshold": 0.5,
         "result_extension": ".nrrd",
         "result_compress": False,
+        "refine": False,
         "result_dtype": "uint8",
         "box": None,
         "start_from": "none",
@@ -111,13 +112,15 @@ def test_result_extension_is_whitelisted(no_gpu: None, value: object) -> None:
 
 
 @pytest.mark.parametrize(("value", "flag"), [(True, True), ("true", True), (1, True), (0, False), ("False", False)])
-def test_result_compress(no_gpu: None, value: object, flag: bool) -> None:
-    assert read_request({"result_compress": value}, "lesion")["result_compress"] is flag
+@pytest.mark.parametrize("name", ["result_compress", "refine"])
+def test_flags(no_gpu: None, name: str, value: object, flag: bool) -> None:
+    assert read_request({name: value}, "lesion")[name] is flag
 
 
-def test_result_compress_of_another_kind(no_gpu: None) -> None:
-    with pytest.raises(OptionError, match="result_compress"):
-        read_request({"result_compress": "maybe"}, "lesion")
+@pytest.mark.parametrize("name", ["result_compress", "refine"])
+def test_flags_of_another_kind(no_gpu: None, name: str) -> None:
+    with pytest.raises(OptionError, match=f"{name} is 'maybe'; true or false"):
+        read_request({name: "maybe"}, "lesion")
 
 
 @pytest.mark.parametrize(

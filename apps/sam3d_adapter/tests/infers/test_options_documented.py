@@ -15,6 +15,7 @@ from lib.host.label_tag import require_safe_tag
 from lib.host.save_label import read_save_label
 from lib.infers import options
 from lib.infers.corrections import EXTENT
+from lib.infers.fine_surface import AGREES, REGIONS
 from lib.infers.options import OPTIONS, THRESHOLDS, OptionError, read_request
 from lib.infers.prompts import CLICK_KEYS
 from lib.infers.regions import BOX_KEYS, LABEL_FILE_KEY, SOURCES, RegionError
@@ -69,7 +70,7 @@ def test_defaults_of_saving() -> None:
     assert quoted(KEYS["label_tag"][1]) == ["original"]
 
 
-@pytest.mark.parametrize("name", ["device", "result_extension", "result_compress", "start_from", "protected"])
+@pytest.mark.parametrize("name", ["device", "result_extension", "result_compress", "refine", "start_from", "protected"])
 def test_choices_are_taken(name: str) -> None:
     choices = [choice for choice in quoted(KEYS[name][2].split(";")[0]) if not choice.startswith("cuda")]
     assert choices
@@ -100,6 +101,8 @@ def test_numbers_of_boxes_and_masks() -> None:
     assert f"at least {START_LEAST_MM:.0f} mm, at most {FOREGROUND_REACH_MM:.0f} mm" in README
     assert f"more than {BOX_TOLERANCE:.0%}".replace("%", " %") in README
     assert f"less than {LEAST_INSIDE:.0%}".replace("%", " %") in README
+    assert f"regions that hold most of it, {REGIONS} at most" in README
+    assert f"agree by a Dice below {AGREES:g}" in README
     for form in quoted(KEYS["box"][2]):
         for number in (4, 9, 6, 8, 5, 7):
             form = re.sub(r"[ijk]", str(number), form, count=1)

@@ -1,0 +1,170 @@
+"""An answer given from afar, its surface looked at again at full resolution: what a user asks for with ``refine``."""
+
+import itertools
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from numpy.typing import NDArray
+from scipy.ndimage import binary_erosion, find_objects
+from torch import Tensor
+
+from lib.infers.look import MAX_ENCODES, Looks
+from lib.infers.surface import MARGIN, deepest_in
+from lib.interaction.axes import spacing_of
+from lib.interaction.click import Click
+from lib.interaction.roi import Roi, roi_at
+from lib.interaction.tiles import Offset, shifted
+from lib.presets import RoiPreset
+from lib.transforms.label_map import Mask
+from lib.transforms.locality import unclicked
+from lib.transforms.paste import BACKGROUND, Part, correct_mask
+from lib.transforms.refine import near_surface
+from lib.transforms.start_mask import StartMask
+
+REGIONS = MAX_ENCODES
+"""At most, each of which costs an encode where it is not at hand."""
+WORTHWHILE = 1 / 50
+"""Share of the surface that a region must hold."""
+AGREES = 0.85
+"""Dice of what the network sees in a region and of the mask there: below, it took the inside for the outside."""
+BAND_MM = 4.0
+"""How far from where it was the surface may come to lie, mm."""
+
+
+class RefineSurfaced(MapTransform):
+    """Looks at the surface of ``pred`` at the finest spacing, in the regions that hold most of it.
+
+    The finest spacing is the preset's, or the image's own where that is coarser. Nothing is done where the mask was
+    seen at it already. Adds ``refined``, how many regions were looked at, and brings ``encodes`` and ``decodes`` up to
+    date.
+
+    What the network says there, shown the mask, is averaged with the mask: as in `lib.infers.surface`, either alone is
+    worse.
+
+    Args:
+        looks: at the image.
+        preset: size, axes and spacing of the regions.
+        view: in which the structure was seen first; the regions lie on a lattice around its middle, so that they stay
+            the same, and at hand, from click to click.
+        threshold: foreground probability.
+        keys: of the mask, (i, j, k) of 0 and 1.
+    """
+
+    def __init__(
+        self, looks: Looks, preset: RoiPreset, view: Roi, threshold: float, keys: KeysCollection = "pred"
+    ) -> None:
+        super().__init__(keys)
+        self._looks, self._preset, self._view, self._threshold = looks, preset, view, threshold
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            mask = np.asarray(d[key]) > 0
+            refined, d["refined"] = self._refined(mask, d["clicks"], is_users=d.get("start_mask") is not None)
+            d["encodes"], d["decodes"] = self._looks.encodes, self._looks.decodes
+            d[key] = MetaTensor(torch.from_numpy(refined.astype(np.uint8, order="F")), affine=d[key].affine)
+        return d
+
+    def _refined(self, mask: Mask, clicks: Sequence[Click], *, is_users: bool) -> tuple[Mask, int]:
+        volume, view = self._looks.volume, self._view
+        spacing_mm = max(self._preset.spacing_mm, float(spacing_of(volume.affine).min()))
+        if not is_users and view.spacing_mm <= spacing_mm:
+            return mask, 0
+        middle = view.dhw_to_ijk([[size // 2 for size in view.size_dhw]])[0]
+        lattice = roi_at(middle, mask.shape, volume.affine, self._preset.size, spacing_mm, self._preset.axes)
+        with self._looks.stages.time("paste"):
+            offsets = surface_regions(mask, lattice)
+        start = StartMask(mask, "answer", 1, "")
+        for offset in offsets:
+            start = replace(start, mask=self._looked_at(shifted(lattice, offset), start, clicks))
+        for click in clicks:
+            start.mask[click.ijk] = click.is_foreground
+        return start.mask, len(offsets)
+
+    def _looked_at(self, region: Roi, start: StartMask, clicks: Sequence[Click]) -> Mask:
+        """The mask with what one region changes of it."""
+        time = self._looks.stages.time
+        with time("paste"):
+            before = start.logits(region)
+            shown = self._looks.known(region, clicks)
+            if not any(click.is_foreground for click in shown):
+                place = deepest_in(before, region, 0.5)
+                shown = [*([] if place is None else [place]), *shown]
+        if not shown or not shown[0].is_foreground:
+            return start.mask
+        # A mask has no probabilities: 0 is its border, and the network's logits are counted from their level.
+        level = float(np.log(self._threshold / (1 - self._threshold)))
+        asked = self._looks(region, shown, before)
+        with time("paste"):
+            seen = torch.clamp(asked[1] - asked[0] - level, BACKGROUND, -BACKGROUND)
+            inside = _core(region)
+            one, other = ((logit > 0)[inside] for logit in (seen, before))
+            if 2 * int((one & other).sum()) < AGREES * int(one.sum() + other.sum()):
+                return start.mask
+            support = near_surface(before, 0.5, round(BAND_MM / region.spacing_mm)) & inside
+            after = torch.where(support, (seen + before) / 2, before)
+            told = [click for click in clicks if click.is_foreground and region.holds(click)]
+            pieces = unclicked((after > 0).numpy(), support.numpy(), region.clicks_to_dhw(told).reshape(-1, 3))
+            # A piece that hangs on nothing is none of the structure.
+            after = torch.where(torch.from_numpy(pieces), before.clamp(max=-1.0), after)
+            return correct_mask([Part(region, after - before)], start).astype(bool, order="F")
+
+
+def surface_regions(mask: Mask, lattice: Roi) -> list[Offset]:
+    """Where the regions lie that hold most of a mask's surface, at most `REGIONS`, each half a side from the next.
+
+    Args:
+        mask: (i, j, k).
+        lattice: one region; the others begin at multiples of half its side from it.
+
+    Returns:
+        Offsets from it, voxels; those with most surface first.
+    """
+    half = lattice.size_dhw[0] // 2
+    cells = np.floor(lattice.ijk_to_dhw(_surface(mask, lattice.spacing_mm, lattice.affine)) / half).astype(int)
+    kinds, numbers = np.unique(cells, axis=0, return_counts=True)
+    left = Counter({_triple(cell): int(number) for cell, number in zip(kinds, numbers, strict=True)})
+    least = WORTHWHILE * left.total()
+    corners = list(itertools.product((0, 1), repeat=3))
+    chosen: list[Offset] = []
+    while left and len(chosen) < REGIONS:
+        begins = {_triple(np.subtract(cell, corner)) for cell in left for corner in corners}
+        held = {begin: [_triple(np.add(begin, corner)) for corner in corners] for begin in begins}
+        best = max(sorted(held), key=lambda begin: sum(left[cell] for cell in held[begin]))
+        if sum(left[cell] for cell in held[best]) < least:
+            break
+        chosen.append(_triple(np.multiply(best, half)))
+        for cell in held[best]:
+            left.pop(cell, None)
+    return chosen
+
+
+def _surface(mask: Mask, spacing_mm: float, affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N, 3) indices i, j, k of voxels of a mask that lie on its surface, no denser than the spacing."""
+    boxes = find_objects(mask.view(np.uint8))
+    if not boxes:
+        return np.zeros((0, 3))
+    step = np.maximum(1, spacing_mm // spacing_of(affine)).astype(int)
+    box = mask[tuple(slice(side.start, side.stop, n) for side, n in zip(boxes[0], step, strict=True))]
+    low = np.array([side.start for side in boxes[0]])
+    return np.argwhere(box & ~binary_erosion(box)) * step + low
+
+
+def _core(region: Roi) -> Tensor:
+    """(D, H, W) bool: a region without the margin in which the network sees too little around."""
+    core = torch.zeros(region.size_dhw, dtype=torch.bool)
+    less = int(MARGIN * region.size_dhw[0])
+    core[(slice(less, -less),) * 3] = True
+    return core
+
+
+def _triple(values: Any) -> Offset:
+    d, h, w = (int(value) for value in values)
+    return d, h, w
