@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lib.interaction.roi import Roi
 from lib.presets import IntensityPreset
-from lib.transforms.separable import interpolate, linear_taps, within
+from lib.transforms.separable import linear_taps, sample, within
 
 
 class Cache(Protocol):
@@ -76,8 +76,7 @@ def resample_roi(voxels: Tensor, roi: Roi) -> tuple[Tensor, Tensor]:
     positions = roi.image_positions()
     lengths = [voxels.shape[axis] for axis in axes]
     taps = [linear_taps(position, length) for position, length in zip(positions, lengths, strict=True)]
-    box = voxels.permute(axes)[tuple(slice(tap.first, tap.stop) for tap in taps)]
-    values = interpolate(box.to(torch.float32).contiguous(), taps)
+    values = sample(voxels.permute(axes), taps)
 
     d, h, w = (torch.from_numpy(within(position, length)) for position, length in zip(positions, lengths, strict=True))
     inside = d[:, None, None] & h[:, None] & w

@@ -68,6 +68,29 @@ def interpolate(box: Tensor, taps: Sequence[Taps]) -> Tensor:
     return box
 
 
+def sample(source: Tensor, taps: Sequence[Taps]) -> Tensor:
+    """Trilinear values of a source of any real type, of which no more is converted than they are made of.
+
+    Args:
+        source: all of its voxels along each axis.
+        taps: one per axis.
+
+    Returns:
+        float32, one voxel per position and axis.
+    """
+    used = [np.union1d(tap.lower, tap.lower + 1) for tap in taps]
+    if all(2 * len(planes) > tap.stop - tap.first for planes, tap in zip(used, taps, strict=True)):
+        box = source[tuple(slice(tap.first, tap.stop) for tap in taps)]
+        return interpolate(box.to(torch.float32).contiguous(), taps)
+    # From afar most voxels lie between the positions: a view of half a metre would convert a whole CT.
+    picked = source.numpy()[np.ix_(*(tap.first + planes for planes, tap in zip(used, taps, strict=True)))]
+    near = [
+        Taps(0, len(planes), np.searchsorted(planes, tap.lower), tap.weight)
+        for planes, tap in zip(used, taps, strict=True)
+    ]
+    return interpolate(torch.from_numpy(picked.astype(np.float32)), near)
+
+
 def _take(box: Tensor, indices: NDArray[np.int64], dim: int) -> Tensor:
     # Along the last axis NumPy is fifteen times faster than index_select.
     return torch.from_numpy(np.take(box.numpy(), indices, axis=dim))

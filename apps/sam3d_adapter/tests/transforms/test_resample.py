@@ -12,9 +12,11 @@ from scipy.ndimage import map_coordinates
 
 from lib.interaction.axes import voxel_to_mm
 from lib.interaction.click import Click
-from lib.interaction.roi import Roi, place_roi
+from lib.interaction.roi import Roi, place_roi, roi_at
 from lib.presets import PercentileIntensity, WindowIntensity
+from lib.transforms import separable
 from lib.transforms.resample import ResampleRoid, resample_roi
+from lib.transforms.separable import interpolate, linear_taps
 from lib.transforms.volume import Volume, make_volume
 from tests.support.geometry import GEOMETRIES, affines, make_affine
 
@@ -167,3 +169,27 @@ def test_key_holds_everything_the_embedding_depends_on() -> None:
         ]
     ]
     assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize("spacing_mm", [0.7, 2.0, 4.5])
+@pytest.mark.parametrize("axes", ["SAR", "RSA"])
+def test_far_views_are_made_of_the_voxels_they_use_alone(
+    spacing_mm: float, axes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = (180, 200, 160)
+    values = np.asfortranarray(np.random.default_rng(5).integers(-1000, 3000, shape).astype(np.int16))
+    voxels = torch.from_numpy(values)
+    roi = roi_at((90.0, 101.0, 77.0), shape, np.diag([-0.9, -0.9, 1.1, 1.0]), 32, spacing_mm, axes)
+    converted = []
+    monkeypatch.setattr(
+        separable, "interpolate", lambda box, taps: converted.append(box.numel()) or interpolate(box, taps)
+    )
+    seen, inside = resample_roi(voxels, roi)
+    # Two neighbours of each position, or the box that holds them, which is at most as wide again.
+    assert len(converted) == 1 and converted[0] <= (4 if spacing_mm == 2.0 else 2) ** 3 * 32**3
+    taps = [
+        linear_taps(position, shape[axis]) for position, axis in zip(roi.image_positions(), roi.image_axes, strict=True)
+    ]
+    box = voxels.permute(roi.image_axes)[tuple(slice(tap.first, tap.stop) for tap in taps)]
+    assert inside.all()
+    assert torch.equal(seen[0], interpolate(box.float().contiguous(), taps))
