@@ -1,6 +1,6 @@
 """What looking again at full resolution gives: masses of 5 to 15 cm on fine voxels, one click in the middle.
 
-python -m benchmarks.fine_surface [--preset ct] [--first 5100] [--cases 12]
+python -m benchmarks.fine_surface [--preset ct] [--first 5100] [--cases 10]
 
 Phantoms are drawn from the ranges of `lib.phantoms.config.MASSES`, but on voxels of 0.8 to 1.1 mm and slices of 1 to
 2 mm. Dice, normalised surface Dice at 2 and 5 mm, and seconds on one thread, without and with ``refine``.
@@ -48,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="ct")
     parser.add_argument("--first", type=int, default=5100, help="first seed")
-    parser.add_argument("--cases", type=int, default=12, help="phantoms")
+    parser.add_argument("--cases", type=int, default=10, help="phantoms")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     task = EvaluatedTask(TaskChoice(APP, load_preset(APP / "configs" / f"{arguments.preset}.yaml"), "cpu"))

@@ -3,27 +3,80 @@
 python -m benchmarks.formulations [--sizes tiny vit_b] [--threads 2]
 
 Each row runs in a fresh process, so that its peak memory is its own; the rows of one size follow one another, so that a
-shared machine's noise falls on all of them. The ROI has 128 voxels a side; weights are random.
+shared machine's noise falls on all of them. The served task answers clicks on a CT of 512 x 512 x 41 voxels (`.nii.gz`)
+with an ROI of 128 voxels a side, whole requests from the file to the written mask; weights are random. A further click
+comes on an image that was read: ours is a second click beside the first, the plain form, which keeps nothing between
+clicks, does all of it again.
 """
 
 import argparse
+import dataclasses
+import logging
 import resource
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
-from typing import TypeVar
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import nibabel as nib
+import numpy as np
 import torch
 from torch import Tensor
 
 from benchmarks.plain import plain_decode, plain_encode
-from lib.models.build import build_model
+from lib.families.sam3d import Sam3dClickModel
+from lib.host.warm_up import warm_up_writer
+from lib.inference.embedding_cache import EmbeddingCache
+from lib.inference.model_store import LoadedModel, ModelSpec, ModelStore
+from lib.infers.click_segmentation import ClickSegmentation, SharedState
+from lib.learning.initialise import build_from_scratch
+from lib.models.checkpoint import save_base, save_trained
 from lib.models.prompts import Prompts
-from lib.models.sam3d import Sam3dAdapter
+from lib.presets import ModelPreset, Preset, RoiPreset, WindowIntensity
+from lib.transforms.load_volume import VolumeCache
 
-T = TypeVar("T")
+SHAPE, SPACING = (512, 512, 41), (0.8, 0.8, 5.0)
+CLICKS = ((256, 250, 20), (262, 255, 21))
+COLUMNS = (
+    "size", "form", "type", "encode s", "further click s", "first click s", "further request s", "first request s",
+    "peak MiB", "of it before the first ROI",
+)  # fmt: skip
+
+
+class PlainEmbedding(NamedTuple):
+    """An ROI and its feature maps."""
+
+    roi: Tensor
+    maps: list[Tensor]
+
+    @property
+    def nbytes(self) -> int:
+        """More than any cache takes."""
+        return 2**62
+
+
+class PlainClickModel(Sam3dClickModel):
+    """The same network computed the plain way."""
+
+    def encode(self, roi: Tensor) -> Any:
+        """Feature maps by the plain encoder."""
+        return PlainEmbedding(roi, plain_encode(self.model.image_encoder, roi))
+
+    def decode(self, embedding: Any, prompts: Prompts) -> Tensor:
+        """Logits by the plain decoder."""
+        return plain_decode(self.model, embedding.roi, embedding.maps, prompts.clicks_dhw)
+
+
+class PlainStore(ModelStore):
+    """Gives the plain form of every model."""
+
+    def get(self, spec: ModelSpec, device: str) -> LoadedModel:
+        """As `ModelStore.get`."""
+        loaded = super().get(spec, device)
+        assert isinstance(loaded.model, Sam3dClickModel)
+        return dataclasses.replace(loaded, model=PlainClickModel(loaded.model.model).eval())
 
 
 def peak_mib() -> float:
@@ -31,42 +84,55 @@ def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def timed(function: Callable[[], T], repeats: int) -> tuple[T, float]:
-    """Result and median seconds."""
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        result = function()
-        seconds.append(time.perf_counter() - start)
-    return result, statistics.median(seconds)
-
-
-def measure(model: Sam3dAdapter, form: str, repeats: int) -> tuple[float, float, float]:
-    """Seconds of encode, of a further click, and of a first click as a whole."""
-    roi = torch.randn(1, 1, 128, 128, 128, generator=torch.Generator().manual_seed(0))
-    clicks = torch.tensor([[[64.0, 64.0, 64.0]]])
-    if form == "ours":
-        embedding, encode = timed(lambda: model.encode(roi), repeats)
-        _, click = timed(lambda: model.decode(embedding, Prompts(clicks)), repeats)
-        return encode, click, encode + click
-    maps: list[Tensor]
-    maps, encode = timed(lambda: plain_encode(model.image_encoder, roi), repeats)
-    _, decode = timed(lambda: plain_decode(model, roi, maps, clicks), repeats)
-    # Nothing is kept between clicks: each one pays for both.
-    return encode, encode + decode, encode + decode
-
-
-def one_row(size: str, form: str, dtype: str, repeats: int) -> None:
-    """Measure in this process and print a row of the table."""
-    torch.manual_seed(0)  # the same weights in the process of every row
-    model = build_model(size)
-    base = peak_mib()
-    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == "bf16"):
-        encode, click, first = measure(model, form, repeats)
-    print(
-        f"| {size} | {form} | {dtype} | {encode:.2f} | {click:.2f} | {first:.2f} | {peak_mib():.0f} | {base:.0f} |",
-        flush=True,
+def preset_of(size: str) -> Preset:
+    """A task with one view of 128 mm and the weights that `write_files` leaves."""
+    return Preset(
+        name="formulations",
+        description="Random weights",
+        label="lesion",
+        model=ModelPreset("sam3d_adapter", size, (f"{size}_base.safetensors", f"{size}.safetensors")),
+        roi=RoiPreset(size=128, spacing_mm=1.0, axes="SAR"),
+        intensity=WindowIntensity(clip_hu=(-160, 240), mean=40, std=60),
     )
+
+
+def write_files(folder: Path, sizes: list[str]) -> None:
+    """The image, and base and weights of each size, the same for all rows."""
+    values = np.random.default_rng(0).normal(40, 60, SHAPE).astype(np.int16)
+    nib.save(nib.Nifti1Image(values, np.diag([*SPACING, 1.0])), folder / "ct.nii.gz")
+    for size in sizes:
+        model = build_from_scratch(size, 0)
+        save_base(model, folder / f"{size}_base.safetensors")
+        save_trained(model, folder / f"{size}.safetensors", provenance={"data": "none"})
+
+
+def answer(task: ClickSegmentation, image: Path, clicks: tuple[tuple[int, int, int], ...]) -> dict[str, float]:
+    """Milliseconds by stage of one request."""
+    file, told = task({"image": str(image), "device": "cpu", "foreground": [list(click) for click in clicks]})
+    assert file is not None  # the writer is never skipped
+    Path(file).unlink()
+    return dict(told["latency_ms"])
+
+
+def one_row(folder: Path, size: str, form: str, dtype: str, repeats: int) -> None:
+    """Measure in this process and print a row of the table."""
+    is_plain = form == "plain"
+    models = PlainStore() if is_plain else ModelStore()
+    logging.disable(logging.WARNING)
+    preset = preset_of(size)
+    warm_up_writer()
+    rows, base = [], 0.0
+    for _ in range(repeats):
+        shared = SharedState(models, EmbeddingCache(0 if is_plain else 2**30), VolumeCache(2**28), dtype)
+        task = ClickSegmentation(preset, folder, shared)
+        models.get(task.spec, "cpu")
+        base = base or peak_mib()
+        first = answer(task, folder / "ct.nii.gz", CLICKS[:1])
+        further = answer(task, folder / "ct.nii.gz", CLICKS[:1] if is_plain else CLICKS)
+        network = [stages["encode"] + stages["decode"] for stages in (further, first)]
+        rows.append([first["encode"], *network, further["total"], first["total"]])
+    seconds = " | ".join(f"{statistics.median(column) / 1000:.2f}" for column in zip(*rows, strict=True))
+    print(f"| {size} | {form} | {dtype} | {seconds} | {peak_mib():.0f} | {base:.0f} |", flush=True)
 
 
 def main() -> None:
@@ -74,20 +140,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", default=["tiny", "vit_b"])
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--row", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--row", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.row:
-        size, form, dtype = arguments.row
-        one_row(size, form, dtype, repeats=5 if size == "tiny" else 1)
+        folder, size, form, dtype = arguments.row
+        one_row(Path(folder), size, form, dtype, repeats=5 if size == "tiny" else 1)
         return
-    print("| size | form | type | encode s | further click s | first click s | peak MiB | of it before the first ROI |")
-    print("|---|---|---|---|---|---|---|---|", flush=True)
-    for size in arguments.sizes:
-        for dtype in ("fp32", "bf16"):
-            for form in ("plain", "ours"):
-                command = [sys.executable, "-m", "benchmarks.formulations", "--threads", str(arguments.threads)]
-                subprocess.run([*command, "--row", size, form, dtype], check=True)
+    with tempfile.TemporaryDirectory() as folder:
+        write_files(Path(folder), arguments.sizes)
+        print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
+        for size in arguments.sizes:
+            for dtype in ("fp32", "bf16"):
+                for form in ("plain", "ours"):
+                    command = [sys.executable, "-m", "benchmarks.formulations", "--threads", str(arguments.threads)]
+                    subprocess.run([*command, "--row", folder, size, form, dtype], check=True)
 
 
 if __name__ == "__main__":
