@@ -43,10 +43,11 @@ def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if min(shape, default=0) > 0:
         require_one_volume(shape, path.name)
     require_plausible(path, shape, header.get_data_dtype().itemsize, offset=offset, packed=packed)
-    # A stream, not a mapped file: uploads are deleted, and files replaced, while the image is held. Of a first click on
-    # a large CT most of the time went into unpacking; ISA-L takes little more than half of zlib's.
-    with igzip.open(path) if packed else path.open("rb") as stream:
-        proxy = kind.from_stream(stream).dataobj
+    # Of a first click on a large CT most of the time went into unpacking; ISA-L takes little more than half of zlib's.
+    with igzip.open(path) if packed else contextlib.nullcontext() as stream:
+        # Not mapped: uploads are deleted, and files replaced, while the image is held.
+        image = kind.from_filename(path, mmap=False) if stream is None else kind.from_stream(stream)
+        proxy = image.dataobj
         # Unscaled values come in their stored type; scaled ones would come as float64.
         scaled = (proxy.slope, proxy.inter) != (1, 0) and proxy.dtype.kind in "iuf"
         # Values beyond float32 become infinite, which counts as outside the image later on.

@@ -264,3 +264,17 @@ def test_statistics_are_worked_out_once() -> None:
 
     assert [volume.statistic("max", largest) for _ in range(3)] == [209] * 3
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_what_was_read_does_not_hang_on_the_file(tmp_path: Path, suffix: str) -> None:
+    values = np.random.default_rng(0).integers(-500, 500, (40, 30, 20)).astype(np.int16)
+    path = tmp_path / f"a{suffix}"
+    nib.save(nib.Nifti1Image(values, np.eye(4)), path)
+    volume = read_volume(path)
+    # In place, as whoever writes into the very file does.
+    with path.open("r+b") as file:
+        file.write(bytes(path.stat().st_size))
+    np.testing.assert_array_equal(volume.voxels.numpy(), values)
+    path.unlink()
+    assert str(path) not in Path("/proc/self/maps").read_text()
