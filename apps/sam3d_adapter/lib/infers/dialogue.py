@@ -16,7 +16,7 @@ click adds one row or column of patches and leaves the others as they are, which
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,7 +29,7 @@ from lib.infers.opening import Opening
 from lib.infers.start_corrections import contradicting, correct_start
 from lib.interaction.click import Click
 from lib.interaction.roi import Roi
-from lib.interaction.tiles import NEAREST, STAYS, Offset, shifted, tile_offset
+from lib.interaction.tiles import NEAREST, STAYS, Offset, as_offset, shifted, tile_offset
 from lib.transforms.locality import Floats, near_in_roi, reach_of
 from lib.transforms.paste import BACKGROUND, Part
 from lib.transforms.start_mask import StartMask, deepest
@@ -167,7 +167,7 @@ class _Lattice:
             # Once disobeyed, always: later the answer so far holds what was enforced.
             obeyed |= {click: obeyed.get(click, True) and good for click, good in patch.obeyed}
             if patch.change.numel():
-                roi = shifted(opening.roi, patch.offset, _triple(patch.change.shape))
+                roi = shifted(opening.roi, patch.offset, as_offset(patch.change.shape))
                 parts.append(Part(roi, patch.change, tuple(step.clicks for step in steps)))
         # Where nothing had to be asked, a click has what it asks for; but foreground clicks are asked about always,
         # unless the mask was the user's.
@@ -280,9 +280,4 @@ def _cropped(change: Floats, offset: Offset) -> tuple[Offset, Tensor]:
         return offset, torch.zeros((0, 0, 0))
     low, high = where.min(axis=0), where.max(axis=0) + 1
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    return _triple(low + np.array(offset)), torch.from_numpy(np.ascontiguousarray(change[box]))
-
-
-def _triple(values: Iterable[int]) -> tuple[int, int, int]:
-    d, h, w = (int(value) for value in values)
-    return d, h, w
+    return as_offset(low + np.array(offset)), torch.from_numpy(np.ascontiguousarray(change[box]))

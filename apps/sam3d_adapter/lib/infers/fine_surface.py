@@ -20,7 +20,7 @@ from lib.infers.surface import MARGIN, deepest_in
 from lib.interaction.axes import spacing_of
 from lib.interaction.click import Click
 from lib.interaction.roi import Roi, roi_at
-from lib.interaction.tiles import Offset, shifted
+from lib.interaction.tiles import Offset, as_offset, shifted
 from lib.presets import RoiPreset
 from lib.transforms.label_map import Mask
 from lib.transforms.locality import unclicked
@@ -130,17 +130,17 @@ def surface_regions(mask: Mask, lattice: Roi) -> list[Offset]:
     half = lattice.size_dhw[0] // 2
     cells = np.floor(lattice.ijk_to_dhw(_surface(mask, lattice.spacing_mm, lattice.affine)) / half).astype(int)
     kinds, numbers = np.unique(cells, axis=0, return_counts=True)
-    left = Counter({_triple(cell): int(number) for cell, number in zip(kinds, numbers, strict=True)})
+    left = Counter({as_offset(cell): int(number) for cell, number in zip(kinds, numbers, strict=True)})
     least = WORTHWHILE * left.total()
     corners = list(itertools.product((0, 1), repeat=3))
     chosen: list[Offset] = []
     while left and len(chosen) < REGIONS:
-        begins = {_triple(np.subtract(cell, corner)) for cell in left for corner in corners}
-        held = {begin: [_triple(np.add(begin, corner)) for corner in corners] for begin in begins}
+        begins = {as_offset(np.subtract(cell, corner)) for cell in left for corner in corners}
+        held = {begin: [as_offset(np.add(begin, corner)) for corner in corners] for begin in begins}
         best = max(sorted(held), key=lambda begin: sum(left[cell] for cell in held[begin]))
         if sum(left[cell] for cell in held[best]) < least:
             break
-        chosen.append(_triple(np.multiply(best, half)))
+        chosen.append(as_offset(np.multiply(best, half)))
         for cell in held[best]:
             left.pop(cell, None)
     return chosen
@@ -163,8 +163,3 @@ def _core(region: Roi) -> Tensor:
     less = int(MARGIN * region.size_dhw[0])
     core[(slice(less, -less),) * 3] = True
     return core
-
-
-def _triple(values: Any) -> Offset:
-    d, h, w = (int(value) for value in values)
-    return d, h, w

@@ -1,5 +1,7 @@
 """Further regions of interest around the first one, on one grid with it, for what is clicked beyond its middle."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from lib.interaction.axes import as_matrix
@@ -31,7 +33,12 @@ def tile_offset(first: Roi, click: Click, stays: float = STAYS) -> Offset:
     from_middle = first.clicks_to_dhw([click])[0] - size // 2
     if (np.abs(from_middle) <= stays * size).all():
         return 0, 0, 0
-    d, h, w = (int(part) for part in np.floor(from_middle / (size // 2) + 0.5) * (size // 2))
+    return as_offset(np.floor(from_middle / (size // 2) + 0.5) * (size // 2))
+
+
+def as_offset(values: Iterable[float]) -> Offset:
+    """An offset of three whole numbers of any type."""
+    d, h, w = (int(value) for value in values)
     return d, h, w
 
 
