@@ -120,18 +120,20 @@ def dialogue_loss(
     Args:
         answers: From `play`.
         truths: (B, 1, D, H, W) bool.
-        mask_loss: Of logits (B, 2, D, H, W) and float truths.
+        mask_loss: Of foreground logits (B, 1, D, H, W) and float truths.
         config: Weighs the two.
     """
+    truths = truths.float()
     losses = []
     for logits, prompts in answers:
-        logits = logits.float()
-        batch = torch.arange(len(logits))[:, None]
-        last = logits.shape[-1] - 1
+        # Of two classes the difference of the logits says all: a sigmoid of it costs half of a softmax of both.
+        background, foreground = logits.split(1, dim=1)
+        foreground = foreground.float() - background.float()
+        batch = torch.arange(len(foreground))[:, None]
+        last = foreground.shape[-1] - 1
         d, h, w = prompts.clicks_dhw.round().long().clamp(0, last).unbind(-1)
-        foreground = (logits[:, 1] - logits[:, 0])[batch, d, h, w]
-        at_clicks = F.binary_cross_entropy_with_logits(foreground, prompts.foreground.float())
-        losses.append(mask_loss(logits, truths.float()) + config.click_weight * at_clicks)
+        at_clicks = F.binary_cross_entropy_with_logits(foreground[batch, 0, d, h, w], prompts.foreground.float())
+        losses.append(mask_loss(foreground, truths) + config.click_weight * at_clicks)
     return torch.stack(losses).mean()
 
 

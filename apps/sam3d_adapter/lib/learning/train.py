@@ -185,7 +185,7 @@ class _Learner:
 
     def __init__(self, model: Network, config: TrainingConfig, device: torch.device) -> None:
         self._model, self._config, self._device = model, config, device
-        self._mask_loss = DiceCELoss(include_background=False, softmax=True, to_onehot_y=True)
+        self._mask_loss = DiceCELoss(sigmoid=True)
 
     def of_step(self, step: int) -> Callable[[Batch, float], float]:
         """The part of some samples in the step's gradients; the step decides what kind of dialogue all of them have."""

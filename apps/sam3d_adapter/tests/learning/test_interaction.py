@@ -75,7 +75,7 @@ def test_each_round_adds_a_click_and_feeds_the_answer_back(batch):
 def test_what_corrects_gets_gradients_from_longer_dialogues_alone(batch):
     model = build_model("test")
     weight = model.mask_decoder.corrections.conv.weight
-    loss = DiceCELoss(include_background=False, softmax=True, to_onehot_y=True)
+    loss = DiceCELoss(sigmoid=True)
     dialogue_loss(play(model, batch, 1, CONFIG), batch.truths, loss, CONFIG).backward()
     assert weight.grad is None
     dialogue_loss(play(model, batch, 3, CONFIG), batch.truths, loss, CONFIG).backward()
@@ -119,8 +119,19 @@ def test_a_click_that_is_not_obeyed_costs(batch):
     wrong = right.clone()
     d, h, w = clicks[0, 0].long().tolist()
     wrong[:, :, d, h, w] = -5.0
-    loss = DiceCELoss(include_background=False, softmax=True, to_onehot_y=True)
+    loss = DiceCELoss(sigmoid=True)
     costs = [
         dialogue_loss([(torch.cat([-logit, logit], 1) / 2, prompts)], truths, loss, CONFIG) for logit in (right, wrong)
     ]
     assert costs[1] > costs[0] + 0.4
+
+
+def test_the_loss_is_that_of_a_softmax_over_both_classes(batch):
+    (logits, prompts), truths = play(build_model("test"), batch, 1, CONFIG)[0], batch.truths
+    of_mask = DiceCELoss(include_background=False, softmax=True, to_onehot_y=True)(logits, truths.float())
+    d, h, w = batch.clicks_dhw[:, 0].long().unbind(-1)
+    surely = torch.log_softmax(logits, dim=1)[torch.arange(2), 1, d, h, w]
+    cheap = dialogue_loss([(logits, prompts)], truths, DiceCELoss(sigmoid=True), CONFIG)
+    plain = of_mask - CONFIG.click_weight * surely.mean()
+    torch.testing.assert_close(cheap, plain)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, logits, retain_graph=True)[0] for loss in (cheap, plain)))
