@@ -19,11 +19,11 @@ from lib.inference.predictor import Predictor
 from lib.inference.served_model import ServedModel
 from lib.infers.dialogue import hold_dialogue
 from lib.infers.errors import http_errors
-from lib.infers.fine_surface import RefineSurfaced
 from lib.infers.look import Looks
 from lib.infers.missing_weights import how_to_supply
 from lib.infers.opening import open_dialogue
 from lib.infers.options import DEFAULT_THRESHOLD, available_devices, read_request
+from lib.infers.refined_opening import RefineOpeningd
 from lib.infers.response import Stages, describe
 from lib.infers.use_regions import read_regions
 from lib.infers.write_mask import write_mask
@@ -142,14 +142,14 @@ class ClickSegmentation(BasicInferTask):
         said = {"implied": data.get("implied_click"), "box": data.get("box"), "start": data.get("start_mask")}
         opening = open_dialogue(looks, self.preset.roi, clicks, threshold, **said)
         answer = hold_dialogue(looks, opening, clicks, threshold)
-        data["roi_geometry"], data["parts"] = opening.roi, answer.parts
+        data["opening"], data["roi_geometry"], data["parts"] = opening, opening.roi, answer.parts
         data["obeyed_by_network"] = [answer.obeyed[click] for click in clicks]
         data["looks"], data["encodes"], data["decodes"] = looks, looks.encodes, looks.decodes
         return data
 
     def post_transforms(self, data: dict[str, Any]) -> Sequence[Callable[[dict[str, Any]], dict[str, Any]]]:
         """From logits to the mask on the image's own grid."""
-        fine = RefineSurfaced(data["looks"], self.preset.roi, data["roi_geometry"], data["threshold"])
+        fine = RefineOpeningd(data["looks"], self.preset.roi, data["opening"], data["threshold"])
         return [PartsToImaged(threshold=data["threshold"]), *([fine] if data["refine"] else []), LimitMaskd()]
 
     def without_paths(self, text: str) -> str:

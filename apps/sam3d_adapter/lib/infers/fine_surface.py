@@ -1,16 +1,12 @@
-"""An answer given from afar, its surface looked at again at full resolution: what a user asks for with ``refine``."""
+"""The surface of a mask that was given from afar, looked at again at full resolution."""
 
 import itertools
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
-from monai.config import KeysCollection
-from monai.data import MetaTensor
-from monai.transforms import MapTransform
 from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion, find_objects
 from torch import Tensor
@@ -38,83 +34,69 @@ BAND_MM = 4.0
 """How far from where it was the surface may come to lie, mm."""
 
 
-class RefineSurfaced(MapTransform):
-    """Looks at the surface of ``pred`` at the finest spacing, in the regions that hold most of it.
+def refine_surface(
+    looks: Looks, preset: RoiPreset, view: Roi, mask: Mask, told: Sequence[Click], threshold: float
+) -> tuple[Mask, int]:
+    """Looks at the surface of a mask at the finest spacing, in the regions that hold most of it.
 
-    The finest spacing is the preset's, or the image's own where that is coarser. Nothing is done where the mask was
-    seen at it already. Adds ``refined``, how many regions were looked at, and brings ``encodes`` and ``decodes`` up to
-    date.
-
-    What the network says there, shown the mask, is averaged with the mask: as in `lib.infers.surface`, either alone is
-    worse.
+    The finest spacing is the preset's, or the image's own where that is coarser. What the network says there, shown the
+    mask, is averaged with the mask: as in `lib.infers.surface`, either alone is worse.
 
     Args:
         looks: at the image.
         preset: size, axes and spacing of the regions.
-        view: in which the structure was seen first; the regions lie on a lattice around its middle, so that they stay
-            the same, and at hand, from click to click.
+        view: the regions lie on a lattice around its middle.
+        mask: (i, j, k).
+        told: foreground clicks in the mask, which stay in it; the network is told of them, and where a region holds
+            none, of the place that is deepest in the mask.
         threshold: foreground probability.
-        keys: of the mask, (i, j, k) of 0 and 1.
+
+    Returns:
+        The mask, and how many regions were looked at.
     """
+    middle = view.dhw_to_ijk([[size // 2 for size in view.size_dhw]])[0]
+    spacing_mm = finest_spacing_mm(looks, preset)
+    lattice = roi_at(middle, mask.shape, looks.volume.affine, preset.size, spacing_mm, preset.axes)
+    with looks.stages.time("paste"):
+        offsets = surface_regions(mask, lattice)
+    start = StartMask(mask, "answer", 1, "")
+    for offset in offsets:
+        start = replace(start, mask=_looked_at(looks, shifted(lattice, offset), start, told, threshold))
+    for click in told:
+        start.mask[click.ijk] = True
+    return start.mask, len(offsets)
 
-    def __init__(
-        self, looks: Looks, preset: RoiPreset, view: Roi, threshold: float, keys: KeysCollection = "pred"
-    ) -> None:
-        super().__init__(keys)
-        self._looks, self._preset, self._view, self._threshold = looks, preset, view, threshold
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        d = dict(data)
-        for key in self.key_iterator(d):
-            mask = np.asarray(d[key]) > 0
-            refined, d["refined"] = self._refined(mask, d["clicks"], is_users=d.get("start_mask") is not None)
-            d["encodes"], d["decodes"] = self._looks.encodes, self._looks.decodes
-            d[key] = MetaTensor(torch.from_numpy(refined.astype(np.uint8, order="F")), affine=d[key].affine)
-        return d
+def finest_spacing_mm(looks: Looks, preset: RoiPreset) -> float:
+    """Of voxels, mm: the preset's, or the image's own where that is coarser."""
+    return max(preset.spacing_mm, float(spacing_of(looks.volume.affine).min()))
 
-    def _refined(self, mask: Mask, clicks: Sequence[Click], *, is_users: bool) -> tuple[Mask, int]:
-        volume, view = self._looks.volume, self._view
-        spacing_mm = max(self._preset.spacing_mm, float(spacing_of(volume.affine).min()))
-        if not is_users and view.spacing_mm <= spacing_mm:
-            return mask, 0
-        middle = view.dhw_to_ijk([[size // 2 for size in view.size_dhw]])[0]
-        lattice = roi_at(middle, mask.shape, volume.affine, self._preset.size, spacing_mm, self._preset.axes)
-        with self._looks.stages.time("paste"):
-            offsets = surface_regions(mask, lattice)
-        start = StartMask(mask, "answer", 1, "")
-        for offset in offsets:
-            start = replace(start, mask=self._looked_at(shifted(lattice, offset), start, clicks))
-        for click in clicks:
-            start.mask[click.ijk] = click.is_foreground
-        return start.mask, len(offsets)
 
-    def _looked_at(self, region: Roi, start: StartMask, clicks: Sequence[Click]) -> Mask:
-        """The mask with what one region changes of it."""
-        time = self._looks.stages.time
-        with time("paste"):
-            before = start.logits(region)
-            shown = self._looks.known(region, clicks)
-            if not any(click.is_foreground for click in shown):
-                place = deepest_in(before, region, 0.5)
-                shown = [*([] if place is None else [place]), *shown]
-        if not shown or not shown[0].is_foreground:
+def _looked_at(looks: Looks, region: Roi, start: StartMask, told: Sequence[Click], threshold: float) -> Mask:
+    """The mask with what one region changes of it."""
+    time = looks.stages.time
+    held = [click for click in told if region.holds(click)]
+    with time("paste"):
+        before = start.logits(region)
+        place = None if held else deepest_in(before, region, 0.5)
+        shown = held or ([] if place is None else [place])
+    if not shown:
+        return start.mask
+    # A mask has no probabilities: 0 is its border, and the network's logits are counted from their level.
+    level = float(np.log(threshold / (1 - threshold)))
+    asked = looks(region, shown, before)
+    with time("paste"):
+        seen = torch.clamp(asked[1] - asked[0] - level, BACKGROUND, -BACKGROUND)
+        inside = _core(region)
+        one, other = ((logit > 0)[inside] for logit in (seen, before))
+        if 2 * int((one & other).sum()) < AGREES * int(one.sum() + other.sum()):
             return start.mask
-        # A mask has no probabilities: 0 is its border, and the network's logits are counted from their level.
-        level = float(np.log(self._threshold / (1 - self._threshold)))
-        asked = self._looks(region, shown, before)
-        with time("paste"):
-            seen = torch.clamp(asked[1] - asked[0] - level, BACKGROUND, -BACKGROUND)
-            inside = _core(region)
-            one, other = ((logit > 0)[inside] for logit in (seen, before))
-            if 2 * int((one & other).sum()) < AGREES * int(one.sum() + other.sum()):
-                return start.mask
-            support = near_surface(before, 0.5, round(BAND_MM / region.spacing_mm)) & inside
-            after = torch.where(support, (seen + before) / 2, before)
-            told = [click for click in clicks if click.is_foreground and region.holds(click)]
-            pieces = unclicked((after > 0).numpy(), support.numpy(), region.clicks_to_dhw(told).reshape(-1, 3))
-            # A piece that hangs on nothing is none of the structure.
-            after = torch.where(torch.from_numpy(pieces), before.clamp(max=-1.0), after)
-            return correct_mask([Part(region, after - before)], start).astype(bool, order="F")
+        support = near_surface(before, 0.5, round(BAND_MM / region.spacing_mm)) & inside
+        after = torch.where(support, (seen + before) / 2, before)
+        pieces = unclicked((after > 0).numpy(), support.numpy(), region.clicks_to_dhw(held).reshape(-1, 3))
+        # A piece that hangs on nothing is none of the structure.
+        after = torch.where(torch.from_numpy(pieces), before.clamp(max=-1.0), after)
+        return correct_mask([Part(region, after - before)], start).astype(bool, order="F")
 
 
 def surface_regions(mask: Mask, lattice: Roi) -> list[Offset]:

@@ -14,6 +14,7 @@ from lib.infers import fine_surface
 from lib.infers.fine_surface import AGREES, BAND_MM, REGIONS, surface_regions
 from lib.infers.look import MAX_ENCODES
 from lib.interaction.roi import roi_at
+from lib.transforms.locality import FOREGROUND_REACH_MM
 from tests.support.one_thread import one_thread  # noqa: F401
 from tests.support.server import APP_DIR
 from tests.support.small_app import copy_small_app
@@ -90,8 +91,11 @@ def test_a_region_that_the_network_takes_for_another_changes_nothing(
     tasks: dict[str, Any], images: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     coarse, _ = ask(tasks, images["large"])
+    # What is kept from before, or would be from here, follows another rule.
+    tasks["ct"]._shared.embeddings.clear()
     monkeypatch.setattr(fine_surface, "AGREES", 1.01)
     mask, answer = ask(tasks, images["large"], refine=True)
+    tasks["ct"]._shared.embeddings.clear()
     assert answer["refined"] > 0 and np.array_equal(mask, coarse) and AGREES < 1
 
 
@@ -104,6 +108,37 @@ def test_clicks_are_obeyed_at_the_surface(tasks: dict[str, Any], images: dict[st
     mask, answer = ask(tasks, images["large"], refine=True, **clicks)
     assert 0 < answer["refined"] <= 8
     assert mask[CENTRE] and mask[i, inside, k] and not mask[outside, j, k]
+
+
+def test_a_click_moves_the_finer_surface_around_it_alone(tasks: dict[str, Any], images: dict[str, Path]) -> None:
+    first, _ = ask(tasks, images["large"], refine=True)
+    i, j, k = CENTRE
+    outside = [int(np.flatnonzero(first[:, j, k]).max()) + 1, j, k]
+    inside = [i, int(np.flatnonzero(first[i, :, k]).min()) + 1, k]
+    coarse, _ = ask(tasks, images["large"], foreground=[list(CENTRE), outside], background=[inside])
+    mask, answer = ask(tasks, images["large"], refine=True, foreground=[list(CENTRE), outside], background=[inside])
+    assert mask[tuple(outside)] and not mask[tuple(inside)]
+    offsets = [(np.indices(SHAPE).reshape(3, -1).T - click) * SPACING for click in (outside, inside)]
+    far = (np.min([np.linalg.norm(offset, axis=1) for offset in offsets], axis=0) > FOREGROUND_REACH_MM).reshape(SHAPE)
+    assert far.any() and np.array_equal(mask[far], first[far]) and (mask != first).any()
+    # Farther away the surface stays the finer one, and no region is looked at again for it.
+    assert (mask != coarse)[far].any()
+    assert answer["refined"] == ask(tasks, images["large"], refine=True)[1]["refined"] > 0
+    assert answer["encodes"] == answer["decodes"] == 0
+
+
+def test_what_is_refined_does_not_depend_on_when_it_was_asked_for(
+    tasks: dict[str, Any], images: dict[str, Path]
+) -> None:
+    i, j, k = CENTRE
+    clicks = {"foreground": [list(CENTRE), [i + 20, j, k]], "background": [[i, j + 41, k]]}
+    masks = []
+    for before in (False, True):
+        tasks["ct"]._shared.embeddings.clear()
+        if before:
+            ask(tasks, images["large"], refine=True)
+        masks.append(ask(tasks, images["large"], refine=True, **clicks)[0])
+    assert np.array_equal(*masks)
 
 
 def test_a_mask_of_the_user_is_refined_as_well(tasks: dict[str, Any], images: dict[str, Path], tmp_path: Path) -> None:
