@@ -17,6 +17,7 @@ from lib.transforms.clicked_component import is_small, keep_clicked, leaves_roi,
 from lib.transforms.obey_clicks import obey
 from lib.transforms.paste import BACKGROUND, Part
 from lib.transforms.start_mask import LOGIT
+from lib.transforms.turned import turned_back
 from lib.transforms.volume import Volume
 
 
@@ -44,10 +45,30 @@ class FirstAnswer:
         return self.logit.nbytes + self.part.logit.nbytes
 
 
+@dataclass(frozen=True)
+class _View:
+    """What is seen of a click from one distance.
+
+    Attributes:
+        roi: around the click.
+        seen: (2, D, H, W) logits, the network's own.
+        logits: the same, the click obeyed.
+        clicks_dhw: (1, 3), the click in the ROI.
+        obeyed: whether the network itself obeyed it.
+    """
+
+    roi: Roi
+    seen: Tensor
+    logits: Tensor
+    clicks_dhw: np.ndarray
+    obeyed: bool
+
+
 def answer_first(looks: Looks, preset: RoiPreset, click: Click, threshold: float) -> FirstAnswer:
     """Looks at the click, then from farther away while what was clicked on outgrows the view, then along its surface.
 
-    What is small in the first view is looked at from nearer instead, if the preset says so.
+    If the preset says so, what is small in the first view is looked at from nearer instead, and the view that is chosen
+    along further axes as well.
 
     Args:
         looks: at the image.
@@ -57,45 +78,62 @@ def answer_first(looks: Looks, preset: RoiPreset, click: Click, threshold: float
     """
     spacings_mm = spacings_of(preset)
     for spacing_mm in spacings_mm:
-        roi = _view(looks, preset, click, spacing_mm)
-        logits = looks(roi, [click])
+        view = _look(looks, preset, click, threshold, spacing_mm)
         with looks.stages.time("paste"):
-            clicks_dhw = roi.clicks_to_dhw([click])
-            logits, obeyed = obey(logits, clicks_dhw, [True], roi.spacing_mm, threshold)
             if spacing_mm == spacings_mm[-1]:
                 break
             if spacing_mm < preset.wider_spacings_mm[-1]:
-                goes_on = outgrows_roi(logits, clicks_dhw, threshold, preset.large_share)
+                goes_on = outgrows_roi(view.logits, view.clicks_dhw, threshold, preset.large_share)
             else:
-                goes_on = leaves_roi(logits, clicks_dhw, roi, threshold)
+                goes_on = leaves_roi(view.logits, view.clicks_dhw, view.roi, threshold)
             if not goes_on:
                 break
-    settled = _settled(logits, clicks_dhw, threshold)
-    if spacing_mm == spacings_mm[0]:
-        answer = FirstAnswer(roi, settled, obeyed[0], Part(roi, settled), encodes=1)
-        if preset.closer_spacing_mm is None or not is_small(logits, clicks_dhw, threshold, preset.small_share):
-            return answer
-        return _from_nearer(looks, preset, click, threshold, preset.closer_spacing_mm) or replace(answer, encodes=2)
-    near = _view(looks, preset, click, spacing_mm / 2)
+    looked_mm = {mm for mm in spacings_mm if mm <= spacing_mm}
+    closer_mm, is_first = preset.closer_spacing_mm, spacing_mm == spacings_mm[0]
+    if is_first and closer_mm and is_small(view.logits, view.clicks_dhw, threshold, preset.small_share):
+        nearer = _look(looks, preset, click, threshold, closer_mm)
+        looked_mm.add(closer_mm)
+        # Where it does not fit into the nearer view, the one before stands.
+        if not outgrows_roi(nearer.logits, nearer.clicks_dhw, threshold, preset.large_share):
+            view = nearer
+    if preset.further_axes:
+        view = _turned_as_well(looks, preset, view, click, threshold)
+    with looks.stages.time("paste"):
+        settled = _settled(view.logits, view.clicks_dhw, threshold)
+    coarse = Part(view.roi, settled)
+    if is_first:
+        return FirstAnswer(view.roi, settled, view.obeyed, coarse, len(looked_mm) + len(preset.further_axes))
+    near = _placed(looks, preset, click, spacing_mm / 2)
     # With the presets that ship, the view of half the spacing is one of those before.
-    encodes = len({mm for mm in spacings_mm if mm <= spacing_mm} | {near.spacing_mm})
-    part, further = _refined(looks, Part(roi, settled), near, click, threshold, encodes, is_enforced=True)
-    return FirstAnswer(roi, part.logit[::2, ::2, ::2].clone(), obeyed[0], part, encodes + further)
+    encodes = len(looked_mm | {near.spacing_mm}) + len(preset.further_axes)
+    part, further = _refined(looks, coarse, near, click, threshold, encodes, is_enforced=True)
+    return FirstAnswer(view.roi, part.logit[::2, ::2, ::2].clone(), view.obeyed, part, encodes + further)
 
 
-def _from_nearer(
-    looks: Looks, preset: RoiPreset, click: Click, threshold: float, spacing_mm: float
-) -> FirstAnswer | None:
-    """The answer at a finer spacing, after one at the preset's; None where it does not fit into that view."""
-    roi = _view(looks, preset, click, spacing_mm)
-    logits = looks(roi, [click])
+def _look(looks: Looks, preset: RoiPreset, click: Click, threshold: float, spacing_mm: float) -> _View:
+    roi = _placed(looks, preset, click, spacing_mm)
+    return _viewed(looks, roi, looks(roi, [click]), click, threshold)
+
+
+def _viewed(looks: Looks, roi: Roi, seen: Tensor, click: Click, threshold: float) -> _View:
     with looks.stages.time("paste"):
         clicks_dhw = roi.clicks_to_dhw([click])
-        logits, obeyed = obey(logits, clicks_dhw, [True], roi.spacing_mm, threshold)
-        if outgrows_roi(logits, clicks_dhw, threshold, preset.large_share):
-            return None
-        settled = _settled(logits, clicks_dhw, threshold)
-    return FirstAnswer(roi, settled, obeyed[0], Part(roi, settled), encodes=2)
+        logits, obeyed = obey(seen, clicks_dhw, [True], roi.spacing_mm, threshold)
+    return _View(roi, seen, logits, clicks_dhw, obeyed[0])
+
+
+def _turned_as_well(looks: Looks, preset: RoiPreset, view: _View, click: Click, threshold: float) -> _View:
+    """The view with the mean of the probabilities that the network has along its axes and along further ones."""
+    plain = (view.seen[1] - view.seen[0]).sigmoid()
+    seen = [plain]
+    for axes in preset.further_axes:
+        turned = _placed(looks, replace(preset, axes=axes), click, view.roi.spacing_mm)
+        asked = looks(turned, [click])
+        with looks.stages.time("paste"):
+            seen.append(turned_back((asked[1] - asked[0]).sigmoid(), turned, view.roi, outside=plain))
+    with looks.stages.time("paste"):
+        logit = torch.logit(torch.stack(seen).mean(dim=0), eps=1e-6)
+    return _viewed(looks, view.roi, torch.stack([torch.zeros_like(logit), logit]), click, threshold)
 
 
 def answer_box(
@@ -157,7 +195,7 @@ def _refined(
         return Part(part.roi, _settled(pair, clicks_dhw, threshold)), further
 
 
-def _view(looks: Looks, preset: RoiPreset, click: Click, spacing_mm: float) -> Roi:
+def _placed(looks: Looks, preset: RoiPreset, click: Click, spacing_mm: float) -> Roi:
     return place_roi(
         [click],
         looks.volume.voxels.shape,

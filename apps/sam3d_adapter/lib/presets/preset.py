@@ -15,17 +15,10 @@ from typing import Any
 import yaml
 
 from lib.families import DEFAULT_FAMILY, FAMILIES
-from lib.models.config import ConfigError
+from lib.presets.roi import OPTIONAL_ROI, RoiPreset, read_roi
 from lib.presets.section import PresetError, Section
 
 INTENSITY_MODES = ("window", "percentile")
-# One letter per anatomical line: the direction in which the index of that ROI axis grows.
-AXIS_PAIRS = ("SI", "AP", "RL")
-OPTIONAL_ROI = ("wider_spacings_mm", "large_share", "closer_spacing_mm", "small_share")
-LARGE_SHARE = 0.42
-"""Where a preset says nothing: chosen on sarcomas of 2 to 30 cm and on lesions of phantoms together."""
-SMALL_SHARE = 0.35
-"""Likewise: chosen on lesions of phantoms 1-20."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
@@ -47,36 +40,6 @@ class ModelPreset:
     def file(self, key: str) -> str:
         """The file of one of the family's keys."""
         return self.files[FAMILIES[self.family].files.index(key)]
-
-
-@dataclass(frozen=True)
-class RoiPreset:
-    """How the ROI is cut.
-
-    Attributes:
-        size: voxels along each side of the cube.
-        spacing_mm: isotropic voxel spacing of the ROI, mm.
-        axes: anatomical directions in which the ROI indices (D, H, W) grow, e.g. ``"SAR"``.
-        wider_spacings_mm: ascending spacings, mm, at which to look again while the mask outgrows the ROI.
-        large_share: of the ROI's side; a mask whose sphere of equal volume is wider outgrows it even where it reaches
-            no face.
-        closer_spacing_mm: spacing, mm, at which to look again where the mask is small; None for not at all.
-        small_share: of the ROI's side; a mask whose sphere of equal volume is narrower is small.
-    """
-
-    size: int
-    spacing_mm: float
-    axes: str
-    wider_spacings_mm: tuple[float, ...] = ()
-    large_share: float = LARGE_SHARE
-    closer_spacing_mm: float | None = None
-    small_share: float = SMALL_SHARE
-
-    @property
-    def seen_spacings_mm(self) -> tuple[float, ...]:
-        """Ascending, mm: the spacings at which structures are looked at, for training to draw from."""
-        closer = () if self.closer_spacing_mm is None else (self.closer_spacing_mm,)
-        return (*closer, self.spacing_mm, *self.wider_spacings_mm)
 
 
 @dataclass(frozen=True)
@@ -172,7 +135,7 @@ def load_preset(path: Path) -> Preset:
         description=top.text("description"),
         label=top.text("label"),
         model=model,
-        roi=_read_roi(roi, model),
+        roi=read_roi(roi, model.family, model.size),
         intensity=_read_intensity(path, top.values["intensity"]),
         target_label=target,
         blind=_read_blind(top.section("blind", required=("ball_mm", "ellipsoid"))) if "blind" in top.values else None,
@@ -213,47 +176,9 @@ def _read_model(path: Path, content: Any) -> ModelPreset:
     )
 
 
-def _read_roi(section: Section, model: ModelPreset) -> RoiPreset:
-    axes = section.text("axes")
-    if sorted(map(_axis_line, axes)) != sorted(AXIS_PAIRS):
-        raise section.error("axes", f"is {axes!r}; give three letters, one each of {', '.join(AXIS_PAIRS)}, e.g. SAR")
-    spacing_mm = section.number("spacing_mm", low=0.05, high=20.0)
-    size = section.whole_number("size", low=8, high=512)
-    try:
-        FAMILIES[model.family].check_roi(model.size, size)
-    except ConfigError as error:
-        raise section.error("size", f"is {size}. {error}") from error
-    return RoiPreset(
-        size=size,
-        spacing_mm=spacing_mm,
-        axes=axes,
-        wider_spacings_mm=section.ascending("wider_spacings_mm", low=spacing_mm, high=20.0),
-        large_share=_read_share(section, "large_share", LARGE_SHARE),
-        closer_spacing_mm=_read_closer(section, spacing_mm),
-        small_share=_read_share(section, "small_share", SMALL_SHARE),
-    )
-
-
-def _read_share(section: Section, key: str, default: float) -> float:
-    return section.number(key, low=0.05, high=1.5) if key in section.values else default
-
-
-def _read_closer(section: Section, spacing_mm: float) -> float | None:
-    if "closer_spacing_mm" not in section.values:
-        return None
-    closer_mm = section.number("closer_spacing_mm", low=0.05, high=20.0)
-    if closer_mm >= spacing_mm:
-        raise section.error("closer_spacing_mm", f"is {closer_mm:g}; it must be below spacing_mm (={spacing_mm:g})")
-    return closer_mm
-
-
 def _read_blind(section: Section) -> BlindPreset:
     first, further = section.numbers("ball_mm", 2, low=0.1, high=500.0)
     return BlindPreset(ball_mm=(first, further), ellipsoid=section.number("ellipsoid", low=0.01, high=2.0))
-
-
-def _axis_line(letter: str) -> str:
-    return next((pair for pair in AXIS_PAIRS if letter in pair), "")
 
 
 def _read_intensity(path: Path, content: Any) -> IntensityPreset:

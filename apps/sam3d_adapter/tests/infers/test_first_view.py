@@ -1,5 +1,7 @@
 """The first answer with the shipped weights: its surface is looked at again at half the spacing, encoding nothing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -71,8 +73,8 @@ def test_a_lesion_clicked_near_its_edge_is_looked_at_in_further_regions() -> Non
     """Most of its surface lies beyond the region around the click."""
     looks = look_at(2.0)
     at = Click((50, 55, 35 + 20))
-    coarse = first_view._view(looks, PRESET.roi, at, 4.0)
-    near = first_view._view(looks, PRESET.roi, at, 2.0)
+    coarse = first_view._placed(looks, PRESET.roi, at, 4.0)
+    near = first_view._placed(looks, PRESET.roi, at, 2.0)
     distance = torch.from_numpy(np.where(lesion(2.0), 3.0, -3.0).astype(np.float32))
     logit = resample_roi(distance, coarse)[0][0]
     counts = []
@@ -103,8 +105,23 @@ def test_the_surface_in_a_box_is_looked_at_from_near() -> None:
     assert small.encodes == near.encodes == 1 and near.part.roi == near.roi
 
 
+@pytest.mark.parametrize("factor", [0.3, 1.0])
+def test_the_view_is_looked_at_along_further_axes_where_the_preset_says_so(factor: float) -> None:
+    plain, along = (replace(PRESET.roi, further_axes=axes) for axes in ((), ("IPL", "RSA")))
+    alone, looks = look_at(factor), look_at(factor)
+    before, answer = answer_first(alone, plain, CLICK, 0.5), answer_first(looks, along, CLICK, 0.5)
+    assert answer.roi == before.roi
+    assert looks.encodes == answer.encodes <= MAX_ENCODES and alone.encodes == before.encodes
+    assert looks.encodes > alone.encodes
+    assert dice(mask_of(answer), lesion(factor)) > 0.7
+    # No axes are more than others: the mean is the same from wherever it begins, up to one plane along each axis.
+    begun = answer_first(looks, replace(PRESET.roi, axes="IPL", further_axes=("SAR", "RSA")), CLICK, 0.5)
+    if factor < 1:
+        assert dice(mask_of(begun), mask_of(answer)) > 0.99 > dice(mask_of(before), mask_of(answer))
+
+
 def test_a_small_lesion_is_looked_at_from_nearer_where_the_preset_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    roi = load_preset(APP_DIR / "configs/ct_lesion.yaml").roi
+    roi = replace(load_preset(APP_DIR / "configs/ct_lesion.yaml").roi, further_axes=())
     looks = look_at(0.3)
     answer = answer_first(looks, roi, CLICK, 0.5)
     assert looks.encodes == looks.decodes == answer.encodes == 2
