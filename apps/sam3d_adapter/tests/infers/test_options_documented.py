@@ -18,6 +18,7 @@ from lib.infers.corrections import EXTENT
 from lib.infers.fine_surface import AGREES, REGIONS
 from lib.infers.options import OPTIONS, THRESHOLDS, OptionError, read_request
 from lib.infers.prompts import CLICK_KEYS
+from lib.infers.refined_opening import CORRECTED_MM
 from lib.infers.regions import BOX_KEYS, LABEL_FILE_KEY, SOURCES, RegionError
 from lib.infers.start_corrections import START_LEAST_MM
 from lib.interaction.box import read_box
@@ -103,6 +104,7 @@ def test_numbers_of_boxes_and_masks() -> None:
     assert f"less than {LEAST_INSIDE:.0%}".replace("%", " %") in README
     assert f"regions that hold most of it, {REGIONS} at most" in README
     assert f"agree by a Dice below {AGREES:g}" in README
+    assert f"gives way within {CORRECTED_MM:.0f} mm of what they change" in " ".join(README.split())
     for form in quoted(KEYS["box"][2]):
         for number in (4, 9, 6, 8, 5, 7):
             form = re.sub(r"[ijk]", str(number), form, count=1)
