@@ -127,6 +127,7 @@ def test_a_click_moves_the_finer_surface_around_it_alone(tasks: dict[str, Any], 
     assert answer["encodes"] == answer["decodes"] == 0
 
 
+@pytest.mark.slow
 def test_what_is_refined_does_not_depend_on_when_it_was_asked_for(
     tasks: dict[str, Any], images: dict[str, Path]
 ) -> None:
