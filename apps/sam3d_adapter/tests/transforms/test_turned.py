@@ -1,6 +1,7 @@
 """What was seen of a region along other axes."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,8 +50,8 @@ def test_what_is_not_held_is_taken_from_the_region_itself() -> None:
 
 
 @pytest.mark.parametrize("other", [{"size": 15}, {"spacing_mm": 1.3}, {"click": (18, 21, 17)}])
-def test_another_region_is_refused(other: dict[str, object]) -> None:
-    turned = region("IPL", **other)  # type: ignore[arg-type]
+def test_another_region_is_refused(other: dict[str, Any]) -> None:
+    turned = region("IPL", **other)
     values = torch.zeros(turned.size_dhw)
     with pytest.raises(ValueError, match="differ in more than"):
         turned_back(values, turned, region("SAR"), outside=torch.zeros(16, 16, 16))
