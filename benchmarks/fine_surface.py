@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from benchmarks.phantoms import APP
-from lib.configs.evaluated_task import EvaluatedTask, TaskChoice
+from lib.evaluation.evaluated_task import EvaluatedTask, TaskChoice
 from lib.evaluation.metrics import dice, surface_dice
 from lib.phantoms.baselines import centre_click
 from lib.phantoms.config import MASSES

@@ -26,16 +26,16 @@ import torch
 from torch import Tensor
 
 from benchmarks.plain import plain_decode, plain_encode
-from lib.families.sam3d import Sam3dClickModel
-from lib.host.warm_up import warm_up_writer
-from lib.inference.embedding_cache import EmbeddingCache
-from lib.inference.model_store import LoadedModel, ModelSpec, ModelStore
+from lib.host.patches.warm_up import warm_up_writer
 from lib.infers.click_segmentation import ClickSegmentation, SharedState
-from lib.learning.initialise import build_from_scratch
 from lib.models.checkpoint import save_base, save_trained
 from lib.models.prompts import Prompts
 from lib.presets import ModelPreset, Preset, RoiPreset, WindowIntensity
-from lib.transforms.load_volume import VolumeCache
+from lib.pretraining.initialise import build_from_scratch
+from lib.segmenters.cache import EmbeddingCache
+from lib.segmenters.sam3d_adapter import Sam3dClickModel
+from lib.serving.model_store import LoadedModel, ModelSpec, ModelStore
+from lib.volumes.read import VolumeCache
 
 SHAPE, SPACING = (512, 512, 41), (0.8, 0.8, 5.0)
 CLICKS = ((256, 250, 20), (262, 255, 21))

@@ -23,8 +23,8 @@ import numpy as np
 from monailabel.client import MONAILabelClient
 
 from demo import APP_DIR
-from lib.host.launch import running_server
-from lib.learning.splits import TRAIN
+from lib.annotations.splits import TRAIN
+from lib.host.process.launch import running_server
 from lib.registry.registry import Registry
 
 HELD_OUT_EVERY = 17

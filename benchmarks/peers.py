@@ -27,21 +27,21 @@ import torch
 from benchmarks.peer_networks import PEERS, Peer, save
 from benchmarks.peers_table import peers_table
 from demo import APP_DIR
-from lib.configs.evaluate import Evaluation, evaluate
-from lib.configs.evaluated_task import TaskChoice
 from lib.evaluation.cases import DataError, from_folders
 from lib.evaluation.compare import compare_records
-from lib.evaluation.dialogue import TIMEOUT_S
+from lib.evaluation.evaluate import Evaluation, evaluate
+from lib.evaluation.evaluated_task import TaskChoice
+from lib.evaluation.interaction import TIMEOUT_S
 from lib.evaluation.ledger import read_records, write_json
 from lib.evaluation.record import Record
 from lib.evaluation.summary import summarise
-from lib.families import FAMILIES
-from lib.learning.pools import Pool
-from lib.learning.pretrain import CONFIGS, read_choice
-from lib.learning.sampling import for_training
-from lib.learning.train import TrainingConfig, train
 from lib.presets import Preset, load_preset
 from lib.presets.preset import ModelPreset
+from lib.pretraining.pretrain import CONFIGS, read_choice
+from lib.segmenters import FAMILIES
+from lib.training.data_sets import Pool
+from lib.training.sampling import for_training
+from lib.training.train import TrainingConfig, train
 
 ALL = "all"
 """What the cases of all folders together are called; a patient in several of them is one patient."""

@@ -26,16 +26,16 @@ from scipy.stats import bootstrap
 
 from benchmarks.clicks import MODES, clicked_lesions
 from benchmarks.tune_baselines import frozen
-from lib.inference.embedding_cache import EmbeddingCache
-from lib.inference.model_store import ModelStore
-from lib.inference.precision import PRECISIONS
 from lib.infers.click_segmentation import ClickSegmentation, SharedState
 from lib.infers.options import read_request
 from lib.models.checkpoint import file_sha256
+from lib.models.precision import PRECISIONS
 from lib.phantoms.baselines import Voxel, ball, dice, grow_region
 from lib.phantoms.phantom import Phantom
 from lib.presets import load_preset
-from lib.transforms.load_volume import VolumeCache
+from lib.segmenters.cache import EmbeddingCache
+from lib.serving.model_store import ModelStore
+from lib.volumes.read import VolumeCache
 
 APP = Path(__file__).resolve().parent.parent / "apps" / "sam3d_adapter"
 TEST_SEED = 100
@@ -47,7 +47,7 @@ class Served:
     Args:
         preset: Name of the preset.
         folder: Takes the images it reads.
-        precision: See `lib.inference.precision`.
+        precision: See `lib.models.precision`.
         weights: Folder of other weights than the shipped ones.
     """
 

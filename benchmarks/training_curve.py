@@ -8,13 +8,13 @@ Several curves are those of trainings that followed one another, each from the w
 import argparse
 from pathlib import Path
 
-from lib.learning.curve_picture import draw_curves
+from lib.pretraining.curve_picture import draw_curves
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("curves", type=Path, nargs="+", help="<size>_curve.json as lib.learning.pretrain writes it")
+    parser.add_argument("curves", type=Path, nargs="+", help="<size>_curve.json as lib.pretraining.pretrain writes it")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     draw_curves(arguments.curves, arguments.out)

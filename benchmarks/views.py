@@ -19,20 +19,20 @@ import numpy as np
 import torch
 from scipy.ndimage import map_coordinates
 
-from lib.configs.evaluated_task import EvaluatedTask, TaskChoice
+from lib.evaluation.evaluated_task import EvaluatedTask, TaskChoice
 from lib.evaluation.metrics import dice
 from lib.evaluation.simulated_user import SimulatedUser
-from lib.inference.predictor import Predictor
-from lib.infers.first_view import FirstAnswer, answer_first, spacings_of
-from lib.infers.look import Looks
+from lib.geometry.paste import paste_parts
+from lib.geometry.roi import Roi, place_roi
 from lib.infers.response import Stages
-from lib.interaction.click import Click
-from lib.interaction.roi import Roi, place_roi
-from lib.learning.pools import case_name
 from lib.presets import Preset, load_preset
-from lib.transforms.clicked_component import clicked_component
-from lib.transforms.paste import paste_parts
-from lib.transforms.volume import Volume, make_volume
+from lib.prompts.click import Click
+from lib.segmenters.roi.clicked_component import clicked_component
+from lib.segmenters.roi.prediction import Looks
+from lib.segmenters.roi.predictor import Predictor
+from lib.segmenters.roi.zoom import FirstAnswer, answer_first, spacings_of
+from lib.training.data_sets import case_name
+from lib.volumes.volume import Volume, make_volume
 
 APP = Path(__file__).resolve().parent.parent / "apps" / "sam3d_adapter"
 SPACINGS_MM = (1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0)

@@ -19,7 +19,7 @@ from demo.phantom import phantom_study
 from demo.picture import draw
 from demo.progress import Progress
 from demo.study import DemoError, Study, Voxel, deepest_voxel, dice, parse_click, user_study
-from lib.host.launch import LaunchError, running_server
+from lib.host.process.launch import LaunchError, running_server
 from lib.presets import Preset, PresetError, WindowIntensity, load_presets
 
 # Beyond that a second click would only correct the outermost voxels.

@@ -8,8 +8,8 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from lib.transforms.nifti import is_on_same_voxels
-from lib.transforms.nifti_frame import viewers_affine
+from lib.volumes.nifti import is_on_same_voxels
+from lib.volumes.nifti_frame import viewers_affine
 
 Voxel = tuple[int, int, int]
 

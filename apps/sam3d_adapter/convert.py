@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from lib.conversion.command import run
+from lib.cli.convert import run
 
 APP_DIR = Path(__file__).resolve().parent
 

@@ -18,20 +18,20 @@ from pathlib import Path
 # Before torch is loaded: waiting threads leave the cores to the other processes.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from lib.configs.evaluate import Evaluation, evaluate
-from lib.configs.evaluated_task import TaskChoice, with_weights
-from lib.configs.evaluated_version import SERVED, with_version
 from lib.evaluation.cases import DataError, Source, Unpaired, from_folders, unpaired, with_patients
 from lib.evaluation.compare import CompareError, compare, sentences
-from lib.evaluation.dialogue import TIMEOUT_S
+from lib.evaluation.evaluate import Evaluation, evaluate
+from lib.evaluation.evaluated_task import TaskChoice, with_weights
+from lib.evaluation.evaluated_version import SERVED, with_version
+from lib.evaluation.interaction import TIMEOUT_S
 from lib.evaluation.ledger import LedgerError, write_json
 from lib.evaluation.manifest import from_manifest
 from lib.evaluation.run import RunError
 from lib.evaluation.simulated_user import ModeError, clicks_at_once
-from lib.inference.precision import PRECISIONS
 from lib.infers.missing_weights import how_to_supply
 from lib.infers.options import OptionError, read_device
 from lib.models.checkpoint import CheckpointError
+from lib.models.precision import PRECISIONS
 from lib.presets import Preset, PresetError, load_presets
 from lib.registry.errors import RegistryError
 from lib.registry.registry import DEFAULT_LEARNING_DIR, Registry

@@ -11,6 +11,6 @@ APP_DIR = Path(__file__).resolve().parent
 
 if __name__ == "__main__":
     sys.path.insert(0, str(APP_DIR))
-    from lib.configs.finetune_command import main
+    from lib.cli.finetune import main
 
     raise SystemExit(main(APP_DIR))

@@ -9,26 +9,26 @@ from typing import Any
 from monailabel.interfaces.app import MONAILabelApp
 
 from lib.configs.task_config import Sam3dAdapterConfig
-from lib.host.bundle_path import own_bundle_path
-from lib.host.endpoints import mend_endpoints
-from lib.host.file_names import report_file_names
-from lib.host.image_access import admit_image
-from lib.host.infer_timeout import without_timeout
 from lib.host.label_maps import admit_label_maps
-from lib.host.label_tag import require_safe_tag
-from lib.host.log_form import form_log
-from lib.host.log_privacy import keep_values_out_of_the_log
-from lib.host.pacs_lists import modalities_for, with_fresh_lists
-from lib.host.reader_warnings import silence_readers
+from lib.host.log.form import form_log
+from lib.host.log.privacy import keep_values_out_of_the_log
+from lib.host.log.reader_warnings import silence_readers
+from lib.host.log.start_errors import said_aloud
+from lib.host.pacs.lists import modalities_for, with_fresh_lists
+from lib.host.patches.bundle_path import own_bundle_path
+from lib.host.patches.endpoints import mend_endpoints
+from lib.host.patches.file_names import report_file_names
+from lib.host.patches.image_access import admit_image
+from lib.host.patches.infer_timeout import without_timeout
+from lib.host.patches.label_tag import require_safe_tag
+from lib.host.patches.save_label import read_save_label, save_mask
+from lib.host.patches.train_stats import newest_first, with_safe_stats
+from lib.host.patches.unknown_model import require_model
+from lib.host.patches.warm_up import warm_up_writer
+from lib.host.patches.web_app import mend_web_app
 from lib.host.request_user import current_user, remember_users
-from lib.host.save_label import read_save_label, save_mask
-from lib.host.start_errors import said_aloud
-from lib.host.temporary_files import keep_temporary_files_apart
-from lib.host.train_stats import newest_first, with_safe_stats
-from lib.host.unknown_model import require_model
+from lib.host.uploads.temporary_files import keep_temporary_files_apart
 from lib.host.version_endpoints import offer_versions
-from lib.host.warm_up import warm_up_writer
-from lib.host.web_app import mend_web_app
 from lib.version import __version__
 
 DESCRIPTION = (

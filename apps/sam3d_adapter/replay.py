@@ -12,8 +12,8 @@ from typing import Any
 
 from lib.audit.find_image import find_image
 from lib.audit.log import AuditError, AuditLog
-from lib.configs.conf import Conf
-from lib.configs.replay import Replay, ReplayError, replay
+from lib.audit.replay import Replay, ReplayError, replay
+from lib.configs.settings import Conf
 from lib.infers.options import RESULT_EXTENSIONS
 
 APP_DIR = Path(__file__).resolve().parent

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from lib.host.launch import LOOPBACK, LaunchError, require_free_port, server_command, server_environment
+from lib.host.process.launch import LOOPBACK, LaunchError, require_free_port, server_command, server_environment
 
 APP_DIR = Path(__file__).resolve().parent
 

@@ -10,7 +10,7 @@ A running server takes what is published at its next click. Exit status 0: done;
 import logging
 from pathlib import Path
 
-from lib.registry.command import run
+from lib.cli.versions import run
 from lib.registry.registry import DEFAULT_LEARNING_DIR
 
 APP_DIR = Path(__file__).resolve().parent

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from demo import APP_DIR, REPOSITORY
-from lib.host.launch import free_port, require_free_port, stop, wait_for_answer
+from lib.host.process.launch import free_port, require_free_port, stop, wait_for_answer
 from lib.presets import load_preset
 
 PRESET = load_preset(APP_DIR / "configs" / "mr.yaml")

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lib.models.file_lock import wait_for_lock
-from lib.models.whole_file import replacing
+from lib.files.atomic_write import replacing
+from lib.files.lock import wait_for_lock
 
 logger = logging.getLogger(__name__)
 

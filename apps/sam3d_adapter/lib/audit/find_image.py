@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from lib.transforms.load_volume import ImageError, read_volume
+from lib.volumes.read import ImageError, read_volume
 
 logger = logging.getLogger(__name__)
 

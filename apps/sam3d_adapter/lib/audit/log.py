@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lib.models.file_lock import wait_for_lock
+from lib.files.lock import wait_for_lock
 
 logger = logging.getLogger(__name__)
 

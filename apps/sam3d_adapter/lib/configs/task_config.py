@@ -6,20 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from lib.activelearning.least_recently_served import LeastRecentlyServed
+from lib.audit.auditor import Auditor
 from lib.audit.log import AuditLog
-from lib.configs.conf import parse_conf
+from lib.configs.settings import parse_conf
 from lib.configs.trainers import make_trainers
-from lib.host.random_strategy import RandomStrategy
-from lib.inference.embedding_cache import EmbeddingCache
-from lib.inference.model_store import ModelStore
-from lib.infers.audited import Auditor
+from lib.host.patches.random_strategy import RandomStrategy
 from lib.infers.click_segmentation import ClickSegmentation, SharedState
 from lib.presets import Preset, load_presets
 from lib.registry.errors import RegistryError
 from lib.registry.registry import Registry
 from lib.registry.versions import Versions
+from lib.segmenters.cache import EmbeddingCache
+from lib.serving.model_store import ModelStore
 from lib.trainers.train_task import FineTuneTask
-from lib.transforms.load_volume import VolumeCache
+from lib.volumes.read import VolumeCache
 
 logger = logging.getLogger(__name__)
 

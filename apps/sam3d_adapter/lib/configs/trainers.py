@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lib.audit.log import AuditLog
-from lib.configs.measure import MeasureVersion
-from lib.learning.replay import Replay
+from lib.evaluation.measure import MeasureVersion
+from lib.learning.rehearsal import Replay
 from lib.presets import Preset
 from lib.registry.registry import Registry
 from lib.trainers.train_task import FineTuneTask
@@ -30,8 +30,8 @@ def make_trainers(
         app_dir: the app folder.
         registry: of versions.
         audit_log: of the server's answers.
-        precision: one of `lib.inference.precision.PRECISIONS`.
-        patient_pattern: see `lib.learning.patients.PatientBook`.
+        precision: one of `lib.models.precision.PRECISIONS`.
+        patient_pattern: see `lib.annotations.patients.PatientBook`.
     """
 
     def measure(preset: Preset, device: str) -> MeasureVersion:

@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 
 from lib.conversion.report import NO_LICENCE, Conversion, KeyReport
+from lib.files.atomic_write import replacing
 from lib.models.build import build_model
 from lib.models.checkpoint import create_interaction, file_sha256, load_base, parameter_shapes, save_base, save_trained
 from lib.models.checkpoint_error import CheckpointError
@@ -19,7 +20,6 @@ from lib.models.safetensors_file import check_tensors
 from lib.models.sam3d import Sam3dAdapter
 from lib.models.sam_checkpoint import load_sam_checkpoint
 from lib.models.trainable import frozen_names
-from lib.models.whole_file import replacing
 from lib.version import __version__
 
 REPOSITORY = "github.com/med-air/3DSAM-adapter"

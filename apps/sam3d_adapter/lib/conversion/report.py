@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lib.models.whole_file import replacing
+from lib.files.atomic_write import replacing
 
 NO_LICENCE = (
     "none: the authors of 3DSAM-adapter publish their checkpoints without a licence. For your own use; do not pass "

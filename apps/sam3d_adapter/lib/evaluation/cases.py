@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from lib.evaluation.simulated_user import Mask
-from lib.interaction.axes import spacing_of
-from lib.transforms.load_volume import read_volume
-from lib.transforms.nifti import is_on_same_voxels
-from lib.transforms.volume import ImageError, Volume
+from lib.geometry.axes import spacing_of
+from lib.volumes.nifti import is_on_same_voxels
+from lib.volumes.read import read_volume
+from lib.volumes.volume import ImageError, Volume
 
 ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha")
 """The longer before the one that it ends with: 3D Slicer saves segmentations as ``.seg.nrrd``."""

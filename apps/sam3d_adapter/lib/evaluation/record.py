@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from lib.evaluation import metrics
-from lib.evaluation.blind_baselines import centred_ellipsoid, ellipsoid_in_box, filled_box
 from lib.evaluation.cases import Case
-from lib.evaluation.dialogue import Trace
+from lib.evaluation.image_free_baselines import centred_ellipsoid, ellipsoid_in_box, filled_box
+from lib.evaluation.interaction import Trace
 from lib.evaluation.simulated_user import Mask, SimulatedUser, clicks_at_once
 
 Record = dict[str, Any]

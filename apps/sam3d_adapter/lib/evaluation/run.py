@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 from tqdm import tqdm
 
 from lib.evaluation.cases import Case, DataError, Source, inspect, read_truth
-from lib.evaluation.dialogue import TIMEOUT_S, Task, ball_dialogue, hold_dialogue, steps_of
+from lib.evaluation.interaction import TIMEOUT_S, Task, ball_dialogue, hold_dialogue, steps_of
 from lib.evaluation.ledger import Key, Ledger
 from lib.evaluation.record import Blind, Record, blind_masks, facts_of, failed_trace, make_record
 from lib.evaluation.simulated_user import MAX_CLICKS, SimulatedUser

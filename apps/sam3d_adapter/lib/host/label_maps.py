@@ -13,10 +13,10 @@ from fastapi import HTTPException
 from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.datastore import Datastore
 
-from lib.host.label_tag import require_safe_tag
-from lib.host.uploads import is_received
-from lib.infers.regions import DEFAULT_READ_TAG, HOST_LABEL_KEYS, LABEL_FILE_KEY, SAVED_LABEL_KEY, SAVED_NAMES_KEY
-from lib.interaction.click import short
+from lib.host.patches.label_tag import require_safe_tag
+from lib.host.uploads.infer_upload import is_received
+from lib.prompts.click import short
+from lib.prompts.regions import DEFAULT_READ_TAG, HOST_LABEL_KEYS, LABEL_FILE_KEY, SAVED_LABEL_KEY, SAVED_NAMES_KEY
 
 
 def admit_label_maps(request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:

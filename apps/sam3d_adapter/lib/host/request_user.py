@@ -12,7 +12,7 @@ from typing import Any
 from monailabel.config import settings
 from monailabel.endpoints.user.auth import RBAC
 
-from lib.host.version_guard import check_host_version
+from lib.host.patches.version_guard import check_host_version
 
 # Endpoint and check run one after the other in the same asyncio task, and so in the same context.
 _user: contextvars.ContextVar[str | None] = contextvars.ContextVar("sam3d_adapter_user", default=None)

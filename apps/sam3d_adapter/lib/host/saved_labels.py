@@ -6,7 +6,7 @@ from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.datastore import DefaultLabelTag
 
-from lib.learning.submitted import SavedLabel
+from lib.annotations.submitted import SavedLabel
 
 
 def saved_labels(datastore: LocalDatastore) -> list[SavedLabel]:

@@ -27,17 +27,17 @@ from monailabel.endpoints.user.auth import RBAC
 from pydantic import BaseModel
 from starlette.background import BackgroundTask
 
+from lib.host.patches.version_guard import check_host_version
 from lib.host.request_user import current_user
-from lib.host.version_guard import check_host_version
 from lib.infers.click_segmentation import ClickSegmentation
-from lib.interaction.click import short
+from lib.learning.version_page import versions_page
 from lib.models.checkpoint_error import CheckpointError
+from lib.prompts.click import short
 from lib.registry.archive import export_version
 from lib.registry.base import shipped_base
 from lib.registry.errors import NewerFormat, RegistryBusy, RegistryError, UnknownVersion
 from lib.registry.version import SHIPPED, require_name
 from lib.registry.versions import Versions
-from lib.trainers.version_page import versions_page
 
 _ROUTES = "version_routes"
 _NAME = r"^[A-Za-z0-9._-]+$"

@@ -13,26 +13,26 @@ from fastapi import HTTPException
 from monailabel.interfaces.tasks.infer_v2 import InferType
 from monailabel.tasks.infer.basic_infer import BasicInferTask
 
-from lib.inference.embedding_cache import EmbeddingCache
-from lib.inference.model_store import ModelSpec, ModelStore
-from lib.inference.predictor import Predictor
-from lib.inference.served_model import ServedModel
-from lib.infers.dialogue import hold_dialogue
+from lib.geometry.paste import PartsToImaged
 from lib.infers.errors import http_errors
-from lib.infers.look import Looks
+from lib.infers.limit_mask import LimitMaskd
 from lib.infers.missing_weights import how_to_supply
-from lib.infers.opening import open_dialogue
 from lib.infers.options import DEFAULT_THRESHOLD, available_devices, read_request
-from lib.infers.refined_opening import RefineOpeningd
+from lib.infers.read_clicks import ReadClicksd
 from lib.infers.response import Stages, describe
 from lib.infers.use_regions import read_regions
 from lib.infers.write_mask import write_mask
 from lib.presets import Preset
 from lib.registry.versions import Versions
-from lib.transforms.limit_mask import LimitMaskd
-from lib.transforms.load_volume import LoadVolumed, VolumeCache
-from lib.transforms.paste import PartsToImaged
-from lib.transforms.read_clicks import ReadClicksd
+from lib.segmenters.cache import EmbeddingCache
+from lib.segmenters.roi.initial import open_dialogue
+from lib.segmenters.roi.interaction import hold_dialogue
+from lib.segmenters.roi.prediction import Looks
+from lib.segmenters.roi.predictor import Predictor
+from lib.segmenters.roi.refinement import RefineOpeningd
+from lib.serving.model_store import ModelSpec, ModelStore
+from lib.serving.served_model import ServedModel
+from lib.volumes.read import LoadVolumed, VolumeCache
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +51,7 @@ class ClickSegmentation(BasicInferTask):
     """Segments the structure the foreground clicks point at.
 
     ``pre_transforms`` reads image, clicks and regions, ``post_transforms`` brings the answer onto the image's grid.
-    Cutting and normalising a region are transforms as well (`lib.transforms`), but composed by `lib.infers.look`: which
-    regions are looked at depends on what the network answered for the one before.
+    Which regions the network sees depends on its answer for the one before; see `lib.segmenters.roi.prediction`.
 
     Building it reads no weights: every background task of MONAI Label builds the whole app again.
 

@@ -9,16 +9,16 @@ from pathlib import Path
 import torch
 from fastapi import HTTPException
 
-from lib.inference.predictor import PredictorError
 from lib.infers.options import OptionError
-from lib.infers.regions import RegionError
 from lib.infers.write_mask import WriteError
-from lib.interaction.box import BoxError
-from lib.interaction.click import ClickError
 from lib.models.checkpoint import CheckpointError
-from lib.transforms.label_map import LabelMapError
-from lib.transforms.load_volume import ImageError
-from lib.transforms.memory import MemoryShortage
+from lib.prompts.box import BoxError
+from lib.prompts.click import ClickError
+from lib.prompts.regions import RegionError
+from lib.segmenters.roi.predictor import PredictorError
+from lib.volumes.label_map import LabelMapError
+from lib.volumes.memory import MemoryShortage
+from lib.volumes.read import ImageError
 
 logger = logging.getLogger(__name__)
 

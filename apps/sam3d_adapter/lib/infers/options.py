@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from lib.infers.prompts import CLICK_KEYS, read_prompts
-from lib.infers.regions import (
+from lib.prompts.click import short
+from lib.prompts.regions import (
     BOX_KEYS,
     HOST_LABEL_KEYS,
     effective_start,
@@ -25,7 +25,7 @@ from lib.infers.regions import (
     read_value,
     region_warnings,
 )
-from lib.interaction.click import short
+from lib.prompts.viewers import CLICK_KEYS, read_prompts
 
 RESULT_EXTENSIONS = (".nrrd", ".nii", ".nii.gz")
 DEFAULT_THRESHOLD = 0.5

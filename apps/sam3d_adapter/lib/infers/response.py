@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from lib.audit.mask_hash import mask_hash
 from lib.infers.use_regions import describe_regions
-from lib.interaction.click import on_structure
 from lib.presets import Preset
+from lib.prompts.click import on_structure
+from lib.volumes.mask_hash import mask_hash
 
 # Transforms of the pipeline by the stage they belong to.
 _STAGE_OF = {

@@ -5,15 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from lib.inference.predictor import Predictor
-from lib.interaction.box import Box
-from lib.interaction.click import Click
-from lib.interaction.tiles import NEAREST
+from lib.geometry.tiles import NEAREST
+from lib.infers.protected import Protected, ReadProtectedd
+from lib.infers.read_box import ReadBoxd
 from lib.presets import Preset
-from lib.transforms.load_volume import VolumeCache
-from lib.transforms.protected import Protected, ReadProtectedd
-from lib.transforms.read_box import ReadBoxd
-from lib.transforms.start_mask import ReadStartMaskd, StartMask
+from lib.prompts.box import Box
+from lib.prompts.click import Click
+from lib.prompts.mask_prompt import ReadStartMaskd, StartMask
+from lib.segmenters.roi.predictor import Predictor
+from lib.volumes.read import VolumeCache
 
 REACH = NEAREST
 """Share of the ROI's side within which a background click finds the mask that it corrects: in the ROI that it is in."""

@@ -1,0 +1,1 @@
+"""A fine-tuning round: train on submitted labels, measure, let the gate decide, publish."""

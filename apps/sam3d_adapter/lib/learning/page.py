@@ -10,8 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from lib.files.atomic_write import replacing
 from lib.learning.page_figures import finite, learning_picture, training_picture
-from lib.models.whole_file import replacing
 
 CLICKS_SHOWN = (1, 3, 5, 10)
 CURVES_SHOWN = 12

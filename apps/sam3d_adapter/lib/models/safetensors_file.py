@@ -9,8 +9,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from lib.files.atomic_write import replacing
 from lib.models.checkpoint_error import CheckpointError, require_file
-from lib.models.whole_file import replacing
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 """Number types that a file may hold; the model in memory is float32."""

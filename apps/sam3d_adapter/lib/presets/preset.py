@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
-from lib.families import DEFAULT_FAMILY, FAMILIES
 from lib.presets.roi import OPTIONAL_ROI, RoiPreset, read_roi
 from lib.presets.section import PresetError, Section
+from lib.segmenters import DEFAULT_FAMILY, FAMILIES
 
 INTENSITY_MODES = ("window", "percentile")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")

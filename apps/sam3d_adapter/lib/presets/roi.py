@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from lib.families import FAMILIES
 from lib.models.config import ConfigError
 from lib.presets.section import Section
+from lib.segmenters import FAMILIES
 
 # One letter per anatomical line: the direction in which the index of that ROI axis grows.
 AXIS_PAIRS = ("SI", "AP", "RL")

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lib.models.whole_file import replacing
+from lib.files.atomic_write import replacing
 from lib.registry.errors import DamagedFile, RegistryError
 from lib.registry.files import parse_json, private_folder, sha256_of, to_json
 from lib.registry.reader import CURVE, FACTS, WEIGHTS
@@ -191,9 +191,9 @@ def _their_version(folder: Path, versions: Versions, members: Mapping[str, Any])
 def _require_fit(versions: Versions, weights: Path, shipped: tuple[Path, ...]) -> None:
     """Loads the weights as the server would: names, shapes, values, and the base they are bound to."""
     # Imported here: nothing else of the registry needs torch.
-    from lib.families import FAMILIES
-    from lib.families.frozen_store import FrozenStore
     from lib.models.checkpoint_error import CheckpointError
+    from lib.segmenters import FAMILIES
+    from lib.segmenters.frozen_store import FrozenStore
 
     family = FAMILIES[versions.family]
     files = dict(zip(family.files, (*shipped[:-1], weights), strict=True))

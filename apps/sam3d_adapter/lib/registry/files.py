@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lib.models.whole_file import replacing
+from lib.files.atomic_write import replacing
 from lib.registry.errors import DamagedFile, NewerFormat, RegistryError
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from lib.models.file_lock import wait_for_lock
+from lib.files.lock import wait_for_lock
 from lib.registry.errors import RegistryBusy
 
 LOCK_TIMEOUT_S = 30.0

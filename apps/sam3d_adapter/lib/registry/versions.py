@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from lib.models.whole_file import sync_folder
+from lib.files.atomic_write import sync_folder
 from lib.registry.base import base_of
 from lib.registry.errors import ChangedMeanwhile, RegistryError
 from lib.registry.files import (

@@ -14,24 +14,24 @@ from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
 
+from lib.annotations.label_snapshots import KeptLabels
+from lib.annotations.patients import PatientBook
+from lib.annotations.real_clicks import costs, presets_used, read_real_clicks
+from lib.annotations.splits import VALIDATION, Splits
+from lib.annotations.submitted import read_submitted
 from lib.audit.log import AuditLog
-from lib.host.pacs_labels import pacs_labels
+from lib.files.lock import is_locked, wait_for_lock
+from lib.host.pacs.labels import pacs_labels
 from lib.host.saved_labels import saved_labels, studies_folder
-from lib.learning.kept_labels import KeptLabels
-from lib.learning.patients import PatientBook
-from lib.learning.processes import rank, world_size
-from lib.learning.real_clicks import costs, presets_used, read_real_clicks
-from lib.learning.replay import Replay
-from lib.learning.splits import VALIDATION, Splits
-from lib.learning.submitted import read_submitted
-from lib.models.file_lock import is_locked, wait_for_lock
+from lib.learning.cleanup import sweep_training
+from lib.learning.fine_tune import FineTuning, Measure
+from lib.learning.progress import ENDS, ProgressFile
+from lib.learning.rehearsal import Replay
+from lib.learning.settings import TrainSettings, read_settings, shown_settings
+from lib.learning.training_data import Material, NothingToLearn
 from lib.presets import Preset
 from lib.registry.registry import Registry
-from lib.trainers.fine_tune import FineTuning, Measure
-from lib.trainers.leftovers import sweep_training
-from lib.trainers.material import Material, NothingToLearn
-from lib.trainers.progress import ENDS, ProgressFile
-from lib.trainers.settings import TrainSettings, read_settings, shown_settings
+from lib.training.distributed import rank, world_size
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class FineTuneTask(TrainTask):
         replay: what keeps a model from forgetting.
         trainers: names of all train tasks.
         structures: names of what the presets segment; others in a PACS were not made with this app.
-        precision: one of `lib.inference.precision.PRECISIONS`.
+        precision: one of `lib.models.precision.PRECISIONS`.
         patient_pattern: which part of an image's id is the patient; see `PatientBook`.
     """
 

@@ -8,7 +8,7 @@ import pytest
 
 from lib.audit import find_image as module
 from lib.audit.find_image import find_image
-from lib.transforms.load_volume import read_volume
+from lib.volumes.read import read_volume
 
 
 def write(path: Path, seed: int) -> str:

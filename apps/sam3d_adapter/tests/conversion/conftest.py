@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from lib.conversion.command import run
+from lib.cli.convert import run
 from lib.conversion.download import Patience
 from lib.conversion.sam_files import SamFile
 from lib.models.sam3d import Sam3dAdapter

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.conversion.command import run
+from lib.cli.convert import run
 from lib.conversion.sam_files import SamFile
 from lib.models.checkpoint import file_sha256, load_model
 from lib.models.trainable import interaction_names, trained_names

@@ -9,8 +9,8 @@ import pytest
 import requests
 import SimpleITK as sitk
 
-from lib.host.launch import RunningServer, running_server
-from lib.host.pacs_lists import EXPIRY_S
+from lib.host.pacs.lists import EXPIRY_S
+from lib.host.process.launch import RunningServer, running_server
 from tests.e2e.conftest import require
 from tests.support.dicom_study import Study, ball, centred_geometry, make_study, paint_scene
 from tests.support.orthanc import missing_orthanc, start_orthanc

@@ -11,7 +11,7 @@ import pytest
 import requests
 from pydicom.uid import generate_uid
 
-from lib.host.dicom_fetch import MIN_PAUSE_S
+from lib.host.pacs.dicom_fetch import MIN_PAUSE_S
 from tests.e2e.checks import read_mask
 from tests.e2e.conftest import require
 from tests.support.dicom_study import Study

@@ -14,7 +14,7 @@ from dicomweb_client.api import DICOMwebClient
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
-from lib.learning.kept_labels import KeptLabels
+from lib.annotations.label_snapshots import KeptLabels
 from lib.registry.registry import Registry
 from lib.registry.versions import Versions
 from tests.e2e.scenes import LARGE, SMALL

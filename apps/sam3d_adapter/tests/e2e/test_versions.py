@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 import requests
 
-from lib.configs.evaluated_task import with_weights
 from lib.configs.task_config import Sam3dAdapterConfig
+from lib.evaluation.evaluated_task import with_weights
 from lib.registry.registry import Registry
 from lib.registry.version import Facts
 from lib.registry.versions import Versions

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lib.host.endpoints import mend_endpoints, restore_endpoints
-from lib.host.web_app import mend_web_app, restore_web_app
+from lib.host.patches.endpoints import mend_endpoints, restore_endpoints
+from lib.host.patches.web_app import mend_web_app, restore_web_app
 from tests.support.live_app import LiveApp, live_app
 from tests.support.noise_site import copy_app, write_studies
 

@@ -12,15 +12,15 @@ import SimpleITK as sitk
 from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.utils.app import app_instance
 
+from lib.annotations.patients import PatientBook
+from lib.annotations.real_clicks import costs, presets_used, read_real_clicks
+from lib.annotations.splits import Splits
+from lib.annotations.submitted import Submitted, read_submitted
+from lib.annotations.submitted_set import SubmittedPool
 from lib.audit.log import AuditLog
 from lib.host.saved_labels import saved_labels, studies_folder
-from lib.interaction.click import Click
-from lib.learning.patients import PatientBook
-from lib.learning.real_clicks import costs, presets_used, read_real_clicks
-from lib.learning.splits import Splits
-from lib.learning.submitted import Submitted, read_submitted
-from lib.learning.submitted_pool import SubmittedPool
 from lib.presets import Preset, load_preset
+from lib.prompts.click import Click
 from tests.support.live_app import LiveApp
 from tests.support.noise_site import AFFINE, CLICK, SECOND_CLICK, SHAPE
 

@@ -3,7 +3,7 @@
 import shlex
 from pathlib import Path
 
-from lib.conversion.command import parser
+from lib.cli.convert import parser
 from lib.infers.missing_weights import how_to_supply
 
 APP = Path("/srv/secret/app")

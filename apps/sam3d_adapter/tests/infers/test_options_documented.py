@@ -9,27 +9,27 @@ import pytest
 import torch
 from fastapi import HTTPException
 
-from lib.configs.conf import Conf
-from lib.host.infer_params import MAX_PARAMS_BYTES, read_params
-from lib.host.label_tag import require_safe_tag
-from lib.host.save_label import read_save_label
+from lib.configs.settings import Conf
+from lib.geometry.click_influence import BACKGROUND_REACH_MM, FOREGROUND_REACH_MM
+from lib.host.patches.infer_params import MAX_PARAMS_BYTES, read_params
+from lib.host.patches.label_tag import require_safe_tag
+from lib.host.patches.save_label import read_save_label
 from lib.infers import options
-from lib.infers.corrections import EXTENT
-from lib.infers.fine_surface import AGREES, REGIONS
+from lib.infers.limit_mask import BOX_TOLERANCE
 from lib.infers.options import OPTIONS, THRESHOLDS, OptionError, read_request
-from lib.infers.prompts import CLICK_KEYS
-from lib.infers.refined_opening import CORRECTED_MM
-from lib.infers.regions import BOX_KEYS, LABEL_FILE_KEY, SOURCES, RegionError
-from lib.infers.start_corrections import START_LEAST_MM
-from lib.interaction.box import read_box
-from lib.interaction.click import MAX_CLICKS, ClickError, read_clicks
-from lib.transforms.claims import MAX_VOXELS
-from lib.transforms.dicom_series import SPACING_TOLERANCE, TILT_TOLERANCE_DEG
-from lib.transforms.label_map import LEAST_INSIDE
-from lib.transforms.limit_mask import BOX_TOLERANCE
-from lib.transforms.locality import BACKGROUND_REACH_MM, FOREGROUND_REACH_MM
-from lib.transforms.memory import SHARE
-from lib.transforms.volume import MAX_SHEAR_DEG, MAX_SPACING_MM, MIN_SPACING_MM
+from lib.prompts.box import read_box
+from lib.prompts.click import MAX_CLICKS, ClickError, read_clicks
+from lib.prompts.regions import BOX_KEYS, LABEL_FILE_KEY, SOURCES, RegionError
+from lib.prompts.viewers import CLICK_KEYS
+from lib.segmenters.roi.correction import EXTENT
+from lib.segmenters.roi.fine_boundary import AGREES, REGIONS
+from lib.segmenters.roi.mask_correction import START_LEAST_MM
+from lib.segmenters.roi.refinement import CORRECTED_MM
+from lib.volumes.dicom_series import SPACING_TOLERANCE, TILT_TOLERANCE_DEG
+from lib.volumes.header_validation import MAX_VOXELS
+from lib.volumes.label_map import LEAST_INSIDE
+from lib.volumes.memory import SHARE
+from lib.volumes.volume import MAX_SHEAR_DEG, MAX_SPACING_MM, MIN_SPACING_MM
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 LABEL = "lesion"

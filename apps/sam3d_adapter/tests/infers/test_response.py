@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lib.audit.mask_hash import mask_hash
 from lib.infers.response import NOTHING_FOUND, Stages, describe
-from lib.interaction.click import Click
 from lib.presets import load_preset
+from lib.prompts.click import Click
+from lib.volumes.mask_hash import mask_hash
 
 PRESET = load_preset(Path(__file__).parents[2] / "configs" / "ct.yaml")
 

@@ -14,8 +14,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from lib.audit.mask_hash import mask_hash
 from lib.version import __version__
+from lib.volumes.mask_hash import mask_hash
 from tests.support.server import APP_DIR, AppServer, start_server
 from tests.support.small_app import copy_small_app
 from tests.support.weights import write_test_weights

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import requests
 
-from lib.host import launch
+from lib.host.process import launch
 from tests.support.server import AppServer, start_server
 from tests.support.small_app import copy_small_app
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import yaml
 
-from lib.audit.mask_hash import mask_hash
-from lib.configs.replay import ReplayError, replay
+from lib.audit.replay import ReplayError, replay
+from lib.volumes.mask_hash import mask_hash
 from tests.support.live_app import LiveApp, check_refusal, live_app
 from tests.support.noise_site import AFFINE, CLICK, SHAPE, copy_app, write_studies
 from tests.support.small_app import small_preset

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import requests
 
-from lib.host.infer_params import MAX_PARAMS_BYTES
-from lib.interaction.click import MAX_CLICKS
+from lib.host.patches.infer_params import MAX_PARAMS_BYTES
+from lib.prompts.click import MAX_CLICKS
 from tests.support.live_app import LiveApp, check_refusal
 from tests.support.noise_site import CLICK, SECOND_CLICK
 

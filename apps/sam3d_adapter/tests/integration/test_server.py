@@ -18,7 +18,7 @@ from monailabel.client import MONAILabelClient
 from monailabel.client.client import MONAILabelClientException
 from scipy.ndimage import binary_erosion
 
-from lib.host.launch import LaunchError, RunningServer, running_server
+from lib.host.process.launch import LaunchError, RunningServer, running_server
 from lib.models.config import MODEL_SIZES
 from lib.version import __version__
 from tests.support.noise_site import AFFINE, CLICK, SECOND_CLICK, SHAPE, copy_app, write_studies

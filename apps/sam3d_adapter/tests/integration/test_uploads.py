@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lib.transforms.claims import MAX_VOXELS
+from lib.volumes.header_validation import MAX_VOXELS
 from tests.support.geometry import make_affine
 from tests.support.hostile_images import mha, nifti, nrrd, packed, patched, voxels, zeros_packed
 from tests.support.live_app import LiveApp, check_refusal

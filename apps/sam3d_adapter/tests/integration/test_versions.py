@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from lib.audit.log import AuditLog
-from lib.configs.replay import ReplayError, replay
+from lib.audit.replay import ReplayError, replay
 from lib.models.checkpoint import file_sha256
 from lib.registry.archive import import_version
 from lib.registry.registry import Registry

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from lib.configs.evaluated_task import TaskChoice
-from lib.infers.look import MAX_ENCODES
+from lib.evaluation.evaluated_task import TaskChoice
 from lib.models.build import build_model
 from lib.models.prompts import Prompts
 from lib.models.sam3d import RoiEmbedding
 from lib.presets import load_preset
+from lib.segmenters.roi.prediction import MAX_ENCODES
 from tests.support.one_thread import one_thread  # noqa: F401
 from tests.support.server import APP_DIR
 

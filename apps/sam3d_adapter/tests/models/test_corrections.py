@@ -6,13 +6,13 @@ import dataclasses
 import pytest
 import torch
 
-from lib.families.sam3d import Sam3dClickModel
 from lib.models.build import build_model
 from lib.models.checkpoint import load_model, save_base, save_trained
 from lib.models.corrections import Corrections
 from lib.models.prompts import Prompts
 from lib.models.safetensors_file import read_tensors, write_tensors
 from lib.models.trainable import interaction_names
+from lib.segmenters.sam3d_adapter import Sam3dClickModel
 from tests.models.conftest import as_served
 
 SIGNS = torch.tensor([[True, False, True], [True, True, False]])

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from lib.interaction.axes import voxel_to_mm
-from lib.interaction.click import Click
-from lib.interaction.roi import place_roi
+from lib.geometry.axes import voxel_to_mm
+from lib.geometry.roi import place_roi
 from lib.models.click_maps import _clicked_voxels
 from lib.models.prompt_encoder import PromptEncoder3d, clicks_to_grid
 from lib.models.prompts import Prompts
+from lib.prompts.click import Click
 from tests.support.geometry import affines
 
 Triple = tuple[int, int, int]

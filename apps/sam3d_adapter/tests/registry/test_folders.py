@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.models.whole_file import replacing
+from lib.files.atomic_write import replacing
 from lib.registry.files import private_folder
 from lib.registry.version import Facts
 from lib.registry.versions import Versions

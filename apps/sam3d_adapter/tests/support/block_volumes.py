@@ -5,7 +5,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from lib.learning.recipe import LESIONS
+from lib.pretraining.recipe import LESIONS
 
 TRAINED, KEPT = ("STS_001", "STS_002"), ("STS_011", "STS_013")
 """Patients of whom the second two are held out by the list in benchmarks/."""

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import ArrayLike
 
-from lib.interaction.axes import WORLD_LETTERS, Array
+from lib.geometry.axes import WORLD_LETTERS, Array
 
 DIRECTIONS = ("RAS", "LPS", "LAI", "PSR", "AIL", "LSA", "RIP", "SLP")
 

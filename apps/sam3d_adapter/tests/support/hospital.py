@@ -8,8 +8,8 @@ import numpy as np
 from monailabel.datastore.local import LocalDatastore
 
 from lib.audit.log import AuditLog
-from lib.configs.measure import MeasureVersion
-from lib.learning.replay import Replay
+from lib.evaluation.measure import MeasureVersion
+from lib.learning.rehearsal import Replay
 from lib.presets import Preset, load_preset
 from lib.registry.registry import Registry
 from lib.trainers.train_task import FineTuneTask

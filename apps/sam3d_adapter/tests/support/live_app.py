@@ -23,9 +23,9 @@ import requests
 import uvicorn
 from monailabel.endpoints.user.auth import RBAC
 
-from lib.host.endpoints import restore_endpoints
-from lib.host.launch import LOOPBACK, free_port
-from lib.host.web_app import restore_web_app
+from lib.host.patches.endpoints import restore_endpoints
+from lib.host.patches.web_app import restore_web_app
+from lib.host.process.launch import LOOPBACK, free_port
 from tests.support.noise_site import CLICK
 
 # What an app may set for its process, which here is that of all tests.

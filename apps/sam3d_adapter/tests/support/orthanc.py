@@ -14,7 +14,7 @@ import requests
 from dicomweb_client import DICOMwebClient
 from pydicom import Dataset
 
-from lib.host.launch import LOOPBACK, free_port, stop, wait_for_answer
+from lib.host.process.launch import LOOPBACK, free_port, stop, wait_for_answer
 
 # Debian puts the binary where only root's PATH looks.
 _BINARY_PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))

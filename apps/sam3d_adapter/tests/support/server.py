@@ -11,7 +11,7 @@ from typing import Any
 import requests
 from monailabel.client import MONAILabelClient
 
-from lib.host.launch import RunningServer, running_server
+from lib.host.process.launch import RunningServer, running_server
 
 APP_DIR = Path(__file__).resolve().parents[2]
 

@@ -1,0 +1,1 @@
+"""What people submitted: labels, clicks, patients and splits."""

@@ -1,0 +1,123 @@
+"""Recorded answers -> dialogues: which click came after which, and what the mask was then."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import zip_longest
+from typing import Any
+
+from lib.prompts.click import Click, ClickError, read_clicks
+
+MAX_IDLE_S = 120.0
+"""A pause counts no more than this: whoever is longer away is doing something else."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One answer.
+
+    Attributes:
+        time: seconds since 1970.
+        clicks: of the request, in the order in which they were set.
+        mask_hash: of the answer, as `lib.volumes.mask_hash` has it.
+        mask_voxels: of the answer.
+        model_version: that gave it.
+        record_id: of the audit log.
+    """
+
+    time: float
+    clicks: tuple[Click, ...]
+    mask_hash: str
+    mask_voxels: int
+    model_version: str
+    record_id: str
+
+
+@dataclass(frozen=True)
+class RecordedDialogue:
+    """The answers on the way to one mask, one or more."""
+
+    steps: tuple[Step, ...]
+
+    @property
+    def last(self) -> Step:
+        """The answer that was left as it is."""
+        return self.steps[-1]
+
+    def until(self, number: int) -> "RecordedDialogue":
+        """The dialogue as if it had ended with step ``number``, counted from 0."""
+        return RecordedDialogue(self.steps[: number + 1])
+
+    def until_time(self, time: float) -> "RecordedDialogue":
+        """The dialogue without the answers after ``time``; the first is not among them."""
+        return RecordedDialogue(tuple(step for step in self.steps if step.time <= time))
+
+    def seconds(self, accepted_at: float | None = None) -> float:
+        """From the first answer to the last, or on to when the mask was accepted; each pause at most `MAX_IDLE_S`."""
+        times = [step.time for step in self.steps] + ([] if accepted_at is None else [accepted_at])
+        pauses = (later - earlier for earlier, later in zip(times, times[1:], strict=False))
+        return sum(min(max(pause, 0.0), MAX_IDLE_S) for pause in pauses)
+
+
+def dialogues(records: Iterable[Mapping[str, Any]], shape: Sequence[int]) -> list[RecordedDialogue]:
+    """Groups the records of one image and one preset.
+
+    Viewers send all clicks anew with each request, foreground and background apart. What a request has more than the
+    one before was set in between; what it lacks was taken back. A request that shares no click with any dialogue of the
+    same user begins a new one: the viewer was reset, or the user went on to another place. Users who are not told apart
+    may take turns, so a dialogue goes on where the most clicks are shared.
+
+    Args:
+        records: in any order; those whose clicks cannot be of an image of this shape are passed over.
+        shape: of the image, voxels along i, j, k.
+
+    Returns:
+        In the order of their first answer.
+    """
+    read = [(record.get("user"), step) for record in records if (step := _step(record, shape)) is not None]
+    open_: list[tuple[Any, list[Step]]] = []
+    for user, step in sorted(read, key=lambda entry: entry[1].time):
+        shared = [_shared(steps[-1], step) if user == other else 0 for other, steps in open_]
+        if not any(shared):
+            open_.append((user, [step]))
+            continue
+        # Among equals the one that was used last.
+        best = max(range(len(open_)), key=lambda n: (shared[n], open_[n][1][-1].time))
+        open_[best][1].append(_continued(open_[best][1][-1], step))
+    return [RecordedDialogue(tuple(steps)) for _, steps in open_]
+
+
+def _continued(before: Step, step: Step) -> Step:
+    """The step, its clicks in the order that the one before tells."""
+    there = set(step.clicks)
+    kept = tuple(click for click in before.clicks if click in there)
+    # Clicks that came between two requests: no record tells their order across the two lists.
+    new = in_order(tuple(click for click in step.clicks if click not in set(kept)))
+    return Step(**{**vars(step), "clicks": kept + new})
+
+
+def _shared(before: Step, step: Step) -> int:
+    return len(set(before.clicks) & set(step.clicks))
+
+
+def _step(record: Mapping[str, Any], shape: Sequence[int]) -> Step | None:
+    try:
+        request = record["request"]
+        clicks = in_order(read_clicks(request["foreground"], request["background"], shape))
+        return Step(
+            time=datetime.fromisoformat(record["time"]).timestamp(),
+            clicks=tuple(dict.fromkeys(clicks)),
+            mask_hash=str(record["mask_hash"]),
+            mask_voxels=int(record["mask_voxels"]),
+            model_version=str(record["model_version"]),
+            record_id=str(record["id"]),
+        )
+    except (ClickError, KeyError, TypeError, ValueError):
+        return None
+
+
+def in_order(clicks: Sequence[Click]) -> tuple[Click, ...]:
+    """Clicks that came at once, in an order made from them alone: first foreground, first background, second, ..."""
+    foreground = [click for click in clicks if click.is_foreground]
+    background = [click for click in clicks if not click.is_foreground]
+    return tuple(click for pair in zip_longest(foreground, background) for click in pair if click is not None)

@@ -1,0 +1,246 @@
+"""Who is trained on and who is validated on: decided once for each person, and kept."""
+
+import contextlib
+import hashlib
+import hmac
+import json
+import logging
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lib.annotations.patients import Patient
+from lib.files.atomic_write import replacing
+from lib.files.lock import wait_for_lock
+
+logger = logging.getLogger(__name__)
+
+TRAIN, VALIDATION = "train", "validation"
+ENOUGH = 8
+"""Validation patients up to which two of five new patients go to validation; from then on it is one of five."""
+# Of each five patients in the order of their arrival. The very first is for training, the second for validation.
+_EARLY, _LATE = (1, 3), (2,)
+_BLOCK = 5
+_FORMAT = 1
+_LOCK_TIMEOUT_S = 60.0
+_PSEUDONYM = 32
+"""Hexadecimal digits: 128 bits, which no two names share by chance."""
+
+
+class SplitsError(ValueError):
+    """A split that cannot be trusted; training must not go on with another one drawn in its place."""
+
+
+@dataclass
+class _State:
+    """What the file holds.
+
+    Attributes:
+        key_check: tells whether the key is the one the names were hashed with.
+        drawn: patients that were assigned by turn, as opposed to those that took over the side of another.
+        patients: key of a person -> side.
+        images: image id -> key of the person it was last said to show.
+        moves: persons that went from training to validation, because they are one with somebody there.
+    """
+
+    key_check: str
+    drawn: int = 0
+    patients: dict[str, str] = field(default_factory=dict)
+    images: dict[str, str] = field(default_factory=dict)
+    moves: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Splits:
+    """``splits.json`` of a folder, shared by all presets and all processes that train.
+
+    A person once assigned stays, whatever comes later. Only where two persons turn out to be one, and one of the two is
+    in validation, both are from then on; that is recorded in the file.
+
+    PatientIDs of DICOM and names from tables are kept as HMAC-SHA256, whose key lies in ``splits.key`` beside the file.
+    Two copies of the file are written; a damaged one is never replaced by a new draw.
+
+    Args:
+        folder: made if it does not exist.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.file, self.backup, self._key_file = (
+            folder / name for name in ("splits.json", "splits.backup.json", "splits.key")
+        )
+
+    def assign(self, patients: Mapping[str, Patient]) -> dict[str, str]:
+        """The side of each image; persons that are new are given one, and it is on the disk before this returns.
+
+        Args:
+            patients: image id -> whom it shows.
+
+        Raises:
+            SplitsError: the file or its key is damaged or gone.
+            OSError: it cannot be written.
+        """
+        with self._locked():
+            key = self._read_key()
+            state = self._read(key)
+            before = json.dumps(vars(state), sort_keys=True)
+            said = {image: _person(patient, key) for image, patient in sorted(patients.items())}
+            _assign(state, said, key)
+            if json.dumps(vars(state), sort_keys=True) != before or not self.backup.exists():
+                self._write(state)
+        return {image: state.patients[person] for image, person in said.items()}
+
+    def counts(self) -> dict[str, int]:
+        """Persons on each side.
+
+        Raises:
+            SplitsError: as ``assign``; so does OSError.
+        """
+        with self._locked():
+            sides = list(self._read(self._read_key()).patients.values())
+        return {side: sides.count(side) for side in (TRAIN, VALIDATION)}
+
+    def moves(self) -> list[dict[str, Any]]:
+        """Persons that were trained on before they went to validation: when, and which images of theirs.
+
+        Raises:
+            SplitsError: as ``assign``; so does OSError.
+        """
+        with self._locked():
+            return self._read(self._read_key()).moves
+
+    def pseudonyms(self) -> Callable[[str], str]:
+        """What gives a name its keyed hash, for whatever is kept of a person or an image outside this file.
+
+        Equal for equal names for as long as the key lasts; without the key no name can be tried.
+
+        Raises:
+            SplitsError: as ``assign``; so does OSError.
+        """
+        with self._locked():
+            key = self._read_key()
+        return lambda name: _keyed(key, name)[:_PSEUDONYM]
+
+    def _read_key(self) -> bytes:
+        if not self._key_file.exists():
+            if self.file.exists() or self.backup.exists():
+                raise SplitsError(
+                    f"{self._key_file} is gone, without which no patient of {self.file.name} can be recognised. "
+                    "Put it back from a copy of the folder. Nothing is trained until then."
+                )
+            self._replace(self._key_file, secrets.token_hex(32))
+        return self._key_file.read_bytes()
+
+    def _read(self, key: bytes) -> _State:
+        check = _keyed(key, "the key of these splits")
+        if not self.file.exists():
+            if self.backup.exists():
+                raise SplitsError(f"{self.file} is gone. {self._remedy()}")
+            return _State(key_check=check)
+        try:
+            state = _parsed(json.loads(self.file.read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise SplitsError(f"{self.file} is damaged ({error}). {self._remedy()}") from error
+        if state.key_check != check:
+            raise SplitsError(
+                f"{self._key_file} is not the key that the patients of {self.file.name} were hashed with. "
+                "Put the two files back from one copy of the folder. Nothing is trained until then."
+            )
+        return state
+
+    def _remedy(self) -> str:
+        return (
+            f"{self.backup.name} beside it holds the same: copy it to {self.file.name} if it is whole, or take the "
+            "file from a copy of the folder. Nothing is trained until then, because a new split would validate on "
+            "patients that were trained on."
+        )
+
+    def _write(self, state: _State) -> None:
+        text = json.dumps({"format": _FORMAT, **vars(state)}, indent=1, sort_keys=True)
+        # One after the other, so that at every moment one of the two is whole.
+        for path in (self.file, self.backup):
+            self._replace(path, text)
+
+    def _replace(self, path: Path, text: str) -> None:
+        with replacing(path) as partial:
+            partial.touch(mode=0o600)
+            partial.write_text(text, encoding="utf-8")
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        fd = os.open(self.folder / "splits.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if not wait_for_lock(fd, _LOCK_TIMEOUT_S):
+                raise SplitsError(f"Another process keeps {self.folder / 'splits.lock'} locked.")
+            yield
+        finally:
+            os.close(fd)
+
+
+def _assign(state: _State, said: Mapping[str, str], key: bytes) -> None:
+    """Gives every person that is named a side, and lets those that turn out to be one have the same."""
+    for group in _same_persons(state, said):
+        sides = {state.patients[person] for person in group if person in state.patients}
+        if not sides:
+            continue
+        side = VALIDATION if VALIDATION in sides else TRAIN
+        moved = sorted(person for person in group if state.patients.get(person, side) != side)
+        if moved:
+            _record_move(state, moved, said)
+        state.patients.update(dict.fromkeys(sorted(group), side))
+    # By a keyed hash, so that neither the names nor the order in which a folder lists them play a part.
+    for person in sorted(set(said.values()) - state.patients.keys(), key=lambda person: _keyed(key, person)):
+        validated = sum(side == VALIDATION for side in state.patients.values())
+        turns = _EARLY if validated < ENOUGH else _LATE
+        state.patients[person] = VALIDATION if state.drawn % _BLOCK in turns else TRAIN
+        state.drawn += 1
+    state.images.update(said)
+
+
+def _same_persons(state: _State, said: Mapping[str, str]) -> list[set[str]]:
+    """Persons that are one: an image that was said to show one of them is now said to show the other."""
+    group_of: dict[str, set[str]] = {}
+    for image, person in said.items():
+        names = {person, state.images.get(image, person)}
+        merged = set().union(*(group_of.get(name, {name}) for name in names))
+        group_of.update(dict.fromkeys(merged, merged))
+    return list({id(group): group for group in group_of.values()}.values())
+
+
+def _record_move(state: _State, moved: list[str], said: Mapping[str, str]) -> None:
+    images = sorted({image for known in (said, state.images) for image, person in known.items() if person in moved})
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    state.moves.append({"time": now, "persons": moved, "images": images, "to": VALIDATION})
+    logger.warning(
+        "%d patients turned out to be one with somebody in validation and are not trained on any more, though earlier "
+        "versions were.",
+        len(moved),
+    )
+
+
+def _person(patient: Patient, key: bytes) -> str:
+    return f"id:{patient.name}" if patient.is_visible else f"hmac:{_keyed(key, patient.name)}"
+
+
+def _keyed(key: bytes, text: str) -> str:
+    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+
+
+def _parsed(content: Any) -> _State:
+    kinds = {"key_check": str, "drawn": int, "patients": dict, "images": dict, "moves": list}
+    # None may be missing: an empty one in its place would be a new draw.
+    if not isinstance(content, dict) or content.keys() != {"format", *kinds} or content["format"] != _FORMAT:
+        raise ValueError(f"it is not of format {_FORMAT}")
+    wrong = [name for name, kind in kinds.items() if not isinstance(content[name], kind)]
+    if wrong:
+        raise ValueError(f"{wrong[0]!r} is of the wrong kind")
+    state = _State(**{name: content[name] for name in kinds})
+    if not all(side in (TRAIN, VALIDATION) for side in state.patients.values()):
+        raise ValueError(f"a patient is neither in {TRAIN} nor in {VALIDATION}")
+    if not all(isinstance(person, str) and person in state.patients for person in state.images.values()):
+        raise ValueError("an image belongs to a patient that is not listed")
+    return state

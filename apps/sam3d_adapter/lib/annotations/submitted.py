@@ -1,0 +1,279 @@
+"""The labels that people submitted, as cases to learn from, and why others are not."""
+
+import hashlib
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lib.annotations.label_names import NamesError, named_values, normal_name
+from lib.annotations.patients import Patient
+from lib.geometry.axes import Array, AxesError, image_directions
+from lib.presets import Preset
+from lib.training.sampling import Volume
+from lib.volumes.itk_formats import read_nrrd_texts
+from lib.volumes.label_grid import box_of, image_grid, label_affine, on_grid
+from lib.volumes.memory import MemoryShortage
+from lib.volumes.read import read_array, read_volume
+from lib.volumes.volume import ImageError, require_one_volume
+
+logger = logging.getLogger(__name__)
+
+UNNAMED = "structure"
+"""What is called so has no name in the label."""
+MAX_OBJECTS = 255
+"""In one image: labels are bytes."""
+
+
+class SubmittedError(ValueError):
+    """A label that cannot be learned from: a reason that completes the sentence "... is left out: "."""
+
+
+@dataclass(frozen=True)
+class SavedLabel:
+    """A final label of a data store, not read yet.
+
+    Attributes:
+        image_id: of its image.
+        image: the image's file.
+        label: the label's file.
+        info: what the data store keeps of the label.
+        image_info: what it keeps of the image.
+        problem: why it cannot be learned from, where the data store knows; a reason as that of `SubmittedError`.
+    """
+
+    image_id: str
+    image: Path
+    label: Path
+    info: Mapping[str, Any] = field(default_factory=dict)
+    image_info: Mapping[str, Any] = field(default_factory=dict)
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class SubmittedCase:
+    """An image and what is to be segmented in it.
+
+    Attributes:
+        image_id: of the data store.
+        patient: whom it shows.
+        image: the image's file.
+        label: the label's file.
+        image_sha256: of the file, when the case was listed.
+        label_sha256: the same.
+        names: of the objects; the n-th, counted from 1, has the value n in `Volume.labels`.
+        values: by object, its voxel values in the label's file.
+        voxels: by object, on the image's grid.
+        shape: of the image, along i, j, k.
+        affine: (4, 4), of the image, voxel index to RAS mm.
+        saved_at: seconds since 1970.
+    """
+
+    image_id: str
+    patient: Patient
+    image: Path
+    label: Path
+    image_sha256: str
+    label_sha256: str
+    names: tuple[str, ...]
+    values: tuple[tuple[int, ...], ...]
+    voxels: tuple[int, ...]
+    shape: tuple[int, int, int]
+    affine: Array = field(compare=False, repr=False)
+    saved_at: float
+
+    def read(self) -> Volume:
+        """Image and labels.
+
+        Raises:
+            SubmittedError: the label was replaced since the case was listed.
+            ImageError: a damaged file; so do OSError and MemoryShortage.
+        """
+        image = read_volume(self.image)
+        voxels = image.voxels.numpy()
+        if voxels.shape != self.shape:
+            raise SubmittedError("its image was replaced in the meantime")
+        # What is not finite would spread over all that is interpolated from it.
+        if voxels.dtype.kind == "f" and not (finite := np.isfinite(voxels)).all():
+            voxels = np.where(finite, voxels, voxels[finite].min(initial=0)).astype(voxels.dtype)
+        return Volume(voxels, self.read_labels(), image.affine)
+
+    def read_labels(self) -> np.ndarray:
+        """(i, j, k) uint8 on the image's grid: 0, or the number of an object.
+
+        Raises:
+            SubmittedError: the label was replaced since the case was listed.
+            ImageError: a damaged file; so do OSError and MemoryShortage.
+        """
+        if _sha256(self.label) != self.label_sha256:
+            raise SubmittedError("its label was replaced in the meantime; the next training takes the new one")
+        labels, affine = _read_label(self.label)
+        affine = label_affine(self.label, affine, self.image, self.affine)
+        return on_grid(_numbered(labels, self.values), affine, self.shape, self.affine)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A label that is not learned from."""
+
+    image_id: str
+    reason: str
+
+    @property
+    def sentence(self) -> str:
+        """For a log or a page."""
+        return f"The label of {self.image_id} is left out: {self.reason}."
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """What a data store holds for one preset, both in the order of the image ids."""
+
+    cases: tuple[SubmittedCase, ...]
+    skipped: tuple[Skipped, ...]
+
+
+def read_submitted(
+    labels: Iterable[SavedLabel],
+    preset: Preset,
+    patient_of: Callable[[str, Mapping[str, Any]], Patient],
+    *,
+    label_name: str | None = None,
+    made_with: Mapping[str, Collection[str]] | None = None,
+) -> Submitted:
+    """Reads all labels, one after the other; of the images no more than their headers and their checksums.
+
+    Args:
+        labels: final ones.
+        preset: to be trained. One with a ``target_label`` learns the structure it is named after; any other learns to
+            segment whatever is clicked on, so that every structure is an object.
+        patient_of: image id and what is kept of the image -> the person.
+        label_name: the one structure that is wanted, whatever the preset.
+        made_with: image id -> names of the presets that answered clicks on it, as far as known. A preset that learns
+            every structure leaves out images that only others answered on: they show another modality.
+    """
+    wanted = label_name or (preset.label if preset.target_label is not None else None)
+    cases, skipped = [], []
+    for saved in sorted(labels, key=lambda saved: saved.image_id):
+        try:
+            used = (made_with or {}).get(saved.image_id, ())
+            if wanted is None and used and preset.name not in used:
+                raise SubmittedError(f"its image was segmented with {', '.join(sorted(used))}, not with {preset.name}")
+            if saved.problem:
+                raise SubmittedError(saved.problem)
+            cases.append(_case(saved, wanted, patient_of))
+        except (SubmittedError, NamesError) as error:
+            skipped.append(Skipped(saved.image_id, str(error)))
+        except FileNotFoundError:
+            skipped.append(Skipped(saved.image_id, "its file, or that of its image, does not exist any more"))
+        except (ImageError, OSError, MemoryShortage) as error:
+            reason = (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)
+            skipped.append(Skipped(saved.image_id, reason.rstrip(".")))
+    return Submitted(tuple(cases), tuple(skipped))
+
+
+def _case(saved: SavedLabel, wanted: str | None, patient_of: Callable[..., Patient]) -> SubmittedCase:
+    sha256 = _sha256(saved.label)
+    labels, affine = _read_label(saved.label)
+    box = box_of(labels)
+    if box is None:
+        raise SubmittedError("it is empty")
+    values = [int(value) for value in np.unique(labels[box]) if value]
+    header = read_nrrd_texts(saved.label) if saved.label.suffix.lower() == ".nrrd" else {}
+    named = named_values(values, saved.info, header, one_for_all=wanted is None)
+    objects = _objects(named, values, wanted)
+    if len(objects) > MAX_OBJECTS:
+        raise SubmittedError(f"it holds {len(objects)} structures; at most {MAX_OBJECTS} are expected")
+    shape, onto = image_grid(saved.image)
+    affine = label_affine(saved.label, affine, saved.image, onto)
+    placed = on_grid(_numbered(labels, [group for _, group in objects]), affine, shape, onto)
+    reached = box_of(placed)
+    if reached is None:
+        raise SubmittedError("it lies elsewhere in space than its image")
+    counts = np.bincount(placed[reached].ravel(), minlength=len(objects) + 1)[1:]
+    kept = [(name, group, int(count)) for (name, group), count in zip(objects, counts, strict=True) if count]
+    names, groups, voxels = zip(*kept, strict=True)
+    return SubmittedCase(
+        image_id=saved.image_id,
+        patient=patient_of(saved.image_id, saved.image_info),
+        image=saved.image,
+        label=saved.label,
+        image_sha256=_sha256(saved.image),
+        label_sha256=sha256,
+        names=names,
+        values=groups,
+        voxels=voxels,
+        shape=shape,
+        affine=onto,
+        saved_at=_saved_at(saved),
+    )
+
+
+def _objects(
+    named: list[tuple[str, int]] | None, values: list[int], wanted: str | None
+) -> list[tuple[str, tuple[int, ...]]]:
+    """Name and voxel values of each object."""
+    if named is None:
+        if wanted is None:
+            # As in an evaluation: what is above 0 is the object.
+            return [(UNNAMED, tuple(values))]
+        if len(values) > 1:
+            raise SubmittedError(f"it has {len(values)} structures and no names, so that {wanted!r} is not to be found")
+        return [(wanted, (values[0],))]
+    if not named:
+        raise SubmittedError("it holds nothing but background")
+    if wanted is None:
+        by_name: dict[str, tuple[int, ...]] = {}
+        for name, value in named:
+            by_name[name] = (*by_name.get(name, ()), value)
+        return list(by_name.items())
+    found = tuple(value for name, value in named if normal_name(name) == normal_name(wanted))
+    if not found:
+        raise SubmittedError(f"none of its structures ({', '.join(name[:60] for name, _ in named)}) is a {wanted!r}")
+    return [(wanted, found)]
+
+
+def _read_label(path: Path) -> tuple[np.ndarray, Array]:
+    """Whole numbers from 0 on, (i, j, k), and the affine."""
+    array, affine = read_array(path)
+    require_one_volume(array.shape, path.name)
+    array = array.reshape(array.shape[:3], order="A")
+    try:
+        image_directions(affine)
+    except AxesError as error:
+        raise SubmittedError("it has no usable position in space") from error
+    kind = array.dtype.kind
+    is_whole = kind in "biu" or (kind == "f" and bool((np.isfinite(array) & (array == np.rint(array))).all()))
+    if not is_whole or (kind in "if" and array.min() < 0):
+        raise SubmittedError("its values are not whole numbers from 0 on, so that it is an image and no label")
+    return (array if kind != "f" else array.astype(np.int64)), np.asarray(affine, np.float64)
+
+
+def _numbered(labels: np.ndarray, groups: Collection[Collection[int]]) -> np.ndarray:
+    numbered = np.zeros(labels.shape, np.uint8)
+    if (box := box_of(labels)) is not None:
+        for number, group in enumerate(groups, start=1):
+            for value in group:
+                numbered[box][labels[box] == value] = number
+    return numbered
+
+
+def _saved_at(saved: SavedLabel) -> float:
+    stated = saved.info.get("ts")
+    if isinstance(stated, int | float) and not isinstance(stated, bool) and stated > 0:
+        return float(stated) + 1  # the host cuts it to whole seconds
+    return saved.label.stat().st_mtime
+
+
+def _sha256(path: Path) -> str:
+    """Of a file, or of the files of a folder in the order of their names."""
+    if path.is_dir():
+        return hashlib.sha256("".join(_sha256(file) for file in sorted(path.iterdir())).encode()).hexdigest()
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,56 @@
+"""How good a version is on the server's own validation cases: the same dialogues as those of ``make evaluate``."""
+
+import dataclasses
+import logging
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from lib.evaluation.cases import Source
+from lib.evaluation.evaluate import Evaluation, evaluate
+from lib.evaluation.evaluated_task import TaskChoice, with_weights
+from lib.evaluation.ledger import LedgerError, read_records
+from lib.evaluation.record import Record
+from lib.presets import Preset
+
+MODES, SEEDS = ("centre",), (42,)
+
+logger = logging.getLogger(__name__)
+
+
+class MeasureVersion:
+    """Holds the dialogues of one mode and seed with a version; what is finished of a stopped run is kept.
+
+    Args:
+        preset: whose task.
+        app_dir: the app folder.
+        device: ``cpu`` or ``cuda:N``.
+        precision: one of `lib.models.precision.PRECISIONS`.
+        threads: of PyTorch.
+    """
+
+    def __init__(self, preset: Preset, app_dir: Path, device: str, precision: str = "auto", threads: int = 1) -> None:
+        # Baselines say nothing about which of two versions is better.
+        self._preset = dataclasses.replace(preset, blind=None)
+        self._app_dir, self._device, self._precision, self._threads = app_dir, device, precision, threads
+
+    def __call__(self, weights: Path, sources: Sequence[Source], out: Path) -> list[Record]:
+        """Records, and a folder as ``make evaluate`` writes it.
+
+        Args:
+            weights: of the version.
+            sources: images and truths of validation patients.
+            out: the folder; what is there of the same run is gone on with, what was measured by another release of
+                the app, or on other cases, is measured anew.
+        """
+        choice = TaskChoice(
+            self._app_dir, with_weights(self._preset, weights), self._device, self._precision, self._threads
+        )
+        evaluation = Evaluation(choice, sources, out, MODES, SEEDS, jobs=1, timeout_s=90.0, split="validation")
+        try:
+            evaluate(evaluation)
+        except LedgerError as error:
+            logger.info("Measuring anew: %s", error)
+            shutil.rmtree(out)
+            evaluate(evaluation)
+        return read_records(out)

@@ -1,0 +1,1 @@
+"""Every change of coordinates: axes, regions of interest, resampling, pasting."""

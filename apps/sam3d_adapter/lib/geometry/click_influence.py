@@ -1,0 +1,78 @@
+"""A click changes the answer around it alone: what is near to clicks, and what is taken away there."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import label
+
+from lib.geometry.roi import Roi
+from lib.prompts.click import Click
+
+Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+FOREGROUND_REACH_MM = 30.0
+"""No voxel of the image changes farther from a foreground click than this because of it."""
+BACKGROUND_REACH_MM = 30.0
+"""The same of a background click."""
+
+
+def reach_of(clicks: Sequence[Click]) -> float:
+    """How far clicks of one kind, at least one, change the mask, mm."""
+    return FOREGROUND_REACH_MM if clicks[0].is_foreground else BACKGROUND_REACH_MM
+
+
+def near_clicks(axes_mm: Sequence[NDArray[np.float64]], clicks_mm: NDArray[np.float64], reach_mm: float) -> Mask:
+    """Which voxels of a grid lie within reach of any of some clicks.
+
+    Args:
+        axes_mm: places of the grid's voxels along each of its three axes, mm.
+        clicks_mm: (N, 3) the clicks' along the same axes, also outside.
+        reach_mm: how far that is, mm.
+    """
+    near = np.zeros(tuple(map(len, axes_mm)), bool)
+    for click in clicks_mm:
+        a, b, c = ((axis - at) ** 2 for axis, at in zip(axes_mm, click, strict=True))
+        near |= a[:, None, None] + b[:, None] + c <= reach_mm**2
+    return near
+
+
+def near_in_roi(roi: Roi, clicks: Sequence[Click], reach_mm: float) -> Mask:
+    """Which voxels (D, H, W) of an ROI lie within reach of any of some clicks, or half a voxel beyond.
+
+    So that what lies just within reach in the image has what it is interpolated from.
+    """
+    axes_mm = [np.arange(n) * roi.spacing_mm for n in roi.size_dhw]
+    return near_clicks(axes_mm, roi.clicks_to_dhw(clicks) * roi.spacing_mm, reach_mm + roi.spacing_mm / 2)
+
+
+def border_distance(mask: Mask, click_dhw: NDArray[np.float64], sign: bool) -> float:
+    """How far a click lies from the nearest voxel of the label it asks for, in voxels; infinite where there is none.
+
+    Args:
+        mask: (D, H, W) that it corrects.
+        click_dhw: (3,) index in it.
+        sign: true on the structure.
+    """
+    voxels = np.argwhere(mask == sign)
+    if not len(voxels):
+        return float("inf")
+    return float(np.sqrt(((voxels - click_dhw) ** 2).sum(axis=1).min()))
+
+
+def unclicked(mask: Mask, support: Mask, clicks_dhw: NDArray[np.float64]) -> Mask:
+    """Voxels of those pieces of the mask that hold no click and lie wholly where voxels may change.
+
+    Args:
+        mask: (D, H, W).
+        support: (D, H, W), voxels that may change.
+        clicks_dhw: (N, 3) indices of foreground clicks in the mask's grid.
+    """
+    pieces, count = label(mask)
+    stays = np.zeros(count + 1, bool)
+    stays[0] = True
+    stays[pieces[~support]] = True
+    index = np.clip(np.rint(clicks_dhw).astype(int), 0, np.array(mask.shape) - 1).reshape(-1, 3)
+    stays[pieces[tuple(index.T)]] = True
+    return ~np.asarray(stays[pieces])

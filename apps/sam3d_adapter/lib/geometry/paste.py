@@ -1,0 +1,237 @@
+"""Logits of ROIs, and perhaps a mask that they correct -> mask on the image's own grid."""
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lib.geometry.click_influence import Mask, near_clicks, reach_of
+from lib.geometry.interpolation import interpolate, linear_taps, within
+from lib.geometry.roi import Roi
+from lib.geometry.tiles import shifted
+from lib.prompts.click import Click
+from lib.prompts.mask_prompt import StartMask
+
+BACKGROUND = -8.0
+"""Foreground logit where nothing was looked at."""
+SLAB_VOXELS = 2**21
+"""Of the image, worked out at a time: of a structure of 30 cm the whole would take hundreds of megabytes."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One summand of the foreground logit.
+
+    Attributes:
+        roi: where it is.
+        logit: (D, H, W).
+        near: lists of clicks, each of one kind; it counts within reach of one click of each list alone. Empty for
+            everywhere.
+    """
+
+    roi: Roi
+    logit: Tensor
+    near: tuple[tuple[Click, ...], ...] = ()
+
+
+class PartsToImaged(MapTransform):
+    """Adds ``pred``, the mask (i, j, k) uint8 of 0 and 1 as a MetaTensor, and ``pred_meta_dict`` for the host's writer.
+
+    With a ``start_mask`` the parts are corrections of it, see `correct_mask`; otherwise see `paste_parts`. The voxels
+    of ``clicks`` are what the clicks say, where interpolation between the grids would have it otherwise.
+
+    Args:
+        keys: of the sequence of `Part`.
+        threshold: foreground probability above which a voxel belongs to the mask; between 0 and 1, both excluded.
+
+    Raises:
+        ValueError: a threshold out of range.
+    """
+
+    def __init__(self, keys: KeysCollection = "parts", *, threshold: float = 0.5) -> None:
+        super().__init__(keys)
+        if not 0 < threshold < 1:
+            raise ValueError(f"threshold (={threshold}) must lie between 0 and 1, both excluded.")
+        self._threshold = threshold
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            affine = d["volume"].affine.copy()
+            start: StartMask | None = d.get("start_mask")
+            mask = paste_parts(d[key], self._threshold) if start is None else correct_mask(d[key], start)
+            for click in d["clicks"]:
+                mask[click.ijk] = click.is_foreground
+            d["pred"] = MetaTensor(torch.from_numpy(mask), affine=affine)
+            # Without it the writer would put the mask at the origin.
+            d["pred_meta_dict"] = {"affine": affine}
+        return d
+
+
+def paste_parts(parts: Sequence[Part], threshold: float) -> np.ndarray:
+    """The mask of a sum of parts on the whole image.
+
+    Each part is interpolated trilinearly to the centres of the image's voxels. The first one is the logit of the
+    foreground probability; image voxels whose centre lies outside its ROI are background to it. The others are added to
+    it, as 0 from one of their own voxels beyond their border on.
+
+    Args:
+        parts: of one image, their ROIs' axes along the same image axes; at least one.
+        threshold: foreground probability, between 0 and 1.
+
+    Returns:
+        (i, j, k) uint8 of 0 and 1.
+
+    Raises:
+        ValueError: logits of another shape than their ROI's.
+    """
+    level = math.log(threshold / (1 - threshold))
+    _require_fit(parts)
+    first = parts[0].roi
+    grids = [_Grid(part.roi, beyond=number > 0) for number, part in enumerate(parts)]
+    used = [(part, grid) for part, grid in zip(parts, grids, strict=True) if not grid.is_empty]
+    # i fastest, as files are written; NumPy's zeros cost nothing where they are not touched.
+    mask = np.zeros(first.image_shape, np.uint8, order="F")
+    if not used:
+        return mask
+    low = np.min([grid.low for _, grid in used], axis=0)
+    high = np.max([grid.high for _, grid in used], axis=0)
+    sources = [_plain(part.logit) if part is parts[0] else _padded(part.logit) for part, _ in used]
+    shown = mask.transpose(first.image_axes)
+    planes = max(1, SLAB_VOXELS // int(np.prod(high[1:] - low[1:])))
+    for start in range(int(low[0]), int(high[0]), planes):
+        at, end = np.array([start, *low[1:]]), np.array([min(start + planes, int(high[0])), *high[1:]])
+        logit = np.full(tuple(end - at), BACKGROUND, np.float32)
+        for (part, whole), values_dhw in zip(used, sources, strict=True):
+            grid = whole.between(start, int(end[0]))
+            if grid.is_empty:
+                continue
+            values = grid.interpolate(values_dhw)
+            if part is parts[0]:
+                logit[grid.within(at)] = values
+            else:
+                logit[grid.within(at)] += np.where(_near(part, grid), values, 0)
+        shown[_slices(at, end)] = logit > level
+    return mask
+
+
+def correct_mask(parts: Sequence[Part], start: StartMask) -> np.ndarray:
+    """A mask (i, j, k) uint8 that was started from, with what parts change of it.
+
+    Where no part changes anything it is as it was, to the voxel. Elsewhere it is the sum of the parts and of its own
+    logit on their grid, interpolated to the image's voxels; but a voxel changes only the way that the parts push it,
+    so that it matters nowhere how well their grid resolves the mask.
+
+    Args:
+        parts: corrections, whose ROIs lie on one grid of the image; perhaps none. They begin from `StartMask.logits`,
+            in which 0 is the border of the mask whatever the threshold.
+        start: the mask.
+
+    Raises:
+        ValueError: logits of another shape than their ROI's.
+    """
+    _require_fit(parts)
+    mask = start.mask.astype(np.uint8, order="F")
+    used = [(part, grid) for part in parts if not (grid := _Grid(part.roi, beyond=True)).is_empty]
+    if not used:
+        return mask
+    low = np.min([grid.low for _, grid in used], axis=0)
+    high = np.max([grid.high for _, grid in used], axis=0)
+    own = mask.transpose(parts[0].roi.image_axes)[_slices(low, high)]
+    change = np.zeros(own.shape, np.float32)
+    logit = np.zeros(own.shape, np.float32)
+    for part, grid in used:
+        near, box = _near(part, grid), grid.within(low)
+        change[box] += np.where(near, grid.interpolate(_padded(part.logit)), 0)
+        around = shifted(part.roi, (-1, -1, -1), _grown(part.roi.size_dhw))
+        logit[box] = np.where(near, grid.interpolate(start.logits(around)), logit[box])
+    own[(change > 0) & (logit + change > 0)] = 1
+    own[(change < 0) & (logit + change <= 0)] = 0
+    return mask
+
+
+class _Grid:
+    """The image's voxels that a part has a say in, along the image axes of D, H and W.
+
+    Args:
+        roi: of the part.
+        beyond: whether it goes on to 0 beyond its border, for one voxel.
+    """
+
+    def __init__(self, roi: Roi, *, beyond: bool) -> None:
+        self._pad = int(beyond)
+        self._positions, low, high = [], [], []
+        for axis, step, start, size in zip(roi.image_axes, roi.steps, roi.starts, roi.size_dhw, strict=True):
+            positions = (np.arange(roi.image_shape[axis]) - start) / step
+            inside = (positions > -1) & (positions < size) if beyond else within(positions, size)
+            covered = np.flatnonzero(inside)
+            low.append(int(covered[0]) if len(covered) else 0)
+            high.append(int(covered[-1]) + 1 if len(covered) else 0)
+            self._positions.append(positions[covered])
+        self.low, self.high = np.array(low), np.array(high)
+        self.is_empty = not all(map(len, self._positions))
+
+    def between(self, start: int, stop: int) -> "_Grid":
+        """Those of its voxels that lie from ``start`` to below ``stop`` along the first axis."""
+        part = copy(self)
+        first, last = max(start, int(self.low[0])), min(stop, int(self.high[0]))
+        part.low, part.high = np.array([first, *self.low[1:]]), np.array([last, *self.high[1:]])
+        along = self._positions[0][max(0, first - int(self.low[0])) : max(0, last - int(self.low[0]))]
+        part._positions = [along, *self._positions[1:]]
+        part.is_empty = not all(map(len, part._positions))
+        return part
+
+    def within(self, low: NDArray[np.int64]) -> tuple[slice, ...]:
+        """The place of those voxels in an array that begins at ``low``."""
+        return _slices(self.low - low, self.high - low)
+
+    def interpolate(self, values: Tensor) -> NDArray[np.float32]:
+        """Values of the ROI, padded by a voxel where the grid goes on beyond it, at those voxels."""
+        taps = [linear_taps(p + self._pad, n) for p, n in zip(self._positions, values.shape, strict=True)]
+        box = values[tuple(slice(tap.first, tap.stop) for tap in taps)]
+        return np.asarray(interpolate(box.contiguous(), taps).numpy())
+
+
+def _plain(logit: Tensor) -> Tensor:
+    # MONAI's MetaTensor would carry its metadata through every step.
+    return logit.detach().as_subclass(Tensor).to("cpu", torch.float32)
+
+
+def _padded(logit: Tensor) -> Tensor:
+    return torch.nn.functional.pad(_plain(logit), (1,) * 6)
+
+
+def _near(part: Part, grid: _Grid) -> Mask:
+    """Which of the grid's voxels lie within reach of one click of each list."""
+    axes = list(part.roi.image_axes)
+    spacing_mm = part.roi.spacing_mm / np.abs(part.roi.steps)
+    axes_mm = [np.arange(a, b) * mm for a, b, mm in zip(grid.low, grid.high, spacing_mm, strict=True)]
+    near = np.ones(tuple(map(len, axes_mm)), bool)
+    for clicks in part.near:
+        clicks_mm = np.array([click.ijk for click in clicks])[:, axes] * spacing_mm
+        near &= near_clicks(axes_mm, clicks_mm, reach_of(clicks))
+    return near
+
+
+def _require_fit(parts: Sequence[Part]) -> None:
+    for part in parts:
+        if tuple(part.logit.shape) != part.roi.size_dhw:
+            raise ValueError(f"Logits of shape {tuple(part.logit.shape)} do not fit an ROI of {part.roi.size_dhw}.")
+
+
+def _slices(low: NDArray[np.int64], high: NDArray[np.int64]) -> tuple[slice, ...]:
+    return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+
+
+def _grown(size_dhw: tuple[int, int, int]) -> tuple[int, int, int]:
+    d, h, w = size_dhw
+    return d + 2, h + 2, w + 2

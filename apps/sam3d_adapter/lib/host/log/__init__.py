@@ -1,0 +1,1 @@
+"""The server's log: its form, and no patient data in it."""

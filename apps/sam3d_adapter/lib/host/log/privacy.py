@@ -1,0 +1,158 @@
+"""Mends: the server's log carries patients' ids, file names, paths and whole requests.
+
+MONAI Label 0.8.5 logs each request as it came (``monailabel/endpoints/infer.py:169``,
+``monailabel/tasks/infer/basic_infer.py:280``), every image it adds, finds or removes, and every session with its path;
+errors carry the names of the files they met. There are too many such lines to name them one by one, and a newer
+version has others. So the rule is the other way round: of a line, only the words that stand in the source are kept.
+Values are replaced by "…", save numbers that the logger gets as numbers; of an error, its type and its place are kept.
+The app's own loggers (``lib``) may say words as well, but nothing that looks like a path or a UID.
+
+A server that is told to log everything (``start_server -v DEBUG``) logs everything. We know of no upstream issue.
+"""
+
+import errno
+import logging
+import numbers
+import re
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import PurePath
+from types import TracebackType
+from typing import Any
+
+from lib.host.log.words import PERCENT, VALUE, is_written, written_words
+from lib.host.patches.version_guard import check_host_version
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
+
+_MARK = "_sam3d_adapter_inner"
+_OWN = ("lib", "serve")
+# Routers of MONAI Label; what follows in an address may be the UID of a study.
+_ROUTES = (
+    *("info", "model", "infer", "batch", "train", "activelearning", "scoring"),
+    *("datastore", "logs", "ohif", "proxy", "session", "static", "versions"),
+)
+_HIDDEN = re.compile(r"(?:[A-Za-z]:\\|~?/|\.\.?/)\S*|\b\d+(?:\.\d+){3,}\b|\S*\.(?:nii|gz|nrrd|mha|mhd|dcm)\b")
+# Lines of a training process: it has this very log, and its lines were cleaned there.
+_CLEANED = re.compile(r"time=\S+ level=\S+ logger=\S+ event=")
+_FRAMES = 4
+
+
+def keep_values_out_of_the_log() -> None:
+    """From now on every log record of the process is cleaned as it is made, before any handler or formatter sees it."""
+    check_host_version("log_privacy")
+    make = logging.getLogRecordFactory()
+    # The host loads lib again at each reload of the app; the factory of the former copy is replaced, not wrapped.
+    make = getattr(make, _MARK, make)
+
+    def make_clean(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = make(*args, **kwargs)
+        if logging.getLogger().level > logging.DEBUG:
+            clean(record)
+        return record
+
+    setattr(make_clean, _MARK, make)
+    logging.setLogRecordFactory(make_clean)
+
+
+def clean(record: logging.LogRecord) -> None:
+    """Removes from a record what may name a patient; what is left of an error goes into ``error`` and ``at``."""
+    special = _SPECIAL.get(record.name)
+    text = special(record) if special else _text(record)
+    if isinstance(record.exc_info, tuple) and record.exc_info[1] is not None:
+        record.error, record.at = describe_error(record.exc_info)
+    record.msg, record.args = text, None
+    record.exc_info = record.exc_text = record.stack_info = None
+
+
+def describe_error(exc_info: ExcInfo) -> tuple[str, str]:
+    """Type of an error with that of its cause, and the last places it came through; no text of it."""
+    kind, error, trace = exc_info
+    names = [kind.__name__ + _errno(error)]
+    seen = {id(error)}
+    while (cause := error.__cause__ or error.__context__) is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        names.append(type(cause).__name__ + _errno(cause))
+        error = cause
+    frames = traceback.extract_tb(trace)[-_FRAMES:]
+    places = [f"{'/'.join(PurePath(frame.filename).parts[-2:])}:{frame.lineno}" for frame in reversed(frames)]
+    return " < ".join(names), " < ".join(places)
+
+
+def _errno(error: BaseException) -> str:
+    number = getattr(error, "errno", None)
+    return f" {errno.errorcode[number]}" if isinstance(number, int) and number in errno.errorcode else ""
+
+
+def _text(record: logging.LogRecord) -> str:
+    is_own = record.name.split(".")[0] in _OWN
+    written = written_words(record.pathname, record.lineno)
+    if written is not None and not written[1]:
+        return written[0]
+    # A message that is a variable is a template if values came with it, or where it stands elsewhere in the file.
+    if written is None and not record.args:
+        if isinstance(record.msg, BaseException):
+            return type(record.msg).__name__
+        return record.msg if isinstance(record.msg, str) and is_written(record.pathname, record.msg) else VALUE
+    return fill(str(record.msg), record.args, _own_value if is_own else _value)
+
+
+def fill(template: str, args: Any, show: Callable[[Any], str | None]) -> str:
+    """A % template with those values that may be shown.
+
+    Args:
+        template: of the logging call.
+        args: its values, a tuple or, for named ones, a mapping; None for none.
+        show: the text of a value, or None for one that is a number and formatted as the template says.
+    """
+    if not args:
+        return template
+    values = iter(() if isinstance(args, Mapping) else args)
+
+    def convert(found: re.Match[str]) -> str:
+        if found["kind"] == "%":
+            return "%"
+        value = args[found["key"]] if isinstance(args, Mapping) else next(values)
+        text = show(value)
+        return found[0].replace(f"({found['key']})", "") % value if text is None else text
+
+    try:
+        return PERCENT.sub(convert, template)
+    # Too few values, a width that is a value itself: the logging module would complain, with the values.
+    except (KeyError, StopIteration, TypeError, ValueError):
+        return PERCENT.sub(VALUE, template)
+
+
+def _value(value: Any) -> str | None:
+    return None if isinstance(value, numbers.Number) else "None" if value is None else VALUE
+
+
+def _own_value(value: Any) -> str | None:
+    if isinstance(value, numbers.Number):
+        return None
+    return type(value).__name__ if isinstance(value, BaseException) else _HIDDEN.sub(VALUE, str(value))
+
+
+def _access(record: logging.LogRecord) -> str:
+    """uvicorn: client address, method, address asked for with its query, HTTP version, status."""
+    if not isinstance(record.args, tuple) or len(record.args) != 5:
+        return VALUE
+    _, method, address, _, status = record.args
+    first = str(address).split("?")[0].strip("/").split("/")[0]
+    record.fields = {"method": method, "route": f"/{first if first in _ROUTES else VALUE}", "status": status}
+    return "Request"
+
+
+def _task_output(record: logging.LogRecord) -> str:
+    """Output of a training, scoring or batch process, line by line."""
+    text = str(record.msg)
+    record.verbatim = bool(_CLEANED.match(text))
+    return text if record.verbatim else f"Output of the task: {VALUE}"
+
+
+_SPECIAL: dict[str, Callable[[logging.LogRecord], str]] = {
+    "uvicorn.access": _access,
+    "task_train": _task_output,
+    "task_scoring": _task_output,
+    "task_batch_infer": _task_output,
+}

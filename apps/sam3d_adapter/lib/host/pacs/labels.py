@@ -1,0 +1,182 @@
+"""The final labels of a PACS: what was saved through this server, and DICOM SEG that viewers stored beside it.
+
+MONAI Label 0.8.5 takes every SEG of the PACS for the truth, whoever made it, lets the last in the order of the query
+win, or one that it fetched before whatever came later (``monailabel/datastore/dicom.py:100``), numbers its segments
+without their names, and deletes what it has as soon as the SEG leaves the PACS (``:238``). So its ``datalist()`` is not
+asked here.
+"""
+
+import logging
+import tempfile
+from collections.abc import Collection
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom_seg
+import SimpleITK as sitk
+from fastapi import HTTPException
+from monailabel.datastore.dicom import DICOMWebDatastore
+from pydicom.dataset import Dataset
+
+from lib.annotations.label_names import normal_name
+from lib.annotations.label_snapshots import KeptLabels
+from lib.annotations.submitted import SavedLabel
+from lib.host.pacs.dicom_fetch import fetch_series
+from lib.host.patches.version_guard import check_host_version
+from lib.host.saved_labels import saved_labels
+
+logger = logging.getLogger(__name__)
+
+_AWAY = "The DICOMweb server did not answer."
+
+
+def pacs_labels(
+    datastore: DICOMWebDatastore, kept: KeptLabels, *, expected: Collection[str], clicked: Collection[str]
+) -> list[SavedLabel]:
+    """The newest label of each image, from now on also in the folder of own copies.
+
+    Of the DICOM SEG that were not saved through this server, those count that can have been made with it: their image
+    was clicked on here, and a segment has the name of a structure that is segmented here.
+
+    Where the PACS does not answer, what was kept before is all there is. An image that the cache has lost is fetched
+    again; where that fails, its label says why.
+
+    Args:
+        datastore: of the app.
+        kept: takes the copies.
+        expected: names of the structures that the presets segment.
+        clicked: ids of images on which this server answered clicks.
+    """
+    check_host_version("pacs_labels")
+    sent = set()
+    for label in saved_labels(datastore):
+        # The host's own conversion of a SEG, without names; the SEG itself is read below.
+        if label.info.get("Modality") != "SEG" and label.label.is_file():
+            sent.add(str(label.info.get("SeriesInstanceUID")))
+            kept.keep(label, float(label.info.get("ts") or 0) + 1)
+    names = {normal_name(name) for name in expected}
+    try:
+        newest, has_answered = _newest(datastore, names, clicked), True
+    # Broad: the client raises whatever HTTP or DICOM error it met.
+    except Exception:
+        logger.warning("The DICOMweb server did not say which DICOM SEG it has.", exc_info=True)
+        newest, has_answered = {}, False
+    for image_id, (made_at, series) in sorted(newest.items()):
+        if str(series.SeriesInstanceUID) in sent or made_at <= kept.saved_at(image_id):
+            continue
+        try:
+            _keep_seg(datastore, kept, image_id, series, made_at, names)
+        except Exception as error:
+            reason = error.detail if isinstance(error, HTTPException) else error
+            logger.warning("A DICOM SEG of image %s is left out: %s", image_id, reason)
+    return _with_images(datastore, kept.labels(), has_answered=has_answered)
+
+
+def _with_images(datastore: DICOMWebDatastore, labels: list[SavedLabel], *, has_answered: bool) -> list[SavedLabel]:
+    found, is_there = [], True
+    for label in labels:
+        if not label.image.exists():
+            try:
+                if not is_there:
+                    raise HTTPException(503, _AWAY)
+                fetch_series(label.image_id, datastore)
+                label = replace(label, image=Path(datastore.get_image_uri(label.image_id)))
+            except HTTPException as error:
+                # One that does not answer is not waited for once more for each of hundreds of labels; one that does may
+                # fail at a single series.
+                is_there = is_there and (has_answered or error.status_code != 503)
+                label = replace(label, problem=f"its image could not be fetched again: {str(error.detail).rstrip('.')}")
+        found.append(label)
+    return found
+
+
+def _newest(
+    datastore: DICOMWebDatastore, names: Collection[str], clicked: Collection[str]
+) -> dict[str, tuple[float, Dataset]]:
+    """Image id -> when its newest admitted SEG was made, and the SEG without its frames."""
+    newest: dict[str, tuple[float, Dataset]] = {}
+    for found in datastore._client.search_for_series(search_filters={"Modality": "SEG"}):
+        listed = Dataset.from_json(found)
+        uids = str(listed.StudyInstanceUID), str(listed.SeriesInstanceUID)
+        for entry in datastore._client.retrieve_series_metadata(*uids):
+            seg = Dataset.from_json(entry)
+            image_id = _image_of(seg)
+            if image_id not in clicked or not names & {normal_name(name) for name in _segments(seg).values()}:
+                logger.info("The DICOM SEG %s is not of this server.", uids[1])
+                continue
+            made_at = _made_at(seg)
+            if made_at >= newest.get(image_id, (0.0,))[0]:
+                newest[image_id] = made_at, seg
+    return newest
+
+
+def _keep_seg(
+    datastore: DICOMWebDatastore, kept: KeptLabels, image_id: str, seg: Dataset, made_at: float, names: Collection[str]
+) -> None:
+    instances = datastore._client.retrieve_series(str(seg.StudyInstanceUID), str(seg.SeriesInstanceUID))
+    whole = next(instance for instance in instances if instance.SOPInstanceUID == seg.SOPInstanceUID)
+    fetch_series(image_id, datastore)
+    with tempfile.TemporaryDirectory(prefix="seg-") as folder:
+        file = Path(folder) / "seg.nrrd"
+        write_seg(whole, file, names)
+        kept.keep(
+            SavedLabel(
+                image_id=image_id,
+                image=Path(datastore.get_image_uri(image_id)),
+                label=file,
+                info={"SeriesInstanceUID": str(seg.SeriesInstanceUID)},
+                image_info=datastore.get_image_info(image_id),
+            ),
+            made_at,
+        )
+
+
+def write_seg(seg: Dataset, file: Path, names: Collection[str]) -> None:
+    """Writes the segments of a DICOM SEG that have one of these names as NRRD, their names in its header.
+
+    Args:
+        seg: with its frames.
+        file: ``.nrrd``.
+        names: as `lib.annotations.label_names.normal_name` gives them.
+
+    Raises:
+        ValueError: no DICOM SEG that can be read, or segments that overlap.
+    """
+    read = pydicom_seg.SegmentReader().read(seg)
+    wanted = [(number, name) for number, name in sorted(_segments(seg).items()) if normal_name(name) in names]
+    labels: np.ndarray = np.zeros(read.size[::-1], np.uint8)
+    texts: dict[str, str] = {}
+    for value, (number, name) in enumerate(wanted, start=1):
+        segment = read.segment_data(number) > 0.5
+        if labels[segment].any():
+            raise ValueError("its segments overlap")
+        labels[segment] = value
+        texts |= {f"Segment{value}_Name": name, f"Segment{value}_LabelValue": str(value)}
+    image = sitk.GetImageFromArray(labels)
+    image.CopyInformation(read.segment_image(wanted[0][0]))
+    for key, text in texts.items():
+        image.SetMetaData(key, text)
+    sitk.WriteImage(image, str(file), True)
+
+
+def _segments(seg: Dataset) -> dict[int, str]:
+    return {int(item.SegmentNumber): str(item.get("SegmentLabel", "")) for item in seg.get("SegmentSequence", [])}
+
+
+def _image_of(seg: Dataset) -> str:
+    referenced: Any = seg.get("ReferencedSeriesSequence")
+    return str(referenced[0].SeriesInstanceUID) if referenced else ""
+
+
+def _made_at(seg: Dataset) -> float:
+    """Seconds since 1970; 0 where the SEG does not say."""
+    for kind in ("Series", "Content", "InstanceCreation"):
+        day, time = (str(seg.get(f"{kind}{part}") or "") for part in ("Date", "Time"))
+        try:
+            return datetime.strptime(f"{day} {time[:6].ljust(6, '0')}", "%Y%m%d %H%M%S").timestamp()
+        except ValueError:
+            continue
+    return 0.0

@@ -1,0 +1,1 @@
+"""What MONAI Label needs patched, one file a defect."""

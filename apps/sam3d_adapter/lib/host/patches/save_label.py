@@ -1,0 +1,82 @@
+"""Mends: ``save_label`` saves for every value that is not empty, "false" included, and on a full disk does harm.
+
+MONAI Label 0.8.5 takes the value as it comes, though forms of viewers send text, says nothing where it does not save,
+and leaves the mask in the temporary folder where saving fails (``monailabel/interfaces/app.py:311``). On a full disk it
+has by then overwritten the label of before, and may cut its index of all labels to nothing
+(``monailabel/datastore/local.py:502``, ``:687``). We know of no upstream issue.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fastapi import HTTPException
+from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
+
+from lib.host.patches.version_guard import check_host_version
+from lib.prompts.click import short
+
+_TEXTS = {"true": True, "1": True, "false": False, "0": False, "": False}
+_INDEX_BYTES = 2**20
+"""Room for the index of the labels."""
+NOT_SAVED = "The mask was not saved: only one of an image of this server can be, not of a file or a session."
+
+
+def read_save_label(value: Any) -> bool:
+    """Whether the mask is to be saved beside its image.
+
+    Raises:
+        HTTPException: 422.
+    """
+    check_host_version("save_label")
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    text = str(value).strip().lower() if isinstance(value, str | int) else None
+    if text not in _TEXTS:
+        raise HTTPException(422, f"save_label is {short(value)}; true or false is needed.")
+    return _TEXTS[text]
+
+
+def save_mask(answer: Mapping[str, Any], request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
+    """The answer to a request, its mask saved as a label of the image.
+
+    Args:
+        answer: of MONAI Label's ``infer``, with ``file`` and ``params``.
+        request: with ``image``, ``model`` and, perhaps, ``label_tag``.
+        datastore: of the app.
+
+    Raises:
+        HTTPException: 503 where there is no room; nothing was touched then.
+        OSError: the label cannot be written.
+    """
+    file, params, image = answer["file"], answer["params"], request["image"]
+    if os.path.exists(image):
+        params["warnings"] = [*params.get("warnings", ()), NOT_SAVED]
+        return dict(answer)
+    tag = request.get("label_tag") or DefaultLabelTag.ORIGINAL
+    try:
+        require_room(Path(datastore._datastore.label_path(None)), os.path.getsize(file))  # type: ignore[attr-defined]
+        label = datastore.save_label(image, file, tag, {"model": request["model"], "params": params})
+    except BaseException:
+        Path(file).unlink(missing_ok=True)
+        raise
+    return {**answer, "label": label}
+
+
+def require_room(folder: Path, nbytes: int) -> None:
+    """Passes if the disk of the images has room for a file and for the index, which is written anew with each.
+
+    Args:
+        folder: of the data store.
+        nbytes: of the file.
+
+    Raises:
+        HTTPException: 503.
+    """
+    if shutil.disk_usage(folder).free < nbytes + _INDEX_BYTES:
+        raise HTTPException(
+            503, "The disk of the images is full, so nothing was saved. Ask the server's administrator to make room, "
+            "then try again."
+        )  # fmt: skip

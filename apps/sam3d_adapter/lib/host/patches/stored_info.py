@@ -1,0 +1,67 @@
+"""Mends: descriptions of images and labels are taken as they come, and may stop the data store for everybody.
+
+MONAI Label 0.8.5 answers 500 to one that is not JSON or belongs to nothing, and keeps whatever else it gets
+(``monailabel/endpoints/datastore.py:170``, ``:185``): after a NaN no list of the data store can be sent, after half a
+character the server does not start again, and after a ``strategy`` of the wrong kind there is no next sample
+(``monailabel/tasks/activelearning/random.py:40``). We know of no upstream issue.
+"""
+
+import json
+from typing import Any
+
+from fastapi import HTTPException
+from monailabel.interfaces.utils.app import app_instance
+
+from lib.host.json_object import read_object, require_storable
+from lib.host.patches.around import put_around
+from lib.host.patches.unknown_stored import require_image, require_label
+from lib.host.patches.version_guard import check_host_version
+from lib.prompts.click import short
+
+_ENDPOINT = "monailabel.endpoints.datastore"
+
+
+def mend_info_endpoints() -> None:
+    """Puts the checks around the endpoints' functions; does nothing in a process that serves no HTTP."""
+    put_around(_ENDPOINT, "update_image_info", _update_image_info)
+    put_around(_ENDPOINT, "update_label_info", _update_label_info)
+
+
+def read_info(text: str, name: str) -> dict[str, Any]:
+    """The description of an image or a label.
+
+    Args:
+        text: as sent.
+        name: of the field, for messages.
+
+    Raises:
+        HTTPException: 413, 422.
+    """
+    check_host_version("stored_info")
+    info = read_object(text, name)
+    require_storable(info, name)
+    served = info.get("strategy", {})
+    if not isinstance(served, dict) or not all(_is_time(entry) for entry in served.values()):
+        raise HTTPException(
+            422, f"'strategy' of '{name}' is {short(served)}; the server notes there when a strategy chose the image, "
+            'as {"random": {"ts": seconds}}. Leave it out.'
+        )  # fmt: skip
+    return info
+
+
+def _is_time(entry: Any) -> bool:
+    seconds = entry.get("ts", 0) if isinstance(entry, dict) else None
+    # Beyond the year 5138 it is no time, and its weight would shut out all other images.
+    return isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds < 1e11
+
+
+def _update_image_info(host: Any, image: str, info: str = "{}", user: str | None = None) -> Any:
+    read = read_info(info, "info")
+    require_image(image, app_instance().datastore())
+    return host(image, json.dumps(read), user)
+
+
+def _update_label_info(host: Any, label: str, tag: str, info: str = "{}", user: str | None = None) -> Any:
+    read = read_info(info, "info")
+    require_label(label, tag, app_instance().datastore())
+    return host(label, tag, json.dumps(read), user)

@@ -1,0 +1,155 @@
+"""Mends: values of any kind go into the request of a training, a scoring, a batch or a choice of the next sample.
+
+MONAI Label 0.8.5 lets the body of a request override what its address names, keeps what cannot be written as JSON in
+the index of its images (``monailabel/endpoints/activelearning.py:51``), and hands the rest to a process that ends by
+it, or cannot be started at all when it is long (``monailabel/utils/async_tasks/utils.py:62``). Now and then the answer
+is status 500 though the task runs, for its thread changes it meanwhile (``:115``). We know of no upstream issue.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import HTTPException
+from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
+from monailabel.interfaces.utils.app import app_instance
+
+from lib.host.json_object import require_storable
+from lib.host.patches.around import put_around
+from lib.host.patches.label_tag import require_safe_tag
+from lib.host.patches.save_label import read_save_label
+from lib.host.patches.unknown_model import require_model
+from lib.host.patches.unknown_task import require_task
+from lib.host.patches.version_guard import check_host_version
+from lib.prompts.click import short
+
+MAX_BODY_CHARACTERS = 2**16
+"""It becomes one argument of a command, and Linux takes at most 128 KiB of one."""
+_KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "device": ((str, list), "a text such as 'cpu' or 'cuda'"),
+    "gpus": ((str,), "a text such as 'all' or '0,1'"),
+    "multi_gpu": ((bool,), "true or false"),
+    "max_workers": ((int,), "a whole number"),
+    "max_batch_size": ((int,), "a whole number"),
+    "logging": ((str,), "a text such as 'INFO'"),
+    # MONAI Label's own client sends null unless it was given one.
+    "client_id": ((str, type(None)), "a text"),
+}
+"""What MONAI Label itself reads; a task reads the rest."""
+
+
+def mend_task_endpoints() -> None:
+    """Puts the checks around the endpoints' functions; does nothing in a process that serves no HTTP."""
+    put_around("monailabel.endpoints.activelearning", "sample", _sample)
+    put_around("monailabel.endpoints.batch_infer", "run", _run_batch)
+    for name, one, every in (("train", "run_model", _run_trainer), ("scoring", "run_method", _run_scoring)):
+        put_around(f"monailabel.endpoints.{name}", one, every)
+    put_around("monailabel.endpoints.train", "run", _run_trainers)
+    put_around("monailabel.endpoints.scoring", "run", _run_all)
+
+
+def require_usable(params: Mapping[str, Any] | None, **address: str) -> None:
+    """Passes if the body of a request can be handed on.
+
+    Args:
+        params: the body, as read from JSON.
+        address: what the address names; the body may name nothing else.
+
+    Raises:
+        HTTPException: 413 for too much, 422 for all else.
+    """
+    check_host_version("task_request")
+    if not params:
+        return
+    length = len(require_storable(params, "body"))
+    if length > MAX_BODY_CHARACTERS:
+        raise HTTPException(
+            413, f"The body has {length} characters; at most {MAX_BODY_CHARACTERS} are read. Send less."
+        )
+    for key, value in params.items():
+        if value != address.get(key, value):
+            raise HTTPException(422, f"The body names another {key} than the address; name it in the address alone.")
+        kinds, expected = _KINDS.get(key, ((object,), ""))
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        if not isinstance(value, kinds) or (kinds == (int,) and not (is_number and value >= 0)):
+            raise HTTPException(422, f"'{key}' is {short(value)}; {expected} is expected. Correct it, or leave it out.")
+    _require_images(params.get("images", "all"))
+    require_safe_tag(params.get("label_tag"))
+    read_save_label(params.get("save_label"))
+
+
+def _require_images(images: Any) -> None:
+    if isinstance(images, list) and all(isinstance(image, str) for image in images):
+        return
+    choice = [kind.value for kind in BatchInferImageType]
+    if images not in choice:
+        raise HTTPException(
+            422, f"'images' is {short(images)}; a list of ids, or one of {', '.join(choice)}, is expected."
+        )
+
+
+def _sample(host: Any, strategy: str, params: dict | None = None, user: str | None = None) -> Any:
+    require_task("strategy", strategy, app_instance()._strategies)
+    require_usable(params, strategy=strategy)
+    return host(strategy, params, user)
+
+
+def _run_batch(host: Any, model: str, images: Any = None, params: dict | None = None, run_sync: Any = False) -> Any:
+    require_model(model, app_instance()._infers)
+    require_usable(params, model=model)
+    return _as_it_is_now(host(model, images, params, run_sync))
+
+
+def _run_trainer(host: Any, model: str, params: dict | None = None, run_sync: Any = False, enqueue: Any = False) -> Any:
+    trainers = app_instance()._trainers
+    require_task("trainer", model, trainers)
+    require_usable(params, model=model)
+    _require_settings(trainers[model], params)
+    _require_background(run_sync)
+    return _as_it_is_now(host(model, params, run_sync, enqueue))
+
+
+def _run_trainers(host: Any, params: dict | None = None, run_sync: Any = False) -> Any:
+    _require_background(run_sync)
+    trainers = app_instance()._trainers
+    for name, trainer in trainers.items():
+        own = (params or {}).get(name)
+        _require_settings(trainer, {**(params or {}), **(own if isinstance(own, dict) else {})})
+    return _run_all(host, params, run_sync)
+
+
+def _require_settings(trainer: Any, params: Mapping[str, Any] | None) -> None:
+    try:
+        trainer.read(params or {})
+    except ValueError as error:
+        raise HTTPException(422, str(error)) from error
+
+
+def _require_background(run_sync: Any) -> None:
+    if run_sync:
+        raise HTTPException(
+            422, "run_sync would train within the server, and nobody could click meanwhile. Leave it out: the training "
+            "runs beside the server, and GET /train/ says how far it is."
+        )  # fmt: skip
+
+
+def _run_scoring(host: Any, method: str, params: dict | None = None, *how: Any) -> Any:
+    require_task("scoring method", method, app_instance()._scoring_methods)
+    require_usable(params, method=method)
+    return _as_it_is_now(host(method, params, *how))
+
+
+def _as_it_is_now(task: Any) -> Any:
+    # The thread that runs the task writes into the very dictionaries, which fails their way into the answer.
+    copy = dict(task) if isinstance(task, dict) else task
+    return {**copy, "request": dict(copy["request"])} if isinstance(copy, dict) and "request" in copy else copy
+
+
+def _run_all(host: Any, params: dict | None = None, *how: Any) -> Any:
+    """Of trainers or scorings; the body holds an object for each, and what is for all of them."""
+    require_usable(params)
+    app = app_instance()
+    for name in (params or {}).keys() & (app._trainers.keys() | app._scoring_methods.keys()):
+        if not isinstance(params[name], dict):
+            raise HTTPException(422, f"'{name}' is {short(params[name])}; an object of its values is expected.")
+        require_usable(params[name])
+    return host(params, *how)

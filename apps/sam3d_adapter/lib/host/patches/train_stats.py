@@ -1,0 +1,67 @@
+"""Mends: one unreadable or not-a-number entry of the training statistics makes ``/info`` and every click fail.
+
+MONAI Label 0.8.5 reads every trainer's statistics file at each ``/info`` and before each inference
+(``monailabel/interfaces/app.py:219``). A file that is just being written, or that holds NaN or infinity, which JSON
+cannot express, turns both into status 500. We know of no upstream issue.
+"""
+
+import functools
+import logging
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from lib.host.patches.version_guard import check_host_version
+
+logger = logging.getLogger(__name__)
+
+Trainers = TypeVar("Trainers", bound=Mapping[str, Any])
+
+
+def with_safe_stats(trainers: Trainers) -> Trainers:
+    """Makes ``stats()`` of every train task return something that can be sent, whatever it read.
+
+    Args:
+        trainers: MONAI Label train tasks by name; their ``stats`` is replaced.
+    """
+    check_host_version("train_stats")
+    for name, trainer in trainers.items():
+        trainer.stats = _safe(trainer.stats, name)
+    return trainers
+
+
+def _safe(stats: Callable[[], Any], name: str) -> Callable[[], Any]:
+    @functools.wraps(stats)
+    def safe_stats() -> Any:
+        try:
+            return finite(stats())
+        # Broad: statistics are decoration, and whatever goes wrong with them must not stop a click.
+        except Exception:
+            logger.warning("Statistics of trainer %s cannot be read.", name, exc_info=True)
+            return {}
+
+    return safe_stats
+
+
+def finite(value: Any) -> Any:
+    """A copy in which NaN and infinity are None."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
+
+
+def newest_first(info: dict[str, Any]) -> dict[str, Any]:
+    """``/info`` with the statistics of the newest training first: OHIF and 3D Slicer show those of the first trainer.
+
+    Args:
+        info: what MONAI Label says of the app.
+    """
+    stats = info.get("train_stats") or {}
+    started = {
+        name: str(found.get("started", "")) if isinstance(found, Mapping) else "" for name, found in stats.items()
+    }
+    return {**info, "train_stats": {name: stats[name] for name in sorted(stats, key=started.__getitem__, reverse=True)}}

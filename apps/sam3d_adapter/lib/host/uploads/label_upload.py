@@ -1,0 +1,94 @@
+"""Mends: a label is stored over the one before whatever it is, and under whatever tag.
+
+``PUT /datastore/label`` of MONAI Label 0.8.5 joins the tag to a path unchecked (``monailabel/datastore/local.py:495``),
+copies any file over the label of before (``:502``), and answers 500 to an unknown image, to ``params`` that are no JSON
+object (``monailabel/endpoints/datastore.py:111``), and with a DICOMweb server as data store to whatever cannot become a
+DICOM SEG (``monailabel/datastore/dicom.py:194``). We know of no upstream issue.
+
+Viewers save labels this way: 3D Slicer ``.nii.gz``, ``.nrrd`` or ``.seg.nrrd``, and OHIF voxels without a header
+(``label.bin``), which can be understood beside a series of a PACS alone.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from fastapi import HTTPException
+from monailabel.datastore.dicom import DICOMWebDatastore
+from monailabel.interfaces.datastore import DefaultLabelTag
+from monailabel.interfaces.utils.app import app_instance
+
+from lib.host.json_object import read_object, require_storable
+from lib.host.patches.around import put_around
+from lib.host.patches.dicom_seg import require_label_info, seg_or_reason
+from lib.host.patches.label_tag import require_safe_tag
+from lib.host.patches.save_label import require_room
+from lib.host.patches.unknown_stored import require_image
+from lib.host.patches.version_guard import check_host_version
+from lib.host.uploads.received_file import looked_at, split_name
+from lib.volumes.read import read_array
+from lib.volumes.volume import require_one_volume
+
+SUFFIXES = (".nii.gz", ".nii", ".nrrd")
+RAW = ".bin"
+"""Bytes, one a voxel, in the order of the image's NIfTI file."""
+
+
+def mend_label_upload() -> None:
+    """Puts the checks around the endpoint's function; does nothing in a process that serves no HTTP."""
+    put_around("monailabel.endpoints.datastore", "save_label", _save_label)
+    put_around("monailabel.datastore.dicom", "nifti_to_dicom_seg", seg_or_reason)
+
+
+def _save_label(
+    host: Any,
+    background_tasks: Any,
+    image: str,
+    params: str = "{}",
+    tag: str = "",
+    label: Any = None,
+    *user: Any,
+) -> Any:
+    check_host_version("label_upload")
+    tag = tag or DefaultLabelTag.FINAL.value
+    require_safe_tag(tag, "tag")
+    read = read_object(params, "params")
+    require_storable(read, "params")
+    require_label_info(read.get("label_info"))
+    datastore = app_instance().datastore()
+    is_pacs = isinstance(datastore, DICOMWebDatastore)
+    _, suffix = split_name(label.filename, (*SUFFIXES, RAW) if is_pacs else SUFFIXES)
+    require_image(image, datastore)
+    with looked_at(label, f"label{suffix}") as path:
+        voxels = _read_raw(path, datastore.get_image_uri(image)) if suffix == RAW else _read_label(path)
+        # A grid other than the image's is let through: what reads labels resamples them.
+        if is_pacs and tag == DefaultLabelTag.FINAL and not voxels.any():
+            raise HTTPException(422, "The label is empty, and DICOM SEG cannot say so. Draw something, then save it.")
+        require_room(Path(datastore._datastore.label_path(None)), path.stat().st_size)
+    label.filename = f"label{suffix}"
+    return host(background_tasks, image, json.dumps(read), tag, label, *user)
+
+
+def _read_label(path: Path) -> np.ndarray:
+    array, _ = read_array(path)
+    require_one_volume(array.shape, path.name)
+    is_label = array.dtype.kind in "biuf" and bool((array >= 0).all())
+    if not is_label or (array.dtype.kind == "f" and not bool((array == np.rint(array)).all())):
+        raise HTTPException(
+            422, "The file holds an image, not a label: its values are not whole numbers from 0 on. Send the "
+            "segmentation, exported as a label map."
+        )  # fmt: skip
+    return array
+
+
+def _read_raw(path: Path, image: str) -> np.ndarray:
+    voxels, shape = np.fromfile(path, np.uint8), nib.load(image).shape
+    if voxels.size != math.prod(shape):
+        raise HTTPException(
+            422, f"The label has {voxels.size} voxels of one byte; its series has {' x '.join(map(str, shape))}. Draw "
+            "on the series itself, and save the label of all its slices."
+        )  # fmt: skip
+    return voxels

@@ -1,1 +1,0 @@
-"""Running the model for one click: the predictor, its embedding cache, the loaded models."""

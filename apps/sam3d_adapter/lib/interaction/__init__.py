@@ -1,1 +1,0 @@
-"""Clicks, axes and the ROI they place: numpy only, no image data."""

@@ -1,0 +1,102 @@
+"""How far a training is, in one small file that the server, viewers and people read."""
+
+import json
+import math
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from lib.files.atomic_write import replacing
+
+ENDS = ("not started", "done", "failed", "nothing to learn from")
+"""Stages that a training does not leave by itself; in any other one it is going on, or was stopped."""
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """Of the newest run of a preset.
+
+    Attributes:
+        stage: what it is doing, in a few words.
+        epoch: epochs done.
+        total_epochs: epochs there will be; once training has ended, however early, those that were done.
+        seconds: of training.
+        seconds_left: of training, as far as can be told; None before the first epoch.
+        loss: mean of the last epoch.
+        dice: by number of clicks, of the validation cases' regions.
+        version: id of the version it made.
+        published: whether that is served; None while nothing is decided.
+        reasons: what was decided, in sentences.
+        cases: cases trained on and validated on.
+        skipped: labels that were left out, with the reason.
+        started: ISO 8601, UTC.
+        curve: a point an epoch.
+    """
+
+    stage: str = "not started"
+    epoch: int = 0
+    total_epochs: int = 0
+    seconds: float = 0.0
+    seconds_left: float | None = None
+    loss: float | None = None
+    dice: dict[str, float] = field(default_factory=dict)
+    version: str | None = None
+    published: bool | None = None
+    reasons: tuple[str, ...] = ()
+    cases: dict[str, int] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
+    started: str = ""
+    curve: tuple[dict[str, float], ...] = ()
+
+    def stopped(self) -> "TrainingProgress":
+        """As it is once the process that wrote it is gone, however that ended."""
+        goes_on = f"goes on from epoch {self.epoch}" if self.epoch else "begins anew"
+        return replace(self, stage=f"stopped; the next training {goes_on}", seconds_left=None)
+
+    def stats(self) -> dict[str, Any]:
+        """As viewers read them: the first four keys are those that Slicer and OHIF show."""
+        values = {
+            "epoch": self.epoch,
+            "total_epochs": self.total_epochs,
+            "total_time": str(timedelta(seconds=int(self.seconds))),
+            "best_metric": max(self.dice.values(), default=None),
+            **{key: value for key, value in asdict(self).items() if key not in ("epoch", "total_epochs", "curve")},
+        }
+        return {key: value for key, value in values.items() if value is not None and _is_finite(value)}
+
+
+class ProgressFile:
+    """``progress.json`` of a preset; whoever reads it sees a whole one.
+
+    Args:
+        path: of the file; its folder is made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.value = TrainingProgress()
+
+    def start(self) -> None:
+        """A new training."""
+        self.value = TrainingProgress()
+        self.update(stage="reading the labels", started=datetime.now(UTC).isoformat(timespec="seconds"))
+
+    def update(self, **changes: Any) -> None:
+        """Change some values and write all."""
+        self.value = replace(self.value, **changes)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(self._path) as partial:
+            partial.write_text(json.dumps(asdict(self.value)), encoding="utf-8")
+
+    def read(self) -> TrainingProgress | None:
+        """What the last training wrote; None where there was none, or the file is of another version."""
+        try:
+            found = json.loads(self._path.read_text(encoding="utf-8"))
+            return TrainingProgress(**{**found, "reasons": tuple(found["reasons"]), "skipped": tuple(found["skipped"])})
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+def _is_finite(value: Any) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)

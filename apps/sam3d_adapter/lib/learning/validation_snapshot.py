@@ -1,0 +1,136 @@
+"""What a run's models are measured on, kept in its folder, so that all of them are measured on the same.
+
+A training takes hours, in which people go on correcting labels and removing images. What names a person there is a
+keyed hash: the folder is the only place where it lies beside an image, and records of it are kept with a version.
+"""
+
+import contextlib
+import gzip
+import logging
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import nibabel as nib
+
+from lib.annotations.submitted import SubmittedCase, SubmittedError
+from lib.evaluation.cases import ENDINGS, Source
+from lib.evaluation.ledger import key_of
+from lib.evaluation.record import Record
+from lib.files.atomic_write import replacing, sync_folder
+from lib.volumes.memory import MemoryShortage
+from lib.volumes.volume import ImageError
+
+logger = logging.getLogger(__name__)
+
+MAX_PATIENTS = 32
+"""Of so many the interval is narrow enough; more would keep a hospital's server busy for longer than training does."""
+_FOLDER, _TRUTH = "validation", "truth.nii.gz"
+
+
+def keep_validation(run: Path, cases: Sequence[SubmittedCase], pseudonym: Callable[[str], str]) -> None:
+    """Writes the truths of validation cases, and links their images, unless that is done; all of it or nothing.
+
+    A label that cannot be read is left out with a warning. What was measured on other cases is removed.
+
+    Args:
+        run: folder of the run.
+        cases: of validation patients; the first ``MAX_PATIENTS`` patients in the order of their images' checksums.
+        pseudonym: a name -> its keyed hash.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    folder = run / _FOLDER
+    if folder.is_dir():
+        return
+    new = run / f".new-{_FOLDER}"
+    for old in (new, run / "measured"):
+        shutil.rmtree(old, ignore_errors=True)
+    new.mkdir(mode=0o700)
+    for case in _some(cases):
+        try:
+            labels = case.read_labels()
+        except (SubmittedError, ImageError, OSError, MemoryShortage) as error:
+            logger.warning("%s is not validated on: %s", case.image_id, error)
+            continue
+        own = new / pseudonym(case.image_id)
+        own.mkdir()
+        with replacing(own / _TRUTH) as partial:
+            truth = nib.Nifti1Image(labels, case.affine).to_bytes()
+            partial.write_bytes(gzip.compress(truth, compresslevel=1, mtime=0))
+        _link(case.image, own / f"image{_ending(case.image)}")
+    new.rename(folder)
+    sync_folder(run)
+
+
+def kept_sources(
+    run: Path, cases: Sequence[SubmittedCase], pseudonym: Callable[[str], str], dataset: str
+) -> list[Source]:
+    """A source for each object of what `keep_validation` kept, but for images that are gone.
+
+    Args:
+        run: folder of the run.
+        cases: as they were kept.
+        pseudonym: a name -> its keyed hash.
+        dataset: name of the whole.
+    """
+    found = []
+    for case in _some(cases):
+        name = pseudonym(case.image_id)
+        own = run / _FOLDER / name
+        image = own / f"image{_ending(case.image)}"
+        if not own.is_dir():
+            continue
+        if not image.exists():
+            logger.warning("%s is not validated on any more: its image is gone.", case.image_id)
+            continue
+        objects = range(1, len(case.names) + 1) if len(case.names) > 1 else (None,)
+        person = pseudonym(case.patient.name)
+        found += [Source(name, image, own / _TRUTH, person, dataset, value, split="validation") for value in objects]
+    return found
+
+
+def forget_validation(run: Path) -> None:
+    """Removes what was kept; of what was measured on it nothing is changed."""
+    shutil.rmtree(run / _FOLDER, ignore_errors=True)
+
+
+def on_the_same(run: Path, records: Mapping[str, Sequence[Record]]) -> dict[str, list[Record]]:
+    """Of the records of several models those of files on which all were measured; empty where there are none.
+
+    An image that is not here any more does not count: for whom it was gone at his turn, it was a failure.
+
+    Args:
+        run: folder of the run.
+        records: by name of the model.
+    """
+    held = {name: {(*key_of(one), one["data_sha256"]): one for one in found} for name, found in records.items()}
+    same = set.intersection(*(set(found) for found in held.values())) if held else set()
+    same = {key for key in same if not _is_gone(run, key[0])}
+    return {name: [one for key, one in found.items() if key in same] for name, found in held.items()} if same else {}
+
+
+def _is_gone(run: Path, case: str) -> bool:
+    own = run / _FOLDER / case.partition("/")[0]
+    return own.is_dir() and not all(path.exists() for path in own.iterdir())
+
+
+def _some(cases: Sequence[SubmittedCase]) -> list[SubmittedCase]:
+    ordered = sorted(cases, key=lambda case: case.image_sha256)
+    patients = list(dict.fromkeys(case.patient.name for case in ordered))[:MAX_PATIENTS]
+    return [case for case in ordered if case.patient.name in patients]
+
+
+def _ending(image: Path) -> str:
+    """Of a file that holds an image, by which it is read; the rest of its name is the patient's, or the series'."""
+    return next((ending for ending in ENDINGS if image.name.lower().endswith(ending)), "")
+
+
+def _link(image: Path, target: Path) -> None:
+    """The same content under another name, also after the first one is removed; on another disk not that."""
+    with contextlib.suppress(OSError):
+        os.link(image.resolve(), target)
+        return
+    target.symlink_to(image.resolve())

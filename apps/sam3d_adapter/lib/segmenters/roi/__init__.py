@@ -1,0 +1,1 @@
+"""The engine of networks that see a cube: zoom, correction, boundary refinement, enforced clicks."""

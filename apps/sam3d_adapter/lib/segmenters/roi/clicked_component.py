@@ -1,0 +1,84 @@
+"""What was clicked on is one structure: pieces of the mask elsewhere are not what the user meant."""
+
+import math
+
+import numpy as np
+import torch
+from scipy.ndimage import label
+from torch import Tensor
+
+from lib.geometry.roi import Roi
+
+_DROPPED = -20.0
+"""Logit of voxels that are dropped: a probability of 2e-9, finite so that interpolation stays finite."""
+
+
+def clicked_component(logits: Tensor, clicks_dhw: np.ndarray, threshold: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
+    """The mask, and those of its face-connected pieces that hold a click.
+
+    Args:
+        logits: (2, D, H, W).
+        clicks_dhw: (N, 3) ROI indices.
+        threshold: foreground probability.
+
+    Returns:
+        Two (D, H, W) bool arrays; equal where no piece holds a click.
+    """
+    mask = ((logits[1] - logits[0]) > math.log(threshold / (1 - threshold))).cpu().numpy()
+    pieces, _ = label(mask)
+    index = np.clip(np.rint(clicks_dhw).astype(int), 0, np.array(mask.shape) - 1)
+    clicked = np.unique(pieces[tuple(index.T)])
+    clicked = clicked[clicked > 0]
+    return mask, np.isin(pieces, clicked) if len(clicked) else mask
+
+
+def keep_clicked(logits: Tensor, clicks_dhw: np.ndarray, threshold: float = 0.5) -> Tensor:
+    """Logits (2, D, H, W) in which the unclicked pieces of the mask are background."""
+    mask, kept = clicked_component(logits, clicks_dhw, threshold)
+    dropped = torch.from_numpy(mask & ~kept).to(logits.device)
+    return torch.stack([logits[0], torch.where(dropped, logits[0] + _DROPPED, logits[1])])
+
+
+def outgrows_roi(logits: Tensor, clicks_dhw: np.ndarray, threshold: float, large_share: float) -> bool:
+    """Whether a wider ROI may show more of the clicked structure.
+
+    Either it reaches a face of the ROI, or it is so large for it that the network may have stopped short of its border.
+
+    Args:
+        logits: (2, D, H, W).
+        clicks_dhw: (N, 3) ROI indices.
+        threshold: foreground probability.
+        large_share: of the ROI's side; a structure whose sphere of equal volume is wider is large.
+    """
+    _, kept = clicked_component(logits, clicks_dhw, threshold)
+    return _touches_face(kept) or _diameter(kept) > large_share * len(kept)
+
+
+def is_small(logits: Tensor, clicks_dhw: np.ndarray, threshold: float, small_share: float) -> bool:
+    """Whether the sphere of equal volume of the clicked structure is narrower than a share of the ROI's side.
+
+    Args:
+        logits: (2, D, H, W).
+        clicks_dhw: (N, 3) ROI indices.
+        threshold: foreground probability.
+        small_share: of the ROI's side.
+    """
+    _, kept = clicked_component(logits, clicks_dhw, threshold)
+    return _diameter(kept) < small_share * len(kept)
+
+
+def leaves_roi(logits: Tensor, clicks_dhw: np.ndarray, roi: Roi, threshold: float = 0.5) -> bool:
+    """Whether the clicked structure goes on in the image beyond the ROI."""
+    _, kept = clicked_component(logits, clicks_dhw, threshold)
+    kept[1:-1, 1:-1, 1:-1] = False
+    ijk = roi.dhw_to_ijk(np.argwhere(kept))
+    return bool(((ijk >= 0) & (ijk <= np.array(roi.image_shape) - 1)).all(axis=1).any())
+
+
+def _diameter(mask: np.ndarray) -> float:
+    """Of the sphere of equal volume, in voxels."""
+    return float((6 / math.pi * int(mask.sum())) ** (1 / 3))
+
+
+def _touches_face(mask: np.ndarray) -> bool:
+    return int(mask.sum()) != int(mask[1:-1, 1:-1, 1:-1].sum())

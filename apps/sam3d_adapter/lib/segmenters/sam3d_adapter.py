@@ -1,0 +1,68 @@
+"""The 3DSAM-adapter family: a frozen SAM base that all tasks of one size share, and a trained set for each."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from lib.models.checkpoint import LoadReport, load_model
+from lib.models.config import MODEL_SIZES
+from lib.models.prompts import Prompts
+from lib.models.sam3d import RoiEmbedding, Sam3dAdapter
+from lib.models.trainable import frozen_names
+from lib.segmenters.frozen_store import FrozenStore
+
+
+class Sam3dClickModel(nn.Module):
+    """A `Sam3dAdapter` behind the contract.
+
+    What it can do follows from its weights: the published ones know foreground clicks alone, and would take a
+    background click for one of them, until they are trained with signs, previous answers and boxes.
+    """
+
+    def __init__(self, model: Sam3dAdapter) -> None:
+        super().__init__()
+        self.model = model
+        corrections = model.mask_decoder.corrections
+        self.feeds_back = corrections.knows_previous
+        self.uses_background = corrections.knows_background
+        self.uses_box = corrections.knows_box
+
+    def encode(self, roi: Tensor) -> RoiEmbedding:
+        """As `Sam3dAdapter.encode`."""
+        return self.model.encode(roi)
+
+    def decode(self, embedding: RoiEmbedding, prompts: Prompts) -> Tensor:
+        """As `Sam3dAdapter.decode`."""
+        return self.model.decode(embedding, prompts)
+
+
+class Sam3dFamily:
+    """3DSAM-adapter (arXiv 2306.13465) in every size of `lib.models.config`."""
+
+    name = "sam3d_adapter"
+    sizes: tuple[str, ...] = tuple(MODEL_SIZES)
+    files: tuple[str, ...] = ("base", "weights")
+
+    def check_roi(self, size: str, roi_size: int) -> None:
+        """Raise ConfigError where the position tables or windows of the size do not fit the ROI."""
+        MODEL_SIZES[size].tokens(roi_size)
+
+    def load(
+        self, size: str, files: Mapping[str, Path], device: str, frozen: FrozenStore
+    ) -> tuple[Sam3dClickModel, LoadReport]:
+        """Load base and weights; the frozen tensors are those of other models on the same base, where there are any.
+
+        Raises:
+            CheckpointError: A file is absent or does not verify.
+        """
+        model, report = load_model(size=size, base=files["base"], weights=files["weights"])
+        model = model.to(device).eval().requires_grad_(False)
+        # By what they hold, not by the file: a base that was copied or replaced by an equal one is shared as well.
+        key = (self.name, size, report.base_sha256, device)
+        shared = frozen.get(key)
+        if shared is None:
+            frozen.share(key, {name: model.get_parameter(name) for name in frozen_names(model)}, model)
+        else:
+            frozen.join(shared, model)
+        return Sam3dClickModel(model).eval(), report

@@ -1,0 +1,1 @@
+"""Which weights answer: models in memory, and the version that is served."""

@@ -1,0 +1,59 @@
+"""How good a model is on fixed regions, for the curve of a training."""
+
+import resource
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib.models.precision import resolve_precision
+from lib.training.interaction import InteractionConfig, play
+from lib.training.network import Network
+from lib.training.state import Point
+from lib.training.stream import Batch
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """Most that was allocated on a GPU, or that the process held, so far."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Of a device, to the number type that a precision means there."""
+    reduced = resolve_precision(precision, device) is torch.bfloat16
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=reduced)
+
+
+@torch.no_grad()
+def validate(model: Network, batches: Iterable[Batch], interaction: InteractionConfig, precision: str) -> Point:
+    """Mean Dice of the first and the last answer of the longest dialogues, and the share of clicks that it obeys.
+
+    Nothing where there are no batches.
+    """
+    rounds = len(interaction.rounds)
+    first: list[float] = []
+    final: list[float] = []
+    obeyed: list[float] = []
+    for batch in batches:
+        device = next(model.parameters()).device
+        batch = Batch(*(part.to(device) for part in batch))._replace(clicks_dhw=batch.clicks_dhw[:, :1].to(device))
+        with autocast(device, precision):
+            answers = play(model, batch, rounds, interaction)
+        masks = [logits[:, 1:] > logits[:, :1] for logits, _ in (answers[0], answers[-1])]
+        first += [dice(p, t) for p, t in zip(masks[0], batch.truths, strict=True)]
+        final += [dice(p, t) for p, t in zip(masks[1], batch.truths, strict=True)]
+        prompts = answers[-1][1]
+        rows = torch.arange(len(batch.rois))[:, None]
+        d, h, w = prompts.clicks_dhw.round().long().clamp(0, batch.rois.shape[-1] - 1).unbind(-1)
+        obeyed += (masks[1][:, 0][rows, d, h, w] == prompts.foreground).float().flatten().tolist()
+    if not first:
+        return {}
+    return {"dice": float(np.mean(first)), f"dice_{rounds}": float(np.mean(final)), "obeyed": float(np.mean(obeyed))}
+
+
+def dice(prediction: Tensor, truth: Tensor) -> float:
+    """Dice of two boolean masks, 0 if the prediction is empty."""
+    return float(2 * (prediction & truth).sum() / (prediction.sum() + truth.sum()).clamp(min=1))

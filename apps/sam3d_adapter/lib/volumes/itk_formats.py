@@ -1,0 +1,158 @@
+"""An NRRD or MetaImage file -> its voxels and affine, read with care: it may come from anybody.
+
+The header is read here first, because ITK takes memory for whatever a header claims, and follows a header that names
+another file of the server as the place of its voxels.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from monai.data import ITKReader
+from monai.utils import MetaKeys
+
+from lib.volumes.header_validation import require_plausible
+from lib.volumes.volume import ImageError
+
+_MAX_HEADER = 2**20
+"""Bytes; headers of diffusion series have thousands of lines, but not more."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is read of a header.
+
+    Attributes:
+        shape: voxels along each axis.
+        itemsize: bytes per voxel.
+        packed: whether the voxels are compressed.
+        offset: byte at which the voxels begin.
+    """
+
+    shape: tuple[int, ...]
+    itemsize: int
+    packed: bool
+    offset: int
+
+
+def read_itk(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The array (i, j, k), and the (4, 4) affine from voxel index to RAS mm.
+
+    Raises:
+        ImageError: a header that cannot be true, or voxels that are not in the file itself.
+        MemoryShortage: too large for this server at the moment.
+        Exception: whatever else a damaged file leads to.
+    """
+    header = READERS[path.suffix.lower()](path)
+    require_plausible(path, header.shape, header.itemsize, offset=header.offset, packed=header.packed)
+    # ITK by name: LoadImage's choice depends on which readers are installed, and builds all of them for each image.
+    reader = ITKReader()
+    array, meta = reader.get_data(reader.read(str(path)))
+    return array, np.asarray(meta[MetaKeys.AFFINE])
+
+
+# Names of types in the format's definition: https://teem.sourceforge.net/nrrd/format.html#type
+_NRRD_BYTES = {
+    **dict.fromkeys(("signed char", "int8", "int8_t", "uchar", "unsigned char", "uint8", "uint8_t"), 1),
+    **dict.fromkeys(("short", "short int", "signed short", "signed short int", "int16", "int16_t"), 2),
+    **dict.fromkeys(("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"), 2),
+    **dict.fromkeys(("int", "signed int", "int32", "int32_t", "uint", "unsigned int", "uint32", "uint32_t"), 4),
+    **dict.fromkeys(("longlong", "long long", "long long int", "signed long long", "int64", "int64_t"), 8),
+    **dict.fromkeys(("ulonglong", "unsigned long long", "unsigned long long int", "uint64", "uint64_t"), 8),
+    **{"signed long long int": 8, "float": 4, "double": 8},
+}
+_NRRD_PACKED = {"raw": False, "gzip": True, "gz": True}
+
+
+def read_nrrd_header(path: Path) -> Header:
+    """The header of an NRRD file.
+
+    Raises:
+        ImageError: no such header, or one of a file whose voxels are elsewhere or in an encoding nobody needs.
+    """
+    lines, offset = _header_lines(path, lambda line: not line.strip())
+    if not lines or not lines[0].startswith("NRRD"):
+        raise ImageError(f"Image {path.name} cannot be read (it does not begin like an NRRD file). Export it again.")
+    fields = _fields(line for line in lines[1:] if not line.startswith("#") and ":=" not in line)
+    if "data file" in fields or "datafile" in fields:
+        raise _detached(path)
+    encoding, kind = fields.get("encoding", "").lower(), fields.get("type", "")
+    if encoding not in _NRRD_PACKED or kind not in _NRRD_BYTES:
+        raise ImageError(
+            f"Image {path.name} has encoding {encoding[:20]!r} and type {kind[:20]!r}; one number per voxel, raw or "
+            "gzip, is expected. Save it anew."
+        )
+    packed = _NRRD_PACKED[encoding]
+    return Header(_numbers(path, fields.get("sizes", "")), _NRRD_BYTES[kind], packed, 0 if packed else offset)
+
+
+def read_nrrd_texts(path: Path) -> dict[str, str]:
+    """The ``key:=value`` lines of an NRRD file's header, in which programs keep words of their own.
+
+    Raises:
+        ImageError: no such header.
+        OSError: the file cannot be read.
+    """
+    lines, _ = _header_lines(path, lambda line: not line.strip())
+    pairs = (line.partition(":=") for line in lines if ":=" in line and not line.startswith("#"))
+    # Of the header only these words may be beyond ASCII: https://teem.sourceforge.net/nrrd/format.html#keyvalue
+    return {key: value.encode("latin-1").decode("utf-8", errors="replace") for key, _, value in pairs}
+
+
+# https://github.com/Kitware/MetaIO, metaTypes.h
+_META_BYTES = {
+    **dict.fromkeys(("MET_CHAR", "MET_UCHAR"), 1),
+    **dict.fromkeys(("MET_SHORT", "MET_USHORT"), 2),
+    **dict.fromkeys(("MET_INT", "MET_UINT", "MET_LONG", "MET_ULONG", "MET_FLOAT"), 4),
+    **dict.fromkeys(("MET_LONG_LONG", "MET_ULONG_LONG", "MET_DOUBLE"), 8),
+}
+
+
+def read_meta_header(path: Path) -> Header:
+    """The header of a MetaImage file.
+
+    Raises:
+        ImageError: no such header, or one of a file whose voxels are elsewhere.
+    """
+    lines, offset = _header_lines(path, lambda line: line.replace(" ", "").startswith("ElementDataFile="))
+    fields = _fields(lines, separator="=")
+    if fields.get("elementdatafile") != "LOCAL":
+        raise _detached(path)
+    kind, packed = fields.get("elementtype", ""), fields.get("compresseddata", "").lower() == "true"
+    if kind not in _META_BYTES or fields.get("elementnumberofchannels", "1") != "1":
+        raise ImageError(f"Image {path.name} has voxels of type {kind[:20]!r}; one number per voxel is expected.")
+    return Header(_numbers(path, fields.get("dimsize", "")), _META_BYTES[kind], packed, 0 if packed else offset)
+
+
+READERS: Mapping[str, Callable[[Path], Header]] = {".nrrd": read_nrrd_header, ".mha": read_meta_header}
+
+
+def _header_lines(path: Path, is_last: Callable[[str], bool]) -> tuple[list[str], int]:
+    """Lines up to the one that ends the header, and the byte behind it."""
+    lines = []
+    with path.open("rb") as file:
+        while file.tell() < _MAX_HEADER and (line := file.readline(_MAX_HEADER)):
+            lines.append(line.decode("latin-1").strip("\r\n"))
+            if is_last(lines[-1]):
+                return lines, file.tell()
+    raise ImageError(f"Image {path.name} cannot be read (its header has no end). It was cut off; send it again.")
+
+
+def _fields(lines: Iterable[str], separator: str = ":") -> dict[str, str]:
+    pairs = (line.partition(separator) for line in lines)
+    return {key.strip().lower(): value.strip() for key, _, value in pairs}
+
+
+def _numbers(path: Path, text: str) -> tuple[int, ...]:
+    parts = text.split()
+    if not all(part.isdecimal() and len(part) < 10 for part in parts):
+        raise ImageError(f"Image {path.name} says that it has {text[:40]!r} voxels. Export it again.")
+    return tuple(int(part) for part in parts)
+
+
+def _detached(path: Path) -> ImageError:
+    return ImageError(
+        f"Image {path.name} says that its voxels are in another file; only files that hold them are read. Save it as "
+        "one file (.nrrd, .mha or .nii.gz)."
+    )

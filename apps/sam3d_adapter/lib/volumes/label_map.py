@@ -1,0 +1,192 @@
+"""A label map beside an image: which of its values is meant, and where that is on the image's grid."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import affine_transform, find_objects
+from torch import Tensor
+
+from lib.geometry.axes import Array, transform_points
+from lib.volumes.read import VolumeCache, read_volume
+from lib.volumes.volume import ImageError, Volume
+
+MAX_VALUE = 65535
+SAME_GRID_VOXELS = 0.01
+"""Two grids are one where no corner of the image lies farther from itself in the other, in voxels."""
+LEAST_INSIDE = 0.9
+"""Share of a mask's voxels that have to lie in the image; fewer, and it is another image's."""
+_MAX_NAMED = 10
+
+Mask = NDArray[np.bool_]
+
+
+class LabelMapError(ValueError):
+    """A label map that cannot be used: what was sent, what is expected, what to do."""
+
+
+def load_label_map(path: Path, cache: VolumeCache | None) -> Volume:
+    """Reads a label map.
+
+    Raises:
+        LabelMapError: a file that cannot be read, or values that are not whole numbers from 0 to `MAX_VALUE`.
+    """
+    try:
+        volume = cache.get(path, read_volume) if cache is not None else read_volume(path)
+    except FileNotFoundError as error:
+        raise LabelMapError("The label map does not exist on this server any more. Save or send it again.") from error
+    except ImageError as error:
+        raise LabelMapError(f"The label map cannot be used. {error}") from error
+    values_of(volume)
+    return volume
+
+
+def values_of(labels: Volume) -> tuple[int, ...]:
+    """The values above 0 that occur, ascending.
+
+    Raises:
+        LabelMapError: one that is not a whole number from 0 to `MAX_VALUE`.
+    """
+    found = labels.statistic("values of a label map", _find_values)
+    if found is None:
+        raise LabelMapError(
+            f"The label map holds values that are not whole numbers from 0 to {MAX_VALUE}; it may be an image. Send "
+            "the segmentation, exported as a label map."
+        )
+    return tuple(found)
+
+
+def _find_values(voxels: Tensor) -> list[int] | None:
+    array, seen = voxels.numpy(), np.zeros(MAX_VALUE + 1, dtype=bool)
+    # Slice by slice: a table of all values at once would take eight bytes a voxel.
+    for k in range(array.shape[2]):
+        layer = array[:, :, k]
+        if not np.isfinite(layer).all() or layer.min() < 0 or layer.max() > MAX_VALUE:
+            return None
+        whole = layer.astype(np.uint16)
+        if array.dtype.kind == "f" and not np.array_equal(whole, layer):
+            return None
+        seen[whole] = True
+    return [int(value) for value in np.flatnonzero(seen) if value]
+
+
+def value_of_name(labels: Volume, names: Sequence[str], label: str) -> int | None:
+    """The value of a segment by its name, or None where that cannot be known.
+
+    Viewers number segments each in their own way: what holds is that the names are in the order of the values.
+
+    Args:
+        labels: the label map.
+        names: of the segments that were saved, in their order.
+        label: wanted.
+    """
+    values = values_of(labels)
+    wanted = label.strip().lower()
+    ranks = [rank for rank, name in enumerate(names) if name.strip().lower() == wanted]
+    return values[ranks[0]] if len(ranks) == 1 and len(names) == len(values) else None
+
+
+def require_value(labels: Volume, value: int, key: str) -> None:
+    """Passes if a value occurs.
+
+    Raises:
+        LabelMapError: it does not.
+    """
+    values = values_of(labels)
+    if value not in values:
+        raise LabelMapError(f"{key} is {value}, but the label map holds {_named(values)}. Choose one of these.")
+
+
+def only_value(labels: Volume, key: str) -> int:
+    """The one value of a binary mask.
+
+    Raises:
+        LabelMapError: there are several, or none.
+    """
+    values = values_of(labels)
+    if not values:
+        raise LabelMapError("The label map is empty. Send one in which the structure is drawn, or start from clicks.")
+    if len(values) > 1:
+        raise LabelMapError(f"The label map holds {_named(values)}; say with '{key}' which of them is the structure.")
+    return values[0]
+
+
+def on_image_grid(mask: Mask, affine: ArrayLike, image: Volume, *, least_inside: float = LEAST_INSIDE) -> Mask:
+    """A mask of any grid, on that of an image: of each image voxel the value at its centre.
+
+    Args:
+        mask: (i, j, k) of its own grid.
+        affine: (4, 4), its voxel index to RAS mm.
+        image: whose grid.
+        least_inside: share of the mask that has to lie in the image.
+
+    Raises:
+        LabelMapError: less of it does: the mask belongs to another image.
+    """
+    shape: tuple[int, int, int] = tuple(image.voxels.shape)  # type: ignore[assignment]
+    to_mask = np.linalg.inv(np.asarray(affine, np.float64)) @ image.affine  # image index to mask index
+    if mask.shape == shape and _is_identity(to_mask, shape):
+        return mask
+    result: Mask = np.zeros(shape, dtype=bool, order="F")
+    box = find_objects(mask.view(np.uint8))
+    if not box:
+        return result
+    part = mask[box[0]]
+    offset = [side.start for side in box[0]]
+    _require_inside(np.argwhere(part) + offset, np.linalg.inv(to_mask), shape, least_inside)
+    # Only the image voxels around the mask are looked at.
+    ends = np.stack(np.meshgrid(*[(side.start - 0.5, side.stop - 0.5) for side in box[0]], indexing="ij"), -1)
+    reach = transform_points(np.linalg.inv(to_mask), ends.reshape(-1, 3))
+    first = np.clip(np.floor(reach.min(axis=0)).astype(int), 0, shape)
+    stop = np.clip(np.ceil(reach.max(axis=0)).astype(int) + 1, 0, shape)
+    if (stop <= first).any():
+        return result
+    target = tuple(slice(a, b) for a, b in zip(first, stop, strict=True))
+    start = transform_points(to_mask, first)[0] - offset
+    # A voxel reaches half a voxel beyond its centre, also that at the border; the rim of zeros makes it so.
+    padded = np.pad(part, 1).astype(np.uint8)
+    sampled = affine_transform(padded, to_mask[:3, :3], start + 1, tuple(stop - first), order=0, cval=0)
+    result[target] = sampled > 0
+    return result
+
+
+def _is_identity(matrix: Array, shape: Sequence[int]) -> bool:
+    corners = np.stack(np.meshgrid(*[(0, length - 1) for length in shape], indexing="ij"), -1).reshape(-1, 3)
+    return bool(np.abs(transform_points(matrix, corners) - corners).max() < SAME_GRID_VOXELS)
+
+
+def _require_inside(voxels: NDArray[np.int64], to_image: Array, shape: Sequence[int], least: float) -> None:
+    ijk = transform_points(to_image, voxels)
+    share = float(((ijk > -0.5) & (ijk < np.array(shape) - 0.5)).all(axis=1).mean())
+    if share < least or share == 0:
+        raise LabelMapError(
+            f"{share:.0%} of the label map's structure lies in the image; {least:.0%} or more are expected. It belongs "
+            "to another image, or lost its place in space when it was exported: send one of this very image."
+        )
+
+
+def _named(values: Sequence[int]) -> str:
+    if not values:
+        return "no value above 0"
+    more = f" and {len(values) - _MAX_NAMED} more" if len(values) > _MAX_NAMED else ""
+    return f"the values {', '.join(map(str, values[:_MAX_NAMED]))}{more}"
+
+
+def label_map_file(data: Mapping[Any, Any], source: str) -> tuple[Path, tuple[str, ...]]:
+    """Path of the label map that a request takes from, and the names of its segments as far as they are known.
+
+    Args:
+        data: with ``saved_label`` and ``uploaded_label``, each a path or None, and ``saved_names``.
+        source: ``"label"`` or ``"upload"``.
+
+    Raises:
+        LabelMapError: there is none.
+    """
+    path = data.get({"label": "saved_label", "upload": "uploaded_label"}[source])
+    if not path and source == "upload":
+        raise LabelMapError("No mask came with the request; send it as the part 'label' of the form, or say 'label'.")
+    if not path:
+        raise LabelMapError("The image has no saved label here: only images of this server have. Send the mask itself.")
+    return Path(path), tuple(data.get("saved_names") or ()) if source == "label" else ()

@@ -1,0 +1,99 @@
+"""Path of an image -> the image as it is stored."""
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+
+from lib.volumes import nifti
+from lib.volumes.dicom_image import read_image, voxels_and_affine
+from lib.volumes.dicom_series import check_series
+from lib.volumes.itk_formats import READERS, read_itk
+from lib.volumes.memory import MemoryShortage
+from lib.volumes.volume import ImageError, Volume, VolumeCache, make_volume
+
+__all__ = ["ImageError", "LoadVolumed", "VolumeCache", "read_array", "read_volume"]
+
+DICOM = ("", ".dcm")
+
+
+class LoadVolumed(MapTransform):
+    """Replaces the path of an image by a MetaTensor (i, j, k) with its affine, and adds the ``Volume`` it shares.
+
+    Integers stay in their type: a volume as a whole is never converted to float, only what a click needs of it. Adds
+    ``volume`` to the data.
+
+    Args:
+        keys: of the path.
+        cache: shared by the tasks of a process; None to read the file every time.
+    """
+
+    def __init__(self, keys: KeysCollection = "image", *, cache: VolumeCache | None = None) -> None:
+        super().__init__(keys)
+        self._cache = cache
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Raises ImageError where there is no image that can be segmented, MemoryShortage where it does not fit."""
+        d = dict(data)
+        for key in self.key_iterator(d):
+            path = Path(d[key])
+            try:
+                volume = self._cache.get(path, read_volume) if self._cache is not None else read_volume(path)
+            except FileNotFoundError as error:
+                raise ImageError(f"Image {path.name} does not exist on this server. Load the study again.") from error
+            d["volume"] = volume
+            d[key] = MetaTensor(volume.voxels, affine=volume.affine.copy())
+        return d
+
+
+def read_volume(path: Path) -> Volume:
+    """Reads an image file, or a folder with one DICOM series.
+
+    Raises:
+        ImageError: a file that cannot be read, or no volume.
+        MemoryShortage: too large for this server at the moment.
+        FileNotFoundError: no such file.
+    """
+    array, affine = read_array(path)
+    return make_volume(array, affine, path.name)
+
+
+def read_array(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels (i, j, k) and (4, 4) affine of a file or folder, whatever they are of.
+
+    Raises:
+        ImageError: a file that cannot be read.
+        MemoryShortage: too large for this server at the moment.
+        FileNotFoundError: no such file.
+    """
+    if not path.exists():
+        raise FileNotFoundError(path)
+    try:
+        return _read(path)
+    except (ImageError, MemoryShortage, MemoryError):
+        raise
+    # Broad: the readers pass on whatever a damaged file led to, and each means that the image cannot be read.
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    if path.name.lower().endswith(nifti.SUFFIXES):
+        return nifti.read_nifti(path)
+    if path.suffix.lower() in READERS:
+        return read_itk(path)
+    if path.is_dir() or path.suffix.lower() in DICOM or path.suffix[1:].isdecimal():
+        return voxels_and_affine(read_image(check_series(path), path.name))
+    raise ValueError(f"files of type {path.suffix} hold no volume")
+
+
+def _unreadable(path: Path, error: Exception) -> ImageError:
+    reason = str(error).splitlines()[-1] if str(error) else type(error).__name__
+    return ImageError(
+        f"Image {path.name} cannot be read ({reason.replace(str(path), path.name)[:200]}). "
+        "A complete NIfTI, NRRD, MetaImage or DICOM file is expected; send it again."
+    )

@@ -1,0 +1,50 @@
+"""--conf strings."""
+
+from pathlib import Path
+
+import pytest
+
+from lib.configs.settings import Conf, ConfError, parse_conf
+
+
+def test_nothing_given() -> None:
+    assert parse_conf({}) == Conf()
+
+
+def test_values_are_read() -> None:
+    conf = parse_conf(
+        {"models": " ct, mr,ct ", "embedding_cache_mb": "3", "volume_cache_mb": "0", "max_upload_mb": "5"}
+    )
+    assert conf == Conf(models=("ct", "mr"), embedding_cache_mb=3, volume_cache_mb=0, max_upload_mb=5)
+    assert conf.embedding_cache_bytes == 3 * 1024 * 1024
+    assert conf.max_upload_bytes == 5 * 1024 * 1024
+
+
+def test_what_the_host_sets_itself_is_let_through() -> None:
+    assert parse_conf({"server_mode": "true"}) == Conf()
+
+
+def test_place_and_size_of_the_audit() -> None:
+    conf = parse_conf({"audit_dir": " /var/lib/audit ", "audit_mb": "3"})
+    assert conf.audit_dir == Path("/var/lib/audit") and conf.audit_bytes == 3 * 1024 * 1024
+
+
+def test_place_of_what_is_learned() -> None:
+    assert parse_conf({}).learning_dir == Path("model")
+    assert parse_conf({"learning_dir": " /srv/learning "}).learning_dir == Path("/srv/learning")
+
+
+@pytest.mark.parametrize(
+    ("conf", "text"),
+    [
+        ({"model": "ct"}, "--conf model is unknown; choose from: models"),
+        ({"embedding_cache_mb": "-1"}, "embedding_cache_mb"),
+        ({"volume_cache_mb": "1.5"}, "volume_cache_mb"),
+        ({"audit_mb": "0"}, "audit_mb"),
+        ({"audit_dir": " "}, "audit_dir"),
+        ({"learning_dir": ""}, "learning_dir is empty"),
+    ],
+)
+def test_mistakes_are_named(conf: dict, text: str) -> None:
+    with pytest.raises(ConfError, match=text):
+        parse_conf(conf)

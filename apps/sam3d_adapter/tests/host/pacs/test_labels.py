@@ -1,0 +1,350 @@
+"""Labels of a PACS, written by the host's own tools and read back for training."""
+
+import copy
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+import SimpleITK as sitk
+from fastapi import HTTPException
+from monailabel.datastore.dicom import DICOMWebDatastore
+from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
+
+from lib.annotations.label_snapshots import KeptLabels
+from lib.annotations.patients import PatientBook
+from lib.annotations.submitted import SavedLabel, SubmittedCase, read_submitted
+from lib.audit.log import AuditLog
+from lib.host.pacs.labels import pacs_labels
+from lib.presets import load_preset
+from lib.registry.registry import Registry
+from lib.trainers.train_task import FineTuneTask
+from tests.support.dicom_study import Study
+from tests.support.odd_series import make_series
+from tests.support.pacs import Pacs, open_store
+from tests.support.server import APP_DIR
+
+pytestmark = [
+    pytest.mark.timeout(300),
+    # MONAI's, of a decoder for DICOM that is not installed.
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+    # ITK's wrapping raises it on import, on every Python from 3.11; made an error there, it ends the process.
+    pytest.mark.filterwarnings("ignore:builtin type [sS]wig:DeprecationWarning"),
+]
+NAMES = ("kidney", "kidney tumor")
+KITS = load_preset(Path(__file__).resolve().parents[3] / "configs/kits.yaml")
+CT = load_preset(Path(__file__).resolve().parents[3] / "configs/ct.yaml")
+
+
+class PacsWithSegs(Pacs):
+    """Which also gives back what was stored."""
+
+    def __init__(self, instances: list) -> None:
+        super().__init__(instances)
+        self.is_out_of_reach = False
+
+    def search_for_series(self, search_filters: dict[str, Any] | None = None) -> list[dict]:
+        wanted = (search_filters or {}).get("SeriesInstanceUID")
+        if segs := [seg for seg in self.stored if seg.SeriesInstanceUID == wanted]:
+            return [_without_frames(segs[0]).to_json_dict()]
+        if (search_filters or {}).get("Modality") != "SEG":
+            (found,) = super().search_for_series(search_filters)
+            listed = Dataset.from_json(found)
+            listed.PatientID = "MRN 7"
+            return [listed.to_json_dict()]
+        if self.is_out_of_reach:
+            raise requests.ConnectionError("refused")
+        return [_without_frames(seg).to_json_dict() for seg in self.stored]
+
+    def retrieve_series_metadata(self, study: str, series: str) -> list[dict]:
+        return [_without_frames(seg).to_json_dict() for seg in self.stored if seg.SeriesInstanceUID == series]
+
+    def retrieve_series(self, study: str, series: str) -> list:
+        found = [seg for seg in self.stored if seg.SeriesInstanceUID == series]
+        return found or super().retrieve_series(study, series)
+
+
+def _without_frames(seg: Dataset) -> Dataset:
+    found = copy.deepcopy(Dataset(seg))
+    del found.PixelData
+    return found
+
+
+@pytest.fixture(scope="module")
+def study() -> Study:
+    return make_series(orientation="sagittal")
+
+
+@pytest.fixture
+def pacs(study: Study, monkeypatch: pytest.MonkeyPatch) -> Iterator[PacsWithSegs]:
+    # itkimage2segimage lies beside Python.
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
+    yield PacsWithSegs(list(study.instances))
+
+
+@pytest.fixture
+def store(pacs: PacsWithSegs, tmp_path: Path) -> DICOMWebDatastore:
+    return open_store(pacs, tmp_path)
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> KeptLabels:
+    return KeptLabels(tmp_path / "kept")
+
+
+def labels(study: Study, *, tumor: int = 2, kidney: int = 1) -> np.ndarray:
+    voxels = np.zeros(study.image.shape, np.uint8)
+    voxels[4:20, 5:18, 3:12] = kidney
+    voxels[8:12, 9:14, 6:9] = tumor
+    return voxels
+
+
+def save(store: DICOMWebDatastore, study: Study, voxels: np.ndarray, names: tuple[str, ...], folder: Path) -> None:
+    image = sitk.GetImageFromArray(voxels.transpose())
+    image.CopyInformation(sitk.ReadImage(store.get_image_uri(study.series_uid)))
+    sitk.WriteImage(image, str(folder / "label.nii.gz"), True)
+    info = {"label_info": [{"name": name, "idx": n} for n, name in enumerate(names, start=1)]}
+    store.save_label(study.series_uid, str(folder / "label.nii.gz"), "final", info)
+
+
+def as_if_of_ohif(pacs: PacsWithSegs, time: str = "20500101 120000") -> Dataset:
+    """The last SEG once more, as a series that did not pass this server."""
+    seg = copy.deepcopy(pacs.stored[-1])
+    seg.SeriesInstanceUID, seg.SOPInstanceUID = generate_uid(), generate_uid()
+    seg.SeriesDate, seg.SeriesTime = time.split()
+    pacs.stored.append(seg)
+    return seg
+
+
+def forget(store: DICOMWebDatastore) -> None:
+    """The server's own file of the label, as the host's datalist() removes it."""
+    for file in Path(store._datastore.label_path("final")).glob("*.nii.gz"):
+        file.unlink()
+    store.refresh()
+
+
+def read(store: DICOMWebDatastore, kept: KeptLabels, study: Study, **options: Any) -> list[SavedLabel]:
+    given = {"expected": ["Kidney Tumor", "lesion"], "clicked": {study.series_uid}} | options
+    return pacs_labels(store, kept, **given)
+
+
+def only_case(found: list[SavedLabel], preset: Any = KITS) -> SubmittedCase:
+    submitted = read_submitted(found, preset, PatientBook().patient_of)
+    assert submitted.skipped == ()
+    (case,) = submitted.cases
+    return case
+
+
+def test_what_was_saved_here(
+    store: DICOMWebDatastore, kept: KeptLabels, study: Study, tmp_path: Path, pacs: PacsWithSegs
+) -> None:
+    save(store, study, labels(study), NAMES, tmp_path)
+    assert len(pacs.stored) == 1
+    case = only_case(read(store, kept, study))
+    np.testing.assert_array_equal(case.read().labels == 1, labels(study) == 2)
+    assert case.patient.name == "MRN 7" and not case.patient.is_visible
+    # Whoever saved it is known, so nothing more is asked of its names.
+    assert only_case(read(store, kept, study, expected=[], clicked=[]), CT).names == NAMES
+
+
+def test_label_whose_seg_left_the_pacs_is_kept(
+    store: DICOMWebDatastore, kept: KeptLabels, study: Study, tmp_path: Path, pacs: PacsWithSegs
+) -> None:
+    save(store, study, labels(study), NAMES, tmp_path)
+    read(store, kept, study)
+    pacs.stored.clear()
+    forget(store)
+    np.testing.assert_array_equal(only_case(read(store, kept, study)).read().labels == 1, labels(study) == 2)
+    pacs.is_out_of_reach = True
+    assert len(read(store, kept, study)) == 1
+
+
+def test_seg_of_a_viewer_is_cropped_renumbered_and_found_by_name(
+    store: DICOMWebDatastore, kept: KeptLabels, study: Study, tmp_path: Path, pacs: PacsWithSegs
+) -> None:
+    # As OHIF numbers: by the alphabet, here the tumour first.
+    save(store, study, labels(study, tumor=1, kidney=2), ("kidney tumor", "kidney"), tmp_path)
+    forget(store)
+    as_if_of_ohif(pacs)
+    case = only_case(read(store, kept, study))
+    assert sitk.ReadImage(str(case.label)).GetSize() != study.image.shape
+    np.testing.assert_array_equal(case.read().labels == 1, labels(study) == 2)
+    assert case.names == ("kidney tumor",) and case.patient.name == "MRN 7"
+    # The kidney is not among the names expected here.
+    assert only_case(read(store, kept, study), CT).names == ("kidney tumor",)
+
+
+def test_newest_wins(
+    store: DICOMWebDatastore, kept: KeptLabels, study: Study, tmp_path: Path, pacs: PacsWithSegs
+) -> None:
+    small, big = (labels(study) == 2).astype(np.uint8), (labels(study) > 0).astype(np.uint8)
+    save(store, study, small, ("kidney tumor",), tmp_path)
+    as_if_of_ohif(pacs, "20500101 120000")
+    save(store, study, big, ("kidney tumor",), tmp_path)
+    as_if_of_ohif(pacs, "20490101 120000")
+    np.testing.assert_array_equal(only_case(read(store, kept, study)).read().labels, small)
+    pacs.stored.reverse()
+    np.testing.assert_array_equal(only_case(read(store, kept, study)).read().labels, small)
+    # Older than what is kept already.
+    as_if_of_ohif(pacs, "20200101 120000")
+    np.testing.assert_array_equal(only_case(read(store, kept, study)).read().labels, small)
+
+
+def test_seg_of_others_is_no_truth(
+    store: DICOMWebDatastore, kept: KeptLabels, study: Study, tmp_path: Path, pacs: PacsWithSegs
+) -> None:
+    save(store, study, labels(study), NAMES, tmp_path)
+    forget(store)
+    as_if_of_ohif(pacs)
+    assert read(store, kept, study, clicked=set()) == []
+    assert read(store, kept, study, expected=["lesion"]) == []
+    pacs.stored[-1].SegmentSequence[1].SegmentLabel = "Niere"
+    pacs.stored[:-1] = []
+    assert read(store, kept, study) == []
+    del pacs.stored[-1].ReferencedSeriesSequence
+    assert read(store, kept, study) == []
+
+
+def test_damaged_seg_is_left_out_with_a_warning(
+    store: DICOMWebDatastore,
+    kept: KeptLabels,
+    study: Study,
+    tmp_path: Path,
+    pacs: PacsWithSegs,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    save(store, study, labels(study), NAMES, tmp_path)
+    forget(store)
+    as_if_of_ohif(pacs).PixelData = b"\0\0"
+    assert read(store, kept, study) == []
+    assert "is left out" in caplog.text
+
+
+def with_empty_cache(pacs: PacsWithSegs, folder: Path) -> DICOMWebDatastore:
+    """As after the container was made anew."""
+    shutil.rmtree(folder / "cache")
+    return open_store(pacs, folder)
+
+
+def test_image_that_the_cache_has_lost_is_fetched_again(
+    store: DICOMWebDatastore, kept: KeptLabels, study: Study, tmp_path: Path, pacs: PacsWithSegs
+) -> None:
+    save(store, study, labels(study), NAMES, tmp_path)
+    before = only_case(read(store, kept, study))
+    voxels = before.read().image
+    store = with_empty_cache(pacs, tmp_path)
+    assert not before.image.exists()
+    after = only_case(read(store, kept, study))
+    np.testing.assert_array_equal(after.read().image, voxels)
+    np.testing.assert_array_equal(after.read().labels == 1, labels(study) == 2)
+    assert after.patient == before.patient
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [(lambda _: [], "has no such series"), (requests.ConnectionError("refused"), "DICOMweb server")],
+)
+def test_label_whose_image_is_gone_for_good_is_left_out_with_the_reason(
+    store: DICOMWebDatastore,
+    kept: KeptLabels,
+    study: Study,
+    tmp_path: Path,
+    pacs: PacsWithSegs,
+    answer: Any,
+    reason: str,
+) -> None:
+    save(store, study, labels(study), NAMES, tmp_path)
+    read(store, kept, study)
+    (label,) = kept.labels()
+    kept.keep(replace(label, image_id="1.2.3", image=tmp_path / "other.nii.gz"), 2.0)
+    store = with_empty_cache(pacs, tmp_path)
+    asked = []
+
+    def send(instances: list) -> list:
+        asked.append(1)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer(instances)
+
+    pacs.send = send
+    submitted = read_submitted(read(store, kept, study), KITS, PatientBook().patient_of)
+    assert submitted.cases == () and {one.image_id for one in submitted.skipped} == {"1.2.3", study.series_uid}
+    own = next(one for one in submitted.skipped if one.image_id == study.series_uid)
+    assert "its image could not be fetched again" in own.reason and reason in own.reason
+    assert own.sentence.endswith(".") and not own.sentence.endswith("..")
+
+
+def test_image_that_the_cache_has_lost_is_still_of_the_preset_that_answered_on_it(
+    store: DICOMWebDatastore, study: Study, tmp_path: Path, pacs: PacsWithSegs
+) -> None:
+    """A preset that learns every structure leaves it alone: it shows another modality."""
+    log = AuditLog(tmp_path / "audit", 2**20)
+    log.append({"image_id_hash": log.name_hash(study.series_uid), "preset": "mr"})
+    registry = Registry(tmp_path / "learning")
+    task = FineTuneTask(CT, APP_DIR, registry, log, lambda *_: None, None)  # type: ignore[arg-type, return-value]
+    save(store, study, labels(study), NAMES, tmp_path)
+    for lose in (False, True):
+        material = task.material(with_empty_cache(pacs, tmp_path) if lose else store)
+        assert not material.train and not material.validation
+        assert "was segmented with mr, not with ct" in material.skipped[0]
+
+
+@pytest.mark.parametrize(("is_away", "count"), [(True, 1), (False, 3)])
+def test_pacs_that_does_not_answer_is_asked_for_one_image(
+    store: DICOMWebDatastore,
+    kept: KeptLabels,
+    study: Study,
+    tmp_path: Path,
+    pacs: PacsWithSegs,
+    monkeypatch: pytest.MonkeyPatch,
+    is_away: bool,
+    count: int,
+) -> None:
+    """One that just fails to send a series is asked for the others as well."""
+    save(store, study, labels(study), NAMES, tmp_path)
+    read(store, kept, study)
+    (label,) = kept.labels()
+    for number in range(3):
+        kept.keep(replace(label, image_id=f"1.2.{number}", image=tmp_path / "gone.nii.gz"), 2.0)
+    asked = []
+
+    def away(image_id: str, _: object) -> None:
+        asked.append(image_id)
+        raise HTTPException(503, "The DICOMweb server does not answer. Try again later.")
+
+    monkeypatch.setattr("lib.host.pacs.labels.fetch_series", away)
+    pacs.is_out_of_reach = is_away
+    found = read(store, kept, study)
+    assert len(asked) == count and sorted(bool(one.problem) for one in found) == [False, True, True, True]
+
+
+def test_damaged_note_is_passed_over(
+    store: DICOMWebDatastore, kept: KeptLabels, study: Study, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(store, study, labels(study), NAMES, tmp_path)
+    read(store, kept, study)
+    (note,) = kept.folder.glob("*.json")
+    note.write_text(note.read_text()[:40])
+    assert kept.labels() == [] and "damaged" in caplog.text
+    assert len(read(store, kept, study)) == 1
+    assert len(list(kept.folder.iterdir())) == 2
+
+
+def test_host_takes_any_seg_without_names_and_loses_it_again(
+    store: DICOMWebDatastore, study: Study, tmp_path: Path, pacs: PacsWithSegs
+) -> None:
+    save(store, study, labels(study), NAMES, tmp_path)
+    forget(store)
+    as_if_of_ohif(pacs).SegmentSequence[0].SegmentLabel = "whatever"
+    (pair,) = store.datalist()
+    assert sitk.ReadImage(pair["label"]).GetSize() != study.image.shape
+    assert "label_info" not in store.get_label_info(study.series_uid, "final")
+    pacs.stored.clear()
+    store.datalist()
+    assert not Path(pair["label"]).exists()

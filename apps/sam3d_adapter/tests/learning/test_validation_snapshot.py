@@ -1,0 +1,137 @@
+"""What a run is measured on: as it was when the run began, named by nobody, for the server's user alone."""
+
+import hashlib
+import os
+import stat
+from dataclasses import replace
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from lib.annotations.patients import Patient, PatientBook
+from lib.annotations.submitted import SavedLabel, read_submitted
+from lib.evaluation.cases import inspect, read_truth
+from lib.learning.validation_snapshot import MAX_PATIENTS, forget_validation, keep_validation, kept_sources, on_the_same
+from lib.presets import load_preset
+from tests.support.server import APP_DIR
+
+CT = load_preset(APP_DIR / "configs/ct.yaml")
+AFFINE = np.diag([-1.0, -1.0, 2.0, 1.0])
+
+
+def pseudonym(name: str) -> str:
+    return hashlib.sha256(f"secret {name}".encode()).hexdigest()[:32]
+
+
+def saved(folder, name: str, *values: int, ending: str = ".nii.gz") -> SavedLabel:
+    labels = np.zeros((20, 18, 16), np.uint8)
+    for value in values:
+        labels[4 * value : 4 * value + 3, 5:10, 5:10] = value
+    image = np.random.default_rng(len(values)).normal(0, 10, labels.shape).astype(np.int16)
+    paths = folder / f"{name}{ending}", folder / f"label_{name}.nii.gz"
+    for path, array in zip(paths, (image, labels), strict=True):
+        nib.save(nib.Nifti1Image(array, AFFINE), path)
+    return SavedLabel(name, *paths, {"label_info": [{"name": f"organ {value}"} for value in values]})
+
+
+@pytest.fixture
+def cases(tmp_path):
+    (tmp_path / "data").mkdir()
+    labels = [saved(tmp_path / "data", "1.2.840.7", 1), saved(tmp_path / "data", "Doe_John", 1, 2, ending=".NII")]
+    return read_submitted(labels, CT, PatientBook().patient_of).cases
+
+
+@pytest.fixture
+def run(tmp_path):
+    (tmp_path / "run").mkdir()
+    return tmp_path / "run"
+
+
+def test_every_object_is_as_it_was_whatever_happened_since(cases, run):
+    keep_validation(run, cases, pseudonym)
+    truths = {case.image_id: case.read_labels() for case in cases}
+    for case in cases:
+        case.label.unlink()
+        case.image.unlink()
+    sources = kept_sources(run, cases, pseudonym, "ct")
+    assert len(sources) == 3 and {source.dataset for source in sources} == {"ct"}
+    found = {case.id: case for source in sources for case in inspect(source)[0]}
+    one, several = (pseudonym(name) for name in ("1.2.840.7", "Doe_John"))
+    assert set(found) == {one, f"{several}/1", f"{several}/2"}
+    np.testing.assert_array_equal(read_truth(found[one]), truths["1.2.840.7"] == 1)
+    for value in (1, 2):
+        np.testing.assert_array_equal(read_truth(found[f"{several}/{value}"]), truths["Doe_John"] == value)
+
+
+def test_nothing_names_a_patient_or_an_image(cases, run):
+    cases = [replace(case, patient=Patient("Doe^John 4711", "DICOM PatientID")) for case in cases]
+    keep_validation(run, cases, pseudonym)
+    told = [str(path.relative_to(run)) for path in run.rglob("*")]
+    told += [str(source) for source in kept_sources(run, cases, pseudonym, "ct")]
+    assert len(told) > 6 and not any(name in text for text in told for name in ("Doe", "1.2.840.7", "4711"))
+    assert {source.patient for source in kept_sources(run, cases, pseudonym, "ct")} == {pseudonym("Doe^John 4711")}
+    assert stat.S_IMODE((run / "validation").stat().st_mode) == 0o700
+
+
+def test_it_is_kept_once(cases, run):
+    keep_validation(run, cases, pseudonym)
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    (run / "measured").mkdir()
+    cases[0].label.unlink()
+    keep_validation(run, cases, pseudonym)
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if "measured" not in str(path)} == before
+    assert (run / "measured").is_dir()
+
+
+def test_what_was_measured_on_others_is_removed(cases, run):
+    keep_validation(run, cases[:1], pseudonym)
+    (run / "measured/candidate").mkdir(parents=True)
+    forget_validation(run)
+    keep_validation(run, cases, pseudonym)
+    assert not (run / "measured").exists() and len(kept_sources(run, cases, pseudonym, "ct")) == 3
+
+
+def test_a_disk_that_is_full_half_way_leaves_nothing_that_counts(cases, run, monkeypatch):
+    real, written = os.fsync, []
+
+    def full(fd):
+        written.append(fd)
+        if len(written) > 2:
+            raise OSError(28, "No space left on device")
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        keep_validation(run, cases, pseudonym)
+    monkeypatch.setattr(os, "fsync", real)
+    assert kept_sources(run, cases, pseudonym, "ct") == []
+    keep_validation(run, cases, pseudonym)
+    assert len(kept_sources(run, cases, pseudonym, "ct")) == 3
+    assert [path.name for path in run.iterdir()] == ["validation"]
+
+
+def test_a_label_that_was_replaced_before_the_run_began_is_left_out(cases, run, caplog):
+    cases[0].label.write_bytes(cases[1].label.read_bytes())
+    keep_validation(run, cases, pseudonym)
+    assert len(kept_sources(run, cases, pseudonym, "ct")) == 2 and "is not validated on" in caplog.text
+
+
+def test_no_more_patients_than_are_needed(cases, run):
+    many = [
+        replace(cases[0], image_id=str(n), patient=Patient(str(n), ""), image_sha256=f"{n:064x}")
+        for n in range(MAX_PATIENTS + 3)
+    ]
+    keep_validation(run, [*many, replace(many[5], image_id="again", image_sha256="f" * 64)], pseudonym)
+    assert len(list((run / "validation").iterdir())) == MAX_PATIENTS + 1
+
+
+def test_records_of_files_that_one_model_was_not_measured_on_do_not_count(run):
+    def record(case: str, data: str = "d") -> dict:
+        return {"case": case, "mode": "centre", "seed": 1, "data_sha256": data}
+
+    records = {"candidate": [record("a"), record("b/1"), record("c")], "served": [record("c", "other"), record("b/1")]}
+    assert on_the_same(run, records) == {"candidate": [record("b/1")], "served": [record("b/1")]}
+    (run / "validation/b").mkdir(parents=True)
+    (run / "validation/b/image.nii.gz").symlink_to(run / "gone.nii.gz")
+    assert on_the_same(run, records) == {} == on_the_same(run, {})

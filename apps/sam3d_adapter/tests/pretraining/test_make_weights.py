@@ -1,0 +1,179 @@
+"""``make weights`` as users give it: killed twice, it goes on; what it prints works; once more, it
+trains nothing; for longer, it goes on."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from lib.models.checkpoint import file_sha256, load_model
+from lib.presets import load_preset
+from lib.segmenters import FAMILIES
+from lib.segmenters.frozen_store import FrozenStore
+from tests.support.block_volumes import KEPT, write_patients
+from tests.support.server import APP_DIR
+
+REPOSITORY = APP_DIR.parents[1]
+MAKE = ("make", "--no-print-directory", "-C", str(REPOSITORY), f"VENV={sys.prefix}", "-o", f"{sys.prefix}/.installed")
+STEPS = 5
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four patients in each modality, two of them held out: 40 mm with one bright block."""
+    folder = tmp_path_factory.mktemp("data")
+    write_patients(folder)
+    return folder
+
+
+@contextmanager
+def started(command: tuple[str, ...], log: Path) -> Iterator[psutil.Process]:
+    """The command's own process, below make."""
+    with log.open("w") as file:
+        make = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
+    try:
+        yield wait_for(lambda: own_process(make.pid), 120, log)
+    finally:
+        if make.poll() is None:
+            os.killpg(make.pid, signal.SIGKILL)
+        make.wait()
+
+
+def own_process(make: int) -> psutil.Process | None:
+    below = [psutil.Process(make), *psutil.Process(make).children(recursive=True)]
+    return next((process for process in below if is_script(process)), None)
+
+
+def is_script(process: psutil.Process) -> bool:
+    try:
+        line = process.cmdline()
+    except psutil.Error:  # what make started for a moment is over
+        return False
+    return len(line) > 1 and line[1].endswith("make_weights.py")
+
+
+def wait_for(value: Callable, timeout_s: float, log: Path):
+    """What a function gives, once that is something."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if found := value():
+            return found
+        time.sleep(0.02)
+    raise AssertionError(log.read_text())
+
+
+def kill_when(ready: Callable[[], object], command: tuple[str, ...], log: Path) -> None:
+    """End the command's own process alone, as hard as can be; those that it started end by themselves."""
+    with started(command, log) as process:
+        wait_for(ready, 300, log)
+        others = process.children(recursive=True)
+        process.kill()
+        assert others and not psutil.wait_procs(others, timeout=60)[1]
+
+
+def call(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
+
+
+def times(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_make_weights(data: Path, tmp_path: Path) -> None:
+    out, log = tmp_path / "out", tmp_path / "log"
+    command = (*MAKE, "weights", f"DATA={data}", f"OUT={out}", "DEVICE=cpu", "TRIAL=1", f"STEPS={STEPS}")
+
+    kill_when(lambda: list(out.glob("phantoms/train/*.npz")), command, log)
+    assert not list(out.glob("*.safetensors"))
+    phantoms = times(out / "phantoms")
+    kill_when(lambda: (out / "tiny_curve.json").exists(), command, log)
+    assert {path: at for path, at in times(out / "phantoms").items() if path in phantoms and path.endswith(".npz")} == {
+        path: at for path, at in phantoms.items() if path.endswith(".npz")
+    }
+    assert not list(out.glob("*.safetensors"))
+
+    done = call(*command)
+    assert done.returncode == 0, done.stderr
+    assert "Going on at step" in done.stderr and "Traceback" not in done.stderr
+    steps = [point["step"] for point in json.loads((out / "tiny_curve.json").read_text())]
+    assert steps == list(range(1, STEPS + 1))
+    assert len(list(out.glob("phantoms/train/*.npz"))) == 3 and len(list(out.glob("phantoms/held_out/*.npz"))) == 2
+    assert not list(out.rglob("*.partial")) and (out / "tiny_curve.png").read_bytes().startswith(b"\x89PNG")
+
+    base, weights = out / "tiny_base.safetensors", out / "tiny_lesions.safetensors"
+    assert base.stat().st_size + weights.stat().st_size <= 10_000_000
+    _, report = load_model(size="tiny", base=base, weights=weights)
+    assert report.created == {} and report.provenance["steps"] == STEPS
+    assert report.provenance["data"][1].startswith("2 of sts_ct, 2 of sts_mr_t1, 2 of sts_pet; 2 patients: TCIA")
+    held_out = REPOSITORY / "benchmarks/sts_validation.txt"
+    assert report.provenance["held_out"] == {"file": held_out.name, "sha256": file_sha256(held_out)}
+    assert {"licence", "seed", "minutes", "recipe", "data_sha256", "curve", "machine"} <= report.provenance.keys()
+
+    before = times(out)
+    again = call(*command)
+    assert again.returncode == 0 and "nothing is left to do" in again.stderr and again.stdout == done.stdout
+    written = {path for path, at in times(out).items() if before.get(path) != at}
+    assert {Path(path).name for path in written} <= {"training.log", *(f.name for f in out.glob("*_held_out.json"))}
+    weights.unlink()
+    assert call(*command).returncode == 0 and load_model(size="tiny", base=base, weights=weights)
+    assert [point["step"] for point in json.loads((out / "tiny_curve.json").read_text())] == steps
+
+    other = call(*MAKE, "weights", f"DATA={data}", f"OUT={out}", "MINUTES=40")
+    assert other.returncode != 0 and "begun with other values of" in other.stderr and "minutes" in other.stderr
+    assert "Traceback" not in other.stderr
+    first = file_sha256(weights)
+    longer = call(*command[:-1], f"STEPS={STEPS + 2}")
+    assert longer.returncode == 0 and f"Going on at step {STEPS}" in longer.stderr, longer.stderr
+    assert file_sha256(weights) != first
+    provenance = load_model(size="tiny", base=base, weights=weights)[1].provenance
+    assert provenance["steps"] == STEPS + 2 and provenance["begun_for"] == [{"minutes": None, "steps": STEPS}]
+    assert [point["step"] for point in json.loads((out / "tiny_curve.json").read_text())] == [
+        *steps,
+        STEPS + 1,
+        STEPS + 2,
+    ]
+    measure(done.stdout, out, base, weights, data)
+    serve(tmp_path / "app", base, weights)
+
+
+def measure(printed: str, out: Path, base: Path, weights: Path, data: Path) -> None:
+    """The first of the commands that were printed, letter by letter; without its base the same is refused."""
+    lines = [line.strip() for line in printed.splitlines() if line.startswith("  make evaluate ")]
+    assert len(lines) == 3
+    _, *words = shlex.split(lines[0])
+    refused = call(*MAKE, *(word for word in words if not word.startswith("BASE=")))
+    assert refused.returncode != 0 and "trained on the base" in refused.stderr and "Traceback" not in refused.stderr
+    done = call(*MAKE, *words)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(next(out.glob("*/summary.json")).read_text())
+    assert summary["n"] == len(KEPT) and summary["protocol"]["model"]["weights_sha256"] == file_sha256(weights)
+    cases = [json.loads(line)["case"] for line in next(out.glob("*/cases.jsonl")).read_text().splitlines()]
+    assert set(cases) == set(KEPT)
+
+
+def serve(app: Path, base: Path, weights: Path) -> None:
+    """A copy of a preset that names both files, as the guide says."""
+    (app / "configs").mkdir(parents=True)
+    (app / "weights").mkdir()
+    for name, file in (("mine_base", base), ("mine", weights)):
+        (app / "weights" / f"{name}.safetensors").write_bytes(file.read_bytes())
+    preset = yaml.safe_load((APP_DIR / "configs/ct.yaml").read_text())
+    preset["model"] |= {"base": "weights/mine_base.safetensors", "weights": "weights/mine.safetensors"}
+    (app / "configs/mine.yaml").write_text(yaml.safe_dump(preset))
+    model = load_preset(app / "configs/mine.yaml").model
+    family = FAMILIES[model.family]
+    files = {key: app / model.file(key) for key in family.files}
+    _, report = family.load(model.size, files, "cpu", FrozenStore())
+    assert report.version == file_sha256(weights)

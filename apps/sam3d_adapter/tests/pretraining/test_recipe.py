@@ -1,0 +1,291 @@
+"""The recipe of the small weights: what it lacks is said at once, nobody held out is trained on, nothing is mixed."""
+
+import dataclasses
+import itertools
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lib.cli.weights import run
+from lib.evaluation.manifest import from_manifest
+from lib.learning import rehearsal as replay
+from lib.presets import load_preset
+from lib.pretraining import run as recipe_run
+from lib.pretraining.phantom_sets import _make, make_pool
+from lib.pretraining.plan import CPU_BATCH, Machine, agree, read_device, shorter_lengths
+from lib.pretraining.recipe import LESIONS, RecipeError, check_data, trial
+from lib.pretraining.run import Made, locked
+from lib.pretraining.spawning import ProcessFailedError, run_together
+from lib.training.data_sets import Pool, case_name
+from lib.training.sampling import SamplingConfig
+from lib.training.stream import SampleStream
+from tests.support.block_volumes import KEPT, TRAINED, write_patients
+
+REPOSITORY = Path(__file__).resolve().parents[4]
+HELD_OUT = REPOSITORY / "benchmarks/sts_validation.txt"
+RECIPE = trial(LESIONS, 4)
+
+
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four patients in each modality, two of them held out."""
+    folder = tmp_path_factory.mktemp("data")
+    write_patients(folder)
+    return folder
+
+
+@pytest.fixture
+def data(complete: Path, tmp_path: Path) -> Path:
+    """A copy to take something away from."""
+    return Path(shutil.copytree(complete, tmp_path / "data"))
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before():
+    root = logging.getLogger()
+    before = root.level, list(root.handlers)
+    yield
+    for handler in set(root.handlers) - set(before[1]):
+        root.removeHandler(handler)
+        handler.close()
+    root.setLevel(before[0])
+
+
+def names(pool: Pool) -> set[str]:
+    return {case_name(file) for file in pool.files}
+
+
+def test_the_recipe_is_that_of_the_model_card() -> None:
+    assert {part.folder: (part.preset, part.share) for part in LESIONS.patients} == {
+        "sts_ct": ("ct", 0.6), "sts_mr_t1": ("mr", 0.6), "sts_pet": ("pet", 0.6)
+    }  # fmt: skip
+    assert (list(LESIONS.phantoms), LESIONS.phantom_share) == (list(range(1000, 1400)), 1.2)
+    assert (LESIONS.peak_lr, LESIONS.minutes, LESIONS.precision) == (2e-3, 150.0, "auto")
+    assert json.loads(json.dumps(LESIONS.told())) == LESIONS.told()
+
+
+def test_nothing_is_measured_on_what_is_trained_on() -> None:
+    most = max(kind.trained for kind in replay.KINDS) + max(kind.held_out for kind in replay.KINDS)
+    later = range(replay.FIRST_SEED, replay.FIRST_SEED + most)
+    measured = range(100, 200)  # of the benchmarks and of the tests of the shipped weights
+    for one, other in itertools.combinations((LESIONS.phantoms, LESIONS.held_out_phantoms, later, measured), 2):
+        assert not set(one) & set(other)
+
+
+def test_a_trial_is_the_recipe_in_small() -> None:
+    assert set(RECIPE.phantoms) < set(LESIONS.phantoms) and (RECIPE.minutes, RECIPE.steps) == (None, 4)
+    same = ("patients", "phantom_share", "peak_lr", "seed", "precision", "name")
+    assert all(getattr(RECIPE, key) == getattr(LESIONS, key) for key in same)
+
+
+@pytest.mark.parametrize(
+    ("take_away", "words"),
+    [
+        (lambda data: shutil.rmtree(data), ("sts_ct/images, sts_ct/labels", "sts_pet/labels: expected")),
+        (lambda data: shutil.rmtree(data / "sts_mr_t1"), ("nothing in sts_mr_t1/images, sts_mr_t1/labels:",)),
+        (
+            lambda data: [file.unlink() for file in (data / "sts_pet/labels").iterdir()],
+            ("nothing in sts_pet/labels:", "sts_ct/, sts_mr_t1/, sts_pet/ each with images/ and labels/"),
+        ),
+        (
+            lambda data: [f.rename(f.with_name(f"other_{f.name}")) for f in (data / "sts_ct/labels").iterdir()],
+            ("sts_ct: no *.npz, and no images/ with labels/ of the same names",),
+        ),
+        (
+            lambda data: [(data / "sts_ct/labels" / f"{name}.nii.gz").unlink() for name in KEPT],
+            ("sts_ct holds 2 case(s) to train on and 0 of the 9 that are held out",),
+        ),
+        (
+            lambda data: [(data / "sts_ct/labels" / f"{name}.nii.gz").unlink() for name in TRAINED],
+            ("sts_ct holds 0 case(s) to train on and 2 of the 9",),
+        ),
+    ],
+    ids=["no folder", "a modality missing", "a folder empty", "other names", "nobody held out", "nobody to train on"],
+)
+def test_what_is_missing_is_said_before_anything_is_made(data, tmp_path, caplog, take_away, words) -> None:
+    take_away(data)
+    out = tmp_path / "out"
+    assert run(["--data", str(data), "--held-out", str(HELD_OUT), "--out", str(out)]) == 1
+    assert len(caplog.messages) == 1 and all(word in caplog.text for word in words), caplog.text
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--device", "tpu"), "DEVICE=tpu is unknown; choose from: cpu, cuda."),
+        (("--held-out", "absent.txt"), "absent.txt is no file"),
+    ],
+)
+def test_other_refusals(complete, tmp_path, caplog, options, words) -> None:
+    command = ["--data", str(complete), "--held-out", str(HELD_OUT), "--out", str(tmp_path / "out"), *options]
+    assert run(command) == 1
+    assert words in caplog.text and len(caplog.messages) == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("option", [("--minutes", "0"), ("--minutes", "nan"), ("--steps", "-1"), ("--steps", "many")])
+def test_no_time_is_no_training(complete, tmp_path, capsys, option) -> None:
+    with pytest.raises(SystemExit):
+        run(["--data", str(complete), "--held-out", str(HELD_OUT), "--out", str(tmp_path / "out"), *option])
+    assert option[0] in capsys.readouterr().err
+
+
+def test_a_gpu_that_is_not_there_is_no_device(monkeypatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert read_device(None) == "cpu"
+    with pytest.raises(RecipeError, match="sees no GPU"):
+        read_device("cuda")
+
+
+def test_nobody_held_out_is_ever_drawn(complete, tmp_path, monkeypatch) -> None:
+    """All that training reads, over so many samples that every case of every pool comes."""
+    rng = np.random.default_rng(0)
+    for place, seeds in (("train", RECIPE.phantoms), ("held_out", RECIPE.held_out_phantoms)):
+        folder = tmp_path / "phantoms" / place
+        folder.mkdir(parents=True)
+        for seed in seeds:
+            labels = np.zeros((20, 20, 20), np.uint8)
+            labels[6:12, 6:12, 6:12] = 1
+            image = rng.normal(0, 10, labels.shape).astype(np.int16)
+            np.savez(folder / f"{seed:06d}.npz", image=image, labels=labels, affine=np.eye(4))
+    machine = Machine("cpu", 2, CPU_BATCH, 0, "fp32")
+    training = recipe_run._training(RECIPE, complete, HELD_OUT, tmp_path, machine, {})
+    read, of_the_disk = set(), Pool._read
+    monkeypatch.setattr(Pool, "_read", lambda self, file: read.add(file) or of_the_disk(self, file))
+    pools = [choice.open(training.held_out, validation=False) for choice in training.pools]
+    assert [pool.share for pool in pools] == [1.2, 0.6, 0.6, 0.6]
+    assert [names(pool) for pool in pools[1:]] == [set(TRAINED)] * 3
+    small = SamplingConfig(roi_size=8)
+    for part in range(2):
+        stream = iter(SampleStream(pools, small, 1, batch=2, part=part, parts=2))
+        for _ in range(60):
+            next(stream)
+    assert read == {file for pool in pools for file in pool.files}
+    validated = [choice.open(training.held_out, validation=True) for choice in training.validation]
+    assert [names(pool) for pool in validated[:3]] == [set(KEPT)] * 3
+    assert not read & {file for pool in validated for file in pool.files}
+
+
+def test_the_same_command_goes_on_and_another_is_refused(tmp_path, monkeypatch) -> None:
+    facts = {"data_sha256": {"sts_ct": "1"}, "held_out": {"file": "h.txt", "sha256": "2"}}
+    begun = agree(tmp_path, LESIONS, facts, "cpu")
+    plan = (tmp_path / "plan.json").read_bytes()
+    # On a machine of another size, or with a GPU, it goes on as it began.
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(64)))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert agree(tmp_path, LESIONS, facts, None) == agree(tmp_path, LESIONS, facts, "cpu") == begun
+    for recipe, said, device, word in (
+        (dataclasses.replace(LESIONS, minutes=40.0), facts, None, "minutes"),
+        (dataclasses.replace(LESIONS, steps=3), facts, None, "steps"),
+        (LESIONS, facts | {"data_sha256": {"sts_ct": "3"}}, None, "data_sha256"),
+        (LESIONS, facts | {"held_out": {"file": "h.txt", "sha256": "4"}}, None, "held_out"),
+        (LESIONS, facts, "cuda", "device"),
+    ):
+        with pytest.raises(RecipeError, match=rf"begun with other values of {word} \(see plan.json"):
+            agree(tmp_path, recipe, said, device)
+    assert (tmp_path / "plan.json").read_bytes() == plan
+    (tmp_path / "plan.json").write_text("{")
+    with pytest.raises(RecipeError, match="cannot be read"):
+        agree(tmp_path, LESIONS, facts, None)
+
+
+def test_a_longer_training_goes_on_with_a_shorter_one(tmp_path) -> None:
+    facts = {"data_sha256": {"sts_ct": "1"}}
+    made = tmp_path / "made.json"
+    begun = agree(tmp_path, LESIONS, facts, "cpu")
+    made.touch()
+    assert agree(tmp_path, LESIONS, facts, None) == begun and made.exists()
+    assert shorter_lengths(tmp_path) == []
+
+    longer = dataclasses.replace(LESIONS, minutes=300.0)
+    assert agree(tmp_path, longer, facts, None) == begun
+    assert not made.exists()  # what is there is the shorter one's
+    made.touch()
+    assert agree(tmp_path, longer, facts, None) == begun and made.exists()
+    assert shorter_lengths(tmp_path) == [{"minutes": 150.0, "steps": None}]
+    for recipe, word in (
+        (LESIONS, "minutes"),
+        (dataclasses.replace(longer, minutes=None, steps=9), "minutes, steps"),
+        (dataclasses.replace(longer, minutes=400.0, seed=2), "seed"),
+    ):
+        with pytest.raises(
+            RecipeError, match=rf"begun with other values of {word} \(see plan.json.*to train for longer"
+        ):
+            agree(tmp_path, recipe, facts, None)
+    assert made.exists()
+
+
+def test_a_folder_of_another_training_is_not_taken_over(tmp_path) -> None:
+    (tmp_path / "tiny_state.pt").touch()
+    with pytest.raises(RecipeError, match="tiny_state.pt of another training"):
+        agree(tmp_path, LESIONS, {}, "cpu")
+    assert not (tmp_path / "plan.json").exists()
+
+
+def test_a_machine_is_used_as_far_as_its_memory_goes(monkeypatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(32)))
+    monkeypatch.setattr("lib.pretraining.plan.resolve_precision", lambda *_: torch.bfloat16)
+
+    def with_memory(gib: float) -> None:
+        monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": int(gib * 2**30)}))
+
+    with_memory(256)
+    assert Machine.here("cpu", LESIONS) == Machine("cpu", 8, 2, 0, "bf16")
+    assert Machine.here("cuda", LESIONS) == Machine("cuda", 1, 16, 12, "bf16")
+    with_memory(10)
+    assert Machine.here("cpu", LESIONS).processes == 2
+    with_memory(1)
+    assert Machine.here("cpu", LESIONS).processes == Machine.here("cuda", LESIONS).workers == 1
+
+
+def test_two_commands_do_not_work_in_one_folder(tmp_path) -> None:
+    with (
+        locked(tmp_path / "lock", 0.0, "Another one."),
+        pytest.raises(RecipeError, match="Another one"),
+        locked(tmp_path / "lock", 0.0, "Another one."),
+    ):
+        pass
+    with locked(tmp_path / "lock", 0.0, "Another one."):
+        pass
+
+
+def test_the_list_of_held_out_cases_is_one_that_the_evaluation_reads(complete, tmp_path) -> None:
+    manifests = recipe_run._manifests(RECIPE, complete, HELD_OUT, tmp_path)
+    assert [preset for preset, _ in manifests] == ["ct", "mr", "pet"]
+    for (_, manifest), part in zip(manifests, RECIPE.patients, strict=True):
+        sources = from_manifest(manifest)
+        assert {source.patient for source in sources} == set(KEPT)
+        assert all(source.image.is_relative_to(complete / part.folder / "images") for source in sources)
+    made = Made(tmp_path / "a b_base", tmp_path / "weights", manifests)
+    assert len(made.commands()) == 3 and f"BASE='{tmp_path}/a b_base'" in made.commands()[0]
+
+
+def test_who_is_trained_on(complete) -> None:
+    held_out = frozenset(HELD_OUT.read_text().split())
+    assert len(held_out) == 9
+    found = check_data(LESIONS, complete, held_out)
+    assert found == {part.folder: (list(TRAINED), list(KEPT)) for part in LESIONS.patients}
+    assert all(load_preset(REPOSITORY / f"apps/sam3d_adapter/configs/{p.preset}.yaml") for p in LESIONS.patients)
+
+
+def test_phantoms_that_are_there_are_kept(tmp_path, monkeypatch) -> None:
+    """No process is started, and what a killed one left half written goes."""
+    monkeypatch.setattr("lib.pretraining.phantom_sets.run_together", None)
+    for seed in (5, 6):
+        (tmp_path / f"{seed:06d}.npz").touch()
+    (tmp_path / "000007.npz.123.partial").touch()
+    make_pool(tmp_path, range(5, 7), 2)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["000005.npz", "000006.npz"]
+
+
+@pytest.mark.slow  # starts processes that import everything
+def test_a_process_that_cannot_go_on_says_why(tmp_path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ProcessFailedError, match="File exists"):
+        run_together(_make, (tmp_path / "file", range(5, 7), 2), 2, refused=(OSError,))
