@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from benchmarks.phantoms import APP
-from lib.evaluation.evaluated_task import EvaluatedTask, TaskChoice
+from lib.evaluation.evaluated_segmenter import EvaluatedSegmenter, SegmenterChoice
 from lib.evaluation.metrics import dice, surface_dice
 from lib.phantoms.baselines import centre_click
 from lib.phantoms.config import MASSES
@@ -30,7 +30,7 @@ FINE = dataclasses.replace(
 
 
 def score(
-    task: EvaluatedTask, path: Path, truth: np.ndarray, spacing: tuple[float, ...], *, refine: bool
+    task: EvaluatedSegmenter, path: Path, truth: np.ndarray, spacing: tuple[float, ...], *, refine: bool
 ) -> tuple[list[float], int]:
     """Dice, NSD at 2 and 5 mm and seconds of one click, and the regions that were looked at again."""
     began = time.perf_counter()
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=10, help="phantoms")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    task = EvaluatedTask(TaskChoice(APP, load_preset(APP / "configs" / f"{arguments.preset}.yaml"), "cpu"))
+    task = EvaluatedSegmenter(SegmenterChoice(APP, load_preset(APP / "configs" / f"{arguments.preset}.yaml"), "cpu"))
     task.start()
     print("| mm | regions | Dice | NSD 2 mm | NSD 5 mm | s |\n|---|---|---|---|---|---|", flush=True)
     rows = []

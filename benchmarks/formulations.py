@@ -26,15 +26,18 @@ import torch
 from torch import Tensor
 
 from benchmarks.plain import plain_decode, plain_encode
+from lib.families.sam3d_adapter import Sam3dClickModel
 from lib.host.patches.warm_up import warm_up_writer
-from lib.infers.click_segmentation import ClickSegmentation, SharedState
+from lib.infers.click_segmentation import ClickSegmentation
 from lib.models.checkpoint import save_base, save_trained
-from lib.models.prompts import Prompts
-from lib.presets import ModelPreset, Preset, RoiPreset, WindowIntensity
+from lib.models.prompts import RoiPrompts
+from lib.presets import ModelPreset, Preset
 from lib.pretraining.initialise import build_from_scratch
-from lib.segmenters.cache import EmbeddingCache
-from lib.segmenters.sam3d_adapter import Sam3dClickModel
-from lib.serving.model_store import LoadedModel, ModelSpec, ModelStore
+from lib.segmenters.cache import SegmenterCache
+from lib.segmenters.contract import LoadedModel
+from lib.segmenters.roi.settings import RoiSettings, WindowIntensity
+from lib.serving.model_store import ModelSpec, ModelStore
+from lib.serving.preset_segmenter import SharedState
 from lib.volumes.read import VolumeCache
 
 SHAPE, SPACING = (512, 512, 41), (0.8, 0.8, 5.0)
@@ -64,7 +67,7 @@ class PlainClickModel(Sam3dClickModel):
         """Feature maps by the plain encoder."""
         return PlainEmbedding(roi, plain_encode(self.model.image_encoder, roi))
 
-    def decode(self, embedding: Any, prompts: Prompts) -> Tensor:
+    def decode(self, embedding: Any, prompts: RoiPrompts) -> Tensor:
         """Logits by the plain decoder."""
         return plain_decode(self.model, embedding.roi, embedding.maps, prompts.clicks_dhw)
 
@@ -91,7 +94,7 @@ def preset_of(size: str) -> Preset:
         description="Random weights",
         label="lesion",
         model=ModelPreset("sam3d_adapter", size, (f"{size}_base.safetensors", f"{size}.safetensors")),
-        roi=RoiPreset(size=128, spacing_mm=1.0, axes="SAR"),
+        roi=RoiSettings(size=128, spacing_mm=1.0, axes="SAR"),
         intensity=WindowIntensity(clip_hu=(-160, 240), mean=40, std=60),
     )
 
@@ -123,7 +126,7 @@ def one_row(folder: Path, size: str, form: str, dtype: str, repeats: int) -> Non
     warm_up_writer()
     rows, base = [], 0.0
     for _ in range(repeats):
-        shared = SharedState(models, EmbeddingCache(0 if is_plain else 2**30), VolumeCache(2**28), dtype)
+        shared = SharedState(models, SegmenterCache(0 if is_plain else 2**30), VolumeCache(2**28), dtype)
         task = ClickSegmentation(preset, folder, shared)
         models.get(task.spec, "cpu")
         base = base or peak_mib()

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lib.families.click_unet import CLICK_UNET_SIZES, ClickUnet, ClickUnetFamily, save_click_unet
+from lib.families.sam3d_adapter import Sam3dFamily
 from lib.models.adapter import SpatialAdapter
 from lib.models.checkpoint import save_base, save_trained
 from lib.models.image_encoder import Block3d
 from lib.models.sam3d import Sam3dAdapter
 from lib.models.trainable import interaction_names
 from lib.pretraining.initialise import build_from_scratch
-from lib.segmenters.click_unet import CLICK_UNET_SIZES, ClickUnet, ClickUnetFamily, save_click_unet
-from lib.segmenters.sam3d_adapter import Sam3dFamily
 from lib.training.interaction import InteractionConfig
 from lib.training.stream import Batch, SampleStream
 

@@ -30,7 +30,7 @@ from demo import APP_DIR
 from lib.evaluation.cases import DataError, from_folders
 from lib.evaluation.compare import compare_records
 from lib.evaluation.evaluate import Evaluation, evaluate
-from lib.evaluation.evaluated_task import TaskChoice
+from lib.evaluation.evaluated_segmenter import SegmenterChoice
 from lib.evaluation.interaction import TIMEOUT_S
 from lib.evaluation.ledger import read_records, write_json
 from lib.evaluation.record import Record
@@ -38,7 +38,7 @@ from lib.evaluation.summary import summarise
 from lib.presets import Preset, load_preset
 from lib.presets.preset import ModelPreset
 from lib.pretraining.pretrain import CONFIGS, read_choice
-from lib.segmenters import FAMILIES
+from lib.segmenters import families
 from lib.training.data_sets import Pool
 from lib.training.sampling import for_training
 from lib.training.train import TrainingConfig, train
@@ -121,7 +121,7 @@ def evaluate_peer(peer: Peer, arguments: argparse.Namespace) -> dict[str, list[R
             sources = [source for source in sources if source.name in _held_out(arguments)]
             if not sources:
                 raise DataError(f"{folder} holds no case of {arguments.held_out}.")
-            choice = TaskChoice(APP_DIR, _served(preset, peer, arguments), "cpu")
+            choice = SegmenterChoice(APP_DIR, _served(preset, peer, arguments), "cpu")
             evaluate(Evaluation(choice, sources, out, MODES, SEEDS, arguments.jobs, TIMEOUT_S))
         found[name] = read_records(out)
         logger.info("%s is evaluated on %s.", peer.name, name)
@@ -136,7 +136,7 @@ def _served(preset: Preset, peer: Peer, arguments: argparse.Namespace) -> Preset
     """The preset with a network in place of its own, and all else as it is."""
     folder = (arguments.out / peer.name).resolve()
     # Absolute: they are looked for against the app folder otherwise.
-    files = tuple(str(folder / f"{key}.safetensors") for key in FAMILIES[peer.family].files)
+    files = tuple(str(folder / f"{key}.safetensors") for key in families()[peer.family].files)
     roi = dataclasses.replace(preset.roi, size=TRIAL_ROI) if arguments.trial else preset.roi
     if arguments.spacing_mm is not None:
         roi = dataclasses.replace(roi, spacing_mm=arguments.spacing_mm, wider_spacings_mm=())

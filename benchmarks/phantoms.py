@@ -26,15 +26,16 @@ from scipy.stats import bootstrap
 
 from benchmarks.clicks import MODES, clicked_lesions
 from benchmarks.tune_baselines import frozen
-from lib.infers.click_segmentation import ClickSegmentation, SharedState
+from lib.infers.click_segmentation import ClickSegmentation
 from lib.infers.options import read_request
 from lib.models.checkpoint import file_sha256
 from lib.models.precision import PRECISIONS
 from lib.phantoms.baselines import Voxel, ball, dice, grow_region
 from lib.phantoms.phantom import Phantom
 from lib.presets import load_preset
-from lib.segmenters.cache import EmbeddingCache
+from lib.segmenters.cache import SegmenterCache
 from lib.serving.model_store import ModelStore
+from lib.serving.preset_segmenter import SharedState
 from lib.volumes.read import VolumeCache
 
 APP = Path(__file__).resolve().parent.parent / "apps" / "sam3d_adapter"
@@ -56,7 +57,7 @@ class Served:
         if weights is not None:
             files = tuple(str(weights.resolve() / Path(file).name) for file in loaded.model.files)
             loaded = dataclasses.replace(loaded, model=dataclasses.replace(loaded.model, files=files))
-        shared = SharedState(ModelStore(), EmbeddingCache(2**30), VolumeCache(2**30), precision)
+        shared = SharedState(ModelStore(), SegmenterCache(2**30), VolumeCache(2**30), precision)
         self.task = ClickSegmentation(loaded, APP, shared)
         self._folder = folder
 

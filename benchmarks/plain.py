@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from lib.models.attention import WindowAttention3d, merge_windows, partition_windows
 from lib.models.image_encoder import Block3d, ImageEncoder3d
 from lib.models.mask_decoder import _space_to_channels
-from lib.models.prompts import Prompts
+from lib.models.prompts import RoiPrompts
 from lib.models.sam3d import Sam3dAdapter
 
 
@@ -91,7 +91,7 @@ def plain_encode(encoder: ImageEncoder3d, roi: Tensor) -> list[Tensor]:
 def plain_decode(model: Sam3dAdapter, roi: Tensor, maps: list[Tensor], clicks_dhw: Tensor) -> Tensor:
     """Logits with every head and the whole fused convolution run for this click."""
     decoder, side = model.mask_decoder, roi.shape[-1]
-    prompts = Prompts(clicks_dhw)
+    prompts = RoiPrompts(clicks_dhw)
     size = side // decoder.decode_stride
     prompted = [*maps[:-1], model.prompt_encoder(maps[-1], prompts, (side, side, side))]
     heads = [

@@ -19,18 +19,18 @@ import numpy as np
 import torch
 from scipy.ndimage import map_coordinates
 
-from lib.evaluation.evaluated_task import EvaluatedTask, TaskChoice
+from lib.evaluation.evaluated_segmenter import EvaluatedSegmenter, SegmenterChoice
 from lib.evaluation.metrics import dice
 from lib.evaluation.simulated_user import SimulatedUser
-from lib.geometry.paste import paste_parts
+from lib.geometry.paste import paste_patches
 from lib.geometry.roi import Roi, place_roi
-from lib.infers.response import Stages
 from lib.presets import Preset, load_preset
 from lib.prompts.click import Click
+from lib.segmenters.contract import Stages
 from lib.segmenters.roi.clicked_component import clicked_component
-from lib.segmenters.roi.prediction import Looks
+from lib.segmenters.roi.prediction import RoiPredictions
 from lib.segmenters.roi.predictor import Predictor
-from lib.segmenters.roi.zoom import FirstAnswer, answer_first, spacings_of
+from lib.segmenters.roi.zoom import ZoomedPrediction, predict_first_click, zoom_spacings_mm
 from lib.training.data_sets import case_name
 from lib.volumes.volume import Volume, make_volume
 
@@ -41,16 +41,16 @@ SPACINGS_MM = (1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0)
 class Viewer:
     """One image and one click, looked at from anywhere."""
 
-    def __init__(self, task: EvaluatedTask, preset: Preset, volume: Volume, click: Click) -> None:
+    def __init__(self, task: EvaluatedSegmenter, preset: Preset, volume: Volume, click: Click) -> None:
         loaded = task.shared.models.get(task.task.spec, "cpu")
         predictor = Predictor(loaded, task.shared.embeddings, task.shared.precision)
-        self._looks = Looks(volume, predictor, task.shared.embeddings, preset.intensity, Stages())
+        self._looks = RoiPredictions(volume, predictor, task.shared.embeddings, preset.intensity, Stages())
         self._preset, self._click = preset, click
 
     @functools.cached_property
-    def first(self) -> FirstAnswer:
+    def first(self) -> ZoomedPrediction:
         """What users get."""
-        return answer_first(self._looks, self._preset.roi, self._click, 0.5)
+        return predict_first_click(self._looks, self._preset.roi, self._click, 0.5)
 
     def probability(self, spacing_mm: float) -> np.ndarray:
         """(i, j, k) of the foreground at the image's voxels, NaN outside the view."""
@@ -78,14 +78,14 @@ def _on_image(roi: Roi, values: np.ndarray) -> np.ndarray:
 
 
 def tried(
-    task: EvaluatedTask, preset: Preset, array: np.ndarray, affine: np.ndarray, truth: np.ndarray, click: Click
+    task: EvaluatedSegmenter, preset: Preset, array: np.ndarray, affine: np.ndarray, truth: np.ndarray, click: Click
 ) -> dict[str, float]:
     """Dice of everything tried on one case, by name."""
     viewer = Viewer(task, preset, make_volume(array, affine, "image"), click)
-    own_mm = spacings_of(preset.roi)
+    own_mm = zoom_spacings_mm(preset.roi)
     seen = {mm: viewer.probability(mm) for mm in dict.fromkeys((*own_mm, *SPACINGS_MM))}
     masks = {mm: viewer.mask(probability) for mm, probability in seen.items()}
-    row = {"as served": dice(paste_parts([viewer.first.part], 0.5) > 0, truth)}
+    row = {"as served": dice(paste_patches([viewer.first.part], 0.5) > 0, truth)}
     row |= {f"always {mm:g} mm": dice(masks[mm], truth) for mm in SPACINGS_MM}
     row["best own view"] = max(dice(masks[mm], truth) for mm in own_mm)
     with np.errstate(invalid="ignore"):
@@ -100,7 +100,7 @@ def tried(
 
 
 def _mirrored(
-    viewer: Viewer, task: EvaluatedTask, preset: Preset, array: np.ndarray, affine: np.ndarray, click: Click
+    viewer: Viewer, task: EvaluatedSegmenter, preset: Preset, array: np.ndarray, affine: np.ndarray, click: Click
 ) -> np.ndarray:
     """The mask of the mean over the image and its three mirror images, at the view that was chosen for the image."""
     mm = viewer.first.roi.spacing_mm
@@ -128,7 +128,7 @@ def main() -> None:
     if arguments.limit:
         files = files[:: max(1, len(files) // arguments.limit)][: arguments.limit]
     preset = load_preset(APP / "configs" / f"{arguments.preset}.yaml")
-    task = TaskChoice(APP, preset, "cpu")()
+    task = SegmenterChoice(APP, preset, "cpu")()
     rows: dict[str, list[dict[str, float]]] = {"centre": [], "random": []}
     for number, file in enumerate(files, start=1):
         image = nib.load(file)

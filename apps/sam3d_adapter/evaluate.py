@@ -21,21 +21,21 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from lib.evaluation.cases import DataError, Source, Unpaired, from_folders, unpaired, with_patients
 from lib.evaluation.compare import CompareError, compare, sentences
 from lib.evaluation.evaluate import Evaluation, evaluate
-from lib.evaluation.evaluated_task import TaskChoice, with_weights
+from lib.evaluation.evaluated_segmenter import SegmenterChoice
 from lib.evaluation.evaluated_version import SERVED, with_version
 from lib.evaluation.interaction import TIMEOUT_S
 from lib.evaluation.ledger import LedgerError, write_json
 from lib.evaluation.manifest import from_manifest
 from lib.evaluation.run import RunError
 from lib.evaluation.simulated_user import ModeError, clicks_at_once
-from lib.infers.missing_weights import how_to_supply
-from lib.infers.options import OptionError, read_device
 from lib.models.checkpoint import CheckpointError
 from lib.models.precision import PRECISIONS
 from lib.presets import Preset, PresetError, load_presets
 from lib.registry.errors import RegistryError
 from lib.registry.registry import DEFAULT_LEARNING_DIR, Registry
 from lib.registry.version import SHIPPED
+from lib.serving.devices import DeviceError, read_device
+from lib.serving.preset_segmenter import how_to_supply
 
 APP_DIR = Path(__file__).resolve().parent
 MODE_SETS = {
@@ -44,7 +44,7 @@ MODE_SETS = {
 }
 _MOST_JOBS = 8
 _REFUSED = (
-    *(CheckpointError, CompareError, DataError, LedgerError, ModeError, OptionError, PresetError),
+    *(CheckpointError, CompareError, DataError, DeviceError, LedgerError, ModeError, PresetError),
     *(RegistryError, RunError),
 )
 
@@ -83,7 +83,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         raise DataError(how_to_supply(preset.name, preset.model.size, missing, APP_DIR))
     device = read_device(arguments.device)
     evaluation = Evaluation(
-        choice=TaskChoice(APP_DIR, preset, device, arguments.precision),
+        choice=SegmenterChoice(APP_DIR, preset, device, arguments.precision),
         sources=_sources(arguments),
         out=arguments.out,
         modes=_modes(arguments.modes),
@@ -107,7 +107,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 def _with_weights(preset: Preset, arguments: argparse.Namespace) -> tuple[Preset, str | None]:
     """The preset with the weights that are evaluated, and the version that they are; None for a file."""
     if arguments.model is not None:
-        return with_weights(preset, arguments.model, arguments.base), None
+        return preset.with_weights(arguments.model, arguments.base), None
     # As the server does: against the app folder.
     folder = APP_DIR / (arguments.learning_dir or DEFAULT_LEARNING_DIR).expanduser()
     if arguments.learning_dir is not None and not folder.is_dir():

@@ -81,7 +81,7 @@ class Sam3dAdapterApp(MONAILabelApp):
         admitted |= admit_label_maps(request, store)
         answer = super().infer(admitted, datastore)
         # Before the mask is saved, so that the saved label names the record of how it came about.
-        answer = self._config.auditor.record(request, answer, current_user())
+        answer = self._config.auditor.record(request["image"], answer, current_user())
         return save_mask(answer, admitted, store) if is_to_be_saved else answer
 
     def on_init_complete(self) -> None:

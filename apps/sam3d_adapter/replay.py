@@ -14,7 +14,7 @@ from lib.audit.find_image import find_image
 from lib.audit.log import AuditError, AuditLog
 from lib.audit.replay import Replay, ReplayError, replay
 from lib.configs.settings import Conf
-from lib.infers.options import RESULT_EXTENSIONS
+from lib.requests.request import RESULT_EXTENSIONS
 
 APP_DIR = Path(__file__).resolve().parent
 EQUAL, DIFFERENT, IMPOSSIBLE = range(3)

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from lib.models.config import MODEL_SIZES
-from lib.presets import BlindPreset, PresetError, WindowIntensity, load_preset, load_presets
+from lib.presets import BlindPreset, PresetError, load_preset, load_presets
+from lib.segmenters.roi.settings import WindowIntensity
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

@@ -6,7 +6,8 @@ from datetime import datetime
 from itertools import zip_longest
 from typing import Any
 
-from lib.prompts.click import Click, ClickError, read_clicks
+from lib.prompts.click import Click
+from lib.prompts.reading import ClickError
 
 MAX_IDLE_S = 120.0
 """A pause counts no more than this: whoever is longer away is doing something else."""
@@ -103,7 +104,9 @@ def _shared(before: Step, step: Step) -> int:
 def _step(record: Mapping[str, Any], shape: Sequence[int]) -> Step | None:
     try:
         request = record["request"]
-        clicks = in_order(read_clicks(request["foreground"], request["background"], shape))
+        clicks = in_order(Click.read(request, shape))
+        if not any(click.is_foreground for click in clicks):
+            return None
         return Step(
             time=datetime.fromisoformat(record["time"]).timestamp(),
             clicks=tuple(dict.fromkeys(clicks)),

@@ -9,7 +9,8 @@ import numpy as np
 
 from lib.annotations.real_clicks import RealDialogue
 from lib.annotations.submitted import SubmittedCase, SubmittedError
-from lib.presets import Preset, WindowIntensity
+from lib.presets import Preset
+from lib.segmenters.roi.settings import WindowIntensity
 from lib.training.data_sets import PoolError, window_of
 from lib.training.sampling import Volume
 from lib.training.stream import NO_CLICKS, Drawn

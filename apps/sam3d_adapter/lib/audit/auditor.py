@@ -7,7 +7,6 @@ from typing import Any
 
 from lib.audit.log import AuditError, AuditLog
 from lib.audit.record import make_record
-from lib.infers.options import read_request
 from lib.presets import Preset
 
 logger = logging.getLogger(__name__)
@@ -26,22 +25,21 @@ class Auditor:
     def __init__(self, log: AuditLog, presets: Mapping[str, Preset]) -> None:
         self._log, self._presets = log, presets
 
-    def record(self, request: Mapping[str, Any], result: dict[str, Any], user: str | None) -> dict[str, Any]:
+    def record(self, image: str, result: dict[str, Any], user: str | None) -> dict[str, Any]:
         """Adds ``audit_id`` to the JSON part of a result: the record's id, or None with a warning beside it.
 
         Whatever goes wrong with the record, the mask reaches the user.
 
         Args:
-            request: as the app got it, ``image`` still an id or a path.
-            result: MONAI Label's, with the answer under ``params``.
+            image: as the app was asked for it: an id or a path.
+            result: MONAI Label's, with the answer under ``params``; of it, ``request`` is taken away.
             user: as the host knows him; None where it does not.
         """
         answer = result["params"]
+        request = answer.pop("request", {})
         try:
             preset = self._presets[answer["preset"]]
-            read = read_request(request, preset.label)
-            hashed = self._hashed(request["image"])
-            record = make_record(preset, read, answer, user=user, image_id_hash=hashed)
+            record = make_record(preset, request, answer, user=user, image_id_hash=self._hashed(image))
             self._log.append(record)
         # Broad: there is no fault of the record for which the mask should be kept from the user.
         except Exception as error:

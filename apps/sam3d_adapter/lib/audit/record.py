@@ -1,8 +1,5 @@
 """What is written down of an answer."""
 
-import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -11,12 +8,6 @@ from lib.audit.log import new_id
 from lib.audit.machine import processor, software
 from lib.presets import Preset
 
-# Of the request of a task: text that names the image or repeats the preset, paths of label maps and names that people
-# gave to segments, and what the mask does not depend on.
-_NOT_RECORDED = (
-    "image", "model", "description", "result_compress", "warnings", "uploaded_label", "saved_label", "saved_names",
-    "read_tag",
-)  # fmt: skip
 LABEL_MAPS = ("start_mask", "protected")
 """Entries of an answer, and of its record, about masks that were made elsewhere: source, value, hash, voxels."""
 
@@ -35,7 +26,7 @@ def make_record(
 
     Args:
         preset: of the task.
-        request: checked, with known keys only, as ``lib.infers.options.read_request`` gives it.
+        request: as `lib.requests.request.Request.to_json` gives it.
         answer: the JSON part of the answer.
         user: as the host knows him; None where it does not.
         image_id_hash: of the image's id, from ``AuditLog.name_hash``; None for an image that has none here.
@@ -48,25 +39,16 @@ def make_record(
         "image_id_hash": image_id_hash,
         "image_hash": answer["image_hash"],
         "preset": preset.name,
-        "preset_hash": preset_hash(preset),
+        "preset_hash": preset.sha256(),
         "model_version": answer["model_version"],
         "version": answer["version"],
         "precision": answer["precision"],
         "device": answer["device"],
         "processor": processor(str(answer["device"])),
-        "request": {key: value for key, value in request.items() if key not in _NOT_RECORDED},
+        "request": dict(request),
         "label_maps": {key: answer[key] for key in LABEL_MAPS if answer.get(key) is not None},
         "mask_hash": answer["mask_hash"],
         "mask_voxels": answer["mask_voxels"],
         "latency_ms": answer["latency_ms"],
         "software": software(),
     }
-
-
-def preset_hash(preset: Preset) -> str:
-    """sha256 of a preset's values: a file of the same name may be another one next year.
-
-    All but ``blind``, on which no mask depends.
-    """
-    values = {key: value for key, value in dataclasses.asdict(preset).items() if key != "blind"}
-    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()

@@ -6,18 +6,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from fastapi import HTTPException
+from numpy.typing import NDArray
 
 from lib.audit.machine import processor, software
-from lib.audit.record import preset_hash
-from lib.configs.task_config import Sam3dAdapterConfig
-from lib.evaluation.evaluated_task import with_weights
-from lib.host.log.request_log import request_log_off
-from lib.infers.options import available_devices
-from lib.presets import Preset, PresetError
-from lib.prompts.regions import HOST_LABEL_KEYS_BY_SOURCE
+from lib.models.checkpoint import CheckpointError
+from lib.presets import Preset, PresetError, load_presets
+from lib.prompts.reading import PromptError
 from lib.registry.errors import RegistryError
+from lib.registry.registry import DEFAULT_LEARNING_DIR, Registry
+from lib.registry.versions import Versions
+from lib.requests.label_maps import read_prompts, read_protected
+from lib.requests.request import SERVER_KEYS_BY_SOURCE, Request
+from lib.serving.devices import available_devices
+from lib.serving.preset_segmenter import PresetSegmenter, SharedState
+from lib.volumes.label_map import LabelMapError
+from lib.volumes.mask_hash import mask_hash
+from lib.volumes.memory import MemoryShortage
+from lib.volumes.read import open_volume
+from lib.volumes.volume import ImageError
 
 
 class ReplayError(RuntimeError):
@@ -29,15 +37,17 @@ class Replay:
     """What came of a replay.
 
     Attributes:
+        mask: (i, j, k) uint8, computed now.
+        affine: (4, 4), voxel index to RAS mm.
         mask_hash: of the mask computed now.
         is_equal: whether the record has the same.
-        file: the mask, in a temporary file that is the caller's to remove.
         differences: what is not as it was recorded and may change a mask; a sentence each.
     """
 
+    mask: NDArray[np.uint8]
+    affine: NDArray[np.float64]
     mask_hash: str
     is_equal: bool
-    file: Path
     differences: tuple[str, ...]
 
 
@@ -46,17 +56,15 @@ def replay(
     image: Path,
     app_dir: Path,
     *,
-    extension: str = ".nii.gz",
     learning_dir: Path | None = None,
     label_maps: Mapping[str, Path] | None = None,
 ) -> Replay:
-    """Computes the mask of a record again, by the task that gave it.
+    """Computes the mask of a record again, with the segmenter that gave it.
 
     Args:
         record: as ``AuditLog.find`` gives it.
         image: the file; its content is compared with the record's.
         app_dir: the app folder.
-        extension: of the mask's file, one of ``lib.infers.options.RESULT_EXTENSIONS``.
         learning_dir: as the server's ``--conf learning_dir``; None for its default.
         label_maps: files by source, ``"label"`` for what was saved on the server, ``"upload"`` for what was sent along;
             needed where the record's mask started from one or left out what belongs to others.
@@ -64,37 +72,55 @@ def replay(
     Raises:
         ReplayError: preset or weights are not here, or others than recorded; another image or label map.
     """
-    conf = {"models": record["preset"], "precision": record["precision"]}
-    if learning_dir is not None:
-        conf["learning_dir"] = str(learning_dir)
+    name = record["preset"]
     try:
-        config = Sam3dAdapterConfig(app_dir, conf)
+        preset = load_presets(app_dir / "configs", (name,))[name]
     except PresetError as error:
         raise ReplayError(f"The record's preset cannot be used here: {error}") from error
+    versions = Registry(app_dir / (learning_dir or DEFAULT_LEARNING_DIR)).of(
+        name, preset.model.size, preset.model.family
+    )
     device, differences = _device(record)
-    if preset_hash(config.presets[record["preset"]]) != record["preset_hash"]:
-        differences.append(f"configs/{record['preset']}.yaml was changed since.")
-    request = {**record["request"], "image": str(image), "device": device, "result_extension": extension}
-    request |= _label_maps(record, label_maps or {})
+    if preset.sha256() != record["preset_hash"]:
+        differences.append(f"configs/{name}.yaml was changed since.")
+    sent = {**record["request"], "image": str(image), "device": device, **_label_maps(record, label_maps or {})}
+    shared = SharedState.of(precision=record["precision"])
     try:
-        with request_log_off():
-            file, answer = config.infer(_preset(record, config))(request)
-    except HTTPException as error:
-        raise ReplayError(str(error.detail)) from error
-    assert file is not None  # the writer is never skipped
-    problem = _other_inputs(record, answer, config)
-    if problem:
-        Path(file).unlink()
-        raise ReplayError(problem)
-    return Replay(answer["mask_hash"], answer["mask_hash"] == record["mask_hash"], Path(file), tuple(differences))
+        served = PresetSegmenter(_with_recorded_weights(preset, record, versions), app_dir, shared).open(device)
+        request = Request.read(sent, preset.label)
+        volume = open_volume(image)
+        prompts, _ = read_prompts(request, volume, preset.label, served.segmenter.capabilities, shared.volumes)
+        protected = read_protected(request, volume, preset.label, prompts, shared.volumes)
+        segmentation = served.segment(
+            volume, prompts, request.options, protected=None if protected is None else protected.mask
+        )
+    except (CheckpointError, ImageError, LabelMapError, MemoryShortage, PromptError) as error:
+        raise ReplayError(str(error)) from error
+    if volume.content_key != record["image_hash"]:
+        raise ReplayError(
+            f"This is not the record's image: its content hash is {volume.content_key}, not {record['image_hash']}."
+        )
+    for what, used in (("start_mask", prompts.mask), ("protected", protected)):
+        described = record.get("label_maps", {}).get(what)
+        if described is not None and (used is None or used.hash != described["hash"]):
+            raise ReplayError(
+                f"This is not the record's label map ({what}): the mask in it has the hash "
+                f"{None if used is None else used.hash}, not {described['hash']}."
+            )
+    if served.model_version != record["model_version"]:
+        raise ReplayError(
+            f"The weights of preset '{name}' have the version {served.model_version}; those of the record, "
+            f"{record['model_version']}, are missing.{_what_became(record, versions)} Put them back where "
+            f"configs/{name}.yaml says, or into the folder of versions (--learning-dir)."
+        )
+    digest = mask_hash(segmentation.mask)
+    return Replay(segmentation.mask, volume.affine, digest, digest == record["mask_hash"], tuple(differences))
 
 
-def _preset(record: Mapping[str, Any], config: Sam3dAdapterConfig) -> Preset:
-    """The record's preset, with the weights of the record in place of its own where they are kept as a version."""
-    preset = config.presets[record["preset"]]
-    versions = config.versions(preset.name)
+def _with_recorded_weights(preset: Preset, record: Mapping[str, Any], versions: Versions) -> Preset:
+    """The preset, with the weights of the record in place of its own where they are kept as a version."""
     version = versions.find(record["model_version"])
-    return preset if version is None else with_weights(preset, versions.weights(version.id))
+    return preset if version is None else preset.with_weights(versions.weights(version.id))
 
 
 def _label_maps(record: Mapping[str, Any], files: Mapping[str, Path]) -> dict[str, Any]:
@@ -107,7 +133,7 @@ def _label_maps(record: Mapping[str, Any], files: Mapping[str, Path]) -> dict[st
                 f"The record's mask depends on a label map ({what}), of which the record holds no more than the hash "
                 f"{described['hash']} of the mask in it. Give the file with {option}."
             )
-    request: dict[str, Any] = {HOST_LABEL_KEYS_BY_SOURCE[source]: str(path) for source, path in files.items()}
+    request: dict[str, Any] = {SERVER_KEYS_BY_SOURCE[source]: str(path) for source, path in files.items()}
     if "start_mask" in used:
         request["start_value"] = used["start_mask"]["value"]
     if "protected" in used:
@@ -132,29 +158,9 @@ def _device(record: Mapping[str, Any]) -> tuple[str, list[str]]:
     return device, differences
 
 
-def _other_inputs(record: Mapping[str, Any], answer: Mapping[str, Any], config: Sam3dAdapterConfig) -> str | None:
-    if answer["image_hash"] != record["image_hash"]:
-        return (
-            f"This is not the record's image: its content hash is {answer['image_hash']}, not {record['image_hash']}."
-        )
-    for what, described in record.get("label_maps", {}).items():
-        if answer[what]["hash"] != described["hash"]:
-            return (
-                f"This is not the record's label map ({what}): the mask in it has the hash {answer[what]['hash']}, not "
-                f"{described['hash']}."
-            )
-    if answer["model_version"] != record["model_version"]:
-        return (
-            f"The weights of preset '{record['preset']}' have the version {answer['model_version']}; those of the "
-            f"record, {record['model_version']}, are missing.{_what_became(record, config)} Put them back where "
-            f"configs/{record['preset']}.yaml says, or into the folder of versions (--learning-dir)."
-        )
-    return None
-
-
-def _what_became(record: Mapping[str, Any], config: Sam3dAdapterConfig) -> str:
+def _what_became(record: Mapping[str, Any], versions: Versions) -> str:
     with contextlib.suppress(RegistryError, OSError):
-        for version in config.versions(record["preset"]).pruned().values():
+        for version in versions.pruned().values():
             if version.sha256 == record["model_version"]:
                 return f" They were version {version.id}, whose weights were removed by pruning."
     return ""

@@ -10,9 +10,9 @@ from lib.conversion.convert import Target, convert_base, convert_checkpoint
 from lib.conversion.download import Patience
 from lib.conversion.report import Conversion
 from lib.conversion.sam_files import CACHE_VARIABLE, SAM_FILES, SamFile, cache_folder, obtain_sam_file
+from lib.families.sam3d_adapter import Sam3dFamily
 from lib.models.checkpoint_error import CheckpointError
 from lib.presets import PresetError, load_presets
-from lib.segmenters.sam3d_adapter import Sam3dFamily
 
 logger = logging.getLogger(__name__)
 

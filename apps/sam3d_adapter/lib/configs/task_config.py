@@ -11,13 +11,14 @@ from lib.audit.log import AuditLog
 from lib.configs.settings import parse_conf
 from lib.configs.trainers import make_trainers
 from lib.host.patches.random_strategy import RandomStrategy
-from lib.infers.click_segmentation import ClickSegmentation, SharedState
-from lib.presets import Preset, load_presets
+from lib.infers.click_segmentation import ClickSegmentation
+from lib.presets import load_presets
 from lib.registry.errors import RegistryError
 from lib.registry.registry import Registry
 from lib.registry.versions import Versions
-from lib.segmenters.cache import EmbeddingCache
+from lib.segmenters.cache import SegmenterCache
 from lib.serving.model_store import ModelStore
+from lib.serving.preset_segmenter import PresetSegmenter, SharedState
 from lib.trainers.train_task import FineTuneTask
 from lib.volumes.read import VolumeCache
 
@@ -48,7 +49,7 @@ class Sam3dAdapterConfig:
         self.presets = load_presets(app_dir / "configs", settings.models)
         self._shared = SharedState(
             models=ModelStore(),
-            embeddings=EmbeddingCache(settings.embedding_cache_bytes),
+            cache=SegmenterCache(settings.embedding_cache_bytes),
             volumes=VolumeCache(settings.volume_cache_bytes),
             precision=settings.precision,
         )
@@ -60,13 +61,11 @@ class Sam3dAdapterConfig:
     def infers(self) -> dict[str, ClickSegmentation]:
         """One infer task per preset, under the preset's name."""
         return {
-            name: ClickSegmentation(preset, self._app_dir, self._shared, self.versions(name))
+            name: ClickSegmentation(
+                PresetSegmenter(preset, self._app_dir, self._shared, self.versions(name)), self._app_dir
+            )
             for name, preset in self.presets.items()
         }
-
-    def infer(self, preset: Preset) -> ClickSegmentation:
-        """A task that knows no versions: it runs on the weights that ``preset`` names, whatever is served."""
-        return ClickSegmentation(preset, self._app_dir, self._shared)
 
     def trainers(self) -> dict[str, FineTuneTask]:
         """One train task per preset that can be fine-tuned, under the preset's name."""

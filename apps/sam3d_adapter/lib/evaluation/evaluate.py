@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from lib.audit.machine import processor, software
-from lib.audit.record import preset_hash
 from lib.evaluation.cases import Case, DataError, Source, Unpaired, data_hash, read_truth, split_hash
-from lib.evaluation.evaluated_task import COLD_REQUESTS, TaskChoice
+from lib.evaluation.evaluated_segmenter import COLD_REQUESTS, SegmenterChoice
 from lib.evaluation.interaction import standing
 from lib.evaluation.ledger import Ledger
 from lib.evaluation.metrics import TOLERANCES_MM
@@ -24,10 +23,8 @@ from lib.evaluation.run import Plan, Workers, current_task, find_cases, run
 from lib.evaluation.simulated_user import JITTER_SIGMA_MM, SimulatedClick
 from lib.evaluation.statistics import CONFIDENCE, RESAMPLES, SEED
 from lib.evaluation.summary import summarise
-from lib.host.log.request_log import request_log_off
-from lib.infers.click_segmentation import ClickSegmentation
 from lib.models.checkpoint import CheckpointError, file_sha256
-from lib.serving.model_store import ModelStore
+from lib.presets import Preset
 from lib.volumes.read import read_volume
 
 WORST = 3
@@ -42,7 +39,7 @@ class Evaluation:
     """What is evaluated, and how.
 
     Attributes:
-        choice: the task.
+        choice: the segmenter.
         sources: images and labels.
         out: folder of the run.
         modes: of the simulated user.
@@ -55,7 +52,7 @@ class Evaluation:
         version: id of the version whose weights the task has; None where they are of none.
     """
 
-    choice: TaskChoice
+    choice: SegmenterChoice
     sources: Sequence[Source]
     out: Path
     modes: tuple[str, ...]
@@ -80,8 +77,8 @@ def evaluate(evaluation: Evaluation) -> dict[str, Any]:
     """
     choice = evaluation.choice
     _require_own_folder(evaluation)
-    weights, uses_background = _weights(choice)
-    blind = choice.preset.blind
+    weights, takes_background = _weights(choice)
+    blind = choice.preset.image_free
     plan = Plan(
         modes=evaluation.modes,
         seeds=evaluation.seeds,
@@ -90,7 +87,6 @@ def evaluate(evaluation: Evaluation) -> dict[str, Any]:
         timeout_s=evaluation.timeout_s,
     )
     with (
-        request_log_off(),
         tempfile.TemporaryDirectory(prefix="sam3d-evaluate-") as temporary,
         Workers(choice, evaluation.jobs, Path(temporary)) as workers,
     ):
@@ -104,7 +100,7 @@ def evaluate(evaluation: Evaluation) -> dict[str, Any]:
             "images_without_label": len(alone.images),
             "labels_without_image": len(alone.labels),
         }
-        summary["notes"] = _notes(summary, records, plan, uses_background=uses_background) + _left_alone(alone)
+        summary["notes"] = _notes(summary, records, plan, takes_background=takes_background) + _left_alone(alone)
         summary["protocol"] = _protocol(evaluation, plan, cases)
         summary["worst"] = _draw_worst(summary["mode"], cases, records, evaluation.out, workers)
     write_report(evaluation.out, summary, records)
@@ -119,13 +115,13 @@ def _require_own_folder(evaluation: Evaluation) -> None:
                 raise DataError(f"OUT={evaluation.out} lies in the folder of the data {home}; choose one outside.")
 
 
-def _weights(choice: TaskChoice) -> tuple[str, bool]:
+def _weights(choice: SegmenterChoice) -> tuple[str, bool]:
     """sha256 of the weights, and whether their model knows background clicks; fails before any worker does."""
-    spec = ClickSegmentation(choice.preset, choice.app_dir, choice().shared).spec
-    loaded = ModelStore().get(spec, choice.device)
-    if loaded.version != file_sha256(spec.weights):
-        raise CheckpointError(f"{spec.weights} was replaced meanwhile. Start again.")
-    return loaded.version, loaded.model.uses_background
+    segmenter = choice.preset_segmenter()
+    opened = segmenter.open(choice.device)
+    if opened.model_version != file_sha256(segmenter.spec.weights):
+        raise CheckpointError(f"{segmenter.spec.weights} was replaced meanwhile. Start again.")
+    return opened.model_version, opened.segmenter.capabilities.background_clicks
 
 
 def _model(evaluation: Evaluation, weights: str) -> dict[str, str]:
@@ -146,7 +142,7 @@ def _settings(evaluation: Evaluation, plan: Plan) -> dict[str, Any]:
             "labels_are_objects": evaluation.labels_are_objects,
         },
         "preset": choice.preset.name,
-        "preset_sha256": preset_hash(_without_folders(choice)),
+        "preset_sha256": _without_folders(choice).sha256(),
         "weights_sha256": plan.model["sha256"],
         "blind": None if plan.blind is None else [*plan.blind.ball_mm, plan.blind.ellipsoid],
         "device": choice.device,
@@ -157,7 +153,7 @@ def _settings(evaluation: Evaluation, plan: Plan) -> dict[str, Any]:
     }
 
 
-def _without_folders(choice: TaskChoice) -> Any:
+def _without_folders(choice: SegmenterChoice) -> Preset:
     """The preset without the place of its weights, whose checksum stands beside it."""
     model = dataclasses.replace(choice.preset.model, files=())
     return dataclasses.replace(choice.preset, model=model)
@@ -177,7 +173,7 @@ def _protocol(evaluation: Evaluation, plan: Plan, cases: Sequence[Case]) -> dict
         "timeout_s": plan.timeout_s,
         "interval": f"percentile bootstrap over patients, {RESAMPLES} resamples, seed {SEED}, {CONFIDENCE:.0%}",
         "cold_start": f"the first {COLD_REQUESTS} requests of each process, on noise; in no other figure",
-        "request": "the task called in its own process, mask written and read; no HTTP",
+        "request": "the segmenter called in its own process; no HTTP, no file of the mask",
         "datasets": sorted({case.source.dataset for case in cases}),
         "split": evaluation.split or "all",
         "split_sha256": split_hash(cases),
@@ -193,11 +189,11 @@ def _protocol(evaluation: Evaluation, plan: Plan, cases: Sequence[Case]) -> dict
     }
 
 
-def _notes(summary: dict[str, Any], records: Sequence[Record], plan: Plan, *, uses_background: bool) -> list[str]:
+def _notes(summary: dict[str, Any], records: Sequence[Record], plan: Plan, *, takes_background: bool) -> list[str]:
     notes = []
     if plan.blind is None:
         notes.append(NO_BLIND)
-    if not uses_background:
+    if not takes_background:
         notes.append(FOREGROUND_ONLY)
     if summary["left_out"]["empty"]:
         notes.append(f"{summary['left_out']['empty']} label(s) without a voxel were left out.")

@@ -1,6 +1,5 @@
 """Which of a preset's weights are evaluated: a version that is kept, those that are served, or the preset's own."""
 
-from lib.evaluation.evaluated_task import with_weights
 from lib.presets import Preset
 from lib.registry.errors import RegistryError
 from lib.registry.reader import VersionsReader
@@ -40,4 +39,4 @@ def _with(preset: Preset, versions: VersionsReader, version_id: str) -> Preset:
     if version_id == SHIPPED:
         return preset
     versions.verify(version_id)
-    return with_weights(preset, versions.weights(version_id))
+    return preset.with_weights(versions.weights(version_id))

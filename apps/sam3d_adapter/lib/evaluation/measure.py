@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lib.evaluation.cases import Source
 from lib.evaluation.evaluate import Evaluation, evaluate
-from lib.evaluation.evaluated_task import TaskChoice, with_weights
+from lib.evaluation.evaluated_segmenter import SegmenterChoice
 from lib.evaluation.ledger import LedgerError, read_records
 from lib.evaluation.record import Record
 from lib.presets import Preset
@@ -31,7 +31,7 @@ class MeasureVersion:
 
     def __init__(self, preset: Preset, app_dir: Path, device: str, precision: str = "auto", threads: int = 1) -> None:
         # Baselines say nothing about which of two versions is better.
-        self._preset = dataclasses.replace(preset, blind=None)
+        self._preset = dataclasses.replace(preset, image_free=None)
         self._app_dir, self._device, self._precision, self._threads = app_dir, device, precision, threads
 
     def __call__(self, weights: Path, sources: Sequence[Source], out: Path) -> list[Record]:
@@ -43,8 +43,8 @@ class MeasureVersion:
             out: the folder; what is there of the same run is gone on with, what was measured by another release of
                 the app, or on other cases, is measured anew.
         """
-        choice = TaskChoice(
-            self._app_dir, with_weights(self._preset, weights), self._device, self._precision, self._threads
+        choice = SegmenterChoice(
+            self._app_dir, self._preset.with_weights(weights), self._device, self._precision, self._threads
         )
         evaluation = Evaluation(choice, sources, out, MODES, SEEDS, jobs=1, timeout_s=90.0, split="validation")
         try:

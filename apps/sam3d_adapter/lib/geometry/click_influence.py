@@ -12,15 +12,15 @@ from lib.prompts.click import Click
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
-FOREGROUND_REACH_MM = 30.0
+FOREGROUND_RADIUS_MM = 30.0
 """No voxel of the image changes farther from a foreground click than this because of it."""
-BACKGROUND_REACH_MM = 30.0
+BACKGROUND_RADIUS_MM = 30.0
 """The same of a background click."""
 
 
-def reach_of(clicks: Sequence[Click]) -> float:
+def influence_radius_mm(clicks: Sequence[Click]) -> float:
     """How far clicks of one kind, at least one, change the mask, mm."""
-    return FOREGROUND_REACH_MM if clicks[0].is_foreground else BACKGROUND_REACH_MM
+    return FOREGROUND_RADIUS_MM if clicks[0].is_foreground else BACKGROUND_RADIUS_MM
 
 
 def near_clicks(axes_mm: Sequence[NDArray[np.float64]], clicks_mm: NDArray[np.float64], reach_mm: float) -> Mask:

@@ -1,34 +1,32 @@
 """Logits of ROIs, and perhaps a mask that they correct -> mask on the image's own grid."""
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from monai.config import KeysCollection
-from monai.data import MetaTensor
-from monai.transforms import MapTransform
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lib.geometry.click_influence import Mask, near_clicks, reach_of
+from lib.geometry.click_influence import Mask, influence_radius_mm, near_clicks
 from lib.geometry.interpolation import interpolate, linear_taps, within
+from lib.geometry.resample import resample_roi
 from lib.geometry.roi import Roi
 from lib.geometry.tiles import shifted
 from lib.prompts.click import Click
-from lib.prompts.mask_prompt import StartMask
 
 BACKGROUND = -8.0
 """Foreground logit where nothing was looked at."""
+MASK_LOGIT = 4.0
+"""Of a voxel of a mask prompt: the network reads it as a probability of 98 %."""
 SLAB_VOXELS = 2**21
 """Of the image, worked out at a time: of a structure of 30 cm the whole would take hundreds of megabytes."""
 
 
 @dataclass(frozen=True)
-class Part:
+class LogitPatch:
     """One summand of the foreground logit.
 
     Attributes:
@@ -43,41 +41,13 @@ class Part:
     near: tuple[tuple[Click, ...], ...] = ()
 
 
-class PartsToImaged(MapTransform):
-    """Adds ``pred``, the mask (i, j, k) uint8 of 0 and 1 as a MetaTensor, and ``pred_meta_dict`` for the host's writer.
-
-    With a ``start_mask`` the parts are corrections of it, see `correct_mask`; otherwise see `paste_parts`. The voxels
-    of ``clicks`` are what the clicks say, where interpolation between the grids would have it otherwise.
-
-    Args:
-        keys: of the sequence of `Part`.
-        threshold: foreground probability above which a voxel belongs to the mask; between 0 and 1, both excluded.
-
-    Raises:
-        ValueError: a threshold out of range.
-    """
-
-    def __init__(self, keys: KeysCollection = "parts", *, threshold: float = 0.5) -> None:
-        super().__init__(keys)
-        if not 0 < threshold < 1:
-            raise ValueError(f"threshold (={threshold}) must lie between 0 and 1, both excluded.")
-        self._threshold = threshold
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        d = dict(data)
-        for key in self.key_iterator(d):
-            affine = d["volume"].affine.copy()
-            start: StartMask | None = d.get("start_mask")
-            mask = paste_parts(d[key], self._threshold) if start is None else correct_mask(d[key], start)
-            for click in d["clicks"]:
-                mask[click.ijk] = click.is_foreground
-            d["pred"] = MetaTensor(torch.from_numpy(mask), affine=affine)
-            # Without it the writer would put the mask at the origin.
-            d["pred_meta_dict"] = {"affine": affine}
-        return d
+def mask_logit(mask: Mask, roi: Roi) -> Tensor:
+    """(D, H, W) foreground logit of a mask (i, j, k) on an ROI, -`MASK_LOGIT` to `MASK_LOGIT`; outside the image -."""
+    share, _ = resample_roi(torch.from_numpy(mask.view(np.uint8)), roi)
+    return MASK_LOGIT * (2 * share[0] - 1)
 
 
-def paste_parts(parts: Sequence[Part], threshold: float) -> np.ndarray:
+def paste_patches(parts: Sequence[LogitPatch], threshold: float) -> np.ndarray:
     """The mask of a sum of parts on the whole image.
 
     Each part is interpolated trilinearly to the centres of the image's voxels. The first one is the logit of the
@@ -124,7 +94,7 @@ def paste_parts(parts: Sequence[Part], threshold: float) -> np.ndarray:
     return mask
 
 
-def correct_mask(parts: Sequence[Part], start: StartMask) -> np.ndarray:
+def correct_mask(parts: Sequence[LogitPatch], start: Mask) -> np.ndarray:
     """A mask (i, j, k) uint8 that was started from, with what parts change of it.
 
     Where no part changes anything it is as it was, to the voxel. Elsewhere it is the sum of the parts and of its own
@@ -132,15 +102,15 @@ def correct_mask(parts: Sequence[Part], start: StartMask) -> np.ndarray:
     so that it matters nowhere how well their grid resolves the mask.
 
     Args:
-        parts: corrections, whose ROIs lie on one grid of the image; perhaps none. They begin from `StartMask.logits`,
+        parts: corrections, whose ROIs lie on one grid of the image; perhaps none. They begin from `mask_logit`,
             in which 0 is the border of the mask whatever the threshold.
-        start: the mask.
+        start: (i, j, k), the mask.
 
     Raises:
         ValueError: logits of another shape than their ROI's.
     """
     _require_fit(parts)
-    mask = start.mask.astype(np.uint8, order="F")
+    mask = start.astype(np.uint8, order="F")
     used = [(part, grid) for part in parts if not (grid := _Grid(part.roi, beyond=True)).is_empty]
     if not used:
         return mask
@@ -153,7 +123,7 @@ def correct_mask(parts: Sequence[Part], start: StartMask) -> np.ndarray:
         near, box = _near(part, grid), grid.within(low)
         change[box] += np.where(near, grid.interpolate(_padded(part.logit)), 0)
         around = shifted(part.roi, (-1, -1, -1), _grown(part.roi.size_dhw))
-        logit[box] = np.where(near, grid.interpolate(start.logits(around)), logit[box])
+        logit[box] = np.where(near, grid.interpolate(mask_logit(start, around)), logit[box])
     own[(change > 0) & (logit + change > 0)] = 1
     own[(change < 0) & (logit + change <= 0)] = 0
     return mask
@@ -210,7 +180,7 @@ def _padded(logit: Tensor) -> Tensor:
     return torch.nn.functional.pad(_plain(logit), (1,) * 6)
 
 
-def _near(part: Part, grid: _Grid) -> Mask:
+def _near(part: LogitPatch, grid: _Grid) -> Mask:
     """Which of the grid's voxels lie within reach of one click of each list."""
     axes = list(part.roi.image_axes)
     spacing_mm = part.roi.spacing_mm / np.abs(part.roi.steps)
@@ -218,11 +188,11 @@ def _near(part: Part, grid: _Grid) -> Mask:
     near = np.ones(tuple(map(len, axes_mm)), bool)
     for clicks in part.near:
         clicks_mm = np.array([click.ijk for click in clicks])[:, axes] * spacing_mm
-        near &= near_clicks(axes_mm, clicks_mm, reach_of(clicks))
+        near &= near_clicks(axes_mm, clicks_mm, influence_radius_mm(clicks))
     return near
 
 
-def _require_fit(parts: Sequence[Part]) -> None:
+def _require_fit(parts: Sequence[LogitPatch]) -> None:
     for part in parts:
         if tuple(part.logit.shape) != part.roi.size_dhw:
             raise ValueError(f"Logits of shape {tuple(part.logit.shape)} do not fit an ROI of {part.roi.size_dhw}.")

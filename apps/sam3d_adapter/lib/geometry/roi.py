@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lib.geometry.axes import Array, Matrix, as_matrix, image_directions, reorder, spacing_of, transform_points
-from lib.prompts.click import Click, ClickError, on_structure
+from lib.prompts.click import Click, on_structure
+from lib.prompts.reading import ClickError
 
 MARGIN = 1 / 16
 """Share of the ROI's side that a click must keep from its faces for the ROI to stay on the first click."""

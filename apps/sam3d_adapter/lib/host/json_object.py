@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import HTTPException
 
-from lib.prompts.click import is_nested_beyond, short
+from lib.prompts.reading import is_nested_beyond, short
 
 MAX_CHARACTERS = 2**18
 """256 KiB: a thousand clicks take a tenth of it."""

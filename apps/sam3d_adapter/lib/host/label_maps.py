@@ -15,8 +15,8 @@ from monailabel.interfaces.datastore import Datastore
 
 from lib.host.patches.label_tag import require_safe_tag
 from lib.host.uploads.infer_upload import is_received
-from lib.prompts.click import short
-from lib.prompts.regions import DEFAULT_READ_TAG, HOST_LABEL_KEYS, LABEL_FILE_KEY, SAVED_LABEL_KEY, SAVED_NAMES_KEY
+from lib.prompts.reading import short
+from lib.requests.request import DEFAULT_READ_TAG, LABEL_FILE_KEY, SAVED_LABEL_KEY, SAVED_NAMES_KEY, SERVER_KEYS
 
 
 def admit_label_maps(request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def admit_label_maps(request: Mapping[str, Any], datastore: Datastore) -> dict[s
     Raises:
         HTTPException: 404 where the image has no such label, 422 for all else.
     """
-    for key in HOST_LABEL_KEYS:
+    for key in SERVER_KEYS:
         if key in request and not (key == LABEL_FILE_KEY and _is_path_received(request[key])):
             raise HTTPException(
                 422, f"'{key}' is set by the server. Send a mask as the part 'label' of the form, or name the saved "

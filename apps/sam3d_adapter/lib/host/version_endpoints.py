@@ -32,7 +32,7 @@ from lib.host.request_user import current_user
 from lib.infers.click_segmentation import ClickSegmentation
 from lib.learning.version_page import versions_page
 from lib.models.checkpoint_error import CheckpointError
-from lib.prompts.click import short
+from lib.prompts.reading import short
 from lib.registry.archive import export_version
 from lib.registry.base import shipped_base
 from lib.registry.errors import NewerFormat, RegistryBusy, RegistryError, UnknownVersion

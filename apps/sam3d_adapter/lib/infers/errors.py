@@ -9,13 +9,11 @@ from pathlib import Path
 import torch
 from fastapi import HTTPException
 
-from lib.infers.options import OptionError
 from lib.infers.write_mask import WriteError
 from lib.models.checkpoint import CheckpointError
-from lib.prompts.box import BoxError
-from lib.prompts.click import ClickError
-from lib.prompts.regions import RegionError
+from lib.prompts.reading import PromptError
 from lib.segmenters.roi.predictor import PredictorError
+from lib.serving.devices import DeviceError
 from lib.volumes.label_map import LabelMapError
 from lib.volumes.memory import MemoryShortage
 from lib.volumes.read import ImageError
@@ -24,13 +22,11 @@ logger = logging.getLogger(__name__)
 
 # 422: the request is understood but cannot be carried out as it stands; 503: the server lacks something.
 STATUS: dict[type[Exception], int] = {
-    BoxError: 422,
-    ClickError: 422,
+    DeviceError: 422,
     ImageError: 422,
     LabelMapError: 422,
-    OptionError: 422,
     PredictorError: 422,
-    RegionError: 422,
+    PromptError: 422,
     CheckpointError: 503,
     MemoryShortage: 503,
     WriteError: 503,

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from lib.phantoms.config import MASSES, PhantomConfig
 from lib.phantoms.pool import write_pool
-from lib.presets import Preset, WindowIntensity
+from lib.presets import Preset
+from lib.segmenters.roi.settings import WindowIntensity
 from lib.training.data_sets import Pool
 
 logger = logging.getLogger(__name__)

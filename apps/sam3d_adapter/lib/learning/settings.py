@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from lib.infers.options import available_devices, read_device
-from lib.prompts.click import short
+from lib.prompts.reading import short
+from lib.serving.devices import available_devices, read_device
 
 SERVED = "served"
 BEST = "best"

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from lib.models.click_maps import nearness
 from lib.models.layers import conv3x3x3
-from lib.models.prompts import Prompts
+from lib.models.prompts import RoiPrompts
 
 
 class Corrections(nn.Module):
@@ -45,7 +45,7 @@ class Corrections(nn.Module):
     def _reads(self, channels: slice) -> bool:
         return bool(self.conv.weight[:, channels].any())
 
-    def forward(self, prompts: Prompts, size: int, roi_size: int) -> Tensor:
+    def forward(self, prompts: RoiPrompts, size: int, roi_size: int) -> Tensor:
         """The maps' share of the fused map.
 
         Args:

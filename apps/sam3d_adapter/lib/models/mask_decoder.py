@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from lib.models.click_maps import ClickMaps
 from lib.models.corrections import Corrections
 from lib.models.layers import conv3x3x3
-from lib.models.prompts import Prompts
+from lib.models.prompts import RoiPrompts
 
 
 def _upsample(x: Tensor, size: int) -> Tensor:
@@ -153,7 +153,7 @@ class MaskDecoder3d(nn.Module):
         return F.conv3d(torch.cat(parts, dim=1), unprompted, padding=1), appearance
 
     def forward(
-        self, prompted_map: Tensor, prepared: Tensor, appearance: Tensor | None, prompts: Prompts, roi_size: int
+        self, prompted_map: Tensor, prepared: Tensor, appearance: Tensor | None, prompts: RoiPrompts, roi_size: int
     ) -> Tensor:
         """Logits of an ROI.
 

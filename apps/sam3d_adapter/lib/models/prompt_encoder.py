@@ -5,7 +5,7 @@ from segment_anything.modeling.common import MLPBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.models.prompts import Prompts
+from lib.models.prompts import RoiPrompts
 
 
 def clicks_to_grid(clicks_dhw: Tensor, roi_shape_dhw: tuple[int, int, int]) -> Tensor:
@@ -113,7 +113,7 @@ class PromptEncoder3d(nn.Module):
         )
         self.background_embed = nn.Parameter(torch.zeros(dim))
 
-    def forward(self, feature_map: Tensor, prompts: Prompts, roi_shape_dhw: tuple[int, int, int]) -> Tensor:
+    def forward(self, feature_map: Tensor, prompts: RoiPrompts, roi_shape_dhw: tuple[int, int, int]) -> Tensor:
         """Apply clicks to a feature map.
 
         Args:

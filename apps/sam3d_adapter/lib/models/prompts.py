@@ -1,4 +1,4 @@
-"""What a user says of an ROI."""
+"""Prompts as a network takes them: tensors in the voxels of a region."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Prompts:
+class RoiPrompts:
     """Clicks of both kinds, the answer they correct and a box, for a batch of ROIs.
 
     Attributes:

@@ -8,7 +8,7 @@ from lib.models.config import ModelConfig
 from lib.models.image_encoder import ImageEncoder3d
 from lib.models.mask_decoder import MaskDecoder3d
 from lib.models.prompt_encoder import PromptEncoder3d
-from lib.models.prompts import Prompts
+from lib.models.prompts import RoiPrompts
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Sam3dAdapter(nn.Module):
         *shallow, deepest = self.image_encoder(roi)
         return RoiEmbedding(deepest, *self.mask_decoder.prepare(roi, shallow), side)
 
-    def decode(self, embedding: RoiEmbedding, prompts: Prompts) -> Tensor:
+    def decode(self, embedding: RoiEmbedding, prompts: RoiPrompts) -> Tensor:
         """Logits for what a user said.
 
         Args:
@@ -88,6 +88,6 @@ class Sam3dAdapter(nn.Module):
         prompted = self.prompt_encoder(embedding.deepest, prompts, (side, side, side))
         return self.mask_decoder(prompted, embedding.prepared, embedding.appearance, prompts, side)
 
-    def forward(self, roi: Tensor, prompts: Prompts) -> Tensor:
+    def forward(self, roi: Tensor, prompts: RoiPrompts) -> Tensor:
         """`decode` of `encode`."""
         return self.decode(self.encode(roi), prompts)

@@ -1,29 +1,5 @@
 """Task presets: the strict reader of ``configs/*.yaml``."""
 
-from lib.presets.preset import (
-    INTENSITY_MODES,
-    BlindPreset,
-    IntensityPreset,
-    ModelPreset,
-    PercentileIntensity,
-    Preset,
-    RoiPreset,
-    WindowIntensity,
-    load_preset,
-    load_presets,
-)
-from lib.presets.section import PresetError
+from lib.presets.preset import ImageFreePreset, ModelPreset, Preset, PresetError, load_preset, load_presets
 
-__all__ = [
-    "INTENSITY_MODES",
-    "BlindPreset",
-    "IntensityPreset",
-    "ModelPreset",
-    "PercentileIntensity",
-    "Preset",
-    "PresetError",
-    "RoiPreset",
-    "WindowIntensity",
-    "load_preset",
-    "load_presets",
-]
+__all__ = ["ImageFreePreset", "ModelPreset", "Preset", "PresetError", "load_preset", "load_presets"]

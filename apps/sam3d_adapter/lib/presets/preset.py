@@ -1,25 +1,29 @@
 """Task presets: the strict reader of ``configs/*.yaml``.
 
-A preset names everything one infer task needs: which weights, how the ROI is cut, how intensities are normalised and
-what the mask is called. The frozen dataclasses are the schema, the YAML files hold the values; an unknown or missing
-key and an impossible value are errors that name the file, the key and the valid choices, because a silently ignored
-typing error in a clip window would give plausible but wrong masks.
+A preset names everything that one task needs: its network and weights, its labels, and what its family of networks
+wants to know. An unknown or missing key and an impossible value are errors that name the file, the key and the valid
+choices: a typing error in a clip window that is ignored would give plausible but wrong masks.
 """
 
+import dataclasses
+import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 
-from lib.presets.roi import OPTIONAL_ROI, RoiPreset, read_roi
-from lib.presets.section import PresetError, Section
-from lib.segmenters import DEFAULT_FAMILY, FAMILIES
+from lib.files.yaml_section import Section, SettingsError
+from lib.segmenters import families
+from lib.segmenters.roi.settings import IntensitySettings, RoiSettings, WindowIntensity
 
-INTENSITY_MODES = ("window", "percentile")
+DEFAULT_FAMILY = "sam3d_adapter"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+PresetError = SettingsError
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class ModelPreset:
     """Which network and weights.
 
     Attributes:
-        family: a name in ``FAMILIES``.
+        family: a name in `lib.segmenters.families`.
         size: one of the family's sizes.
         files: relative to the app folder, in the order of the family's keys; for sam3d_adapter ``base``, the frozen
             part (for ``vit_*`` SAM's own checkpoint), and ``weights``, the trained part.
@@ -39,41 +43,11 @@ class ModelPreset:
 
     def file(self, key: str) -> str:
         """The file of one of the family's keys."""
-        return self.files[FAMILIES[self.family].files.index(key)]
+        return self.files[families()[self.family].files.index(key)]
 
 
 @dataclass(frozen=True)
-class WindowIntensity:
-    """``(clip(x, *clip_hu) - mean) / std``, all in Hounsfield units.
-
-    Attributes:
-        clip_hu: lowest and highest value kept, HU.
-        mean: subtracted after clipping, HU.
-        std: divided by after clipping, HU.
-    """
-
-    clip_hu: tuple[float, float]
-    mean: float
-    std: float
-    mode: str = "window"
-
-
-@dataclass(frozen=True)
-class PercentileIntensity:
-    """Clip to percentiles of the non-zero voxels of the whole volume, then z-score with what is left of them.
-
-    Attributes:
-        low: lower percentile, 0 to 100.
-        high: upper percentile, 0 to 100.
-    """
-
-    low: float
-    high: float
-    mode: str = "percentile"
-
-
-@dataclass(frozen=True)
-class BlindPreset:
+class ImageFreePreset:
     """Masks that see no image, beside which a model's scores are put; no mask that is served depends on them.
 
     Chosen once on labelled development images of the modality, never on the images that are scored.
@@ -87,30 +61,83 @@ class BlindPreset:
     ellipsoid: float
 
 
-IntensityPreset = WindowIntensity | PercentileIntensity
-
-
 @dataclass(frozen=True)
 class Preset:
-    """One infer task.
+    """One task.
 
     Attributes:
         name: stem of the file; the task's name in MONAI Label.
         description: shown by the viewers.
-        label: name of the one structure that is segmented.
-        target_label: voxel value of that structure in the data set the weights were trained on, None where there is no
+        labels: names of the structures that are segmented; their values in a mask are 1, 2, ... in this order.
+        model: network and weights.
+        settings: what the family of the network reads of its own sections.
+        target_label: voxel value of the structure in the data set the weights were trained on, None where there is no
             such data set. The app itself always answers 0 / 1.
-        blind: what the evaluation puts beside the scores, None where nobody chose its numbers.
+        image_free: what the evaluation puts beside the scores, None where nobody chose its numbers.
     """
 
     name: str
     description: str
-    label: str
+    labels: tuple[str, ...]
     model: ModelPreset
-    roi: RoiPreset
-    intensity: IntensityPreset
+    settings: Any
     target_label: int | None = None
-    blind: BlindPreset | None = None
+    image_free: ImageFreePreset | None = None
+
+    @property
+    def label(self) -> str:
+        """The first label: the structure that prompts point at."""
+        return self.labels[0]
+
+    @property
+    def roi(self) -> RoiSettings:
+        """How regions are cut, of a network that sees a cube."""
+        roi: RoiSettings = self.settings.roi
+        return roi
+
+    @property
+    def intensity(self) -> IntensitySettings:
+        """How intensities are normalised, of a network that sees a cube."""
+        intensity: IntensitySettings = self.settings.intensity
+        return intensity
+
+    @property
+    def is_for_hu(self) -> bool:
+        """Whether images must be in Hounsfield units; false where the family does not say."""
+        return isinstance(getattr(self.settings, "intensity", None), WindowIntensity)
+
+    def with_settings(self, **changes: Any) -> Self:
+        """The same preset with other values of its family's settings."""
+        return dataclasses.replace(self, settings=dataclasses.replace(self.settings, **changes))
+
+    def with_weights(self, weights: Path, base: Path | None = None) -> Self:
+        """The same preset with another file in place of the one that fine-tuning replaces.
+
+        Args:
+            weights: the file.
+            base: what these were trained on, where that is not the preset's own.
+
+        Raises:
+            PresetError: a base for a family that has none.
+        """
+        keys = families()[self.model.family].files
+        if base is not None and keys[0] != "base":
+            raise PresetError(f"A base was given, but preset {self.name} is of a family that has none; leave it out.")
+        # Absolute: they are looked for against the app folder otherwise.
+        files = (*self.model.files[:-1], str(weights.resolve()))
+        if base is not None:
+            files = (str(base.resolve()), *files[1:])
+        return dataclasses.replace(self, model=dataclasses.replace(self.model, files=files))
+
+    def sha256(self) -> str:
+        """Checksum of the values on which masks depend: a file of the same name may be another one next year."""
+        values = dataclasses.asdict(self)
+        values |= {"label": self.label, **values.pop("settings")}
+        values.pop("image_free")
+        # Records of presets with one label have no list of labels.
+        if len(values["labels"]) == 1:
+            values.pop("labels")
+        return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def load_preset(path: Path) -> Preset:
@@ -125,20 +152,21 @@ def load_preset(path: Path) -> Preset:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise PresetError(f"{path}: cannot be read as YAML: {error}") from error
-    required = ("description", "label", "model", "roi", "intensity")
+    name = _family(path, content)
+    family = families()[name]
+    label_key = "labels" if isinstance(content, Mapping) and "labels" in content else "label"
+    required = ("description", label_key, "model", *family.sections)
     top = Section(path, "", content, required=required, optional=("target_label", "blind"))
     target = top.whole_number("target_label", low=1, high=255) if "target_label" in top.values else None
-    model = _read_model(path, top.values["model"])
-    roi = top.section("roi", required=("size", "spacing_mm", "axes"), optional=OPTIONAL_ROI)
+    model = _read_model(top, name)
     return Preset(
         name=path.stem,
         description=top.text("description"),
-        label=top.text("label"),
+        labels=top.texts("labels") if label_key == "labels" else (top.text("label"),),
         model=model,
-        roi=read_roi(roi, model.family, model.size),
-        intensity=_read_intensity(path, top.values["intensity"]),
+        settings=family.read_settings(top, model.size),
         target_label=target,
-        blind=_read_blind(top.section("blind", required=("ball_mm", "ellipsoid"))) if "blind" in top.values else None,
+        image_free=_read_image_free(top) if "blind" in top.values else None,
     )
 
 
@@ -162,13 +190,18 @@ def load_presets(folder: Path, names: tuple[str, ...] | None = None) -> dict[str
     return {name: load_preset(paths[name]) for name in wanted}
 
 
-def _read_model(path: Path, content: Any) -> ModelPreset:
-    name = content.get("family", DEFAULT_FAMILY) if isinstance(content, Mapping) else DEFAULT_FAMILY
-    # A wrong family is the reason for its foreign keys, so it is named first.
-    if name not in tuple(FAMILIES):
-        raise PresetError(f"{path}: model.family is {name!r}; choose from: {', '.join(FAMILIES)}.")
-    family = FAMILIES[name]
-    section = Section(path, "model", content, required=("size", *family.files), optional=("family",))
+def _family(path: Path, content: Any) -> str:
+    """The family that the section ``model`` names; which other sections there may be depends on it."""
+    model = content.get("model") if isinstance(content, Mapping) else None
+    name = model.get("family", DEFAULT_FAMILY) if isinstance(model, Mapping) else DEFAULT_FAMILY
+    if name not in tuple(families()):
+        raise PresetError(f"{path}: model.family is {name!r}; choose from: {', '.join(families())}.")
+    return str(name)
+
+
+def _read_model(top: Section, name: str) -> ModelPreset:
+    family = families()[name]
+    section = top.section("model", required=("size", *family.files), optional=("family",))
     return ModelPreset(
         family=name,
         size=section.choice("size", family.sizes),
@@ -176,26 +209,7 @@ def _read_model(path: Path, content: Any) -> ModelPreset:
     )
 
 
-def _read_blind(section: Section) -> BlindPreset:
+def _read_image_free(top: Section) -> ImageFreePreset:
+    section = top.section("blind", required=("ball_mm", "ellipsoid"))
     first, further = section.numbers("ball_mm", 2, low=0.1, high=500.0)
-    return BlindPreset(ball_mm=(first, further), ellipsoid=section.number("ellipsoid", low=0.01, high=2.0))
-
-
-def _read_intensity(path: Path, content: Any) -> IntensityPreset:
-    mode = content.get("mode") if isinstance(content, Mapping) else None
-    if mode == "window":
-        section = Section(path, "intensity", content, required=("mode", "clip_hu", "mean", "std"))
-        low, high = section.pair("clip_hu", low=-32768, high=32767)
-        return WindowIntensity(
-            clip_hu=(low, high),
-            mean=section.number("mean", low=low, high=high),
-            std=section.number("std", low=1e-6, high=1e6),
-        )
-    # A wrong mode is the reason for its foreign keys, so it is named first.
-    if isinstance(content, Mapping) and mode not in INTENSITY_MODES:
-        raise PresetError(f"{path}: intensity.mode is {mode!r}; choose from: {', '.join(INTENSITY_MODES)}.")
-    section = Section(path, "intensity", content, required=("mode", "low", "high"))
-    low, high = section.number("low", low=0, high=100), section.number("high", low=0, high=100)
-    if low >= high:
-        raise section.error("low", f"is {low:g}; it must be below high, which is {high:g}")
-    return PercentileIntensity(low=low, high=high)
+    return ImageFreePreset(ball_mm=(first, further), ellipsoid=section.number("ellipsoid", low=0.01, high=2.0))

@@ -192,10 +192,10 @@ def _require_fit(versions: Versions, weights: Path, shipped: tuple[Path, ...]) -
     """Loads the weights as the server would: names, shapes, values, and the base they are bound to."""
     # Imported here: nothing else of the registry needs torch.
     from lib.models.checkpoint_error import CheckpointError
-    from lib.segmenters import FAMILIES
+    from lib.segmenters import families
     from lib.segmenters.frozen_store import FrozenStore
 
-    family = FAMILIES[versions.family]
+    family = families()[versions.family]
     files = dict(zip(family.files, (*shipped[:-1], weights), strict=True))
     try:
         family.load(versions.size, files, "cpu", FrozenStore())

@@ -1,10 +1,16 @@
-"""The families of networks that can be served, behind one contract; a preset names one of them."""
+"""What answers a user's prompts: the contract, and the engine that networks which see a cube share."""
 
-from lib.segmenters.click_unet import ClickUnetFamily
-from lib.segmenters.family import Family
-from lib.segmenters.sam3d_adapter import Sam3dFamily
+import functools
+import importlib
+import pkgutil
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (Sam3dFamily(), ClickUnetFamily())}
-"""By the name that presets use."""
+from lib.segmenters.contract import Family
 
-DEFAULT_FAMILY = Sam3dFamily.name
+
+@functools.cache
+def families() -> dict[str, Family]:
+    """Every family by its name: the ``FAMILY`` of each folder of ``lib/families``."""
+    folders = importlib.import_module("lib.families").__path__
+    names = sorted(module.name for module in pkgutil.iter_modules(folders))
+    found = [importlib.import_module(f"lib.families.{name}").FAMILY for name in names]
+    return {family.name: family for family in found}

@@ -21,7 +21,7 @@ class CacheStats:
     evictions: int
 
 
-class EmbeddingCache:
+class SegmenterCache:
     """Keeps what was worked out for the ROIs clicked last: anything that tells its ``nbytes``.
 
     A key must hold everything the entry depends on: content of the volume, ROI, intensity rule, model version and

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from lib.models.checkpoint import CheckpointError
-from lib.segmenters import FAMILIES
-from lib.segmenters.family import ClickModel
+from lib.segmenters import families
+from lib.segmenters.contract import LoadedModel
 from lib.segmenters.frozen_store import FrozenStore
 
 logger = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ class ModelSpec:
     """What identifies a model.
 
     Attributes:
-        family: a name in ``FAMILIES``.
+        family: a name in `lib.segmenters.families`.
         size: one of the family's sizes.
         files: in the order of the family's ``files``.
         sha256: what the weights must have; None where any will do.
@@ -51,22 +51,6 @@ class ModelSpec:
         """
         stats = [path.stat() for path in self.files]
         return tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats)
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """A verified model on its device.
-
-    Attributes:
-        model: in eval mode, no parameter requires a gradient.
-        version: sha256 of the weights.
-        lock: held around every forward pass; shared by all models of the device, whose memory they share.
-    """
-
-    model: ClickModel
-    version: str
-    device: torch.device
-    lock: threading.Lock
 
 
 @dataclass(frozen=True)
@@ -165,7 +149,7 @@ class ModelStore:
             lock = self._device_locks.setdefault(device, threading.Lock())
         held = slot.loaded if slot else None
         try:
-            family = FAMILIES[spec.family]
+            family = families()[spec.family]
             files = dict(zip(family.files, spec.files, strict=True))
             model, report = family.load(spec.size, files, device, self._frozen)
             if spec.sha256 not in (None, report.version):

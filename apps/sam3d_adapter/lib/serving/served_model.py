@@ -16,7 +16,8 @@ from lib.registry.errors import RegistryError
 from lib.registry.state import State
 from lib.registry.version import SHIPPED
 from lib.registry.versions import Versions
-from lib.serving.model_store import LoadedModel, ModelSpec, ModelStore
+from lib.segmenters.contract import LoadedModel
+from lib.serving.model_store import ModelSpec, ModelStore
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lib.presets import Preset, WindowIntensity
+from lib.presets import Preset
 from lib.segmenters.roi.intensity import percentile_window
+from lib.segmenters.roi.settings import WindowIntensity
 from lib.training.sampling import Volume
 from lib.training.stream import Drawn
 from lib.volumes.read import read_volume

@@ -9,7 +9,7 @@ from scipy.ndimage import distance_transform_edt, find_objects, label
 from torch import Tensor
 from torch.nn import functional as F
 
-from lib.models.prompts import Prompts
+from lib.models.prompts import RoiPrompts
 from lib.training.network import Network
 from lib.training.stream import Batch
 
@@ -79,7 +79,7 @@ def draw_boxes(truths: Tensor, config: InteractionConfig, rngs: Sequence[np.rand
 
 def play(
     model: Network, batch: Batch, rounds: int, config: InteractionConfig, *, with_box: bool = False, seed: int = 0
-) -> list[tuple[Tensor, Prompts]]:
+) -> list[tuple[Tensor, RoiPrompts]]:
     """Lead a batch through a dialogue, each row by draws of its own.
 
     Gradients flow through the first and the last answer; the answers between are only there to be corrected.
@@ -99,7 +99,7 @@ def play(
     clicks = batch.clicks_dhw
     signs = torch.ones(clicks.shape[:2], dtype=torch.bool, device=clicks.device)
     box = draw_boxes(batch.truths.cpu(), config, rngs).to(clicks.device) if with_box else None
-    prompts = Prompts(clicks, signs, None, box)
+    prompts = RoiPrompts(clicks, signs, None, box)
     embedding = model.encode(batch.rois)
     answers = []
     for number in range(rounds):
@@ -113,7 +113,7 @@ def play(
 
 
 def dialogue_loss(
-    answers: Sequence[tuple[Tensor, Prompts]], truths: Tensor, mask_loss: torch.nn.Module, config: InteractionConfig
+    answers: Sequence[tuple[Tensor, RoiPrompts]], truths: Tensor, mask_loss: torch.nn.Module, config: InteractionConfig
 ) -> Tensor:
     """Mean over the answers of the loss of the mask and of that at the clicked voxels, which a click has to decide.
 
@@ -138,13 +138,13 @@ def dialogue_loss(
 
 
 def _corrected(
-    prompts: Prompts,
+    prompts: RoiPrompts,
     logits: Tensor,
     batch: Batch,
     number: int,
     config: InteractionConfig,
     rngs: Sequence[np.random.Generator],
-) -> Prompts:
+) -> RoiPrompts:
     """The prompts of the next round: one more click in each row, and the answer."""
     previous = logits[:, 1:] - logits[:, :1]
     recorded = batch.recorded[:, number].cpu() if number < batch.recorded.shape[1] else None
@@ -160,7 +160,7 @@ def _corrected(
         clicks.append(torch.as_tensor(voxel, dtype=torch.float32))
         signs.append(sign)
     device = prompts.clicks_dhw.device
-    return Prompts(
+    return RoiPrompts(
         torch.cat([prompts.clicks_dhw, torch.stack(clicks)[:, None].to(device)], dim=1),
         torch.cat([prompts.foreground, torch.tensor(signs, device=device)[:, None]], dim=1),
         previous,

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from lib.models.prompts import Prompts
+from lib.models.prompts import RoiPrompts
 
 
 class Sized(Protocol):
@@ -34,7 +34,7 @@ class Network(Protocol):
     def encode(self, roi: Tensor) -> Any:
         """The embedding of (B, 1, D, H, W) normalised intensities, zero outside the image."""
 
-    def decode(self, embedding: Any, prompts: Prompts) -> Tensor:
+    def decode(self, embedding: Any, prompts: RoiPrompts) -> Tensor:
         """(B, 2, D, H, W): background and foreground logits, before softmax."""
 
     def parameters(self) -> Iterator[nn.Parameter]:

@@ -1,8 +1,7 @@
 """A label map beside an image: which of its values is meant, and where that is on the image's grid."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -172,21 +171,3 @@ def _named(values: Sequence[int]) -> str:
         return "no value above 0"
     more = f" and {len(values) - _MAX_NAMED} more" if len(values) > _MAX_NAMED else ""
     return f"the values {', '.join(map(str, values[:_MAX_NAMED]))}{more}"
-
-
-def label_map_file(data: Mapping[Any, Any], source: str) -> tuple[Path, tuple[str, ...]]:
-    """Path of the label map that a request takes from, and the names of its segments as far as they are known.
-
-    Args:
-        data: with ``saved_label`` and ``uploaded_label``, each a path or None, and ``saved_names``.
-        source: ``"label"`` or ``"upload"``.
-
-    Raises:
-        LabelMapError: there is none.
-    """
-    path = data.get({"label": "saved_label", "upload": "uploaded_label"}[source])
-    if not path and source == "upload":
-        raise LabelMapError("No mask came with the request; send it as the part 'label' of the form, or say 'label'.")
-    if not path:
-        raise LabelMapError("The image has no saved label here: only images of this server have. Send the mask itself.")
-    return Path(path), tuple(data.get("saved_names") or ()) if source == "label" else ()

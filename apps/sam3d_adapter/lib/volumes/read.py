@@ -1,13 +1,8 @@
 """Path of an image -> the image as it is stored."""
 
-from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from monai.config import KeysCollection
-from monai.data import MetaTensor
-from monai.transforms import MapTransform
 
 from lib.volumes import nifti
 from lib.volumes.dicom_image import read_image, voxels_and_affine
@@ -16,38 +11,28 @@ from lib.volumes.itk_formats import READERS, read_itk
 from lib.volumes.memory import MemoryShortage
 from lib.volumes.volume import ImageError, Volume, VolumeCache, make_volume
 
-__all__ = ["ImageError", "LoadVolumed", "VolumeCache", "read_array", "read_volume"]
+__all__ = ["ImageError", "VolumeCache", "open_volume", "read_array", "read_volume"]
 
 DICOM = ("", ".dcm")
 
 
-class LoadVolumed(MapTransform):
-    """Replaces the path of an image by a MetaTensor (i, j, k) with its affine, and adds the ``Volume`` it shares.
+def open_volume(path: Path, cache: VolumeCache | None = None) -> Volume:
+    """The image of a request.
 
-    Integers stay in their type: a volume as a whole is never converted to float, only what a click needs of it. Adds
-    ``volume`` to the data.
+    Integers stay in their type: a volume is never converted to float as a whole, only what a click needs of it.
 
     Args:
-        keys: of the path.
+        path: an image file, or a folder with one DICOM series.
         cache: shared by the tasks of a process; None to read the file every time.
+
+    Raises:
+        ImageError: there is no image that can be segmented.
+        MemoryShortage: it does not fit.
     """
-
-    def __init__(self, keys: KeysCollection = "image", *, cache: VolumeCache | None = None) -> None:
-        super().__init__(keys)
-        self._cache = cache
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Raises ImageError where there is no image that can be segmented, MemoryShortage where it does not fit."""
-        d = dict(data)
-        for key in self.key_iterator(d):
-            path = Path(d[key])
-            try:
-                volume = self._cache.get(path, read_volume) if self._cache is not None else read_volume(path)
-            except FileNotFoundError as error:
-                raise ImageError(f"Image {path.name} does not exist on this server. Load the study again.") from error
-            d["volume"] = volume
-            d[key] = MetaTensor(volume.voxels, affine=volume.affine.copy())
-        return d
+    try:
+        return cache.get(path, read_volume) if cache is not None else read_volume(path)
+    except FileNotFoundError as error:
+        raise ImageError(f"Image {path.name} does not exist on this server. Load the study again.") from error
 
 
 def read_volume(path: Path) -> Volume:

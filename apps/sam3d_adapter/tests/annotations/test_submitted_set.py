@@ -14,8 +14,9 @@ from lib.annotations.patients import PatientBook
 from lib.annotations.real_clicks import RealDialogue
 from lib.annotations.submitted import SavedLabel, read_submitted
 from lib.annotations.submitted_set import SubmittedPool
-from lib.presets import WindowIntensity, load_preset
+from lib.presets import load_preset
 from lib.prompts.click import Click
+from lib.segmenters.roi.settings import WindowIntensity
 from lib.training.data_sets import Pool, PoolError
 from lib.training.sampling import SamplingConfig, draw_sample
 from lib.training.stream import SampleStream

@@ -18,7 +18,6 @@ import pytest
 import requests
 
 from lib.configs.task_config import Sam3dAdapterConfig
-from lib.evaluation.evaluated_task import with_weights
 from lib.registry.registry import Registry
 from lib.registry.version import Facts
 from lib.registry.versions import Versions
@@ -77,7 +76,7 @@ def own_mask(site: Path, versions: Versions, version_id: str) -> str:
     config = Sam3dAdapterConfig(site / "app", {"models": "test", "precision": "fp32"})
     preset = config.presets["test"]
     if version_id != "shipped":
-        preset = with_weights(preset, versions.weights(version_id))
+        preset = preset.with_weights(versions.weights(version_id))
     image = str(site / "studies/case_1.nii.gz")
     file, answer = config.infer(preset)({"image": image, "device": "cpu", "foreground": [CLICK]})
     Path(str(file)).unlink()

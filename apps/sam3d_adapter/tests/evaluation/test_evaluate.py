@@ -15,7 +15,7 @@ import torch
 
 from lib.evaluation.cases import DataError, from_folders
 from lib.evaluation.evaluate import FOREGROUND_ONLY, NO_BLIND, Evaluation, evaluate
-from lib.evaluation.evaluated_task import EvaluatedTask, TaskChoice, with_weights
+from lib.evaluation.evaluated_segmenter import EvaluatedSegmenter, SegmenterChoice
 from lib.evaluation.ledger import LedgerError, read_records
 from lib.evaluation.measure import MeasureVersion
 from lib.evaluation.record import TIMES
@@ -56,7 +56,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def evaluation(app: Path, data: Path, out: Path, preset: str = "test", **more: object) -> Evaluation:
-    choice = TaskChoice(app, load_preset(app / f"configs/{preset}.yaml"), "cpu", "fp32")
+    choice = SegmenterChoice(app, load_preset(app / f"configs/{preset}.yaml"), "cpu", "fp32")
     values = {"modes": ("centre",), "seeds": (42,), "jobs": 1, "timeout_s": 90.0, **more}
     return Evaluation(choice=choice, sources=from_folders(data / "images"), out=out, **values)  # type: ignore[arg-type]
 
@@ -169,7 +169,7 @@ def test_other_weights_do_not_mix(app: Path, data: Path, tmp_path: Path, monkeyp
     first = evaluation(app, data, tmp_path / "out")
     evaluate(first)
     _, weights = write_test_weights(tmp_path / "other", seed=0)
-    same = with_weights(first.choice.preset, weights)
+    same = first.choice.preset.with_weights(weights)
     evaluate(dataclasses.replace(first, choice=dataclasses.replace(first.choice, preset=same)))
     with pytest.raises(LedgerError, match="timeout_s"):
         evaluate(dataclasses.replace(first, timeout_s=5.0))
@@ -181,12 +181,12 @@ def test_other_weights_do_not_mix(app: Path, data: Path, tmp_path: Path, monkeyp
 def test_weights_come_with_their_own_base_where_there_is_one(app: Path, tmp_path: Path) -> None:
     base, weights = write_test_weights(tmp_path / "other", seed=3)
     preset = load_preset(app / "configs/test.yaml")
-    assert with_weights(preset, weights).model.files == (preset.model.file("base"), str(weights))
-    own = with_weights(preset, weights, base)
+    assert preset.with_weights(weights).model.files == (preset.model.file("base"), str(weights))
+    own = preset.with_weights(weights, base)
     assert own.model.files == (str(base), str(weights))
-    EvaluatedTask(TaskChoice(app, own, "cpu", "fp32")).start()
+    EvaluatedSegmenter(SegmenterChoice(app, own, "cpu", "fp32")).start()
     with pytest.raises(PresetError, match="a family that has none"):
-        with_weights(load_preset(app / "configs/unet.yaml"), weights, base)
+        load_preset(app / "configs/unet.yaml").with_weights(weights, base)
 
 
 def test_what_cannot_be_read_fails_and_the_rest_goes_on(app: Path, data: Path, tmp_path: Path) -> None:
@@ -212,8 +212,8 @@ def test_the_folder_of_the_data_is_not_written_to(app: Path, data: Path) -> None
 
 
 def test_the_task_answers_as_it_does_for_users(app: Path, data: Path) -> None:
-    choice = TaskChoice(app, load_preset(app / "configs/unet.yaml"), "cpu", "fp32")
-    task = EvaluatedTask(choice)
+    choice = SegmenterChoice(app, load_preset(app / "configs/unet.yaml"), "cpu", "fp32")
+    task = EvaluatedSegmenter(choice)
     clicks = [SimulatedClick((20, 18, 12), (20, 18, 12), True), SimulatedClick((30, 18, 12), (30, 18, 12), False)]
     answer = task(data / "images/p0.nii", clicks)
     request = {"image": str(data / "images/p0.nii"), "foreground": [[20, 18, 12]], "background": [[30, 18, 12]]}
@@ -226,7 +226,7 @@ def test_the_task_answers_as_it_does_for_users(app: Path, data: Path) -> None:
 
 
 def test_a_first_click_pays_for_its_view_whoever_clicked_there_before(app: Path, data: Path) -> None:
-    task = EvaluatedTask(TaskChoice(app, load_preset(app / "configs/test.yaml"), "cpu", "fp32"))
+    task = EvaluatedSegmenter(SegmenterChoice(app, load_preset(app / "configs/test.yaml"), "cpu", "fp32"))
     clicks = [SimulatedClick((20, 18, 12), (20, 18, 12), True), SimulatedClick((22, 18, 12), (22, 18, 12), True)]
     dialogue = [task(data / "images/p0.nii", clicks[:n]).encodes for n in (1, 2, 1, 2)]
     assert dialogue == [1, 0, 1, 0]

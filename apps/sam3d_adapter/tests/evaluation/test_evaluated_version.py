@@ -14,7 +14,7 @@ import pytest
 from lib.evaluation.cases import from_folders
 from lib.evaluation.compare import compare
 from lib.evaluation.evaluate import Evaluation, evaluate
-from lib.evaluation.evaluated_task import TaskChoice
+from lib.evaluation.evaluated_segmenter import SegmenterChoice
 from lib.evaluation.evaluated_version import SERVED, with_version
 from lib.models.checkpoint import file_sha256
 from lib.phantoms.baselines import distance_mm
@@ -146,7 +146,7 @@ def test_the_folder_says_which_version_and_two_can_be_compared(
     monkeypatch.setattr("lib.evaluation.report.draw_curves", lambda *_: None)
     for wanted, expected in ((SERVED, ids[0]), (SHIPPED, SHIPPED)):
         used, version = with_version(preset, versions, wanted)
-        choice, out = TaskChoice(app, used, "cpu", "fp32"), tmp_path / wanted
+        choice, out = SegmenterChoice(app, used, "cpu", "fp32"), tmp_path / wanted
         sources = from_folders(data / "images")[:1]
         summary = evaluate(Evaluation(choice, sources, out, ("paper-3",), (42,), 1, 90.0, version=version))
         assert summary["protocol"]["model"]["version"] == version == expected

@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 
 from lib.geometry import paste
 from lib.geometry.axes import as_matrix, spacing_of, voxel_to_mm
-from lib.geometry.paste import Part, PartsToImaged, paste_parts
+from lib.geometry.paste import LogitPatch, PartsToImaged, paste_patches
 from lib.geometry.resample import resample_roi
 from lib.geometry.roi import Roi, place_roi
 from lib.prompts.click import Click
@@ -25,7 +25,7 @@ CLICK = (21, 25, 20)
 
 def paste_mask(logit: torch.Tensor, roi: Roi, threshold: float) -> np.ndarray:
     """The mask of one part alone."""
-    return paste_parts([Part(roi, logit)], threshold)
+    return paste_patches([LogitPatch(roi, logit)], threshold)
 
 
 def ellipsoid(affine: np.ndarray, centre_ijk: tuple[float, ...] = CLICK) -> np.ndarray:
@@ -142,13 +142,13 @@ def test_slabs_make_the_mask_of_the_whole(axes: str, planes: int, monkeypatch: p
     further = Click((30, 32, 28))
     rois = [place_roi([c], SHAPE, affine, size=24, spacing_mm=1.3, roi_axes=axes) for c in (Click(CLICK), further)]
     logits = torch.randn((2, 24, 24, 24), generator=torch.Generator().manual_seed(1))
-    parts = [Part(rois[0], 3 * logits[0]), Part(rois[1], 4 * logits[1], ((further,),))]
-    whole = paste_parts(parts, 0.5)
+    parts = [LogitPatch(rois[0], 3 * logits[0]), LogitPatch(rois[1], 4 * logits[1], ((further,),))]
+    whole = paste_patches(parts, 0.5)
     monkeypatch.setattr(paste, "SLAB_VOXELS", planes * 44 * 38)
-    slabs = paste_parts(parts, 0.5)
+    slabs = paste_patches(parts, 0.5)
     # The last bit of an interpolated value may differ where a slab's axes are taken in another order.
     assert np.count_nonzero(whole) > 0 and np.count_nonzero(slabs != whole) <= 2
-    assert np.count_nonzero(whole != paste_parts(parts[:1], 0.5)) > 100
+    assert np.count_nonzero(whole != paste_patches(parts[:1], 0.5)) > 100
 
 
 def test_transform_sets_what_the_writer_needs() -> None:
@@ -159,7 +159,7 @@ def test_transform_sets_what_the_writer_needs() -> None:
     logits = MetaTensor(torch.full((8, 8, 8), 5.0))
     beside = tuple(index + 1 for index in CLICK)
     clicks = (Click(CLICK), Click(beside, is_foreground=False))
-    data = PartsToImaged()({"volume": volume, "parts": (Part(roi, logits),), "clicks": clicks})
+    data = PartsToImaged()({"volume": volume, "parts": (LogitPatch(roi, logits),), "clicks": clicks})
     assert data["pred"][CLICK] == 1 and data["pred"][beside] == 0
     assert isinstance(data["pred"], MetaTensor) and data["pred"].dtype == torch.uint8 and data["pred"].any()
     assert tuple(data["pred"].shape) == SHAPE

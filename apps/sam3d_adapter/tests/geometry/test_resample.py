@@ -15,8 +15,8 @@ from lib.geometry.axes import voxel_to_mm
 from lib.geometry.interpolation import interpolate, linear_taps
 from lib.geometry.resample import ResampleRoid, resample_roi
 from lib.geometry.roi import Roi, place_roi, roi_at
-from lib.presets import PercentileIntensity, WindowIntensity
 from lib.prompts.click import Click
+from lib.segmenters.roi.settings import PercentileIntensity, WindowIntensity
 from lib.volumes.volume import Volume, make_volume
 from tests.support.geometry import GEOMETRIES, affines, make_affine
 

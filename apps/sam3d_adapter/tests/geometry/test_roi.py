@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from lib.geometry.axes import image_directions, mm_to_voxel, spacing_of, voxel_to_mm
 from lib.geometry.roi import Roi, place_roi
-from lib.prompts.click import Click, ClickError
+from lib.prompts.click import Click
+from lib.prompts.reading import ClickError
 from tests.support.geometry import GEOMETRIES, affines, make_affine
 
 SHAPE = (200, 160, 120)

@@ -11,7 +11,7 @@ from lib.infers.limit_mask import BOX_TOLERANCE, LimitMaskd, cut_at_box
 from lib.infers.protected import Protected
 from lib.prompts.box import Box
 from lib.prompts.click import Click
-from lib.prompts.mask_prompt import StartMask
+from lib.prompts.mask_prompt import MaskPrompt
 from tests.support.geometry import make_affine
 
 SHAPE = (60, 50, 40)
@@ -52,7 +52,7 @@ def test_without_anything_it_does_nothing() -> None:
 
 def test_protected_voxels_are_left_out_whatever_else_was_said() -> None:
     protected = Protected(ball((30, 25, 20), 4), "upload", 0, "hash")
-    start = StartMask(BODY, "upload", 1, "hash")
+    start = MaskPrompt(BODY, "upload", 1, "hash")
     box = Box((10, 10, 5), (45, 45, 35))
     found = limited(BODY | LEAK, (Click((40, 25, 20)),), start_mask=start, box=box, protected=protected)
     assert not (found & protected.mask).any()
@@ -61,5 +61,5 @@ def test_protected_voxels_are_left_out_whatever_else_was_said() -> None:
 
 def test_a_background_click_outside_the_box_and_on_the_start_mask_is_obeyed() -> None:
     click = Click((25, 25, 20), False)
-    found = limited(BODY, (click,), start_mask=StartMask(BODY, "label", 1, "h"), box=Box((40, 40, 30), (50, 48, 38)))
+    found = limited(BODY, (click,), start_mask=MaskPrompt(BODY, "label", 1, "h"), box=Box((40, 40, 30), (50, 48, 38)))
     assert not found[click.ijk] and found.sum() == BODY.sum() - 1

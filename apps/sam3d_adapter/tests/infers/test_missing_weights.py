@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from lib.cli.convert import parser
-from lib.infers.missing_weights import how_to_supply
+from lib.serving.preset_segmenter import how_to_supply
 
 APP = Path("/srv/secret/app")
 FILES = [APP / "model/sam_vit_b.safetensors", APP / "model/kits.safetensors"]

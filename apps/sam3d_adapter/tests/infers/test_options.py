@@ -5,7 +5,7 @@ import torch
 
 from lib.infers import options
 from lib.infers.options import OptionError, read_request
-from lib.prompts.regions import LABEL_FILE_KEY
+from lib.requests.request import LABEL_FILE_KEY
 
 
 @pytest.fixture

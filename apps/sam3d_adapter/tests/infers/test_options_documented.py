@@ -10,7 +10,7 @@ import torch
 from fastapi import HTTPException
 
 from lib.configs.settings import Conf
-from lib.geometry.click_influence import BACKGROUND_REACH_MM, FOREGROUND_REACH_MM
+from lib.geometry.click_influence import BACKGROUND_RADIUS_MM, FOREGROUND_RADIUS_MM
 from lib.host.patches.infer_params import MAX_PARAMS_BYTES, read_params
 from lib.host.patches.label_tag import require_safe_tag
 from lib.host.patches.save_label import read_save_label
@@ -18,9 +18,10 @@ from lib.infers import options
 from lib.infers.limit_mask import BOX_TOLERANCE
 from lib.infers.options import OPTIONS, THRESHOLDS, OptionError, read_request
 from lib.prompts.box import read_box
-from lib.prompts.click import MAX_CLICKS, ClickError, read_clicks
-from lib.prompts.regions import BOX_KEYS, LABEL_FILE_KEY, SOURCES, RegionError
+from lib.prompts.click import MAX_CLICKS, read_clicks
+from lib.prompts.reading import ClickError
 from lib.prompts.viewers import CLICK_KEYS
+from lib.requests.request import BOX_KEYS, LABEL_FILE_KEY, SOURCES, RegionError
 from lib.segmenters.roi.correction import EXTENT
 from lib.segmenters.roi.fine_boundary import AGREES, REGIONS
 from lib.segmenters.roi.mask_correction import START_LEAST_MM
@@ -98,8 +99,8 @@ def test_values_of_label_maps(name: str, least: int) -> None:
 
 def test_numbers_of_boxes_and_masks() -> None:
     assert f"no farther than {EXTENT:.0f} times" in README
-    assert FOREGROUND_REACH_MM == BACKGROUND_REACH_MM  # otherwise it says two numbers
-    assert f"at least {START_LEAST_MM:.0f} mm, at most {FOREGROUND_REACH_MM:.0f} mm" in README
+    assert FOREGROUND_RADIUS_MM == BACKGROUND_RADIUS_MM  # otherwise it says two numbers
+    assert f"at least {START_LEAST_MM:.0f} mm, at most {FOREGROUND_RADIUS_MM:.0f} mm" in README
     assert f"more than {BOX_TOLERANCE:.0%}".replace("%", " %") in README
     assert f"less than {LEAST_INSIDE:.0%}".replace("%", " %") in README
     assert f"regions that hold most of it, {REGIONS} at most" in README

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from lib.infers.read_clicks import ReadClicksd
-from lib.prompts.click import Click, ClickError
+from lib.prompts.click import Click
+from lib.prompts.reading import ClickError
 
 IMAGE = torch.zeros(20, 30, 40, dtype=torch.int16)
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lib.infers.response import NOTHING_FOUND, Stages, describe
+from lib.infers.response import NOTHING_FOUND, describe
 from lib.presets import load_preset
 from lib.prompts.click import Click
+from lib.segmenters.contract import Stages
 from lib.volumes.mask_hash import mask_hash
 
 PRESET = load_preset(Path(__file__).parents[2] / "configs" / "ct.yaml")

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from lib.evaluation.evaluated_task import TaskChoice
+from lib.evaluation.evaluated_segmenter import SegmenterChoice
 from lib.models.build import build_model
-from lib.models.prompts import Prompts
+from lib.models.prompts import RoiPrompts
 from lib.models.sam3d import RoiEmbedding
 from lib.presets import load_preset
 from lib.segmenters.roi.prediction import MAX_ENCODES
@@ -43,7 +43,7 @@ class Dialogue:
 
     def __init__(self, image: Path) -> None:
         self._image = str(image)
-        self._task = TaskChoice(APP_DIR, PRESET, "cpu", "fp32")().task
+        self._task = SegmenterChoice(APP_DIR, PRESET, "cpu", "fp32")().task
         self._clicks: dict[str, list[Voxel]] = {"foreground": [], "background": []}
 
     def __call__(self, click: Voxel, *, is_foreground: bool = True) -> Cost:
@@ -125,7 +125,7 @@ def passes() -> tuple[RoiEmbedding, float, float]:
     """An embedding, and GFLOP of encoding it and of the dearest decode: both signs, and an answer that they correct."""
     model, side = build_model(PRESET.model.size), PRESET.roi.size
     clicks, signs = torch.full((1, 2, 3), side / 2), torch.tensor([[True, False]])
-    prompts = Prompts(clicks, signs, previous=torch.zeros(1, 1, side, side, side))
+    prompts = RoiPrompts(clicks, signs, previous=torch.zeros(1, 1, side, side, side))
     with torch.inference_mode():
         with FlopCounterMode(display=False) as encode:
             embedding = model.encode(torch.randn(1, 1, side, side, side))

@@ -8,7 +8,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lib.models.build import build_model
 from lib.models.config import MODEL_SIZES, ConfigError, ModelConfig
-from lib.models.prompts import Prompts
+from lib.models.prompts import RoiPrompts
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_grids_follow_from_the_numbers(size, stride, tokens, heads):
 @pytest.mark.parametrize("roi_size", [64, 96, 128])
 def test_one_set_of_weights_takes_three_roi_sizes(size, roi_size):
     with FakeTensorMode():
-        logits = build_model(size)(torch.empty(1, 1, roi_size, roi_size, roi_size), Prompts(torch.empty(1, 2, 3)))
+        logits = build_model(size)(torch.empty(1, 1, roi_size, roi_size, roi_size), RoiPrompts(torch.empty(1, 2, 3)))
     assert logits.shape == (1, 2, roi_size, roi_size, roi_size)
 
 
@@ -42,7 +42,7 @@ def test_tiny_published_is_tiny_without_what_was_added():
 def test_tiny_runs_at_three_roi_sizes(roi_size):
     model = build_model("tiny")
     with torch.inference_mode():
-        logits = model(torch.randn(1, 1, roi_size, roi_size, roi_size), Prompts(torch.full((1, 1, 3), roi_size / 2)))
+        logits = model(torch.randn(1, 1, roi_size, roi_size, roi_size), RoiPrompts(torch.full((1, 1, 3), roi_size / 2)))
     assert logits.shape == (1, 2, roi_size, roi_size, roi_size)
     assert torch.isfinite(logits).all()
 
@@ -69,31 +69,31 @@ def test_smaller_rois_read_the_middle_of_the_position_tables(model):
 def test_forward_changes_no_argument(model, roi, clicks_dhw):
     roi_before, clicks_before = roi.clone(), clicks_dhw.clone()
     with torch.no_grad():
-        model(roi, Prompts(clicks_dhw))
+        model(roi, RoiPrompts(clicks_dhw))
     assert roi.equal(roi_before) and clicks_dhw.equal(clicks_before)
 
 
 def test_the_order_of_clicks_does_not_matter_but_their_place_does(model, roi, clicks_dhw):
     with torch.no_grad():
         embedding = model.encode(roi)
-        logits = model.decode(embedding, Prompts(clicks_dhw))
-        turned = model.decode(embedding, Prompts(clicks_dhw.flip(1)))
-        swapped = model.decode(embedding, Prompts(clicks_dhw[..., [0, 2, 1]]))
+        logits = model.decode(embedding, RoiPrompts(clicks_dhw))
+        turned = model.decode(embedding, RoiPrompts(clicks_dhw.flip(1)))
+        swapped = model.decode(embedding, RoiPrompts(clicks_dhw[..., [0, 2, 1]]))
     torch.testing.assert_close(logits, turned, rtol=1e-4, atol=1e-5)
     assert (logits - swapped).abs().max() > 1e-3
 
 
 def test_a_batch_equals_its_members(model, roi, clicks_dhw):
     with torch.no_grad():
-        together = model(roi, Prompts(clicks_dhw))
-        alone = model(roi[1:], Prompts(clicks_dhw[1:]))
+        together = model(roi, RoiPrompts(clicks_dhw))
+        alone = model(roi[1:], RoiPrompts(clicks_dhw[1:]))
     torch.testing.assert_close(together[1:], alone, rtol=1e-4, atol=1e-5)
 
 
 def test_checkpointed_activations_give_the_same_gradients(model, roi, clicks_dhw):
     def gradient():
         model.zero_grad()
-        model(roi, Prompts(clicks_dhw)).square().mean().backward()
+        model(roi, RoiPrompts(clicks_dhw)).square().mean().backward()
         return model.image_encoder.blocks[0].adapter.linear1.weight.grad.clone()
 
     plain = gradient()
@@ -152,6 +152,6 @@ def test_click_maps_start_without_effect(roi, clicks_dhw):
         )
     )
     with torch.no_grad():
-        with_maps = model(roi, Prompts(clicks_dhw))
+        with_maps = model(roi, RoiPrompts(clicks_dhw))
         model.mask_decoder.click_maps = None
-        assert model(roi, Prompts(clicks_dhw)).equal(with_maps)
+        assert model(roi, RoiPrompts(clicks_dhw)).equal(with_maps)

@@ -17,7 +17,7 @@ from lib.models.checkpoint import (
     save_base,
     save_trained,
 )
-from lib.models.prompts import Prompts
+from lib.models.prompts import RoiPrompts
 from lib.models.sam_checkpoint import load_sam_checkpoint
 from lib.models.trainable import frozen_names, trained_names
 from tests.models.conftest import as_served, randomised
@@ -38,7 +38,7 @@ def test_saved_model_comes_back_bit_for_bit(files, roi, clicks_dhw):
     model, base, weights = files
     again, report = load_model(size="test", base=base, weights=weights)
     with torch.no_grad():
-        assert again(roi, Prompts(clicks_dhw)).equal(as_served(model)(roi, Prompts(clicks_dhw)))
+        assert again(roi, RoiPrompts(clicks_dhw)).equal(as_served(model)(roi, RoiPrompts(clicks_dhw)))
     assert set(report.loaded) == {n for n, _ in model.named_parameters()}
     assert report.version == file_sha256(weights)
     assert report.provenance == {"data": "none", "licence": "Apache-2.0"}
@@ -150,7 +150,7 @@ def test_sams_own_file_serves_as_base(tmp_path, roi, clicks_dhw):
     assert set(report.loaded) | set(report.created) == {n for n, _ in model.named_parameters()}
     assert set(report.created) <= frozen_names(model) and all(report.created.values())
     with torch.no_grad():
-        assert again(roi, Prompts(clicks_dhw)).equal(as_served(model)(roi, Prompts(clicks_dhw)))
+        assert again(roi, RoiPrompts(clicks_dhw)).equal(as_served(model)(roi, RoiPrompts(clicks_dhw)))
 
 
 def test_same_values_give_the_same_bytes(files, tmp_path):

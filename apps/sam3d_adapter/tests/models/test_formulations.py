@@ -8,7 +8,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.plain import plain_attention, plain_decode, plain_encode, plain_forward, plain_stem
 from lib.models.attention import WindowAttention3d
-from lib.models.prompts import Prompts
+from lib.models.prompts import RoiPrompts
 from lib.models.stem import folded_stem, upsampling_matrix
 
 FP32, BF16 = 1e-5, 2e-2  # relative to the largest value
@@ -113,8 +113,8 @@ def decoders(model, roi, clicks_dhw):
     decoder = model.mask_decoder
 
     def split():
-        prompted = model.prompt_encoder(maps[-1], Prompts(clicks_dhw), (32, 32, 32))
-        return decoder(prompted, *decoder.prepare(roi, maps[:-1]), Prompts(clicks_dhw), 32)
+        prompted = model.prompt_encoder(maps[-1], RoiPrompts(clicks_dhw), (32, 32, 32))
+        return decoder(prompted, *decoder.prepare(roi, maps[:-1]), RoiPrompts(clicks_dhw), 32)
 
     # The first click needs none of the parts for corrections.
     corrections = ("background_maps.", "corrections.")
@@ -160,4 +160,4 @@ def test_split_decoder_in_bfloat16_is_as_good_as_the_whole_one(which, request, r
 def test_whole_network_equals_the_plain_one(which, request, roi, clicks_dhw):
     model = request.getfixturevalue(which)
     with torch.no_grad():
-        assert relative_error(model(roi, Prompts(clicks_dhw)), plain_forward(model, roi, clicks_dhw)) < FP32
+        assert relative_error(model(roi, RoiPrompts(clicks_dhw)), plain_forward(model, roi, clicks_dhw)) < FP32

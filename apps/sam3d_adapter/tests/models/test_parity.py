@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from lib.models.build import build_model
-from lib.models.prompts import Prompts
+from lib.models.prompts import RoiPrompts
 from lib.models.reference_checkpoint import load_reference_state, sort_reference_state
 from tests.support.deterministic import formula_checkpoint
 
@@ -48,7 +48,7 @@ def outputs(golden):
     with torch.inference_mode():
         maps = model.image_encoder(volume)
         embedding = model.encode(volume)
-        one, three = (model.decode(embedding, Prompts(clicks)) for clicks in (clicks_dhw[:, :1], clicks_dhw))
+        one, three = (model.decode(embedding, RoiPrompts(clicks)) for clicks in (clicks_dhw[:, :1], clicks_dhw))
     return {
         "features": np.stack([m[0, ::16, ::4, ::4, ::4].numpy() for m in maps]),
         "logits_1click": one[0, :, ::4, ::4, ::4].numpy(),

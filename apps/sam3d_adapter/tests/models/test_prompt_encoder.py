@@ -13,7 +13,7 @@ from lib.geometry.axes import voxel_to_mm
 from lib.geometry.roi import place_roi
 from lib.models.click_maps import _clicked_voxels
 from lib.models.prompt_encoder import PromptEncoder3d, clicks_to_grid
-from lib.models.prompts import Prompts
+from lib.models.prompts import RoiPrompts
 from lib.prompts.click import Click
 from tests.support.geometry import affines
 
@@ -63,7 +63,7 @@ def test_the_prompt_encoder_reads_the_token_that_holds_the_click(case: tuple[Tri
     encoder.transformer.layers[0].register_forward_pre_hook(lambda _, given: read.append(given[1]))
     one_hot = token_map_hwd(torch.eye(number).view(number, *tokens))
     with torch.no_grad():
-        encoder(one_hot, Prompts(torch.tensor([[click]]).float()), roi_shape(tokens, stride))
+        encoder(one_hot, RoiPrompts(torch.tensor([[click]]).float()), roi_shape(tokens, stride))
     holds = tuple(c // s for c, s in zip(click, stride, strict=True))
     (points,) = read
     assert points.shape == (1, 1, number)

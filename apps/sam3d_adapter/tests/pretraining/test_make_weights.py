@@ -18,7 +18,7 @@ import yaml
 
 from lib.models.checkpoint import file_sha256, load_model
 from lib.presets import load_preset
-from lib.segmenters import FAMILIES
+from lib.segmenters import families
 from lib.segmenters.frozen_store import FrozenStore
 from tests.support.block_volumes import KEPT, write_patients
 from tests.support.server import APP_DIR
@@ -173,7 +173,7 @@ def serve(app: Path, base: Path, weights: Path) -> None:
     preset["model"] |= {"base": "weights/mine_base.safetensors", "weights": "weights/mine.safetensors"}
     (app / "configs/mine.yaml").write_text(yaml.safe_dump(preset))
     model = load_preset(app / "configs/mine.yaml").model
-    family = FAMILIES[model.family]
+    family = families()[model.family]
     files = {key: app / model.file(key) for key in family.files}
     _, report = family.load(model.size, files, "cpu", FrozenStore())
     assert report.version == file_sha256(weights)

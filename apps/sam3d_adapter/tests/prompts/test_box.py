@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.geometry.axes import mm_to_voxel, spacing_of, voxel_to_mm
+from lib.geometry.box import box_in_roi, ellipsoid_in_roi, place_roi_on_box
 from lib.geometry.roi import MARGIN, Roi, place_roi
-from lib.prompts.box import Box, BoxError, box_in_roi, ellipsoid_in_roi, place_roi_on_box, read_box
-from lib.prompts.click import Click, ClickError
+from lib.prompts.box import Box, read_box
+from lib.prompts.click import Click
+from lib.prompts.reading import BoxError, ClickError
 from tests.support.geometry import GEOMETRIES, affines, make_affine
 
 SHAPE = (60, 50, 40)

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lib.prompts.click import MAX_CLICKS, Click, ClickError, read_clicks
+from lib.prompts.click import MAX_CLICKS, Click, read_clicks
+from lib.prompts.reading import ClickError
 
 SHAPE = (50, 40, 30)
 

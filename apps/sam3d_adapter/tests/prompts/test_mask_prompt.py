@@ -10,7 +10,7 @@ import pytest
 from lib.geometry.roi import place_roi
 from lib.infers.protected import ReadProtectedd
 from lib.prompts.click import Click
-from lib.prompts.mask_prompt import LOGIT, ReadStartMaskd, StartMask, deepest
+from lib.prompts.mask_prompt import LOGIT, MaskPrompt, ReadStartMaskd, deepest
 from lib.volumes.label_map import LabelMapError
 from lib.volumes.volume import make_volume
 from tests.support.geometry import GEOMETRIES, make_affine
@@ -99,7 +99,7 @@ def test_the_network_is_shown_the_mask_where_it_is(name: str) -> None:
     mask = np.zeros(SHAPE, bool)
     mask[10:32, 10:26, 8:22] = True
     roi = place_roi([FOREGROUND], SHAPE, affine, size=32, spacing_mm=1.0)
-    logits = StartMask(mask, "upload", 1, "h").logits(roi)
+    logits = MaskPrompt(mask, "upload", 1, "h").logits(roi)
     assert logits.shape == (32, 32, 32) and logits.abs().max() <= LOGIT
     for ijk, expected in (((20, 18, 15), LOGIT), ((12, 12, 10), LOGIT), ((8, 18, 15), -LOGIT), ((20, 18, 24), -LOGIT)):
         d, h, w = np.rint(roi.ijk_to_dhw([ijk])[0]).astype(int)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.prompts.click import ClickError
+from lib.prompts.reading import ClickError
 from lib.prompts.viewers import Prompts, read_prompts
 
 A, B, C = [1, 2, 3], [4, 5, 6], [7, 8, 9]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lib.models.sam3d import RoiEmbedding
-from lib.segmenters.cache import EmbeddingCache
+from lib.segmenters.cache import SegmenterCache
 
 
 def embedding(floats: int) -> RoiEmbedding:
@@ -15,7 +15,7 @@ def embedding(floats: int) -> RoiEmbedding:
 
 
 def test_least_recently_used_goes_first() -> None:
-    cache = EmbeddingCache(max_bytes=3 * 400)
+    cache = SegmenterCache(max_bytes=3 * 400)
     for key in "abc":
         cache.put(key, embedding(100))
     assert cache.get("a") is not None  # now b is the oldest
@@ -25,7 +25,7 @@ def test_least_recently_used_goes_first() -> None:
 
 
 def test_several_small_ones_make_room_for_a_large_one() -> None:
-    cache = EmbeddingCache(max_bytes=1200)
+    cache = SegmenterCache(max_bytes=1200)
     for key in "abc":
         cache.put(key, embedding(100))
     cache.put("large", embedding(250))
@@ -34,7 +34,7 @@ def test_several_small_ones_make_room_for_a_large_one() -> None:
 
 
 def test_larger_than_the_budget_is_not_kept(caplog: pytest.LogCaptureFixture) -> None:
-    cache = EmbeddingCache(max_bytes=100)
+    cache = SegmenterCache(max_bytes=100)
     cache.put("a", embedding(10))
     cache.put("b", embedding(26))
     assert "a" in cache and "b" not in cache
@@ -42,7 +42,7 @@ def test_larger_than_the_budget_is_not_kept(caplog: pytest.LogCaptureFixture) ->
 
 
 def test_putting_a_key_again_replaces_it() -> None:
-    cache = EmbeddingCache(max_bytes=1000)
+    cache = SegmenterCache(max_bytes=1000)
     cache.put("a", embedding(100))
     second = embedding(50)
     cache.put("a", second)
@@ -50,7 +50,7 @@ def test_putting_a_key_again_replaces_it() -> None:
 
 
 def test_hits_and_misses_are_counted() -> None:
-    cache = EmbeddingCache(max_bytes=1000)
+    cache = SegmenterCache(max_bytes=1000)
     assert cache.get("a") is None
     cache.put("a", embedding(1))
     cache.get("a")
@@ -58,7 +58,7 @@ def test_hits_and_misses_are_counted() -> None:
 
 
 def test_clear_frees_the_budget() -> None:
-    cache = EmbeddingCache(max_bytes=400)
+    cache = SegmenterCache(max_bytes=400)
     cache.put("a", embedding(100))
     cache.clear()
     assert cache.stats().nbytes == 0 and cache.get("a") is None
@@ -68,11 +68,11 @@ def test_clear_frees_the_budget() -> None:
 
 def test_negative_budget() -> None:
     with pytest.raises(ValueError, match="max_bytes"):
-        EmbeddingCache(max_bytes=-1)
+        SegmenterCache(max_bytes=-1)
 
 
 def test_budget_holds_under_many_threads() -> None:
-    cache = EmbeddingCache(max_bytes=4000)
+    cache = SegmenterCache(max_bytes=4000)
     start = threading.Barrier(8)
 
     def work(worker: int) -> None:

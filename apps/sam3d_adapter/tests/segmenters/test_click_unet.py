@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from lib.families.click_unet import CLICK_UNET_SIZES, FORMAT, ClickUnet, load_click_unet
 from lib.models.checkpoint import CheckpointError
 from lib.models.config import ConfigError
-from lib.models.prompts import Prompts
-from lib.segmenters import FAMILIES
-from lib.segmenters.click_unet import CLICK_UNET_SIZES, FORMAT, ClickUnet, load_click_unet
+from lib.models.prompts import RoiPrompts
+from lib.segmenters import families
 from tests.support.weights import write_click_unet
 
 CONFIG = CLICK_UNET_SIZES["test"]
@@ -29,8 +29,8 @@ def roi() -> torch.Tensor:
     return torch.randn(1, 1, 32, 32, 32, generator=torch.Generator().manual_seed(1))
 
 
-def prompts(*clicks: tuple[float, float, float], signs: tuple[bool, ...] | None = None, previous=None) -> Prompts:
-    return Prompts(torch.tensor([clicks]), torch.tensor([signs or (True,) * len(clicks)]), previous)
+def prompts(*clicks: tuple[float, float, float], signs: tuple[bool, ...] | None = None, previous=None) -> RoiPrompts:
+    return RoiPrompts(torch.tensor([clicks]), torch.tensor([signs or (True,) * len(clicks)]), previous)
 
 
 def test_channels_are_image_clicks_and_previous_answer(model: ClickUnet, roi: torch.Tensor) -> None:
@@ -107,4 +107,4 @@ def test_wrong_files_are_refused_by_name(tmp_path: Path, spoil) -> None:
 @pytest.mark.parametrize("side", [16, 40, 100])
 def test_sides_that_cannot_be_halved(side: int) -> None:
     with pytest.raises(ConfigError, match="multiples of 16"):
-        FAMILIES["click_unet"].check_roi("test", side)
+        families()["click_unet"].check_roi("test", side)

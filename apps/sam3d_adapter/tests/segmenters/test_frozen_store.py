@@ -8,10 +8,11 @@ import torch
 
 from lib.models.build import build_model
 from lib.models.checkpoint import load_base, save_trained
-from lib.models.prompts import Prompts
+from lib.models.prompts import RoiPrompts
 from lib.models.trainable import frozen_names, trained_names
+from lib.segmenters.contract import LoadedModel
 from lib.segmenters.frozen_store import FrozenStore
-from lib.serving.model_store import LoadedModel, ModelSpec, ModelStore
+from lib.serving.model_store import ModelSpec, ModelStore
 from tests.support.weights import write_test_weights
 
 
@@ -43,11 +44,11 @@ def test_frozen_tensors_are_shared_and_trained_ones_are_not(specs: list[ModelSpe
 def test_each_gives_what_it_gives_alone(specs: list[ModelSpec]) -> None:
     roi, clicks = torch.randn(1, 1, 32, 32, 32), torch.tensor([[[3.0, 4.0, 5.0]]])
     with torch.no_grad():
-        alone = [ModelStore().get(spec, "cpu").model.model(roi, Prompts(clicks)) for spec in specs]
+        alone = [ModelStore().get(spec, "cpu").model.model(roi, RoiPrompts(clicks)) for spec in specs]
         store = ModelStore()
         together = [store.get(spec, "cpu") for spec in specs]
         for loaded, expected in zip(together, alone, strict=True):
-            assert torch.equal(loaded.model.model(roi, Prompts(clicks)), expected)
+            assert torch.equal(loaded.model.model(roi, RoiPrompts(clicks)), expected)
     assert not torch.equal(*alone)
 
 

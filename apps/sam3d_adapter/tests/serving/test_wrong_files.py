@@ -11,7 +11,8 @@ import torch
 
 from lib.models.build import build_model
 from lib.models.checkpoint import CheckpointError, save_trained
-from lib.serving.model_store import LoadedModel, ModelSpec, ModelStore
+from lib.segmenters.contract import LoadedModel
+from lib.serving.model_store import ModelSpec, ModelStore
 from tests.support.published import sam_state
 from tests.support.weights import write_test_weights
 from tests.support.wrong_files import ANY_FILE, RAN, SAFETENSORS, rewrite

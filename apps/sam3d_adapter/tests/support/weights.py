@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
+from lib.families.click_unet import CLICK_UNET_SIZES, ClickUnet, save_click_unet
 from lib.models.build import build_model
 from lib.models.checkpoint import save_base, save_trained
-from lib.segmenters.click_unet import CLICK_UNET_SIZES, ClickUnet, save_click_unet
 
 
 def write_test_weights(folder: Path, *, seed: int = 0) -> tuple[Path, Path]:

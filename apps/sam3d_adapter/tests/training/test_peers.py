@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from benchmarks.peer_networks import PEERS, PUBLISHED_ON, UnsignedClicks, save, unsigned_clicks
-from lib.models.prompts import Prompts
+from lib.models.prompts import RoiPrompts
 from lib.presets import load_preset
-from lib.segmenters import FAMILIES
+from lib.segmenters import families
 from lib.segmenters.frozen_store import FrozenStore
 from lib.training.data_sets import Pool
 from lib.training.interaction import InteractionConfig
@@ -47,7 +47,7 @@ def trained(name: str, data: Path, out: Path, *, steps: int = 6) -> torch.nn.Mod
 
 def served(name: str, folder: Path):
     """As the server loads it."""
-    family = FAMILIES[PEERS[name].family]
+    family = families()[PEERS[name].family]
     files = {key: folder / f"{key}.safetensors" for key in family.files}
     return family.load("test", files, "cpu", FrozenStore())[0]
 
@@ -75,7 +75,7 @@ def test_inert_adapters_stay_inert_and_the_server_works_them_out_to_nothing(data
         assert not block.adapter.linear2.weight.any() and not block.adapter.linear2.bias.any()
     after = dict(model.named_parameters())
     assert all(torch.equal(after[n], before[n]) == (".adapter." in n) for n in before if "token_to_image" not in n)
-    roi, prompts = torch.randn(1, 1, 32, 32, 32), Prompts(torch.full((1, 1, 3), 16.0))
+    roi, prompts = torch.randn(1, 1, 32, 32, 32), RoiPrompts(torch.full((1, 1, 3), 16.0))
     with torch.no_grad():
         assert torch.equal(loaded.decode(loaded.encode(roi), prompts), model.decode(model.encode(roi), prompts))
 
@@ -92,7 +92,7 @@ def test_the_server_gives_each_what_it_was_trained_with(data, tmp_path, name, kn
     train(model, stream, [], TrainingConfig(steps=8, report_steps=8, warm_up_steps=1, interaction=rounds), tmp_path)
     save(model, tmp_path, {})
     network = served(name, tmp_path)
-    assert network.feeds_back == network.uses_background == knows
+    assert network.takes_previous == network.takes_background == knows
 
 
 def test_unsigned_clicks_are_ten_on_the_object_and_twenty_anywhere(data) -> None:

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import torch
 
+from lib.families.click_unet import CLICK_UNET_SIZES, ClickUnet
 from lib.models.checkpoint import load_model
 from lib.models.sam3d import Sam3dAdapter
 from lib.models.trainable import trained_names
 from lib.presets import load_preset
 from lib.pretraining import pretrain
 from lib.pretraining.initialise import build_from_scratch
-from lib.segmenters.click_unet import CLICK_UNET_SIZES, ClickUnet
 from lib.training.data_sets import Pool
 from lib.training.interaction import InteractionConfig
 from lib.training.micro_batching import MemoryShortageError

@@ -33,8 +33,8 @@ Filter = Mapping[str, Any]
 
 
 def modalities_for(presets: Iterable[Preset]) -> list[str]:
-    """CT, and what has no unit where a preset takes images without one."""
-    without_unit = any(preset.intensity.mode == "percentile" for preset in presets)
+    """CT, and what has no unit where a preset does not ask for Hounsfield units."""
+    without_unit = any(not preset.is_for_hu for preset in presets)
     return ["CT", "MR", "PT"] if without_unit else ["CT"]
 
 

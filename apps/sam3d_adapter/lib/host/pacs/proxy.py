@@ -15,7 +15,7 @@ from monailabel.config import settings
 
 from lib.host.patches.around import put_around
 from lib.host.patches.version_guard import check_host_version
-from lib.prompts.click import short
+from lib.prompts.reading import short
 
 _RESOURCES = ("studies", "series", "instances")
 # UIDs, names of resources, lists of frames. No percent sign: what is decoded here once is decoded there once more; no

@@ -13,7 +13,7 @@ from fastapi import HTTPException
 from monailabel.datastore.dicom import DICOMWebDatastore
 
 from lib.host.patches.version_guard import check_host_version
-from lib.prompts.click import short
+from lib.prompts.reading import short
 
 
 def require_seg_output(output: Any, *, datastore: Any, is_stored: bool, label_info: Any) -> None:

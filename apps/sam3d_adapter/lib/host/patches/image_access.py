@@ -20,7 +20,7 @@ from monailabel.interfaces.datastore import Datastore
 from lib.host.pacs.dicom_fetch import fetch_series, require_unchanged
 from lib.host.patches.version_guard import check_host_version
 from lib.host.uploads.infer_upload import is_received
-from lib.prompts.click import short
+from lib.prompts.reading import short
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from fastapi import HTTPException
 from monailabel.utils.others.generic import file_checksum
 
 from lib.host.patches.version_guard import check_host_version
-from lib.prompts.click import short
+from lib.prompts.reading import short
 
 _ALGORITHMS = ("SHA256", "SHA512", "MD5")
 

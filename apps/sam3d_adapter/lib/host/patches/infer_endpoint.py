@@ -13,7 +13,7 @@ from lib.host.patches.dicom_seg import require_seg_output, seg_or_reason
 from lib.host.patches.infer_params import read_params
 from lib.host.patches.infer_source import require_source
 from lib.host.uploads.infer_upload import received
-from lib.prompts.regions import LABEL_FILE_KEY
+from lib.requests.request import LABEL_FILE_KEY
 
 _ENDPOINT = "monailabel.endpoints.infer"
 

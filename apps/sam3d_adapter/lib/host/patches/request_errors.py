@@ -16,7 +16,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from lib.host.patches.version_guard import check_host_version
-from lib.prompts.click import short
+from lib.prompts.reading import short
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from fastapi import HTTPException
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 
 from lib.host.patches.version_guard import check_host_version
-from lib.prompts.click import short
+from lib.prompts.reading import short
 
 _TEXTS = {"true": True, "1": True, "false": False, "0": False, "": False}
 _INDEX_BYTES = 2**20

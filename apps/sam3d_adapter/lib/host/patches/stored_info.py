@@ -16,7 +16,7 @@ from lib.host.json_object import read_object, require_storable
 from lib.host.patches.around import put_around
 from lib.host.patches.unknown_stored import require_image, require_label
 from lib.host.patches.version_guard import check_host_version
-from lib.prompts.click import short
+from lib.prompts.reading import short
 
 _ENDPOINT = "monailabel.endpoints.datastore"
 

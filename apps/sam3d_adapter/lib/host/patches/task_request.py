@@ -20,7 +20,7 @@ from lib.host.patches.save_label import read_save_label
 from lib.host.patches.unknown_model import require_model
 from lib.host.patches.unknown_task import require_task
 from lib.host.patches.version_guard import check_host_version
-from lib.prompts.click import short
+from lib.prompts.reading import short
 
 MAX_BODY_CHARACTERS = 2**16
 """It becomes one argument of a command, and Linux takes at most 128 KiB of one."""

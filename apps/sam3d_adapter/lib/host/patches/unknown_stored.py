@@ -23,7 +23,7 @@ from lib.host.patches.around import put_around
 from lib.host.patches.image_access import is_known
 from lib.host.patches.image_checksum import require_checksum
 from lib.host.patches.version_guard import check_host_version
-from lib.prompts.click import short
+from lib.prompts.reading import short
 
 _ENDPOINT = "monailabel.endpoints.datastore"
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from fastapi import HTTPException
 
 from lib.host.patches.version_guard import check_host_version
-from lib.prompts.click import short
+from lib.prompts.reading import short
 
 
 def require_task(kind: str, name: str, known: Iterable[str]) -> None:

@@ -21,7 +21,7 @@ from lib.host.patches.save_label import require_room
 from lib.host.patches.stored_info import read_info
 from lib.host.patches.version_guard import check_host_version
 from lib.host.uploads.received_file import looked_at, split_name
-from lib.prompts.click import short
+from lib.prompts.reading import short
 from lib.volumes.memory import MemoryShortage
 from lib.volumes.read import read_volume
 from lib.volumes.volume import ImageError, Volume

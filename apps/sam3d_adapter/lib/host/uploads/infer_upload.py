@@ -16,7 +16,7 @@ from typing import Any
 from fastapi import HTTPException
 
 from lib.host.patches.version_guard import check_host_version
-from lib.prompts.click import short
+from lib.prompts.reading import short
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".dcm")
 """Of files that can be read; a file without any is taken for DICOM."""

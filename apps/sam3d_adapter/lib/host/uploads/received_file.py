@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import HTTPException
 
-from lib.prompts.click import short
+from lib.prompts.reading import short
 from lib.volumes.memory import MemoryShortage
 from lib.volumes.volume import ImageError
 

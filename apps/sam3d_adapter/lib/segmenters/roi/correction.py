@@ -1,4 +1,4 @@
-"""What of the network's answer to further clicks is taken over into the answer that it gave before."""
+"""How a click corrects: which part of the network's new prediction is taken over into the answer before it."""
 
 import math
 from collections.abc import Sequence
@@ -6,31 +6,38 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.ndimage import label
 
-from lib.geometry.click_influence import Floats, Mask, border_distance, near_in_roi, reach_of, unclicked
+from lib.geometry.click_influence import Floats, Mask, border_distance, influence_radius_mm, near_in_roi, unclicked
 from lib.geometry.paste import BACKGROUND
 from lib.geometry.roi import Roi
 from lib.prompts.click import Click
-from lib.segmenters.roi.enforce_clicks import obey
+from lib.prompts.mask import MaskPrompt
+from lib.segmenters.roi.enforce_clicks import enforce_clicks
 
 EXTENT = 2.0
-"""Of what a click corrects: so many times as far as the nearest voxel that is right already. See BENCHMARKS.md."""
+"""Correction radius, as a multiple of the click's distance to the nearest correctly labelled voxel."""
 LEAST_VOXELS = 2.0
-"""How far a click corrects an answer of the network at least, in voxels of its ROI: that border may be wrong itself."""
+"""Least correction radius, in voxels of the region: the border that it is measured to may be wrong itself."""
+
+START_LEAST_MM = 5.0
+"""Least correction radius in a mask of the user, mm."""
+_LEAST = 0.5
+"""Logit that puts a voxel on its side where only a click speaks for it."""
 
 Obeyed = tuple[tuple[Click, bool], ...]
-"""Clicks that were asked about, and whether the network itself obeyed them."""
+"""Clicks that the network was shown, and whether it obeyed them."""
 
 
 @dataclass(frozen=True)
-class Spot:
-    """Where something may be corrected, and because of which clicks.
+class CorrectionContext:
+    """Where clicks may correct the answer, and which clicks.
 
     Attributes:
         roi: around it.
-        new: clicks that it may change because of.
+        new: clicks that correct here.
         told: all of the user's clicks up to these that lie in the ROI, the new ones included.
-        implied: a place, at most one, that the network was shown as a foreground click without being the user's.
+        pseudo: at most one pseudo-click that the network was shown.
         support: (D, H, W), voxels that may change.
         before: (D, H, W) foreground logit that is corrected.
         threshold: foreground probability.
@@ -39,7 +46,7 @@ class Spot:
     roi: Roi
     new: tuple[Click, ...]
     told: tuple[Click, ...]
-    implied: tuple[Click, ...]
+    pseudo: tuple[Click, ...]
     support: Mask
     before: Floats
     threshold: float
@@ -56,53 +63,102 @@ class Spot:
         return d, h, w
 
     def enforced(self, logit: Floats) -> tuple[Floats, Obeyed]:
-        """A logit in which the clicks that were told are obeyed; what `obey` says of the new ones, before that."""
+        """The logit with all clicks enforced, and whether the new ones were obeyed before that."""
         dhw, signs = self.roi.clicks_to_dhw(self.told), [click.is_foreground for click in self.told]
         pair = torch.from_numpy(np.stack([np.zeros_like(logit), logit]))
-        anchors = self.roi.clicks_to_dhw(self.implied)
-        settled, obeyed = obey(pair, dhw, signs, self.roi.spacing_mm, self.threshold, anchors_dhw=anchors)
+        anchors = self.roi.clicks_to_dhw(self.pseudo)
+        settled, obeyed = enforce_clicks(pair, dhw, signs, self.roi.spacing_mm, self.threshold, anchors_dhw=anchors)
         concerned = zip(self.told, obeyed, strict=True)
         new = ((click, good) for click, good in concerned if click in self.new and self.support[self.voxel(click)])
         return settled[1].numpy(), tuple(new)
 
-    def meant(self, clicks: Sequence[Click], least_mm: float) -> Mask:
-        """Where clicks are meant: near each, the farther it lies from the border of the mask that it corrects."""
+    def influence(self, clicks: Sequence[Click], least_mm: float) -> Mask:
+        """Voxels that the clicks may correct: the farther a click lies from the border of the mask, the wider."""
         mask = self.before > self.level
-        meant = np.zeros_like(mask)
+        influenced = np.zeros_like(mask)
         for click in clicks:
             wrong_mm = border_distance(mask, self.roi.clicks_to_dhw([click])[0], click.is_foreground)
-            extent_mm = np.clip(EXTENT * wrong_mm * self.roi.spacing_mm, least_mm, reach_of([click]))
-            meant |= near_in_roi(self.roi, [click], float(extent_mm))
-        return meant
+            extent_mm = np.clip(EXTENT * wrong_mm * self.roi.spacing_mm, least_mm, influence_radius_mm([click]))
+            influenced |= near_in_roi(self.roi, [click], float(extent_mm))
+        return influenced
 
 
-def may_correct(spot: Spot) -> bool:
-    """Whether there is anything to ask: what is not in the mask cannot be taken out of it."""
-    if not spot.support.any():
+def may_correct(context: CorrectionContext) -> bool:
+    """Whether the clicks can change anything: what is not in the mask cannot be taken out of it."""
+    if not context.support.any():
         return False
-    adds = all(click.is_foreground for click in spot.new)
-    return adds or bool((spot.before[spot.support] > spot.level).any())
+    adds = all(click.is_foreground for click in context.new)
+    return adds or bool((context.before[context.support] > context.level).any())
 
 
-def correct(spot: Spot, asked: Floats | None) -> tuple[Floats, Obeyed]:
-    """The logit of an ROI with what the network corrects near the new clicks, and all clicks enforced there.
+def correct(context: CorrectionContext, predicted: Floats | None) -> tuple[Floats, Obeyed]:
+    """The logit of an ROI, corrected near the new clicks, with all clicks enforced there.
 
     Args:
-        spot: where.
-        asked: (D, H, W) the network's answer; None where it was not asked.
+        context: where.
+        predicted: (D, H, W) the network's new foreground logit; None where it was not run.
     """
-    now = spot.before.copy()
-    if asked is not None:
-        new = [click for click in spot.new if spot.roi.holds(click)]
-        taken = spot.support & spot.meant(new, LEAST_VOXELS * spot.roi.spacing_mm)
-        kinds = {click.is_foreground for click in spot.new}
+    now = context.before.copy()
+    if predicted is not None:
+        new = [click for click in context.new if context.roi.holds(click)]
+        taken = context.support & context.influence(new, LEAST_VOXELS * context.roi.spacing_mm)
+        kinds = {click.is_foreground for click in context.new}
         if len(kinds) == 1:
             # What is missing is added, what is too much taken away: not both because of clicks of one kind.
-            taken &= (asked > spot.before) == kinds.pop()
-        now[taken] = asked[taken]
-    enforced, obeyed = spot.enforced(now)
-    now[spot.support] = enforced[spot.support]
-    clicked = [*(click for click in spot.told if click.is_foreground), *spot.implied]
-    pieces = unclicked(now > spot.level, spot.support, spot.roi.clicks_to_dhw(clicked))
+            taken &= (predicted > context.before) == kinds.pop()
+        now[taken] = predicted[taken]
+    enforced, obeyed = context.enforced(now)
+    now[context.support] = enforced[context.support]
+    clicked = [*(click for click in context.told if click.is_foreground), *context.pseudo]
+    pieces = unclicked(now > context.level, context.support, context.roi.clicks_to_dhw(clicked))
     now[pieces] = BACKGROUND
     return now, obeyed
+
+
+def contradicting(context: CorrectionContext, start: MaskPrompt, untouched: Floats) -> list[Click]:
+    """The new clicks in the ROI that ask for something: not those that the mask agrees with.
+
+    Args:
+        context: where.
+        start: the mask.
+        untouched: (D, H, W), its logit before any click.
+    """
+    asking = []
+    for click in context.new:
+        if not context.roi.holds(click) or not context.support[context.voxel(click)]:
+            continue
+        now, then = (float(logit[context.voxel(click)]) for logit in (context.before, untouched))
+        # Where nothing has changed the image's own grid is exact.
+        says = bool(start.mask[click.ijk]) if now == then else now > context.level
+        if says != click.is_foreground:
+            asking.append(click)
+    return asking
+
+
+def correct_mask_prompt(
+    context: CorrectionContext, asking: list[Click], predicted: Floats | None
+) -> tuple[Floats, Obeyed]:
+    """The logit of an ROI with what clicks ask for, and nothing else.
+
+    A foreground click adds and a background click takes away what the prediction, with all clicks enforced, changes in
+    that direction: voxels connected with the click, within its influence. Without a prediction, its own voxel.
+
+    Args:
+        context: where.
+        asking: see `contradicting`.
+        predicted: (D, H, W) the network's new foreground logit; None where it was not run.
+    """
+    now, mask = context.before.copy(), context.before > context.level
+    answer, obeyed = (predicted, ()) if predicted is None else context.enforced(predicted)
+    for click in asking:
+        voxel, sign = context.voxel(click), click.is_foreground
+        if answer is not None:
+            wanted = ((answer > context.level) == sign) & (mask != sign) & context.support
+            wanted &= context.influence([click], START_LEAST_MM)
+            wanted[voxel] = True
+            pieces, _ = label(wanted)
+            piece = pieces == pieces[voxel]
+            now[piece] = answer[piece]
+        side = 1 if sign else -1
+        now[voxel] = context.level + side * max(side * (float(now[voxel]) - context.level), _LEAST)
+    return now, obeyed if predicted is not None else tuple((click, False) for click in asking)

@@ -10,7 +10,7 @@ from scipy.ndimage import label
 from skimage.segmentation import watershed
 from torch import Tensor
 
-from lib.geometry.click_influence import BACKGROUND_REACH_MM, FOREGROUND_REACH_MM
+from lib.geometry.click_influence import BACKGROUND_RADIUS_MM, FOREGROUND_RADIUS_MM
 
 _LEAST = 0.5
 """Logit by which a voxel is put on its side of the threshold, so that interpolation keeps it there."""
@@ -18,7 +18,7 @@ _LEAST = 0.5
 Mask = NDArray[np.bool_]
 
 
-def obey(
+def enforce_clicks(
     logits: Tensor,
     clicks_dhw: np.ndarray,
     signs: Sequence[bool],
@@ -61,13 +61,13 @@ def obey(
     for voxel, sign in zip(voxels, signs, strict=True):
         # Two clicks may share a voxel of a coarse ROI; the image's own grid settles it, see `paste_mask`.
         if sign and margin[voxel] <= 0 and voxel not in taken:
-            grown = _one_with(margin, voxel, FOREGROUND_REACH_MM / spacing_mm)
+            grown = _one_with(margin, voxel, FOREGROUND_RADIUS_MM / spacing_mm)
             margin[grown] = np.maximum(-margin[grown], _LEAST)
     wrong = [v for v, sign in zip(voxels, signs, strict=True) if not sign and margin[v] > 0]
     if wrong:
         clicked = [v for v, sign in zip(voxels, signs, strict=True) if sign]
         kept = [v for v in (*clicked, *anchors) if v not in taken]
-        removed = _belongs_to(margin, wrong, kept, BACKGROUND_REACH_MM / spacing_mm)
+        removed = _belongs_to(margin, wrong, kept, BACKGROUND_RADIUS_MM / spacing_mm)
         margin[removed] = np.minimum(-margin[removed], -_LEAST)
     foreground = logits[0] + torch.from_numpy(margin + level).to(logits)
     return torch.stack([logits[0], foreground]), obeyed
@@ -85,7 +85,7 @@ def _within(shape: tuple[int, ...], voxel: tuple[int, ...], reach: float) -> Mas
 
 
 def _one_with(margin: np.ndarray, voxel: tuple[int, ...], reach: float) -> Mask:
-    """What a foreground click adds: see `obey`."""
+    """What a foreground click adds: see `enforce_clicks`."""
     ball = _within(margin.shape, voxel, reach)
     pieces, _ = label((margin >= margin[voxel]) & ball)
     piece: Mask = pieces == pieces[voxel]
@@ -106,7 +106,7 @@ def _alone(voxel: tuple[int, ...], shape: tuple[int, ...]) -> Mask:
 def _belongs_to(
     margin: np.ndarray, background: list[tuple[int, ...]], foreground: list[tuple[int, ...]], reach: float
 ) -> Mask:
-    """What background clicks take away: see `obey`."""
+    """What background clicks take away: see `enforce_clicks`."""
     mask = margin > 0
     pieces, _ = label(mask)
     markers = np.zeros(margin.shape, np.int32)

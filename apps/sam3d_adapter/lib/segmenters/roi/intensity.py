@@ -1,42 +1,15 @@
 """Intensities of the image -> intensities the model was trained on."""
 
 import math
-from collections.abc import Hashable, Mapping
-from typing import Any
 
 import torch
-from monai.config import KeysCollection
-from monai.transforms import MapTransform
 from torch import Tensor
 
-from lib.presets import IntensityPreset, PercentileIntensity, WindowIntensity
+from lib.segmenters.roi.settings import IntensitySettings, PercentileIntensity, WindowIntensity
 from lib.volumes.volume import ImageError, Volume
 
 MAX_SAMPLES = 1_000_000
 """Voxels from which percentiles are taken; their error is then far below the noise of any image."""
-
-
-class NormaliseIntensityd(MapTransform):
-    """Clips and z-scores ``roi``; 0 where ``roi_inside`` is false. Does nothing where there is an embedding already.
-
-    Args:
-        intensity: the preset's rule.
-        keys: of the ROI, (1, D, H, W) float32.
-    """
-
-    def __init__(self, intensity: IntensityPreset, keys: KeysCollection = "roi") -> None:
-        super().__init__(keys, allow_missing_keys=True)
-        self._intensity = intensity
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Raises ImageError where percentiles are asked for of an image without contrast."""
-        d = dict(data)
-        if "embedding" in d:
-            return d
-        for key in self.key_iterator(d):
-            window = intensity_window(self._intensity, d["volume"])
-            d[key] = apply_window(d[key], d["roi_inside"], window)
-        return d
 
 
 def apply_window(roi: Tensor, inside: Tensor, window: WindowIntensity) -> Tensor:
@@ -45,7 +18,7 @@ def apply_window(roi: Tensor, inside: Tensor, window: WindowIntensity) -> Tensor
     return torch.where(inside, scaled, 0.0)
 
 
-def intensity_window(intensity: IntensityPreset, volume: Volume) -> WindowIntensity:
+def intensity_window(intensity: IntensitySettings, volume: Volume) -> WindowIntensity:
     """The rule in numbers; for percentiles they come from the whole image, so that they do not move with the ROI.
 
     Raises:

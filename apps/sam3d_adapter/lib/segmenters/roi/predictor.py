@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from lib.models.precision import resolve_precision
-from lib.models.prompts import Prompts
-from lib.segmenters.cache import EmbeddingCache
-from lib.segmenters.family import Embedding
-from lib.serving.model_store import LoadedModel
+from lib.models.prompts import RoiPrompts
+from lib.segmenters.cache import SegmenterCache
+from lib.segmenters.contract import LoadedModel
+from lib.segmenters.roi.network import Embedding
 
 
 class PredictorError(ValueError):
@@ -48,7 +48,7 @@ class Predictor:
         precision: one of ``lib.models.precision.PRECISIONS``.
     """
 
-    def __init__(self, loaded: LoadedModel, cache: EmbeddingCache, precision: str = "fp32") -> None:
+    def __init__(self, loaded: LoadedModel, cache: SegmenterCache, precision: str = "fp32") -> None:
         self._loaded = loaded
         self._cache = cache
         self._dtype = resolve_precision(precision, loaded.device)
@@ -64,19 +64,19 @@ class Predictor:
         return "bf16" if self._dtype is torch.bfloat16 else "fp32"
 
     @property
-    def feeds_back(self) -> bool:
+    def takes_previous(self) -> bool:
         """Whether a previous answer is read."""
-        return self._loaded.model.feeds_back
+        return bool(self._loaded.model.takes_previous)
 
     @property
-    def uses_box(self) -> bool:
+    def takes_box(self) -> bool:
         """Whether a box may be given."""
-        return self._loaded.model.uses_box
+        return bool(self._loaded.model.takes_box)
 
     @property
-    def uses_background(self) -> bool:
+    def takes_background(self) -> bool:
         """Whether background clicks may be given."""
-        return self._loaded.model.uses_background
+        return bool(self._loaded.model.takes_background)
 
     def predict(
         self,
@@ -110,13 +110,13 @@ class Predictor:
         signs = tuple(map(bool, is_foreground)) if is_foreground is not None else (True,) * len(clicks_dhw)
         if len(signs) != len(clicks_dhw) or not signs[0]:
             raise PredictorError(f"{len(signs)} signs of {len(clicks_dhw)} clicks; one each, the first foreground.")
-        if not all(signs) and not self.uses_background:
+        if not all(signs) and not self.takes_background:
             raise PredictorError("This model knows no background clicks.")
         if roi is None and embedding is None:
             raise PredictorError("Neither an ROI nor its embedding was given.")
-        if box_dhw is not None and not self.uses_box:
+        if box_dhw is not None and not self.takes_box:
             raise PredictorError("This model reads no box.")
-        if not self.feeds_back:
+        if not self.takes_previous:
             previous = None
         given = (roi, clicks_dhw, signs, previous, box_dhw, key, embedding)
         try:
@@ -151,7 +151,7 @@ class Predictor:
                 if key is not None:
                     self._cache.put(key, embedding)
             start = time.perf_counter()
-            prompts = Prompts(
+            prompts = RoiPrompts(
                 self._to_device(clicks_dhw)[None],
                 torch.tensor([signs], device=self._loaded.device),
                 self._to_device(previous)[None, None] if previous is not None else None,

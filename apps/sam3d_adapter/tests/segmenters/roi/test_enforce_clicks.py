@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from lib.geometry.click_influence import BACKGROUND_REACH_MM
-from lib.segmenters.roi.enforce_clicks import obey
+from lib.geometry.click_influence import BACKGROUND_RADIUS_MM
+from lib.segmenters.roi.enforce_clicks import enforce_clicks
 
 SIDE = 40
 GRID = np.stack(np.meshgrid(*[np.arange(SIDE)] * 3, indexing="ij"), -1).astype(float)
@@ -25,7 +25,7 @@ def mask(logits):
 
 def ask(margin, *clicks, spacing_mm=1.0):
     where = np.array([voxel for voxel, _ in clicks], float)
-    return obey(logits_of(margin), where, [sign for _, sign in clicks], spacing_mm)
+    return enforce_clicks(logits_of(margin), where, [sign for _, sign in clicks], spacing_mm)
 
 
 LEFT, RIGHT, BRIDGE = ball((20, 20, 10), 7), ball((20, 20, 28), 7), ball((20, 20, 19), 3)
@@ -34,7 +34,7 @@ LEFT, RIGHT, BRIDGE = ball((20, 20, 10), 7), ball((20, 20, 28), 7), ball((20, 20
 def test_what_is_right_is_left_alone():
     margin = np.where(LEFT, 3.0, -3.0)
     logits = logits_of(margin)
-    got, obeyed = obey(logits, np.array([[20.0, 20, 10], [20, 20, 28]]), [True, False], 1.0)
+    got, obeyed = enforce_clicks(logits, np.array([[20.0, 20, 10], [20, 20, 28]]), [True, False], 1.0)
     assert got is logits and obeyed == [True, True]
 
 
@@ -73,7 +73,7 @@ def test_nothing_beyond_reach_changes():
     margin[18:22, 18:22] = 3.0
     got, _ = ask(margin, ((20, 20, 2), True), ((20, 20, 36), False), spacing_mm=4.0)
     changed = np.argwhere(mask(got) != (margin > 0))
-    assert len(changed) and (np.linalg.norm(changed - [20, 20, 36], axis=1) * 4.0).max() <= BACKGROUND_REACH_MM
+    assert len(changed) and (np.linalg.norm(changed - [20, 20, 36], axis=1) * 4.0).max() <= BACKGROUND_RADIUS_MM
     assert not mask(got)[20, 20, 36] and mask(got)[20, 20, 2]
 
 
@@ -104,7 +104,7 @@ def test_any_clicks_on_any_answer_are_obeyed(threshold):
         logits = torch.nn.functional.interpolate(coarse, size=(24,) * 3, mode="trilinear")[0]
         clicks = np.unique(rng.integers(0, 24, (6, 3)), axis=0)
         signs = [bool(sign) for sign in rng.random(len(clicks)) < 0.5]
-        got, obeyed = obey(logits, clicks.astype(float), signs, 1.0, threshold)
+        got, obeyed = enforce_clicks(logits, clicks.astype(float), signs, 1.0, threshold)
         inside = (torch.sigmoid(got[1] - got[0]) > threshold).numpy()
         assert [bool(inside[tuple(c)]) for c in clicks] == signs
         before = (torch.sigmoid(logits[1] - logits[0]) > threshold).numpy()

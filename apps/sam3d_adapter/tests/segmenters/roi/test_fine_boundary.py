@@ -10,7 +10,7 @@ from scipy.ndimage import binary_erosion, distance_transform_edt
 
 from lib.configs.task_config import Sam3dAdapterConfig
 from lib.evaluation.metrics import dice
-from lib.geometry.click_influence import FOREGROUND_REACH_MM
+from lib.geometry.click_influence import FOREGROUND_RADIUS_MM
 from lib.geometry.roi import roi_at
 from lib.segmenters.roi import fine_boundary as fine_surface
 from lib.segmenters.roi.fine_boundary import AGREES, BAND_MM, REGIONS, surface_regions
@@ -119,7 +119,7 @@ def test_a_click_moves_the_finer_surface_around_it_alone(tasks: dict[str, Any], 
     mask, answer = ask(tasks, images["large"], refine=True, foreground=[list(CENTRE), outside], background=[inside])
     assert mask[tuple(outside)] and not mask[tuple(inside)]
     offsets = [(np.indices(SHAPE).reshape(3, -1).T - click) * SPACING for click in (outside, inside)]
-    far = (np.min([np.linalg.norm(offset, axis=1) for offset in offsets], axis=0) > FOREGROUND_REACH_MM).reshape(SHAPE)
+    far = (np.min([np.linalg.norm(offset, axis=1) for offset in offsets], axis=0) > FOREGROUND_RADIUS_MM).reshape(SHAPE)
     assert far.any() and np.array_equal(mask[far], first[far]) and (mask != first).any()
     # Farther away the surface stays the finer one, and no region is looked at again for it.
     assert (mask != coarse)[far].any()

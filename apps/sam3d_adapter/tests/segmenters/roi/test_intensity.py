@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from lib.presets import PercentileIntensity, WindowIntensity
 from lib.segmenters.roi.intensity import NormaliseIntensityd, intensity_window, percentile_window
+from lib.segmenters.roi.settings import PercentileIntensity, WindowIntensity
 from lib.volumes.volume import ImageError, Volume, make_volume
 
 WINDOW = WindowIntensity(clip_hu=(-160, 240), mean=40, std=60)

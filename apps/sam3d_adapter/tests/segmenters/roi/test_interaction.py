@@ -18,7 +18,7 @@ from lib.geometry.axes import spacing_of
 from lib.geometry.roi import Roi
 from lib.host.patches.warm_up import warm_up_writer
 from lib.segmenters.roi.interaction import SINGLE_STEPS
-from lib.segmenters.roi.prediction import MAX_ENCODES, Looks
+from lib.segmenters.roi.prediction import MAX_ENCODES, RoiPredictions
 from tests.support.geometry import make_affine
 from tests.support.one_thread import one_thread  # noqa: F401
 from tests.support.server import APP_DIR
@@ -144,10 +144,10 @@ def test_what_is_enforced_does_not_count_as_obeyed_by_the_network(
 ) -> None:
     """A network that sees nothing anywhere obeys no foreground click, however many are enforced meanwhile."""
 
-    def sees_nothing(_: Looks, roi: Roi, *__: object) -> torch.Tensor:
+    def sees_nothing(_: RoiPredictions, roi: Roi, *__: object) -> torch.Tensor:
         return torch.stack([torch.zeros(roi.size_dhw), torch.full(roi.size_dhw, -3.0)])
 
-    monkeypatch.setattr(Looks, "__call__", sees_nothing)
+    monkeypatch.setattr(RoiPredictions, "__call__", sees_nothing)
     clicks = some_clicks("fine", 6, 8)
     served = Served(small, ("test",))
     mask = served("test", images["fine"], clicks)

@@ -10,14 +10,14 @@ from torch import Tensor
 from lib.geometry import click_influence as locality
 from lib.geometry.paste import PartsToImaged
 from lib.geometry.roi import Roi
-from lib.infers.response import Stages
-from lib.presets import RoiPreset
 from lib.prompts.click import Click
-from lib.prompts.mask_prompt import StartMask
-from lib.segmenters.cache import EmbeddingCache
+from lib.prompts.mask_prompt import MaskPrompt
+from lib.segmenters.cache import SegmenterCache
+from lib.segmenters.contract import Stages
 from lib.segmenters.roi import mask_correction as start_corrections
-from lib.segmenters.roi.initial import open_dialogue
-from lib.segmenters.roi.interaction import hold_dialogue
+from lib.segmenters.roi.initial import initial_prediction
+from lib.segmenters.roi.interaction import answer_interaction
+from lib.segmenters.roi.settings import RoiSettings
 from lib.volumes.volume import make_volume
 from tests.support.geometry import make_affine
 
@@ -25,7 +25,7 @@ SHAPE, SPACING = (60, 50, 40), np.array([0.9, 1.0, 1.2])
 GRID = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), -1)
 AFFINE = make_affine("PIR", (0.9, 1.0, 1.2), (20, -12, 15))
 VOLUME = make_volume(np.zeros(SHAPE, np.int16), AFFINE, "image")
-PRESET = RoiPreset(size=64, spacing_mm=1.0, axes="SAR", wider_spacings_mm=())
+PRESET = RoiSettings(size=64, spacing_mm=1.0, axes="SAR", wider_spacings_mm=())
 RESOLVED_MM = 2.0
 """Of the network's grid: within it of a border it may be resolved otherwise."""
 
@@ -44,11 +44,11 @@ EVERYTHING, NOTHING = np.ones(SHAPE, bool), np.zeros(SHAPE, bool)
 
 
 class Says:
-    """What `Looks` is to a dialogue, but for the network: the answer is one mask, whatever was clicked."""
+    """What `RoiPredictions` is to a dialogue, but for the network: the answer is one mask, whatever was clicked."""
 
     def __init__(self, answer: np.ndarray) -> None:
-        self.volume, self.stages, self.embeddings, self.key = VOLUME, Stages(), EmbeddingCache(10**9), "says"
-        self._answer = StartMask(answer, "upload", 1, "answer")
+        self.volume, self.stages, self.embeddings, self.key = VOLUME, Stages(), SegmenterCache(10**9), "says"
+        self._answer = MaskPrompt(answer, "upload", 1, "answer")
         self.asked: list[tuple[Sequence[Click], Tensor]] = []
 
     def known(self, roi: Roi, clicks: Sequence[Click]) -> list[Click]:
@@ -61,10 +61,10 @@ class Says:
 
 
 def corrected(start: np.ndarray, answer: np.ndarray, *clicks: Click, threshold: float = 0.5) -> np.ndarray:
-    looks = Says(answer)
-    started = StartMask(start, "upload", 1, "start")
-    opening = open_dialogue(looks, PRESET, clicks, threshold, start=started)  # type: ignore[arg-type]
-    parts = hold_dialogue(looks, opening, clicks, threshold).parts  # type: ignore[arg-type]
+    predictions = Says(answer)
+    started = MaskPrompt(start, "upload", 1, "start")
+    opening = initial_prediction(predictions, PRESET, clicks, threshold, start=started)  # type: ignore[arg-type]
+    parts = answer_interaction(predictions, opening, clicks, threshold).parts  # type: ignore[arg-type]
     data = {"parts": parts, "volume": VOLUME, "clicks": clicks, "start_mask": started}
     return np.asarray(PartsToImaged(threshold=threshold)(data)["pred"]) != 0
 
@@ -110,7 +110,7 @@ def test_a_click_where_the_network_sees_nothing_changes_its_voxel() -> None:
 
 def test_nothing_changes_beyond_the_reach() -> None:
     far = corrected(NOTHING, EVERYTHING, Click((30, 25, 20)))
-    distance, reach = distance_mm((30, 25, 20)), locality.FOREGROUND_REACH_MM
+    distance, reach = distance_mm((30, 25, 20)), locality.FOREGROUND_RADIUS_MM
     assert not far[distance > reach].any() and far[distance <= reach - RESOLVED_MM].all()
     near = corrected(BODY, EVERYTHING, Click((38, 25, 20))) & ~BODY
     distance, least = distance_mm((38, 25, 20)), start_corrections.START_LEAST_MM
@@ -119,8 +119,8 @@ def test_nothing_changes_beyond_the_reach() -> None:
 
 
 def test_reaches_of_the_two_kinds_may_differ(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locality, "FOREGROUND_REACH_MM", 20.0)
-    monkeypatch.setattr(locality, "BACKGROUND_REACH_MM", 9.0)
+    monkeypatch.setattr(locality, "FOREGROUND_RADIUS_MM", 20.0)
+    monkeypatch.setattr(locality, "BACKGROUND_RADIUS_MM", 9.0)
     click = (30, 25, 20)
     added = distance_mm(click)[corrected(NOTHING, EVERYTHING, Click(click))]
     assert 20 - RESOLVED_MM < added.max() <= 20
@@ -147,12 +147,12 @@ def test_every_click_of_a_dialogue_is_local_the_first_foreground_one_too() -> No
 
 
 def test_a_background_click_alone_shows_the_network_a_place_in_the_mask() -> None:
-    looks = Says(BODY)
+    predictions = Says(BODY)
     click = Click((41, 25, 20), False)
-    started = StartMask(BODY | LEAK, "upload", 1, "start")
-    opening = open_dialogue(looks, PRESET, [click], 0.5, start=started)  # type: ignore[arg-type]
-    answer = hold_dialogue(looks, opening, [click], 0.5)  # type: ignore[arg-type]
-    (((place, told), previous),) = looks.asked
+    started = MaskPrompt(BODY | LEAK, "upload", 1, "start")
+    opening = initial_prediction(predictions, PRESET, [click], 0.5, start=started)  # type: ignore[arg-type]
+    answer = answer_interaction(predictions, opening, [click], 0.5)  # type: ignore[arg-type]
+    (((place, told), previous),) = predictions.asked
     assert place.is_foreground and started.mask[place.ijk] and told == click
     torch.testing.assert_close(previous, started.logits(opening.roi))
     assert answer.obeyed == {click: True}

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from lib.models.prompts import Prompts
-from lib.segmenters.cache import EmbeddingCache
+from lib.models.prompts import RoiPrompts
+from lib.segmenters.cache import SegmenterCache
+from lib.segmenters.contract import LoadedModel
 from lib.segmenters.roi.predictor import Predictor, PredictorError
-from lib.serving.model_store import LoadedModel, ModelSpec, ModelStore
+from lib.serving.model_store import ModelSpec, ModelStore
 from tests.support.weights import write_click_unet, write_test_weights
 
 
@@ -45,19 +46,19 @@ MORE_CLICKS = torch.tensor([[3.0, 4.0, 5.0], [9.0, 2.0, 7.0]])
 
 def test_equals_the_plain_model(loaded: LoadedModel) -> None:
     roi = make_roi(loaded)
-    prediction = Predictor(loaded, EmbeddingCache(10**9)).predict(roi, CLICKS, key="a")
+    prediction = Predictor(loaded, SegmenterCache(10**9)).predict(roi, CLICKS, key="a")
     with torch.no_grad():
-        torch.testing.assert_close(prediction.logits, loaded.model.model(roi[None], Prompts(CLICKS[None]))[0])
+        torch.testing.assert_close(prediction.logits, loaded.model.model(roi[None], RoiPrompts(CLICKS[None]))[0])
 
 
 def test_second_click_decodes_only_and_equals_a_fresh_answer(loaded: LoadedModel, encodes: list) -> None:
-    roi, predictor = make_roi(loaded), Predictor(loaded, EmbeddingCache(10**9))
+    roi, predictor = make_roi(loaded), Predictor(loaded, SegmenterCache(10**9))
     first = predictor.predict(roi, CLICKS, key="a")
     second = predictor.predict(roi, MORE_CLICKS, key="a")
     assert (first.encoded, second.encoded) == (True, False)
     assert first.encode_ms > 0 and second.encode_ms == 0
     assert len(encodes) == 1
-    fresh = Predictor(loaded, EmbeddingCache(0)).predict(roi, MORE_CLICKS, key="a")
+    fresh = Predictor(loaded, SegmenterCache(0)).predict(roi, MORE_CLICKS, key="a")
     assert fresh.encoded
     torch.testing.assert_close(second.logits, fresh.logits, rtol=0, atol=0)
     # Undo: the answer to the first clicks is the same again, whatever came between.
@@ -65,14 +66,14 @@ def test_second_click_decodes_only_and_equals_a_fresh_answer(loaded: LoadedModel
 
 
 def test_another_key_or_none_encodes_again(loaded: LoadedModel, encodes: list) -> None:
-    predictor = Predictor(loaded, EmbeddingCache(10**9))
+    predictor = Predictor(loaded, SegmenterCache(10**9))
     for key in ("a", "b", None, None):
         assert predictor.predict(make_roi(loaded), CLICKS, key=key).encoded
     assert len(encodes) == 4
 
 
 def test_given_embedding_needs_no_roi(loaded: LoadedModel, encodes: list) -> None:
-    cache, roi = EmbeddingCache(10**9), make_roi(loaded)
+    cache, roi = SegmenterCache(10**9), make_roi(loaded)
     predictor = Predictor(loaded, cache)
     first = predictor.predict(roi, CLICKS, key="a")
     again = predictor.predict(None, CLICKS, embedding=cache.get("a"))
@@ -81,7 +82,7 @@ def test_given_embedding_needs_no_roi(loaded: LoadedModel, encodes: list) -> Non
 
 
 def test_many_threads_with_one_roi_encode_once(loaded: LoadedModel, encodes: list) -> None:
-    predictor, roi = Predictor(loaded, EmbeddingCache(10**9)), make_roi(loaded)
+    predictor, roi = Predictor(loaded, SegmenterCache(10**9)), make_roi(loaded)
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda _: predictor.predict(roi, CLICKS, key="a"), range(6)))
     assert len(encodes) == 1 and sum(answer.encoded for answer in answers) == 1
@@ -90,16 +91,16 @@ def test_many_threads_with_one_roi_encode_once(loaded: LoadedModel, encodes: lis
 def test_arguments_are_not_changed(loaded: LoadedModel) -> None:
     roi, clicks = make_roi(loaded), CLICKS.clone()
     before = roi.clone()
-    Predictor(loaded, EmbeddingCache(0)).predict(roi, clicks)
+    Predictor(loaded, SegmenterCache(0)).predict(roi, clicks)
     assert roi.equal(before) and clicks.equal(CLICKS)
 
 
 def test_version_names_weights_and_device(loaded: LoadedModel) -> None:
-    assert Predictor(loaded, EmbeddingCache(0)).version == f"{loaded.version}@cpu@fp32"
+    assert Predictor(loaded, SegmenterCache(0)).version == f"{loaded.version}@cpu@fp32"
 
 
 def test_out_of_memory_empties_the_cache_and_tries_again(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = EmbeddingCache(10**9)
+    cache = SegmenterCache(10**9)
     predictor = Predictor(loaded, cache)
     predictor.predict(make_roi(loaded), CLICKS, key="old")
     real, failures = loaded.model.encode, iter([True])
@@ -117,12 +118,12 @@ def test_out_of_memory_empties_the_cache_and_tries_again(loaded: LoadedModel, mo
 @pytest.mark.parametrize("clicks", [torch.zeros(0, 3), torch.zeros(3), torch.zeros(2, 2)])
 def test_clicks_of_another_shape(loaded: LoadedModel, clicks: Tensor) -> None:
     with pytest.raises(PredictorError, match="Clicks of shape"):
-        Predictor(loaded, EmbeddingCache(0)).predict(make_roi(loaded), clicks)
+        Predictor(loaded, SegmenterCache(0)).predict(make_roi(loaded), clicks)
 
 
 def test_neither_roi_nor_embedding(loaded: LoadedModel) -> None:
     with pytest.raises(PredictorError, match="Neither"):
-        Predictor(loaded, EmbeddingCache(0)).predict(None, CLICKS, key="a")
+        Predictor(loaded, SegmenterCache(0)).predict(None, CLICKS, key="a")
 
 
 @pytest.fixture(scope="module")
@@ -134,13 +135,13 @@ def unet(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
 def test_the_previous_answer_is_shown_to_models_that_read_it(loaded: LoadedModel, unet: LoadedModel) -> None:
     roi = torch.randn(1, 32, 32, 32, generator=torch.Generator().manual_seed(0))
     previous = torch.full((32, 32, 32), 3.0)
-    predictor = Predictor(unet, EmbeddingCache(0))
+    predictor = Predictor(unet, SegmenterCache(0))
     with torch.inference_mode():
-        prompts = Prompts(CLICKS[None], torch.ones(1, 1, dtype=torch.bool), previous[None, None], None)
+        prompts = RoiPrompts(CLICKS[None], torch.ones(1, 1, dtype=torch.bool), previous[None, None], None)
         expected = unet.model.decode(unet.model.encode(roi[None]), prompts)[0]
     assert torch.equal(predictor.predict(roi, CLICKS, previous=previous).logits, expected)
     assert not torch.equal(predictor.predict(roi, CLICKS).logits, expected)
-    plain = Predictor(loaded, EmbeddingCache(0))
+    plain = Predictor(loaded, SegmenterCache(0))
     own = make_roi(loaded)
     ignored = plain.predict(own, CLICKS, previous=torch.zeros(own.shape[1:])).logits
     assert torch.equal(ignored, plain.predict(own, CLICKS).logits)
@@ -148,7 +149,7 @@ def test_the_previous_answer_is_shown_to_models_that_read_it(loaded: LoadedModel
 
 def test_what_a_model_does_not_read_or_that_does_not_fit_is_refused(loaded: LoadedModel, unet: LoadedModel) -> None:
     roi = torch.zeros(1, 32, 32, 32)
-    predictor = Predictor(unet, EmbeddingCache(0))
+    predictor = Predictor(unet, SegmenterCache(0))
     with pytest.raises(PredictorError, match="no box"):
         predictor.predict(roi, CLICKS, box_dhw=torch.tensor([[0.0] * 3, [9.0] * 3]))
     with pytest.raises(PredictorError, match="first foreground"):
@@ -156,14 +157,14 @@ def test_what_a_model_does_not_read_or_that_does_not_fit_is_refused(loaded: Load
     with pytest.raises(PredictorError, match="2 signs of 1"):
         predictor.predict(roi, CLICKS, (True, False))
     with pytest.raises(PredictorError, match="no background clicks"):
-        Predictor(loaded, EmbeddingCache(0)).predict(make_roi(loaded), MORE_CLICKS, (True, False))
+        Predictor(loaded, SegmenterCache(0)).predict(make_roi(loaded), MORE_CLICKS, (True, False))
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_gpu_answers_like_the_cpu(tmp_path: Path) -> None:
     base, weights = write_test_weights(tmp_path)
-    store, spec, cache = ModelStore(), ModelSpec("sam3d_adapter", "test", (base, weights)), EmbeddingCache(10**9)
+    store, spec, cache = ModelStore(), ModelSpec("sam3d_adapter", "test", (base, weights)), SegmenterCache(10**9)
     roi = make_roi(store.get(spec, "cpu"))
     cpu = Predictor(store.get(spec, "cpu"), cache)
     gpu = Predictor(store.get(spec, "cuda:0"), cache)

@@ -3,10 +3,10 @@
 import numpy as np
 from scipy.ndimage import binary_dilation, binary_erosion, label
 
-from lib.geometry.click_influence import FOREGROUND_REACH_MM
+from lib.geometry.click_influence import FOREGROUND_RADIUS_MM
 from lib.prompts.click import Click
 from lib.segmenters.roi.fine_boundary import BAND_MM
-from lib.segmenters.roi.refinement import CORRECTED_MM, RefinedOpening, take_corrections
+from lib.segmenters.roi.refinement import CORRECTED_MM, RefinedMask, take_corrections
 
 SPACING = np.array([2.0, 1.0, 1.5])
 SHAPE = (60, 120, 80)
@@ -28,12 +28,12 @@ def thicker(mask: np.ndarray) -> np.ndarray:
 
 def test_masks_come_back_as_they_were_packed() -> None:
     before, after = ball(CENTRE_MM, 25.0), thicker(ball(CENTRE_MM, 25.0))
-    packed = RefinedOpening.packed(before, after, 3)
+    packed = RefinedMask.packed(before, after, 3)
     assert packed.nbytes < before.size / 8
     for one, other in zip(packed.masks(SHAPE), (before, after), strict=True):
         assert np.array_equal(one, other)
     nothing = np.zeros(SHAPE, bool)
-    assert not np.any(RefinedOpening.packed(nothing, nothing, 0).masks(SHAPE))
+    assert not np.any(RefinedMask.packed(nothing, nothing, 0).masks(SHAPE))
 
 
 def test_what_clicks_add_and_remove_hangs_together_with_the_rest() -> None:
@@ -61,7 +61,7 @@ def test_a_click_that_the_finer_surface_disobeys_brings_back_the_other() -> None
     near = np.linalg.norm(PLACES - np.array(click.ijk) * SPACING, axis=1).reshape(SHAPE)
     assert not mask[click.ijk] and np.array_equal(mask[near < CORRECTED_MM], before[near < CORRECTED_MM])
     assert np.array_equal(mask[near > 3 * CORRECTED_MM], refined[near > 3 * CORRECTED_MM])
-    # A click that both obey changes nothing.
+    # A click that both enforce_clicks changes nothing.
     mask = refined.copy()
     take_corrections(mask, before, before, [Click((30, 60, 40))], SPACING)
     assert np.array_equal(mask, refined)
@@ -70,10 +70,10 @@ def test_a_click_that_the_finer_surface_disobeys_brings_back_the_other() -> None
 def test_nothing_is_taken_farther_from_the_clicks_than_they_reach() -> None:
     before = ball(CENTRE_MM, 40.0)
     click = Click((30, 60, 40))
-    reached = np.linalg.norm(PLACES - np.array(click.ijk) * SPACING, axis=1).reshape(SHAPE) <= FOREGROUND_REACH_MM
+    reached = np.linalg.norm(PLACES - np.array(click.ijk) * SPACING, axis=1).reshape(SHAPE) <= FOREGROUND_RADIUS_MM
     corrected = before & ~(reached & ~ball(CENTRE_MM, 20.0))
     mask = refined = thinner(before)
     mask = refined.copy()
     take_corrections(mask, before, corrected, [click], SPACING)
     assert np.array_equal(mask[~reached], refined[~reached]) and np.array_equal(mask[reached], corrected[reached])
-    assert 0 < BAND_MM < CORRECTED_MM < FOREGROUND_REACH_MM
+    assert 0 < BAND_MM < CORRECTED_MM < FOREGROUND_RADIUS_MM

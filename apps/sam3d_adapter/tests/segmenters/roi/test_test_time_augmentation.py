@@ -10,7 +10,7 @@ import torch
 from lib.geometry.resample import resample_roi
 from lib.geometry.roi import Roi, place_roi
 from lib.prompts.click import Click
-from lib.segmenters.roi.test_time_augmentation import turned_back
+from lib.segmenters.roi.test_time_augmentation import rotated_back
 
 ALL_AXES = [
     "".join(letters) for order in itertools.permutations(("SI", "AP", "RL")) for letters in itertools.product(*order)
@@ -30,7 +30,7 @@ def test_every_place_gets_its_own_value(axes: str, size: int) -> None:
     image = torch.from_numpy(np.random.default_rng(0).normal(size=SHAPE).astype(np.float32))
     roi, turned = region("SAR", size), region(axes, size)
     straight, there = resample_roi(image, roi)[0][0], resample_roi(image, turned)[0][0]
-    seen = turned_back(there, turned, roi, outside=torch.full_like(straight, torch.nan))
+    seen = rotated_back(there, turned, roi, outside=torch.full_like(straight, torch.nan))
     missing = seen.isnan()
     torch.testing.assert_close(seen[~missing], straight[~missing], rtol=0, atol=1e-5)
     # Of an even side, one plane for each axis that runs the other way has no counterpart.
@@ -45,7 +45,7 @@ def test_every_place_gets_its_own_value(axes: str, size: int) -> None:
 def test_what_is_not_held_is_taken_from_the_region_itself() -> None:
     roi, turned = region("SAR"), region("IAR")
     there, own = torch.ones(roi.size_dhw), torch.full(roi.size_dhw, 5.0)
-    seen = turned_back(there, turned, roi, outside=own)
+    seen = rotated_back(there, turned, roi, outside=own)
     assert (seen[0] == 5).all() and (seen[1:] == 1).all() and (own == 5).all()
 
 
@@ -54,4 +54,4 @@ def test_another_region_is_refused(other: dict[str, Any]) -> None:
     turned = region("IPL", **other)
     values = torch.zeros(turned.size_dhw)
     with pytest.raises(ValueError, match="differ in more than"):
-        turned_back(values, turned, region("SAR"), outside=torch.zeros(16, 16, 16))
+        rotated_back(values, turned, region("SAR"), outside=torch.zeros(16, 16, 16))

@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 import torch
 
-from lib.evaluation.evaluated_task import TaskChoice
+from lib.evaluation.evaluated_segmenter import SegmenterChoice
 from lib.evaluation.metrics import dice
-from lib.geometry.paste import Part, paste_parts
+from lib.geometry.paste import LogitPatch, paste_patches
 from lib.geometry.resample import resample_roi
-from lib.infers.response import Stages
 from lib.presets import load_preset
 from lib.prompts.box import Box
 from lib.prompts.click import Click
+from lib.segmenters.contract import Stages
 from lib.segmenters.roi import boundary as surface
 from lib.segmenters.roi import zoom as first_view
-from lib.segmenters.roi.prediction import MAX_ENCODES, Looks
+from lib.segmenters.roi.prediction import MAX_ENCODES, RoiPredictions
 from lib.segmenters.roi.predictor import Predictor
 from lib.segmenters.roi.surface_grid import doubled, near_surface
-from lib.segmenters.roi.zoom import FirstAnswer, answer_box, answer_first
+from lib.segmenters.roi.zoom import ZoomedPrediction, predict_box, predict_first_click
 from lib.volumes.volume import make_volume
 from tests.support.one_thread import one_thread  # noqa: F401
 from tests.support.server import APP_DIR
@@ -35,27 +35,27 @@ def lesion(factor: float = 1.0) -> np.ndarray:
     return np.asarray(off[0][:, None, None] ** 2 + off[1][:, None] ** 2 + off[2] ** 2 < factor**2)
 
 
-def look_at(factor: float) -> Looks:
-    """Looks at an image of a lesion, so many times as large, with nothing cached."""
-    choice = TaskChoice(APP_DIR, PRESET, "cpu")()
+def look_at(factor: float) -> RoiPredictions:
+    """RoiPredictions at an image of a lesion, so many times as large, with nothing cached."""
+    choice = SegmenterChoice(APP_DIR, PRESET, "cpu")()
     values = np.where(lesion(factor), 90, 30) + np.random.default_rng(3).normal(0, 15, SHAPE)
     volume = make_volume(values.astype(np.int16), np.diag([*SPACING, 1.0]), "test")
     predictor = Predictor(choice.shared.models.get(choice.task.spec, "cpu"), choice.shared.embeddings, "fp32")
-    return Looks(volume, predictor, choice.shared.embeddings, PRESET.intensity, Stages())
+    return RoiPredictions(volume, predictor, choice.shared.embeddings, PRESET.intensity, Stages())
 
 
-def mask_of(answer: FirstAnswer) -> np.ndarray:
+def mask_of(answer: ZoomedPrediction) -> np.ndarray:
     """(i, j, k) bool."""
-    return paste_parts([answer.part], 0.5) > 0
+    return paste_patches([answer.part], 0.5) > 0
 
 
 def test_a_large_lesion_is_seen_from_afar_and_its_surface_from_near(monkeypatch: pytest.MonkeyPatch) -> None:
-    looks = look_at(1.0)
-    answer = answer_first(looks, PRESET.roi, CLICK, 0.5)
+    predictions = look_at(1.0)
+    answer = predict_first_click(predictions, PRESET.roi, CLICK, 0.5)
     fine = answer.part.logit
     assert answer.roi.spacing_mm == 2 * answer.part.roi.spacing_mm > 1
     assert fine.shape == answer.part.roi.size_dhw == (128, 128, 128) and fine.dtype == torch.float32
-    assert looks.encodes == answer.encodes <= MAX_ENCODES - 2
+    assert predictions.encodes == answer.encodes <= MAX_ENCODES - 2
     # What is corrected is what is shown: the two grids share every other voxel.
     torch.testing.assert_close(answer.logit, fine[::2, ::2, ::2])
     voxels = np.argwhere(np.ones((3, 4, 5)))
@@ -63,7 +63,7 @@ def test_a_large_lesion_is_seen_from_afar_and_its_surface_from_near(monkeypatch:
 
     none = torch.zeros((64, 64, 64), dtype=torch.bool)
     monkeypatch.setattr(surface, "near_surface", lambda logit, threshold: none)
-    coarse = answer_first(looks, PRESET.roi, CLICK, 0.5)
+    coarse = predict_first_click(predictions, PRESET.roi, CLICK, 0.5)
     changed = (fine > 0) != (coarse.part.logit > 0)
     # Pieces that the new surface cuts off would go as a whole; of this lesion there are none beyond it.
     assert changed.any() and not (changed & ~doubled(near_surface(coarse.logit, 0.5))).any()
@@ -72,28 +72,28 @@ def test_a_large_lesion_is_seen_from_afar_and_its_surface_from_near(monkeypatch:
 
 def test_a_lesion_clicked_near_its_edge_is_looked_at_in_further_regions() -> None:
     """Most of its surface lies beyond the region around the click."""
-    looks = look_at(2.0)
+    predictions = look_at(2.0)
     at = Click((50, 55, 35 + 20))
-    coarse = first_view._placed(looks, PRESET.roi, at, 4.0)
-    near = first_view._placed(looks, PRESET.roi, at, 2.0)
+    coarse = first_view._placed(predictions, PRESET.roi, at, 4.0)
+    near = first_view._placed(predictions, PRESET.roi, at, 2.0)
     distance = torch.from_numpy(np.where(lesion(2.0), 3.0, -3.0).astype(np.float32))
     logit = resample_roi(distance, coarse)[0][0]
     counts = []
     for room in (0, 1, 5):
-        looks.encodes = 0
-        part, further = surface.look_along_surface(looks, Part(coarse, logit), near, at, 0.5, room)
+        predictions.encodes = 0
+        part, further = surface.refine_along_surface(predictions, LogitPatch(coarse, logit), near, at, 0.5, room)
         assert part.logit.shape == (128, 128, 128) and further <= min(room, surface.FURTHER)
-        counts.append((further, looks.encodes))
+        counts.append((further, predictions.encodes))
     assert counts == [(0, 1), (1, 1), (2, 1)]
 
 
 def test_the_surface_in_a_box_is_looked_at_from_near() -> None:
-    looks = look_at(1.0)
+    predictions = look_at(1.0)
     where = np.argwhere(lesion())
     box = Box(tuple(where.min(0).tolist()), tuple(where.max(0).tolist()))
-    answer = answer_box(looks, PRESET.roi, box, Click(box.centre), 0.5, is_implied=True)
+    answer = predict_box(predictions, PRESET.roi, box, Click(box.centre), 0.5, is_implied=True)
     assert answer.roi.spacing_mm == 2 * answer.part.roi.spacing_mm > 1
-    assert 2 <= looks.encodes == answer.encodes <= MAX_ENCODES - 2
+    assert 2 <= predictions.encodes == answer.encodes <= MAX_ENCODES - 2
     torch.testing.assert_close(answer.logit, answer.part.logit[::2, ::2, ::2])
     voxels = np.argwhere(np.ones((3, 4, 5)))
     np.testing.assert_allclose(answer.roi.dhw_to_mm(voxels), answer.part.roi.dhw_to_mm(2 * voxels))
@@ -102,45 +102,45 @@ def test_the_surface_in_a_box_is_looked_at_from_near() -> None:
     small = look_at(0.3)
     where = np.argwhere(lesion(0.3))
     box = Box(tuple(where.min(0).tolist()), tuple(where.max(0).tolist()))
-    near = answer_box(small, PRESET.roi, box, Click(box.centre), 0.5, is_implied=True)
+    near = predict_box(small, PRESET.roi, box, Click(box.centre), 0.5, is_implied=True)
     assert small.encodes == near.encodes == 1 and near.part.roi == near.roi
 
 
 @pytest.mark.parametrize("factor", [0.3, 1.0])
 def test_the_view_is_looked_at_along_further_axes_where_the_preset_says_so(factor: float) -> None:
     plain, along = (replace(PRESET.roi, further_axes=axes) for axes in ((), ("IPL", "RSA")))
-    alone, looks = look_at(factor), look_at(factor)
-    before, answer = answer_first(alone, plain, CLICK, 0.5), answer_first(looks, along, CLICK, 0.5)
+    alone, predictions = look_at(factor), look_at(factor)
+    before, answer = predict_first_click(alone, plain, CLICK, 0.5), predict_first_click(predictions, along, CLICK, 0.5)
     assert answer.roi == before.roi
-    assert looks.encodes == answer.encodes <= MAX_ENCODES and alone.encodes == before.encodes
-    assert looks.encodes > alone.encodes
+    assert predictions.encodes == answer.encodes <= MAX_ENCODES and alone.encodes == before.encodes
+    assert predictions.encodes > alone.encodes
     assert dice(mask_of(answer), lesion(factor)) > 0.7
     # No axes are more than others: the mean is the same from wherever it begins, up to one plane along each axis.
-    begun = answer_first(looks, replace(PRESET.roi, axes="IPL", further_axes=("SAR", "RSA")), CLICK, 0.5)
+    begun = predict_first_click(predictions, replace(PRESET.roi, axes="IPL", further_axes=("SAR", "RSA")), CLICK, 0.5)
     if factor < 1:
         assert dice(mask_of(begun), mask_of(answer)) > 0.99 > dice(mask_of(before), mask_of(answer))
 
 
 def test_a_small_lesion_is_looked_at_from_nearer_where_the_preset_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     roi = replace(load_preset(APP_DIR / "configs/ct_lesion.yaml").roi, further_axes=())
-    looks = look_at(0.3)
-    answer = answer_first(looks, roi, CLICK, 0.5)
-    assert looks.encodes == looks.decodes == answer.encodes == 2
+    predictions = look_at(0.3)
+    answer = predict_first_click(predictions, roi, CLICK, 0.5)
+    assert predictions.encodes == predictions.decodes == answer.encodes == 2
     assert answer.part.roi == answer.roi and answer.roi.spacing_mm == roi.closer_spacing_mm == 0.6
     assert dice(mask_of(answer), lesion(0.3)) > 0.7
-    larger = answer_first(look_at(1.0), roi, CLICK, 0.5)
+    larger = predict_first_click(look_at(1.0), roi, CLICK, 0.5)
     assert larger.roi.spacing_mm > 0.6
     # What does not fit into the nearer view is answered as it was seen before.
     outgrown = iter((False, True))
     monkeypatch.setattr(first_view, "outgrows_roi", lambda *_: next(outgrown))
-    answer = answer_first(look_at(0.3), roi, CLICK, 0.5)
+    answer = predict_first_click(look_at(0.3), roi, CLICK, 0.5)
     assert answer.encodes == 2 and answer.part.roi == answer.roi and answer.roi.spacing_mm == 1.0
 
 
 def test_a_small_lesion_is_seen_once() -> None:
-    looks = look_at(0.3)
-    answer = answer_first(looks, PRESET.roi, CLICK, 0.5)
-    assert (looks.encodes, looks.decodes) == (1, 1)
+    predictions = look_at(0.3)
+    answer = predict_first_click(predictions, PRESET.roi, CLICK, 0.5)
+    assert (predictions.encodes, predictions.decodes) == (1, 1)
     assert answer.encodes == 1 and answer.roi.spacing_mm == 1.0
     assert answer.part.roi == answer.roi and answer.part.logit is answer.logit
     assert dice(mask_of(answer), lesion(0.3)) > 0.7

@@ -1,16 +1,18 @@
-"""The 3DSAM-adapter family: a frozen SAM base that all tasks of one size share, and a trained set for each."""
+"""3DSAM-adapter (arXiv 2306.13465): a frozen SAM base that all tasks of one size share, and a trained set for each."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor, nn
 
+from lib.conversion.sam_files import SAM_FILES, SAM_URL
 from lib.models.checkpoint import LoadReport, load_model
 from lib.models.config import MODEL_SIZES
-from lib.models.prompts import Prompts
+from lib.models.prompts import RoiPrompts
 from lib.models.sam3d import RoiEmbedding, Sam3dAdapter
 from lib.models.trainable import frozen_names
 from lib.segmenters.frozen_store import FrozenStore
+from lib.segmenters.roi.family import RoiFamily
 
 
 class Sam3dClickModel(nn.Module):
@@ -24,20 +26,20 @@ class Sam3dClickModel(nn.Module):
         super().__init__()
         self.model = model
         corrections = model.mask_decoder.corrections
-        self.feeds_back = corrections.knows_previous
-        self.uses_background = corrections.knows_background
-        self.uses_box = corrections.knows_box
+        self.takes_previous = corrections.knows_previous
+        self.takes_background = corrections.knows_background
+        self.takes_box = corrections.knows_box
 
     def encode(self, roi: Tensor) -> RoiEmbedding:
         """As `Sam3dAdapter.encode`."""
         return self.model.encode(roi)
 
-    def decode(self, embedding: RoiEmbedding, prompts: Prompts) -> Tensor:
+    def decode(self, embedding: RoiEmbedding, prompts: RoiPrompts) -> Tensor:
         """As `Sam3dAdapter.decode`."""
         return self.model.decode(embedding, prompts)
 
 
-class Sam3dFamily:
+class Sam3dFamily(RoiFamily):
     """3DSAM-adapter (arXiv 2306.13465) in every size of `lib.models.config`."""
 
     name = "sam3d_adapter"
@@ -66,3 +68,18 @@ class Sam3dFamily:
         else:
             frozen.join(shared, model)
         return Sam3dClickModel(model).eval(), report
+
+    def how_to_supply(self, preset: str, size: str, missing: Sequence[str]) -> str:
+        """As `Family.how_to_supply`: the command that makes the files from the published checkpoint."""
+        if size not in SAM_FILES:
+            return super().how_to_supply(preset, size, missing)
+        sam = SAM_FILES[size]
+        return (
+            f"{', '.join(missing)}: on the server, in the folder of the repository, run "
+            f"'python apps/sam3d_adapter/convert.py --preset {preset} --checkpoint last.pth.tar'. It makes them from the "
+            "3DSAM-adapter checkpoint of that task and "
+            f"SAM's {sam.name} (sha256 {sam.sha256}), fetched from {SAM_URL}{sam.name} or given by --sam."
+        )
+
+
+FAMILY = Sam3dFamily()

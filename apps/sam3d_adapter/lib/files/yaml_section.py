@@ -6,12 +6,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 
-class PresetError(ValueError):
-    """A preset that cannot be used, with the file, the key, what was found and what is valid."""
+class SettingsError(ValueError):
+    """A file of settings that cannot be used, with the file, the key, what was found and what is valid."""
 
 
 class Section:
-    """One mapping of a preset file whose keys are checked when it is opened and whose values are checked when read."""
+    """One mapping of a file whose keys are checked when it is opened and whose values are checked when read."""
 
     def __init__(
         self, path: Path, name: str, content: Any, *, required: tuple[str, ...], optional: tuple[str, ...] = ()
@@ -19,7 +19,7 @@ class Section:
         self.path, self.name = path, name
         valid = ", ".join(required + optional)
         if not isinstance(content, Mapping):
-            raise PresetError(f"{path}: {name or 'the file'} must be a mapping with the keys {valid}.")
+            raise SettingsError(f"{path}: {name or 'the file'} must be a mapping with the keys {valid}.")
         self.values: Mapping[str, Any] = content
         unknown = [str(key) for key in content if key not in required + optional]
         missing = [key for key in required if key not in content]
@@ -28,8 +28,8 @@ class Section:
         if missing:
             raise self.error(missing[0], f"is missing; needed keys: {', '.join(required)}")
 
-    def error(self, key: str, text: str) -> PresetError:
-        return PresetError(f"{self.path}: {self.name + '.' if self.name else ''}{key} {text}.")
+    def error(self, key: str, text: str) -> SettingsError:
+        return SettingsError(f"{self.path}: {self.name + '.' if self.name else ''}{key} {text}.")
 
     def section(self, key: str, *, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> "Section":
         return Section(self.path, key, self.values[key], required=required, optional=optional)
@@ -39,6 +39,16 @@ class Section:
         if not isinstance(value, str) or not value.strip():
             raise self.error(key, f"is {value!r}; a non-empty text is needed")
         return value.strip()
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """A list of at least one text, all different."""
+        value = self.values[key]
+        if not isinstance(value, list) or not value or not all(isinstance(v, str) and v.strip() for v in value):
+            raise self.error(key, f"is {value!r}; a list of non-empty texts is needed")
+        texts = tuple(text.strip() for text in value)
+        if len(set(texts)) < len(texts):
+            raise self.error(key, f"is {value!r}; all must differ")
+        return texts
 
     def choice(self, key: str, choices: tuple[str, ...]) -> str:
         value = self.values[key]

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from lib.models.checkpoint import LoadReport, file_sha256, read_provenance
 from lib.models.checkpoint_error import CheckpointError
 from lib.models.config import ConfigError
-from lib.models.prompts import Prompts
+from lib.models.prompts import RoiPrompts
 from lib.models.safetensors_file import check_tensors, read_tensors, write_tensors
 from lib.segmenters.frozen_store import FrozenStore
+from lib.segmenters.roi.family import RoiFamily
 
 FORMAT = "click_unet/1"
 STRIDE = 16
@@ -73,9 +74,9 @@ class ClickUnet(nn.Module):
         config: Its numbers.
     """
 
-    feeds_back = True
-    uses_background = True
-    uses_box = False
+    takes_previous = True
+    takes_background = True
+    takes_box = False
 
     def __init__(self, config: ClickUnetConfig) -> None:
         super().__init__()
@@ -88,7 +89,7 @@ class ClickUnet(nn.Module):
         """The ROI itself: everything depends on the clicks."""
         return RoiImage(roi)
 
-    def decode(self, embedding: RoiImage, prompts: Prompts) -> Tensor:
+    def decode(self, embedding: RoiImage, prompts: RoiPrompts) -> Tensor:
         """(B, 2, D, H, W) logits; without a previous answer that channel is 0, which is no opinion."""
         roi = embedding.roi
         bumps = [self._bumps(prompts.clicks_dhw, chosen, roi) for chosen in (prompts.foreground, ~prompts.foreground)]
@@ -142,7 +143,7 @@ def load_click_unet(size: str, path: Path) -> tuple[ClickUnet, LoadReport]:
     )
 
 
-class ClickUnetFamily:
+class ClickUnetFamily(RoiFamily):
     """The click-conditioned U-Net; one file, nothing frozen."""
 
     name = "click_unet"
@@ -164,3 +165,6 @@ class ClickUnetFamily:
         """
         model, report = load_click_unet(size, files["weights"])
         return model.to(device).eval().requires_grad_(False), report
+
+
+FAMILY = ClickUnetFamily()

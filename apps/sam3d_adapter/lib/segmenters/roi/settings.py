@@ -1,10 +1,10 @@
-"""How a preset cuts regions of interest: at which spacings, along which axes, and when it looks again."""
+"""How a preset cuts regions of interest and normalises their intensities."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from lib.files.yaml_section import Section, SettingsError
 from lib.models.config import ConfigError
-from lib.presets.section import Section
-from lib.segmenters import FAMILIES
 
 # One letter per anatomical line: the direction in which the index of that ROI axis grows.
 AXIS_PAIRS = ("SI", "AP", "RL")
@@ -15,10 +15,44 @@ LARGE_SHARE = 0.42
 """Where a preset says nothing: chosen on sarcomas of 2 to 30 cm and on lesions of phantoms together."""
 SMALL_SHARE = 0.35
 """Likewise: chosen on lesions of phantoms 1-20."""
+INTENSITY_MODES = ("window", "percentile")
 
 
 @dataclass(frozen=True)
-class RoiPreset:
+class WindowIntensity:
+    """``(clip(x, *clip_hu) - mean) / std``, all in Hounsfield units.
+
+    Attributes:
+        clip_hu: lowest and highest value kept, HU.
+        mean: subtracted after clipping, HU.
+        std: divided by after clipping, HU.
+    """
+
+    clip_hu: tuple[float, float]
+    mean: float
+    std: float
+    mode: str = "window"
+
+
+@dataclass(frozen=True)
+class PercentileIntensity:
+    """Clip to percentiles of the non-zero voxels of the whole volume, then z-score with what is left of them.
+
+    Attributes:
+        low: lower percentile, 0 to 100.
+        high: upper percentile, 0 to 100.
+    """
+
+    low: float
+    high: float
+    mode: str = "percentile"
+
+
+IntensitySettings = WindowIntensity | PercentileIntensity
+
+
+@dataclass(frozen=True)
+class RoiSettings:
     """How the ROI is cut.
 
     Attributes:
@@ -50,21 +84,39 @@ class RoiPreset:
         return (*closer, self.spacing_mm, *self.wider_spacings_mm)
 
 
-def read_roi(section: Section, family: str, model_size: str) -> RoiPreset:
-    """The mapping ``roi`` of a preset, for a network of this family and size.
+@dataclass(frozen=True)
+class RoiNetworkSettings:
+    """The sections of a preset for a network that sees a cube.
+
+    Attributes:
+        roi: how regions are cut.
+        intensity: how their intensities are normalised.
+    """
+
+    roi: RoiSettings
+    intensity: IntensitySettings
+
+
+def read_roi_settings(preset: Section, check_size: Callable[[int], None]) -> RoiNetworkSettings:
+    """The sections ``roi`` and ``intensity`` of a preset.
+
+    Args:
+        preset: the file.
+        check_size: raises ConfigError where the network cannot take a cube of so many voxels a side.
 
     Raises:
-        PresetError: a value that cannot be used.
+        SettingsError: a value that cannot be used.
     """
+    section = preset.section("roi", required=("size", "spacing_mm", "axes"), optional=OPTIONAL_ROI)
     axes = section.text("axes")
     _require_axes(section, "axes", axes)
     spacing_mm = section.number("spacing_mm", low=0.05, high=20.0)
     size = section.whole_number("size", low=8, high=512)
     try:
-        FAMILIES[family].check_roi(model_size, size)
+        check_size(size)
     except ConfigError as error:
         raise section.error("size", f"is {size}. {error}") from error
-    return RoiPreset(
+    roi = RoiSettings(
         size=size,
         spacing_mm=spacing_mm,
         axes=axes,
@@ -74,6 +126,7 @@ def read_roi(section: Section, family: str, model_size: str) -> RoiPreset:
         small_share=_read_share(section, "small_share", SMALL_SHARE),
         further_axes=_read_further_axes(section, axes),
     )
+    return RoiNetworkSettings(roi, _read_intensity(preset))
 
 
 def _require_axes(section: Section, key: str, axes: str) -> None:
@@ -108,3 +161,24 @@ def _read_closer(section: Section, spacing_mm: float) -> float | None:
 
 def _axis_line(letter: str) -> str:
     return next((pair for pair in AXIS_PAIRS if letter in pair), "")
+
+
+def _read_intensity(preset: Section) -> IntensitySettings:
+    path, content = preset.path, preset.values["intensity"]
+    mode = content.get("mode") if isinstance(content, Mapping) else None
+    if mode == "window":
+        section = Section(path, "intensity", content, required=("mode", "clip_hu", "mean", "std"))
+        low, high = section.pair("clip_hu", low=-32768, high=32767)
+        return WindowIntensity(
+            clip_hu=(low, high),
+            mean=section.number("mean", low=low, high=high),
+            std=section.number("std", low=1e-6, high=1e6),
+        )
+    # A wrong mode is the reason for its foreign keys, so it is named first.
+    if isinstance(content, Mapping) and mode not in INTENSITY_MODES:
+        raise SettingsError(f"{path}: intensity.mode is {mode!r}; choose from: {', '.join(INTENSITY_MODES)}.")
+    section = Section(path, "intensity", content, required=("mode", "low", "high"))
+    low, high = section.number("low", low=0, high=100), section.number("high", low=0, high=100)
+    if low >= high:
+        raise section.error("low", f"is {low:g}; it must be below high, which is {high:g}")
+    return PercentileIntensity(low=low, high=high)

@@ -1,0 +1,38 @@
+"""What families of networks that see a cube have in common."""
+
+from collections.abc import Sequence
+
+from lib.files.yaml_section import Section
+from lib.segmenters.cache import SegmenterCache
+from lib.segmenters.contract import LoadedModel
+from lib.segmenters.roi.segmenter import RoiSegmenter
+from lib.segmenters.roi.settings import RoiNetworkSettings, read_roi_settings
+
+
+class RoiFamily:
+    """Base of a family whose networks see a cube; the subclass names itself, its sizes and files, and loads them."""
+
+    sections: tuple[str, ...] = ("roi", "intensity")
+
+    def check_roi(self, size: str, roi_size: int) -> None:
+        """Raise ConfigError where the size cannot take a region of so many voxels a side."""
+        raise NotImplementedError
+
+    def read_settings(self, preset: Section, size: str) -> RoiNetworkSettings:
+        """As `Family.read_settings`."""
+        return read_roi_settings(preset, lambda roi_size: self.check_roi(size, roi_size))
+
+    def segmenter(
+        self,
+        loaded: LoadedModel,
+        settings: RoiNetworkSettings,
+        labels: Sequence[str],
+        cache: SegmenterCache,
+        precision: str,
+    ) -> RoiSegmenter:
+        """As `Family.segmenter`."""
+        return RoiSegmenter(loaded, settings, labels[0], cache, precision)
+
+    def how_to_supply(self, preset: str, size: str, missing: Sequence[str]) -> str:
+        """As `Family.how_to_supply`."""
+        return f"{', '.join(missing)}: put the trained files there."

@@ -1,0 +1,51 @@
+"""What the network is shown as a foreground click where the user set none: a place in his box or in his mask."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import distance_transform_edt
+
+from lib.geometry.axes import spacing_of
+from lib.prompts.box import Box
+from lib.prompts.click import Click
+from lib.prompts.reading import BoxError
+
+
+def centre_of_box(box: Box, background: Sequence[Click]) -> Click:
+    """The voxel in the middle of a box.
+
+    Raises:
+        BoxError: it is a background click.
+    """
+    if box.centre in {click.ijk for click in background}:
+        raise BoxError(
+            f"There is no foreground click, and the box's centre {list(box.centre)} is a background click. Click on "
+            "the structure."
+        )
+    return Click(box.centre)
+
+
+def deepest(mask: NDArray[np.bool_], affine: ArrayLike, clicks: Sequence[Click], reach_mm: float) -> Click | None:
+    """The voxel of a mask deepest in it, at most so far from the first click along each axis; None if none is there.
+
+    Args:
+        mask: (i, j, k).
+        affine: (4, 4), voxel index to RAS mm.
+        clicks: background clicks, which count as outside the mask.
+        reach_mm: along each axis.
+    """
+    spacing = spacing_of(affine)
+    reach = np.maximum(1, np.floor(reach_mm / spacing)).astype(int)
+    low = np.maximum(np.array(clicks[0].ijk) - reach, 0)
+    near = mask[tuple(slice(a, at + r + 1) for a, at, r in zip(low, clicks[0].ijk, reach, strict=True))].copy()
+    for click in clicks:
+        at = tuple((np.array(click.ijk) - low).tolist())
+        if min(at) >= 0 and all(index < length for index, length in zip(at, near.shape, strict=True)):
+            near[at] = False
+    if not near.any():
+        return None
+    # The cut of the neighbourhood is no border of the mask.
+    depth = distance_transform_edt(np.pad(near, 1, mode="edge"), sampling=spacing)[1:-1, 1:-1, 1:-1]
+    i, j, k = (np.unravel_index(int(np.argmax(np.where(near, depth, -1))), near.shape) + low).tolist()
+    return Click((i, j, k))
