@@ -164,8 +164,8 @@ class VolumeCache:
             raise ValueError(f"max_bytes (={max_bytes}) must not be negative.")
         self.max_bytes = max_bytes
         self._entries: OrderedDict[Hashable, Volume] = OrderedDict()
-        self._reading: dict[Hashable, threading.Lock] = {}
-        self._lock = threading.Lock()
+        self._reading: set[Hashable] = set()
+        self._lock = threading.Condition()
 
     @property
     def nbytes(self) -> int:
@@ -184,20 +184,19 @@ class VolumeCache:
         """
         key = file_key(path)
         with self._lock:
+            self._lock.wait_for(lambda: key not in self._reading)
             if (held := self._find(key)) is not None:
                 return held
-            reading = self._reading.setdefault(key, threading.Lock())
-        with reading:
-            with self._lock:
-                if (held := self._find(key)) is not None:
-                    return held
-            try:
-                volume = read(path)
-            finally:
-                with self._lock:
-                    self._reading.pop(key, None)
+            self._reading.add(key)
+        try:
+            volume = read(path)
             # Replaced while it was read: what was read may be neither the old nor the new image.
             return self._put(key, volume) if file_key(path) == key else volume
+        finally:
+            # Only now that the image is kept: a request let in before would read the file again.
+            with self._lock:
+                self._reading.remove(key)
+                self._lock.notify_all()
 
     def _find(self, key: Hashable) -> Volume | None:
         volume = self._entries.get(key)

@@ -3,6 +3,7 @@
 import os
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +236,37 @@ def test_two_requests_at_once_read_once(tmp_path: Path) -> None:
     for thread in threads:
         thread.join(10)
     assert len(reads) == 1 and len(got) == 4 and len({id(volume) for volume in got}) == 1
+
+
+def test_a_request_between_reading_and_keeping_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before it keeps an image, a request looks at the file again, which takes long for a folder of many files."""
+    path, read = write_nifti(tmp_path / "a.nii", counting()), Reader()
+    has_read, second_reads_or_waits, looks = threading.Event(), threading.Event(), iter(range(1, 5))
+
+    def hold_second_look(path: Path) -> Any:
+        if next(looks) == 2:
+            has_read.set()
+            assert second_reads_or_waits.wait(10)
+        return file_key(path)
+
+    def read_second(path: Path) -> Volume:
+        second_reads_or_waits.set()
+        return read(path)
+
+    class Condition(threading.Condition):
+        def wait(self, timeout: float | None = None) -> bool:
+            second_reads_or_waits.set()
+            return super().wait(timeout)
+
+    monkeypatch.setattr(volume_module, "file_key", hold_second_look)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading, "Condition", Condition)
+        cache = VolumeCache(10**6)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(cache.get, path, read)
+        assert has_read.wait(10)
+        second = pool.submit(cache.get, path, read_second)
+    assert len(read.paths) == 1 and first.result() is second.result()
 
 
 def test_failed_read_is_tried_again(tmp_path: Path) -> None:
