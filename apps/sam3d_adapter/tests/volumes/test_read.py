@@ -180,10 +180,10 @@ def test_cache_drops_the_least_recently_used(tmp_path: Path) -> None:
     for path in (paths[0], paths[1], paths[0], paths[2], paths[0], paths[1]):
         cache.get(path, read)
     assert [path.name for path in read.paths] == ["a.nii", "b.nii", "c.nii", "b.nii"]
-    assert len(cache) == 2 and cache.nbytes == 2 * one
+    assert cache.nbytes == 2 * one
 
 
-def test_files_of_equal_content_share_one_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_equal_content_share_one_image(tmp_path: Path) -> None:
     cache, read = VolumeCache(2 * counting().nbytes), Reader()
     first, other = (write_nifti(tmp_path / f"{name}.nii", counting() + n) for n, name in enumerate("ab"))
     images = [cache.get(first, read), cache.get(other, read)]
@@ -191,16 +191,22 @@ def test_files_of_equal_content_share_one_image(tmp_path: Path, monkeypatch: pyt
         copy = write_nifti(tmp_path / f"upload_{upload}.nii", counting())
         assert cache.get(copy, read) is images[0]
     assert cache.nbytes == 2 * counting().nbytes and cache.get(other, read) is images[1]
+
+
+def test_names_of_equal_images_do_not_pile_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(volume_module, "MAX_FILES", 3)
-    cache.get(write_nifti(tmp_path / "upload_3.nii", counting()), read)
-    assert len(cache) == 3
+    cache, read = VolumeCache(10**6), Reader()
+    uploads = [write_nifti(tmp_path / f"upload_{number}.nii", counting()) for number in range(4)]
+    images = [cache.get(upload, read) for upload in (*uploads, uploads[1], uploads[0])]
+    assert read.paths == [*uploads, uploads[0]], "the fourth name takes the place of the first"
+    assert all(image is images[0] for image in images)
 
 
 def test_cache_does_not_keep_what_exceeds_it(tmp_path: Path) -> None:
     cache = VolumeCache(100)
     path = write_nifti(tmp_path / "a.nii", counting())
     assert cache.get(path, read_volume).voxels.shape == SHAPE
-    assert len(cache) == 0
+    assert cache.nbytes == 0
     with pytest.raises(ValueError, match="-1"):
         VolumeCache(-1)
 
