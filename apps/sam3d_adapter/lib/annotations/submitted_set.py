@@ -1,5 +1,6 @@
 """Submitted cases to draw from, with no more of them in memory than fits."""
 
+import contextlib
 import logging
 import math
 from collections import OrderedDict
@@ -157,9 +158,11 @@ class SubmittedPool:
             self._held.move_to_end(case.image_id)
             return self._held[case.image_id]
         self._make_room(_at_most(case))
-        try:
+        volume = None
+        with contextlib.suppress(MemoryShortage, MemoryError):
             volume = case.read()
-        except (MemoryShortage, MemoryError):
+        if volume is None:
+            # Outside of the handler: the exception keeps alive what was read.
             self._make_room(self.max_bytes)
             volume = case.read()
         if not volume.objects():

@@ -77,7 +77,7 @@ class Replay:
 
     def held_out(self) -> list[Pool]:
         """What no round trains on, equal shares of each kind."""
-        first = FIRST_SEED + max(kind.trained for kind in KINDS)
+        first = FIRST_SEED + max(kind.trained for kind in self.kinds)
         return [self._made(kind, "held_out", range(first, first + kind.held_out), 1.0, None) for kind in self.kinds]
 
     def _made(self, kind: Kind, part: str, seeds: range, share: float, remap_share: float | None) -> Pool:

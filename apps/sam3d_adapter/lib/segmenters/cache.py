@@ -2,10 +2,11 @@
 
 import logging
 import threading
-from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
+
+from cachetools import LRUCache
 
 logger = logging.getLogger(__name__)
 
@@ -35,51 +36,40 @@ class SegmenterCache:
     def __init__(self, max_bytes: int) -> None:
         if max_bytes < 0:
             raise ValueError(f"max_bytes (={max_bytes}) must not be negative.")
-        self.max_bytes = max_bytes
-        self._entries: OrderedDict[Hashable, Any] = OrderedDict()
-        self._nbytes = self._hits = self._misses = self._evictions = 0
+        self._entries: LRUCache[Hashable, Any] = LRUCache(max_bytes, getsizeof=lambda entry: entry.nbytes)
+        self._hits = self._misses = self._evictions = 0
         self._lock = threading.Lock()
 
     def get(self, key: Hashable) -> Any:
         """What is kept under ``key``, now the most recently used one; None where there is none."""
         with self._lock:
             entry = self._entries.get(key)
-            if entry is None:
-                self._misses += 1
-                return None
-            self._hits += 1
-            self._entries.move_to_end(key)
+            self._hits += entry is not None
+            self._misses += entry is None
             return entry
 
     def put(self, key: Hashable, entry: Any) -> None:
         """Keeps ``entry``, dropping the least recently used ones until the budget holds."""
         with self._lock:
-            self._remove(key)
-            if entry.nbytes > self.max_bytes:
-                logger.warning("An entry of %d bytes exceeds the cache of %d bytes.", entry.nbytes, self.max_bytes)
+            self._entries.pop(key, None)
+            if entry.nbytes > (most := self._entries.maxsize):
+                logger.warning("An entry of %d bytes exceeds the cache of %d bytes.", entry.nbytes, most)
                 return
-            while self._nbytes + entry.nbytes > self.max_bytes:
-                self._remove(next(iter(self._entries)))
-                self._evictions += 1
+            before = len(self._entries)
             self._entries[key] = entry
-            self._nbytes += entry.nbytes
+            self._evictions += before + 1 - len(self._entries)
 
     def clear(self) -> None:
         """Forgets everything, e.g. after the device ran out of memory."""
         with self._lock:
             self._entries.clear()
-            self._nbytes = 0
 
     def stats(self) -> CacheStats:
         """Counters for tests and logs."""
         with self._lock:
-            return CacheStats(len(self._entries), self._nbytes, self._hits, self._misses, self._evictions)
+            held = len(self._entries), int(self._entries.currsize)
+            return CacheStats(*held, self._hits, self._misses, self._evictions)
 
     def __contains__(self, key: Hashable) -> bool:
         with self._lock:
             return key in self._entries
-
-    def _remove(self, key: Hashable) -> None:
-        removed = self._entries.pop(key, None)
-        if removed is not None:
-            self._nbytes -= removed.nbytes

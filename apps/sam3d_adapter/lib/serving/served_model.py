@@ -121,7 +121,9 @@ class ServedModel:
             if choice == self._shipped and held in (None, choice):
                 raise
             self._remember_shortage(choice.spec, device, error)
-            return self._instead(device, f"version {choice.version}: {self._told(error)}")
+            reason = self._told(error)
+        # Outside of the handler: the exception keeps alive what was loaded of the model.
+        return self._instead(device, f"version {choice.version}: {reason}")
 
     @property
     def shipped_weights(self) -> Path:

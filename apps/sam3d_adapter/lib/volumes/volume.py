@@ -4,7 +4,6 @@ import hashlib
 import logging
 import os
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from cachetools import LRUCache
 from torch import Tensor
 
 from lib.geometry.axes import Array, AxesError, image_directions, spacing_of
@@ -162,19 +162,15 @@ class VolumeCache:
     def __init__(self, max_bytes: int) -> None:
         if max_bytes < 0:
             raise ValueError(f"max_bytes (={max_bytes}) must not be negative.")
-        self.max_bytes = max_bytes
-        self._entries: OrderedDict[Hashable, Volume] = OrderedDict()
-        self._reading: dict[Hashable, threading.Lock] = {}
-        self._lock = threading.Lock()
+        self._volumes: LRUCache[str, Volume] = LRUCache(max_bytes, getsizeof=lambda volume: volume.nbytes)
+        self._contents: LRUCache[Hashable, str] = LRUCache(MAX_FILES)
+        self._reading: set[Hashable] = set()
+        self._lock = threading.Condition()
 
     @property
     def nbytes(self) -> int:
         """Bytes held now."""
-        with self._lock:
-            return self._held()
-
-    def __len__(self) -> int:
-        return len(self._entries)
+        return int(self._volumes.currsize)
 
     def get(self, path: Path, read: Callable[[Path], Volume]) -> Volume:
         """The image of a file, read with ``read`` if it is not held.
@@ -184,40 +180,28 @@ class VolumeCache:
         """
         key = file_key(path)
         with self._lock:
-            if (held := self._find(key)) is not None:
+            self._lock.wait_for(lambda: key not in self._reading)
+            if (held := self._volumes.get(self._contents.get(key, ""))) is not None:
                 return held
-            reading = self._reading.setdefault(key, threading.Lock())
-        with reading:
-            with self._lock:
-                if (held := self._find(key)) is not None:
-                    return held
-            try:
-                volume = read(path)
-            finally:
-                with self._lock:
-                    self._reading.pop(key, None)
+            self._reading.add(key)
+        try:
+            volume = read(path)
             # Replaced while it was read: what was read may be neither the old nor the new image.
             return self._put(key, volume) if file_key(path) == key else volume
-
-    def _find(self, key: Hashable) -> Volume | None:
-        volume = self._entries.get(key)
-        if volume is not None:
-            self._entries.move_to_end(key)
-        return volume
+        finally:
+            # Only now that the image is kept: a request let in before would read the file again.
+            with self._lock:
+                self._reading.remove(key)
+                self._lock.notify_all()
 
     def _put(self, key: Hashable, volume: Volume) -> Volume:
-        if volume.nbytes > self.max_bytes:
-            logger.warning("An image of %d bytes exceeds the cache of %d bytes.", volume.nbytes, self.max_bytes)
+        max_bytes = self._volumes.maxsize
+        if volume.nbytes > max_bytes:
+            logger.warning("An image of %d bytes exceeds the cache of %d bytes.", volume.nbytes, max_bytes)
             return volume
         with self._lock:
-            equal = (other for other in self._entries.values() if other.content_key == volume.content_key)
-            self._entries[key] = volume = next(equal, volume)
-            while self._held() > self.max_bytes or len(self._entries) > MAX_FILES:
-                self._entries.popitem(last=False)
-            return volume
-
-    def _held(self) -> int:
-        return sum(volume.nbytes for volume in {id(volume): volume for volume in self._entries.values()}.values())
+            self._contents[key] = volume.content_key
+            return self._volumes.setdefault(volume.content_key, volume)
 
 
 def file_key(path: Path) -> Hashable:

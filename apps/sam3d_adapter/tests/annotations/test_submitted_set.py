@@ -2,6 +2,7 @@
 
 import dataclasses
 import pickle
+import weakref
 from collections import Counter
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from lib.segmenters.roi.settings import WindowIntensity
 from lib.training.data_sets import Pool, PoolError
 from lib.training.sampling import SamplingConfig, draw_sample
 from lib.training.stream import SampleStream
+from lib.volumes.memory import MemoryShortage
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 CT, PET = (load_preset(CONFIGS / f"{name}.yaml") for name in ("ct", "pet"))
@@ -147,6 +149,27 @@ def test_damaged_case_is_left_out_and_training_goes_on(cases, caplog):
     drawn = {pool.draw_case(rng)[0].image_id for _ in range(60)}
     assert drawn == {"c0", "c4", "c5"}
     assert all(caplog.text.count(f"c{n} is not trained on") == 1 for n in (1, 2, 3))
+
+
+@pytest.mark.parametrize("error", [MemoryError, MemoryShortage])
+def test_without_memory_what_is_held_goes_and_the_case_is_read_again(cases, monkeypatch, error):
+    """Also what the failed reading held is gone by then."""
+    pool, reads, failed = SubmittedPool(cases, CT), [], []
+    read = type(cases[0]).read
+
+    def short(case):
+        reads.append((case.image_id, pool.nbytes, [ref() is None for ref in failed]))
+        volume = read(case)
+        if len(reads) == 3:
+            failed.append(weakref.ref(volume.image))
+            raise error()
+        return volume
+
+    monkeypatch.setattr(type(cases[0]), "read", short)
+    for case in cases[:3]:
+        pool._read(case)
+    assert reads == [("c0", 0, []), ("c1", ONE, []), ("c2", 2 * ONE, []), ("c2", 0, [True])]
+    assert pool.nbytes == ONE
 
 
 def test_image_without_contrast_is_left_out_where_percentiles_are_needed(cases):

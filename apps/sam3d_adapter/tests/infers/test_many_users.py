@@ -1,6 +1,7 @@
 """64 users on their own images, all at once, through caches that hold a few of them: nobody gets another's mask."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 
 from lib.configs.task_config import Sam3dAdapterConfig
+from lib.segmenters.cache import EmbeddingCache
+from lib.volumes.read import VolumeCache
 from tests.support.one_thread import one_thread  # noqa: F401
 from tests.support.small_app import copy_small_app
 
@@ -53,8 +56,8 @@ class Server:
 
     def __init__(self, app: Path, volume_bytes: int, embedding_bytes: int) -> None:
         config = Sam3dAdapterConfig(app, {"precision": "fp32"})
-        self.volumes, self.embeddings = config._shared.volumes, config._shared.embeddings
-        self.volumes.max_bytes, self.embeddings.max_bytes = volume_bytes, embedding_bytes
+        self.volumes, self.embeddings = VolumeCache(volume_bytes), EmbeddingCache(embedding_bytes)
+        config._shared = replace(config._shared, volumes=self.volumes, embeddings=self.embeddings)
         self.tasks = config.infers()
         self.most = [0, 0]
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.learning.rehearsal import KINDS, Replay
+from lib.learning.rehearsal import KINDS, Kind, Replay
+from lib.phantoms.config import PhantomConfig
 from lib.presets import load_preset
 from lib.training.data_sets import Pool
 from tests.support.server import APP_DIR
@@ -45,6 +46,19 @@ def test_nothing_is_both_trained_and_measured_on_and_nothing_is_made_twice(folde
     assert len(written) == 6
     replay.pools(), replay.held_out()
     assert written == {file: file.stat().st_mtime_ns for file in folder.rglob("*.npz")}
+
+
+def test_kinds_of_more_phantoms_are_not_measured_on_what_they_train_on(tmp_path: Path) -> None:
+    small = PhantomConfig(
+        in_plane_mm=(40, 45), through_plane_mm=(30, 35), spacing_mm=(3, 4), slice_mm=(3, 4), diameter_mm=(8, 10),
+        median_diameter_mm=9, lesion_count=(1, 1), lattice_mm=4,
+    )  # fmt: skip
+    many = max(kind.trained for kind in KINDS) + 2
+    kinds = (Kind("many", small, 0.1, trained=many, held_out=2), Kind("few", small, 0.1, trained=1, held_out=1))
+    replay = Replay(tmp_path, load_preset(APP_DIR / "configs/ct.yaml"), kinds)
+    for kind, trained, measured in zip(kinds, replay.pools(), replay.held_out(), strict=True):
+        assert (len(trained.files), len(measured.files)) == (kind.trained, kind.held_out)
+        assert not {file.name for file in trained.files} & {file.name for file in measured.files}
 
 
 def test_intensities_are_redrawn_where_they_are_no_hounsfield_units(folder: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -277,6 +278,26 @@ def test_too_little_memory_keeps_what_answers_and_is_tried_again_later(
     monkeypatch.setattr(sam3d, "load_model", real)
     monkeypatch.setattr(served, "_short", {})
     assert answers(served)[0] == ids[0]
+
+
+def test_what_was_loaded_in_vain_is_gone_when_another_is_loaded(
+    served: ServedModel, versions: Versions, ids: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, failed, left = sam3d.load_model, [], []
+
+    def short(**keywords):
+        if failed:
+            left.append(failed[0]())
+            return real(**keywords)
+        model, _ = real(**keywords)
+        weights = next(model.parameters())
+        failed.append(weakref.ref(weights))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(sam3d, "load_model", short)
+    versions.publish(ids[0], "me")
+    assert answers(served, warns="out of memory")[0] == "shipped"
+    assert left == [None]
 
 
 def test_threads_see_whole_models_while_versions_change(

@@ -3,6 +3,7 @@
 import os
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -179,10 +180,10 @@ def test_cache_drops_the_least_recently_used(tmp_path: Path) -> None:
     for path in (paths[0], paths[1], paths[0], paths[2], paths[0], paths[1]):
         cache.get(path, read)
     assert [path.name for path in read.paths] == ["a.nii", "b.nii", "c.nii", "b.nii"]
-    assert len(cache) == 2 and cache.nbytes == 2 * one
+    assert cache.nbytes == 2 * one
 
 
-def test_files_of_equal_content_share_one_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_equal_content_share_one_image(tmp_path: Path) -> None:
     cache, read = VolumeCache(2 * counting().nbytes), Reader()
     first, other = (write_nifti(tmp_path / f"{name}.nii", counting() + n) for n, name in enumerate("ab"))
     images = [cache.get(first, read), cache.get(other, read)]
@@ -190,16 +191,22 @@ def test_files_of_equal_content_share_one_image(tmp_path: Path, monkeypatch: pyt
         copy = write_nifti(tmp_path / f"upload_{upload}.nii", counting())
         assert cache.get(copy, read) is images[0]
     assert cache.nbytes == 2 * counting().nbytes and cache.get(other, read) is images[1]
+
+
+def test_names_of_equal_images_do_not_pile_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(volume_module, "MAX_FILES", 3)
-    cache.get(write_nifti(tmp_path / "upload_3.nii", counting()), read)
-    assert len(cache) == 3
+    cache, read = VolumeCache(10**6), Reader()
+    uploads = [write_nifti(tmp_path / f"upload_{number}.nii", counting()) for number in range(4)]
+    images = [cache.get(upload, read) for upload in (*uploads, uploads[1], uploads[0])]
+    assert read.paths == [*uploads, uploads[0]], "the fourth name takes the place of the first"
+    assert all(image is images[0] for image in images)
 
 
 def test_cache_does_not_keep_what_exceeds_it(tmp_path: Path) -> None:
     cache = VolumeCache(100)
     path = write_nifti(tmp_path / "a.nii", counting())
     assert cache.get(path, read_volume).voxels.shape == SHAPE
-    assert len(cache) == 0
+    assert cache.nbytes == 0
     with pytest.raises(ValueError, match="-1"):
         VolumeCache(-1)
 
@@ -235,6 +242,37 @@ def test_two_requests_at_once_read_once(tmp_path: Path) -> None:
     for thread in threads:
         thread.join(10)
     assert len(reads) == 1 and len(got) == 4 and len({id(volume) for volume in got}) == 1
+
+
+def test_a_request_between_reading_and_keeping_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before it keeps an image, a request looks at the file again, which takes long for a folder of many files."""
+    path, read = write_nifti(tmp_path / "a.nii", counting()), Reader()
+    has_read, second_reads_or_waits, looks = threading.Event(), threading.Event(), iter(range(1, 5))
+
+    def hold_second_look(path: Path) -> Any:
+        if next(looks) == 2:
+            has_read.set()
+            assert second_reads_or_waits.wait(10)
+        return file_key(path)
+
+    def read_second(path: Path) -> Volume:
+        second_reads_or_waits.set()
+        return read(path)
+
+    class Condition(threading.Condition):
+        def wait(self, timeout: float | None = None) -> bool:
+            second_reads_or_waits.set()
+            return super().wait(timeout)
+
+    monkeypatch.setattr(volume_module, "file_key", hold_second_look)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading, "Condition", Condition)
+        cache = VolumeCache(10**6)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(cache.get, path, read)
+        assert has_read.wait(10)
+        second = pool.submit(cache.get, path, read_second)
+    assert len(read.paths) == 1 and first.result() is second.result()
 
 
 def test_failed_read_is_tried_again(tmp_path: Path) -> None:

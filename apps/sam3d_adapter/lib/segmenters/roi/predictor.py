@@ -1,5 +1,6 @@
 """One ROI and its clicks to logits: encode at most once per ROI, decode what is asked."""
 
+import contextlib
 import time
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -119,13 +120,13 @@ class Predictor:
         if not self.takes_previous:
             previous = None
         given = (roi, clicks_dhw, signs, previous, box_dhw, key, embedding)
-        try:
+        with contextlib.suppress(torch.OutOfMemoryError):
             return self._predict(*given)
-        except torch.OutOfMemoryError:
-            # What is cached lies on the device too; without it the click may fit.
-            self._cache.clear()
-            torch.cuda.empty_cache()
-            return self._predict(*given)
+        # Outside of the handler: the exception keeps the tensors of the failed attempt alive. What is cached lies on
+        # the device too; without it the click may fit.
+        self._cache.clear()
+        torch.cuda.empty_cache()
+        return self._predict(*given)
 
     def _predict(
         self,

@@ -37,8 +37,8 @@ Clicks = list[SimulatedClick]
 class Served:
     """Tasks of an app, which share their caches; counts of the last request."""
 
-    def __init__(self, app: Path, presets: Sequence[str]) -> None:
-        config = Sam3dAdapterConfig(app, {"precision": "fp32", "models": ",".join(presets)})
+    def __init__(self, app: Path, presets: Sequence[str], **conf: str) -> None:
+        config = Sam3dAdapterConfig(app, {"precision": "fp32", "models": ",".join(presets), **conf})
         self.tasks, self.cache = config.infers(), config._shared.embeddings
         self.answer: dict[str, Any] = {}
 
@@ -133,9 +133,9 @@ def test_the_answer_depends_on_the_clicks_alone(small: Path, images: dict[str, P
         np.testing.assert_array_equal(served(model, image, dialogues[d][:n]), new[d, n])
     served.cache.clear()
     np.testing.assert_array_equal(served(model, image, dialogues[0]), new[0, 6])
-    served.cache.max_bytes = 0
-    served.cache.clear()
-    np.testing.assert_array_equal(served(model, image, dialogues[1]), new[1, 6])
+    forgetful = Served(small, (model,), embedding_cache_mb="0")
+    for n, d in itertools.product((1, 6), (0, 1)):
+        np.testing.assert_array_equal(forgetful(model, image, dialogues[d][:n]), new[d, n])
     assert not np.array_equal(new[0, 6], new[0, 4])
 
 
@@ -202,9 +202,7 @@ def test_no_request_encodes_more_often_than_it_may(
     """Clicks of both kinds all over an object that is far wider than a region, of which there would be forty."""
     image = nib.load(images["fine"])
     shape = image.shape
-    served = Served(small, ("unet",))
-    if not keeps:
-        served.cache.max_bytes = 0
+    served = Served(small, ("unet",), **({} if keeps else {"embedding_cache_mb": "0"}))
     rng = np.random.default_rng(2)
     clicks = [
         SimulatedClick(voxel, voxel, n % 2 == 0) for n, voxel in enumerate(map(tuple, rng.integers(2, 30, (24, 3)) * 2))

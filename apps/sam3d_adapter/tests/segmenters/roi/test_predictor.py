@@ -1,7 +1,9 @@
 """The predictor: encodes once per key, equals the plain model, answers are pure."""
 
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -113,6 +115,27 @@ def test_out_of_memory_empties_the_cache_and_tries_again(loaded: LoadedModel, mo
     monkeypatch.setattr(loaded.model, "encode", encode)
     assert predictor.predict(make_roi(loaded, 1), CLICKS, key="new").encoded
     assert "old" not in cache and "new" in cache
+
+
+@pytest.mark.parametrize("stage", ["encode", "decode"])
+def test_what_failed_for_memory_holds_none_when_it_is_tried_again(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    real, failed, left = getattr(loaded.model, stage), [], []
+
+    def work(given: Any, *more: Any) -> Any:
+        if failed:
+            left.extend(tensor for tensor in (ref() for ref in failed) if tensor is not None)
+            return real(given, *more)
+        activations = real(given, *more)
+        # With decode, the embedding goes with them: nobody is to find it in the cache, which was emptied.
+        failed.append(weakref.ref(activations.deepest if stage == "encode" else activations))
+        failed.extend([weakref.ref(given.deepest)] if stage == "decode" else [])
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr(loaded.model, stage, work)
+    assert Predictor(loaded, EmbeddingCache(10**9)).predict(make_roi(loaded), CLICKS, key="a").encoded
+    assert failed and not left
 
 
 @pytest.mark.parametrize("clicks", [torch.zeros(0, 3), torch.zeros(3), torch.zeros(2, 2)])
