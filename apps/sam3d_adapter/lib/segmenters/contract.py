@@ -73,7 +73,7 @@ class Stages:
         """ms by stage, rounded to 0.1."""
         return {stage: round(value, 1) for stage, value in self._milliseconds.items()}
 
-    def phases(self) -> dict[str, float]:
+    def phases(self) -> dict[str, Any]:
         """Seconds by phase, as tasks of MONAI Label tell them."""
         ms = self._milliseconds
         phases = {
@@ -84,7 +84,7 @@ class Stages:
             "write": ms["write"],
             "total": ms["total"],
         }
-        return {phase: round(value / 1000, 2) for phase, value in phases.items()}
+        return {**{phase: round(value / 1000, 2) for phase, value in phases.items()}, "transform": {}}
 
 
 @dataclass(frozen=True)
