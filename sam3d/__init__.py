@@ -12,9 +12,8 @@ _CHECKOUT = Path(__file__).resolve().parents[1] / "apps/sam3d_adapter"
 APP_DIR = _INSTALLED if _INSTALLED.is_dir() else _CHECKOUT
 """The MONAI Label app as it is distributed. Nothing is written here if the package is installed; see `app_folder`."""
 
-if str(APP_DIR) not in sys.path:
-    sys.path.insert(0, str(APP_DIR))
+sys.path.insert(0, str(APP_DIR))
 
-from lib.version import __version__
+from lib.version import __version__  # noqa: E402 (found on the path set above)
 
 __all__ = ["APP_DIR", "__version__"]

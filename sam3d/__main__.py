@@ -49,6 +49,8 @@ def main(ctx: click.Context, app: Path | None) -> None:
       sam3d evaluate --images DIR --labels DIR --preset ct --out RUN
       sam3d finetune --studies path/to/niftis --preset ct
       sam3d COMMAND --help
+    \b
+    In a checkout that is not installed: python -m sam3d COMMAND
     """
 
     def found() -> Path:

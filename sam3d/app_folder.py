@@ -16,7 +16,7 @@ class AppFolderError(ValueError):
 
 
 def default_app_folder() -> Path:
-    """The app itself in a checkout; for an installed package ``sam3d_adapter`` in ``$XDG_DATA_HOME`` or ``~/.local/share``."""
+    """The app itself in a checkout; for an installed package ``~/.local/share/sam3d_adapter`` (``$XDG_DATA_HOME``)."""
     if APP_DIR.parent.name != "sam3d":
         return APP_DIR
     return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser() / "sam3d_adapter"
