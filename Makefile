@@ -63,19 +63,19 @@ demo: $(DONE)  ## a click on a phantom through the real server; or STUDIES=dir I
 
 serve: $(DONE)  ## real use on this machine: STUDIES=dir or http://.../dicom-web [PORT=8000] [PRESET=ct,mr]
 	@test -n '$(STUDIES)' || { echo "Give STUDIES=, a folder of images or http://.../dicom-web" >&2; exit 1; }
-	@"$(PY)" $(APP)/serve.py $(call option,STUDIES,studies) $(call option,PORT,port) $(call option,HOST,host) \
+	@"$(PY)" -m sam3d serve $(call option,STUDIES,studies) $(call option,PORT,port) $(call option,HOST,host) \
 	  $(call option,PRESET,preset)
 
 evaluate: $(DONE)  ## how good a preset is: IMAGES=dir LABELS=dir PRESET=ct OUT=dir [VERSION=id|shipped] [MODEL=file [BASE=file]] [MODES=centre|all]
 	@test -n '$(IMAGES)$(MANIFEST)' -a -n '$(PRESET)' -a -n '$(OUT)' || \
 	  { echo "Give IMAGES=, LABELS= (folders) or MANIFEST= (a file), PRESET= and OUT= (a folder outside of them)" >&2; exit 1; }
-	@"$(PY)" $(APP)/evaluate.py $(call option,IMAGES,images) $(call option,LABELS,labels) $(call option,MANIFEST,manifest) \
+	@"$(PY)" -m sam3d evaluate $(call option,IMAGES,images) $(call option,LABELS,labels) $(call option,MANIFEST,manifest) \
 	  $(call option,PRESET,preset) $(call option,OUT,out) $(call option,MODEL,model) $(call option,BASE,base) \
 	  $(call option,VERSION,version) $(call option,LEARNING_DIR,learning-dir) $(call option,MODES,modes)
 
 weights: $(DONE)  ## train the small weights anew: DATA=dir (sts_ct, sts_mr_t1, sts_pet) [OUT=trained] [MINUTES=150] [DEVICE=cpu|cuda]
 	@test -n '$(DATA)' || { echo "Give DATA=, a folder with sts_ct/, sts_mr_t1/, sts_pet/, each with images/ and labels/" >&2; exit 1; }
-	@"$(PY)" $(APP)/make_weights.py --held-out=benchmarks/sts_validation.txt $(call option,DATA,data) $(call option,OUT,out) \
+	@"$(PY)" -m sam3d weights --held-out=benchmarks/sts_validation.txt $(call option,DATA,data) $(call option,OUT,out) \
 	  $(call option,MINUTES,minutes) $(call option,DEVICE,device) $(if $(TRIAL),--trial) $(call option,STEPS,steps)
 
 # A file a process: fixtures of a module are made once. One thread each, for small models only wait for each other.

@@ -54,7 +54,7 @@ def train(client: MONAILabelClient, preset: str, epochs: int) -> dict[str, Any]:
 
 def evaluate(images: Path, labels: Path, preset: str, out: Path, model: Path | None) -> dict[str, Any]:
     """``summary.json`` of an evaluation."""
-    command = [sys.executable, str(APP_DIR / "evaluate.py"), "--images", images, "--labels", labels, "--preset", preset]
+    command = [sys.executable, "-m", "sam3d", "evaluate", "--images", images, "--labels", labels, "--preset", preset]
     command += ["--out", out, "--modes", "centre,random", "--seeds", "42", "--jobs", "2"]
     command += ["--model", model] if model else ["--version", "shipped"]
     subprocess.run([*map(str, command)], check=True, capture_output=True)

@@ -1,111 +1,102 @@
-"""The command line of the conversion."""
+"""``sam3d convert``: the files of a preset from published checkpoints."""
 
-import argparse
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from lib.conversion.convert import Target, convert_base, convert_checkpoint
-from lib.conversion.download import Patience
-from lib.conversion.report import Conversion
-from lib.conversion.sam_files import CACHE_VARIABLE, SAM_FILES, SamFile, cache_folder, obtain_sam_file
-from lib.families.sam3d_adapter import Sam3dFamily
-from lib.models.checkpoint_error import CheckpointError
-from lib.presets import PresetError, load_presets
+import click
+
+from lib.cli.app_dir import pass_app_dir
+
+if TYPE_CHECKING:
+    from lib.conversion.download import Patience
+    from lib.conversion.sam_files import SamFile
+
+_FILE = click.Path(path_type=Path)
 
 logger = logging.getLogger(__name__)
 
-DESCRIPTION = """Make the files of a preset from a checkpoint of the 3DSAM-adapter authors (last.pth.tar, best.pth.tar)
-and SAM's own file. Those checkpoints carry no licence: convert them for yourself, and do not pass the result on."""
 
-SHIPPED = "weights"
-"""Folder of the app whose files are published with it."""
+@click.command(short_help="Make a preset's files from the 3DSAM-adapter authors' checkpoint.")
+@click.option("--preset", required=True, help="Whose files to make: kits, lits, pancreas, colon or your own.")
+@click.option("--checkpoint", type=_FILE, help="The authors' last.pth.tar or best.pth.tar.")
+@click.option("--base-only", is_flag=True, help="In place of --checkpoint: make the base alone, to train on.")
+@click.option(
+    "--sam",
+    type=_FILE,
+    help="SAM's own file, or the folder it lies in.  [default: ~/.cache/sam3d_adapter, which $SAM3D_CACHE changes; "
+    "fetched there where it is not]",
+)
+@click.option("--offline", is_flag=True, help="Never connect; say what is missing instead.")
+@click.option("--out", type=_FILE, help="Folder for the files.  [default: where the preset looks for them]")
+@click.option("--replace", is_flag=True, help="Replace weights that are there.")
+@pass_app_dir
+def convert(app_dir: Path, **options: Any) -> None:
+    """Make the files of a preset from a checkpoint of the 3DSAM-adapter authors and SAM's own file.
+
+    Those checkpoints carry no licence: convert them for yourself, and do not pass the result on.
+
+    \b
+    Examples:
+      sam3d convert --preset kits --checkpoint last.pth.tar
+      sam3d convert --preset kits --base-only --sam sam_vit_b_01ec64.pth
+    """
+    if (options["checkpoint"] is None) != options["base_only"]:
+        raise click.UsageError("Give one of --checkpoint and --base-only.")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    raise SystemExit(run(app_dir, **options))
 
 
 def run(
-    arguments: Sequence[str] | None,
     app_dir: Path,
     *,
-    sam_files: Mapping[str, SamFile] = SAM_FILES,
-    patience: Patience | None = None,
+    preset: str,
+    checkpoint: Path | None,
+    base_only: bool = False,
+    sam: Path | None = None,
+    offline: bool = False,
+    out: Path | None = None,
+    replace: bool = False,
+    sam_files: "Mapping[str, SamFile] | None" = None,
+    patience: "Patience | None" = None,
 ) -> int:
-    """Convert as the arguments say, and tell the user by logging.
+    """Convert, and tell the user by logging.
 
     Args:
-        arguments: Of the command line; None for the process's own.
         app_dir: The app folder, with ``configs/``.
-        sam_files: SAM's official file of each size.
+        preset, checkpoint, base_only, sam, offline, out, replace: The options of the command.
+        sam_files: SAM's official file of each size; None for the published ones.
         patience: When to give up a download.
 
     Returns:
         Exit status: 0, or 1 with one message that says why.
     """
-    options = parser().parse_args(arguments)
+    from lib.conversion.convert import convert_base, convert_checkpoint
+    from lib.conversion.sam_files import SAM_FILES, obtain_sam_file
+    from lib.families.sam3d_adapter.target import target_of
+    from lib.models.checkpoint_error import CheckpointError
+    from lib.presets import PresetError
+
+    known = SAM_FILES if sam_files is None else sam_files
     try:
-        target = _target(options.preset, app_dir, options.out, sam_files)
+        target = target_of(preset, app_dir, out, known)
 
         def sam_file() -> Path:
             return obtain_sam_file(
-                sam_files[target.size],
-                given=options.sam,
-                offline=options.offline,
-                patience=patience,
-                progress=_Progress(),
+                known[target.size], given=sam, offline=offline, patience=patience, progress=_Progress()
             )
 
-        conversion: Conversion
-        if options.checkpoint is None:
+        if checkpoint is None:
             conversion = convert_base(target, sam_file)
         else:
-            conversion = convert_checkpoint(options.checkpoint, target, sam_file, replace=options.replace)
+            conversion = convert_checkpoint(checkpoint, target, sam_file, replace=replace)
     except (CheckpointError, PresetError) as error:
         logger.error("%s", error)
         return 1
     logger.info("%s", conversion.text())
     return 0
-
-
-def parser() -> argparse.ArgumentParser:
-    """Of `run`'s arguments."""
-    built = argparse.ArgumentParser(prog="python apps/sam3d_adapter/convert.py", description=DESCRIPTION)
-    built.add_argument("--preset", required=True, help="whose files to make: kits, lits, pancreas, colon or your own")
-    what = built.add_mutually_exclusive_group(required=True)
-    what.add_argument("--checkpoint", type=Path, help="the authors' last.pth.tar or best.pth.tar")
-    what.add_argument("--base-only", action="store_true", help="make the base alone, to train on")
-    built.add_argument(
-        "--sam",
-        type=Path,
-        help=f"SAM's own file, or the folder it lies in (default: {str(cache_folder()).replace('%', '%%')}, "
-        f"which ${CACHE_VARIABLE} changes; fetched there where it is not)",
-    )
-    built.add_argument("--offline", action="store_true", help="never connect; say what is missing instead")
-    built.add_argument("--out", type=Path, help="folder for the files (default: where the preset looks for them)")
-    built.add_argument("--replace", action="store_true", help="replace weights that are there")
-    return built
-
-
-def _target(preset: str, app_dir: Path, out: Path | None, sam_files: Mapping[str, SamFile]) -> Target:
-    model = load_presets(app_dir / "configs", (preset,))[preset].model
-    if model.family != Sam3dFamily.name:
-        raise CheckpointError(
-            f"Preset '{preset}' is of the family '{model.family}', which starts from no SAM file. Expected a preset of "
-            f"the family '{Sam3dFamily.name}'; choose another, or write one (configs/)."
-        )
-    if model.size not in sam_files:
-        raise CheckpointError(
-            f"Preset '{preset}' uses model size '{model.size}', for which there is no SAM file. Expected a preset of "
-            f"size {', '.join(sam_files)}; choose another, or write one (configs/)."
-        )
-    base, weights = app_dir / model.file("base"), app_dir / model.file("weights")
-    if out is not None:
-        base, weights = out / base.name, out / weights.name
-    if weights.resolve().is_relative_to((app_dir / SHIPPED).resolve()):
-        raise CheckpointError(
-            f"{weights}: the folder '{SHIPPED}' is published with the app; a checkpoint without licence must not be. "
-            "Name a file under 'model/' in the preset, or give another folder with --out."
-        )
-    return Target(preset, model.size, base, weights)
 
 
 class _Progress:

@@ -1,20 +1,22 @@
-"""The command line of the versions: what there is, what is served, and changing it by hand."""
+"""``sam3d versions``: what there is, what is served, and changing it by hand. None of it loads torch, but import."""
 
-import argparse
 import json
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import click
 import yaml
 
+from lib.cli.app_dir import pass_app_dir
 from lib.registry.archive import export_version, import_version
 from lib.registry.base import shipped_base
 from lib.registry.errors import RegistryError
 from lib.registry.files import sha256_of
-from lib.registry.registry import Registry
+from lib.registry.registry import DEFAULT_LEARNING_DIR, Registry
 from lib.registry.version import SHIPPED, Version
 from lib.registry.versions import Versions
 
@@ -24,32 +26,66 @@ logger = logging.getLogger("versions")
 _DEFAULT_FAMILY = "sam3d_adapter"
 _FILES = {"sam3d_adapter": ("base", "weights"), "click_unet": ("weights",)}
 
+_PATH = click.Path(path_type=Path)
+_id = click.argument("id")
+_by = click.option("--by", required=True, metavar="NAME", help="Who does it; it is written down.")
+_reason = click.option("--reason", default="", help="Why; it is written down.")
 
-def run(command: Sequence[str] | None, app_dir: Path, description: str, learning_dir: Path) -> int:
-    """Carries out one command; the exit status: 0 done, 1 refused with the reason.
 
-    Args:
-        command: the arguments; None for those of the process.
-        app_dir: the app folder.
-        description: for the help.
-        learning_dir: the server's default.
+class _Weights(NamedTuple):
+    """The versions of a preset, and the absolute paths of its own files, the weights last."""
+
+    versions: Versions
+    shipped: tuple[Path, ...]
+
+
+@click.group(short_help="List, publish, roll back, export and import trained versions.")
+def versions() -> None:
+    """The versions of a preset's weights: what there is, what is served, and changing it by hand.
+
+    A running server takes what is published at its next click. Exit status 0: done; 1: refused, with the reason.
+
+    \b
+    Examples:
+      sam3d versions list --preset ct
+      sam3d versions publish v0003-1a2b3c4d --preset ct --by "Dr. Jones" --reason "better on our scanner"
+      sam3d versions roll-back --preset ct --by "Dr. Jones"
     """
-    arguments = _arguments(command, description, learning_dir)
-    try:
-        model = _model_of(app_dir / "configs", arguments.preset)
-        registry = Registry(app_dir / arguments.learning_dir)
-        versions = registry.of(arguments.preset, model["size"], model["family"])
-        text = arguments.action(versions, arguments, tuple(app_dir / file for file in model["files"]))
-    except (RegistryError, OSError) as error:
-        logger.error("%s", " ".join(str(error).split()))
-        return 1
-    sys.stdout.write(f"{text}\n")
-    return 0
 
 
-def _list(versions: Versions, arguments: argparse.Namespace, shipped: tuple[Path, ...]) -> str:
-    state, stages = versions.known_state(), versions.stages()
-    known = {version.id: version for version in versions.versions()} | versions.pruned()
+def _of_a_preset(action: Callable[..., str]) -> Callable[..., None]:
+    """A command of `versions` from a function of `_Weights` that returns what to print."""
+
+    @click.option("--preset", required=True, help="Which preset, a file of configs/.")
+    @click.option(
+        "--learning-dir",
+        type=_PATH,
+        default=DEFAULT_LEARNING_DIR,
+        show_default=True,
+        help="Folder of the versions, as the server's --conf learning_dir.",
+    )
+    @pass_app_dir
+    @wraps(action)
+    def command(app_dir: Path, preset: str, learning_dir: Path, **options: Any) -> None:
+        logging.basicConfig(level=logging.WARNING, format="%(message)s")
+        try:
+            model = _model_of(app_dir / "configs", preset)
+            found = Registry(app_dir / learning_dir).of(preset, model["size"], model["family"])
+            text = action(_Weights(found, tuple(app_dir / file for file in model["files"])), **options)
+        except (RegistryError, OSError) as error:
+            logger.error("%s", " ".join(str(error).split()))
+            raise SystemExit(1) from error
+        sys.stdout.write(f"{text}\n")
+
+    return command
+
+
+@versions.command("list")
+@_of_a_preset
+def _list(of: _Weights) -> str:
+    """List the versions, and show which one is served."""
+    state, stages = of.versions.known_state(), of.versions.stages()
+    known = {version.id: version for version in of.versions.versions()} | of.versions.pruned()
     rows = [("id", "state", "created (UTC)", "by", "parent", "metrics")]
     served = "served" if state.served == SHIPPED else ""
     rows.append((SHIPPED, served, "", "", "", "the weights that the preset names"))
@@ -61,49 +97,78 @@ def _list(versions: Versions, arguments: argparse.Namespace, shipped: tuple[Path
         else:
             facts = (version.created[:19], version.started_by, version.parent or "elsewhere", _metrics(version))
             rows.append((version_id, stage, *facts))
-    problems = [f"Problem: {problem}" for problem in versions.problems()]
-    return "\n".join([f"Preset {versions.preset}, model size {versions.size}", *_table(rows), *problems])
+    problems = [f"Problem: {problem}" for problem in of.versions.problems()]
+    return "\n".join([f"Preset {of.versions.preset}, model size {of.versions.size}", *_table(rows), *problems])
 
 
-def _show(versions: Versions, arguments: argparse.Namespace, shipped: tuple[Path, ...]) -> str:
-    version_id = arguments.id
-    if version_id == SHIPPED:
-        facts: dict[str, Any] = {"id": SHIPPED, "files": [path.name for path in shipped]}
-        if shipped[-1].is_file():
-            facts["sha256"] = sha256_of(shipped[-1])
+@versions.command("show")
+@_id
+@_of_a_preset
+def _show(of: _Weights, id: str) -> str:
+    """Show all that is known of the version ID, its weights checked."""
+    if id == SHIPPED:
+        facts: dict[str, Any] = {"id": SHIPPED, "files": [path.name for path in of.shipped]}
+        if of.shipped[-1].is_file():
+            facts["sha256"] = sha256_of(of.shipped[-1])
     else:
-        pruned = versions.pruned()
-        facts = (pruned[version_id] if version_id in pruned else versions.verify(version_id)).to_dict()
-        facts["state"] = versions.stages()[version_id]
-    done = [_told(state.event) for state in versions.events_of(version_id) if state.event]
+        pruned = of.versions.pruned()
+        facts = (pruned[id] if id in pruned else of.versions.verify(id)).to_dict()
+        facts["state"] = of.versions.stages()[id]
+    done = [_told(state.event) for state in of.versions.events_of(id) if state.event]
     return "\n".join([json.dumps(facts, indent=2, ensure_ascii=False), *done])
 
 
-def _publish(versions: Versions, arguments: argparse.Namespace, shipped: tuple[Path, ...]) -> str:
-    versions.publish(arguments.id, arguments.by, arguments.reason, base=shipped_base(shipped[-1]))
-    return f"Preset {versions.preset} serves {arguments.id} from now on."
+@versions.command("publish")
+@_id
+@_by
+@_reason
+@_of_a_preset
+def _publish(of: _Weights, id: str, by: str, reason: str) -> str:
+    """Serve the version ID; 'shipped' for the preset's own weights."""
+    of.versions.publish(id, by, reason, base=shipped_base(of.shipped[-1]))
+    return f"Preset {of.versions.preset} serves {id} from now on."
 
 
-def _roll_back(versions: Versions, arguments: argparse.Namespace, shipped: tuple[Path, ...]) -> str:
-    return f"Preset {versions.preset} serves {versions.roll_back(arguments.by, arguments.reason)} again."
+@versions.command("roll-back")
+@_by
+@_reason
+@_of_a_preset
+def _roll_back(of: _Weights, by: str, reason: str) -> str:
+    """Serve what was served before."""
+    return f"Preset {of.versions.preset} serves {of.versions.roll_back(by, reason)} again."
 
 
-def _prune(versions: Versions, arguments: argparse.Namespace, shipped: tuple[Path, ...]) -> str:
-    removed = versions.prune(arguments.keep, arguments.by)
-    return f"Removed: {', '.join(removed) or 'nothing'}. Kept: {', '.join(versions.ids()) or 'nothing'}."
+@versions.command("prune")
+@click.option("--keep", type=int, required=True, metavar="N", help="Newest versions to keep besides the served ones.")
+@click.option("--by", default="command", show_default=True, metavar="NAME", help="Who does it.")
+@_of_a_preset
+def _prune(of: _Weights, keep: int, by: str) -> str:
+    """Remove the weights of old versions."""
+    removed = of.versions.prune(keep, by)
+    return f"Removed: {', '.join(removed) or 'nothing'}. Kept: {', '.join(of.versions.ids()) or 'nothing'}."
 
 
-def _export(versions: Versions, arguments: argparse.Namespace, shipped: tuple[Path, ...]) -> str:
-    export_version(versions, arguments.id, arguments.file)
-    return f"{arguments.file}: {arguments.id}, sha256 of the file {sha256_of(arguments.file)}"
+@versions.command("export")
+@_id
+@click.argument("file", type=_PATH)
+@_of_a_preset
+def _export(of: _Weights, id: str, file: Path) -> str:
+    """Write the version ID into one FILE, for another hospital."""
+    export_version(of.versions, id, file)
+    return f"{file}: {id}, sha256 of the file {sha256_of(file)}"
 
 
-def _import(versions: Versions, arguments: argparse.Namespace, shipped: tuple[Path, ...]) -> str:
-    version = import_version(versions, arguments.file, arguments.by, shipped)
+@versions.command("import")
+@click.argument("file", type=_PATH)
+@_by
+@_of_a_preset
+def _import(of: _Weights, file: Path, by: str) -> str:
+    """Add a version from such a FILE; it is not served."""
+    version = import_version(of.versions, file, by, of.shipped)
     return (
-        f"Added as {version.id}, not served. sha256 of the file {sha256_of(arguments.file)}: compare it with the "
+        f"Added as {version.id}, not served. sha256 of the file {sha256_of(file)}: compare it with the "
         "sender's. What was measured there says nothing of your images: evaluate it before you publish it "
-        f"(make evaluate ... VERSION={version.id})."
+        f"(sam3d evaluate ... --version {version.id})."
     )
 
 
@@ -135,39 +200,3 @@ def _model_of(configs: Path, preset: str) -> Mapping[str, Any]:
         return {"family": family, "size": model["size"], "files": [model[key] for key in _FILES[family]]}
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise RegistryError(f"configs/{preset}.yaml names no network that can be served ({error}).") from error
-
-
-def _arguments(command: Sequence[str] | None, description: str, learning_dir: Path) -> argparse.Namespace:
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--preset", required=True, help="task preset, a file of configs/")
-    common.add_argument(
-        "--learning-dir", type=Path, default=learning_dir, help="as --conf learning_dir (default: %(default)s)"
-    )
-    by = argparse.ArgumentParser(add_help=False)
-    by.add_argument("--by", required=True, metavar="NAME", help="who does it; it is written down")
-    why = argparse.ArgumentParser(add_help=False)
-    why.add_argument("--reason", default="", help="why; it is written down")
-
-    parser = argparse.ArgumentParser(
-        prog="versions.py", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    actions = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, action, parents, text in (
-        ("list", _list, [common], "what there is and what is served"),
-        ("show", _show, [common], "all that is known of one, its weights checked"),
-        ("publish", _publish, [common, by, why], f"serve a version; '{SHIPPED}' for the preset's own weights"),
-        ("roll-back", _roll_back, [common, by, why], "serve what was served before"),
-        ("prune", _prune, [common], "remove the weights of old versions"),
-        ("export", _export, [common], "write a version into one file"),
-        ("import", _import, [common, by], "add a version from such a file; it is not served"),
-    ):
-        sub = actions.add_parser(name, parents=parents, help=text, description=text)
-        sub.set_defaults(action=action)
-        if name in ("show", "publish", "export"):
-            sub.add_argument("id", metavar="ID", help="of the version")
-        if name in ("export", "import"):
-            sub.add_argument("file", type=Path, metavar="FILE")
-        if name == "prune":
-            sub.add_argument("--keep", type=int, required=True, metavar="N", help="newest versions to keep besides")
-            sub.add_argument("--by", default="command", metavar="NAME", help="who does it")
-    return parser.parse_args(command)

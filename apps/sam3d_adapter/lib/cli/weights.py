@@ -1,36 +1,79 @@
-"""The command line that makes the small weights."""
+"""``sam3d weights``: the small weights trained anew."""
 
-import argparse
 import dataclasses
 import logging
 import math
+import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from lib.pretraining.recipe import LESIONS, Recipe, trial
-from lib.pretraining.run import REFUSED, make_weights
+import click
 
-DESCRIPTION = """Train the small weights anew, from the volumes of patients and from phantoms that are made for it.
-A command that was stopped, however, goes on when it is given again; what is finished is not done again."""
+if TYPE_CHECKING:
+    from lib.pretraining.recipe import Recipe
+
 TRIAL_STEPS = 4
+_PATH = click.Path(path_type=Path)
 
 logger = logging.getLogger(__name__)
 
 
-def run(command: Sequence[str] | None = None) -> int:
-    """Follow the recipe as the arguments say.
+def _above_zero(ctx: click.Context, option: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not 0 < value < math.inf:
+        raise click.BadParameter(f"{value} is not above 0")
+    return value
 
-    Args:
-        command: Of the command line; None for the process's own.
+
+@click.command(short_help="Train the small weights that ship anew.")
+@click.option(
+    "--data",
+    type=_PATH,
+    required=True,
+    help="Folder that holds sts_ct/, sts_mr_t1/, sts_pet/, each with images/ and labels/.",
+)
+@click.option("--held-out", type=_PATH, required=True, help="File: names of cases never trained on, one a line.")
+@click.option("--out", type=_PATH, default=Path("trained"), show_default=True, help="Folder for all that is made.")
+@click.option("--minutes", type=float, callback=_above_zero, help="Minutes of training.  [default: 150]")
+@click.option(
+    "--steps", type=click.IntRange(min=1), help="Steps of training, in place of minutes; with both, what ends first."
+)
+@click.option("--device", help="cpu or cuda.  [default: the GPU where there is one]")
+@click.option("--trial", is_flag=True, help=f"Few phantoms and {TRIAL_STEPS} steps, to see that everything runs.")
+def weights(**options: Any) -> None:
+    """Train the small weights anew, from the volumes of patients and from phantoms that are made for it.
+
+    A command that was stopped goes on when it is given again; what is finished is not done again.
+
+    \b
+    Example:
+      sam3d weights --data path/to/volumes --held-out benchmarks/sts_validation.txt --minutes 95
+    """
+    # Before torch is loaded: there will be a process for each core, whose threads would take the cores from each other.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    raise SystemExit(run(**options))
+
+
+def run(
+    *,
+    data: Path,
+    held_out: Path,
+    out: Path,
+    minutes: float | None,
+    steps: int | None,
+    device: str | None,
+    trial: bool,
+) -> int:
+    """Follow the recipe; the options are those of the command.
 
     Returns:
         Exit status: 0, 1 with one sentence that says why, or 130 where it was interrupted.
     """
-    arguments = _arguments(command)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    from lib.pretraining.run import REFUSED, make_weights
+
     try:
-        made = make_weights(_recipe(arguments), arguments.data, arguments.held_out, arguments.out, arguments.device)
+        made = make_weights(_recipe(minutes, steps, trial), data, held_out, out, device)
     except REFUSED as error:
         logger.error("%s", " ".join(str(error).split()))
         return 1
@@ -42,38 +85,11 @@ def run(command: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _recipe(arguments: argparse.Namespace) -> Recipe:
-    if arguments.trial:
-        return trial(LESIONS, arguments.steps or TRIAL_STEPS)
-    if arguments.steps is not None:
-        return dataclasses.replace(LESIONS, minutes=arguments.minutes, steps=arguments.steps)
-    return LESIONS if arguments.minutes is None else dataclasses.replace(LESIONS, minutes=arguments.minutes)
+def _recipe(minutes: float | None, steps: int | None, is_trial: bool) -> "Recipe":
+    from lib.pretraining.recipe import LESIONS, trial
 
-
-def _arguments(command: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="make_weights.py", description=DESCRIPTION)
-    folders = ", ".join(f"{part.folder}/" for part in LESIONS.patients)
-    parser.add_argument("--data", type=Path, required=True, help=f"holds {folders} each with images/ and labels/")
-    parser.add_argument("--held-out", type=Path, required=True, help="names of cases never trained on, one a line")
-    parser.add_argument("--out", type=Path, default=Path("trained"), help="of all that is made (default: %(default)s)")
-    parser.add_argument("--minutes", type=_positive, help=f"of training (default: {LESIONS.minutes:g})")
-    parser.add_argument("--steps", type=_count, help="of training, in place of minutes; with both, what ends first")
-    parser.add_argument("--device", help="cpu or cuda (default: the GPU where there is one)")
-    parser.add_argument(
-        "--trial", action="store_true", help=f"few phantoms and {TRIAL_STEPS} steps, to see that everything runs"
-    )
-    return parser.parse_args(command)
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return value
+    if is_trial:
+        return trial(LESIONS, steps or TRIAL_STEPS)
+    if steps is not None:
+        return dataclasses.replace(LESIONS, minutes=minutes, steps=steps)
+    return LESIONS if minutes is None else dataclasses.replace(LESIONS, minutes=minutes)

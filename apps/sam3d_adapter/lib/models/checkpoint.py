@@ -104,7 +104,7 @@ def read_safetensors(path: Path, *, kind: str, size: str) -> tuple[dict[str, Ten
 
 def _hint(found: Mapping[str, str | None], wanted: Mapping[str, str]) -> str:
     if found["format"] is None:
-        return "It was not written by this project; convert.py makes such files from the authors' checkpoints."
+        return "It was not written by this project; sam3d convert makes such files from the authors' checkpoints."
     if found["format"] != wanted["format"]:
         return "It belongs to another version of this project: convert it again."
     if found["kind"] != wanted["kind"]:

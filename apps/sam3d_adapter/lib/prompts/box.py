@@ -58,7 +58,8 @@ class Box(Prompt):
             if min(b, length - 1) <= max(a, 0):
                 raise BoxError(
                     f"The box is {short(value)}, along {axis} outside the image of {sizes} voxels (i, j, k, counted "
-                    "from 0). If its corners are in mm, convert them with the inverse of the image's affine, then round."
+                    "from 0). If its corners are in mm, convert them with the inverse of the image's affine, "
+                    "then round."
                 )
         first, last = [max(a, 0) for a in low], [min(b, length - 1) for b, length in zip(high, shape, strict=True)]
         return (Box((first[0], first[1], first[2]), (last[0], last[1], last[2])),)

@@ -119,7 +119,7 @@ def _opened(source: Path) -> Iterator[zipfile.ZipFile]:
             yield archive
     except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, UnicodeDecodeError) as error:
         raise DamagedFile(
-            f"{source.name} is no whole file of an exported version ({error}). Copy it again; 'versions.py export' "
+            f"{source.name} is no whole file of an exported version ({error}). Copy it again; 'sam3d versions export' "
             "makes such files."
         ) from error
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from lib.cli.convert import run
+from lib.cli.convert import convert, run
 from lib.conversion.download import Patience
 from lib.conversion.sam_files import SamFile
 from lib.models.sam3d import Sam3dAdapter
@@ -73,7 +73,8 @@ class Site:
     def run(self, *more: object, checkpoint: bool = True) -> int:
         """The command, with the preset and the checkpoint."""
         arguments = ["--preset", "organ", *(["--checkpoint", self.checkpoint] if checkpoint else []), *more]
-        return run([str(a) for a in arguments], self.app, sam_files={"test": self.sam_file}, patience=QUICK)
+        options = convert.make_context("convert", [str(a) for a in arguments]).params
+        return run(self.app, **options, sam_files={"test": self.sam_file}, patience=QUICK)
 
 
 @pytest.fixture(scope="session")

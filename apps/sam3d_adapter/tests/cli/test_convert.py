@@ -2,9 +2,6 @@
 
 import json
 import logging
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +13,7 @@ from lib.models.trainable import frozen_names, interaction_names, trained_names
 from lib.serving.model_store import ModelSpec, ModelStore
 from tests.conversion.conftest import Site
 from tests.support.file_server import serving
+from tests.support.program import sam3d
 from tests.support.published import reference_state, trained_model, write_sam_file
 
 ROOT = Path(__file__).parents[4]
@@ -150,12 +148,12 @@ def test_no_converted_checkpoint_is_in_the_repository() -> None:
 
 
 def test_unknown_preset_names_the_known(site: Site, caplog: pytest.LogCaptureFixture) -> None:
-    assert run(["--preset", "spleen", "--checkpoint", str(site.checkpoint)], site.app) == 1
+    assert run(site.app, preset="spleen", checkpoint=site.checkpoint) == 1
     assert "spleen" in caplog.text and "organ" in caplog.text
 
 
 def test_preset_of_a_size_that_sam_does_not_have(site: Site, caplog: pytest.LogCaptureFixture) -> None:
-    assert run(["--preset", "organ", "--checkpoint", str(site.checkpoint)], site.app) == 1
+    assert run(site.app, preset="organ", checkpoint=site.checkpoint) == 1
     assert "'test'" in caplog.text and "vit_b, vit_l, vit_h" in caplog.text
 
 
@@ -194,9 +192,8 @@ def test_full_disk_leaves_the_old_weights(site: Site, caplog: pytest.LogCaptureF
 
 @pytest.mark.slow
 def test_app_runs_it_from_the_root_of_the_repository() -> None:
-    environment = os.environ | {"SAM3D_CACHE": "/nowhere"}
-    command = [sys.executable, "apps/sam3d_adapter/convert.py", "--preset", "kits", "--checkpoint", "absent.pth.tar"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=110)
+    options = ("--preset", "kits", "--checkpoint", "absent.pth.tar")
+    done = sam3d("convert", *options, cwd=ROOT, env={"SAM3D_CACHE": "/nowhere"})
     assert done.returncode == 1
     assert done.stderr.strip() == (
         "absent.pth.tar: no such file. Expected a PyTorch file (.pth, .pth.tar)."

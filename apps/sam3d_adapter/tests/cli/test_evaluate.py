@@ -10,9 +10,9 @@ import pytest
 
 from lib.phantoms.phantom import make_phantom
 from lib.phantoms.study import save_volume
+from tests.support.program import REPOSITORY, sam3d
 from tests.support.server import APP_DIR
 
-REPOSITORY = APP_DIR.parents[1]
 WEIGHTS = APP_DIR / "weights/tiny_lesions.safetensors"
 MAKE = ("make", "--no-print-directory", "-C", str(REPOSITORY), f"VENV={sys.prefix}", "-o", f"{sys.prefix}/.installed")
 
@@ -35,8 +35,7 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(*options: str) -> subprocess.CompletedProcess[str]:
-    script = APP_DIR / "evaluate.py"
-    return subprocess.run([sys.executable, str(script), *options], capture_output=True, text=True, timeout=300)
+    return sam3d("evaluate", *options)
 
 
 @pytest.mark.slow  # processes that import everything

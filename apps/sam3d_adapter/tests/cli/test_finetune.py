@@ -1,26 +1,24 @@
-"""``finetune.py``: as the train button, alone and by two processes; wrong arguments are said."""
+"""``sam3d finetune``: as the train button, alone and by two processes; wrong arguments are said."""
 
 import json
-import os
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.support.hospital import Hospital
-from tests.support.server import APP_DIR
+from tests.support.program import sam3d
 
 
 def command(hospital: Hospital, *options: str, processes: int = 1) -> subprocess.CompletedProcess[str]:
-    script = str(shutil.copy(APP_DIR / "finetune.py", hospital.app))
-    start = [sys.executable, script]
-    if processes > 1:
-        start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", script]
+    torchrun = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}")
     options = ("--preset", "test", "--device", "cpu", "--learning-dir", str(hospital.folder / "learning"), *options)
-    return subprocess.run(
-        [*start, *options], env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=280
+    return sam3d(
+        "finetune",
+        *options,
+        app=hospital.app,
+        launcher=torchrun if processes > 1 else (),
+        env={"OMP_NUM_THREADS": "1"},
     )
 
 

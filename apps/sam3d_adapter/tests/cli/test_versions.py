@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from lib.cli.versions import run
+from lib.cli.versions import versions
 from lib.registry.registry import Registry
 from lib.registry.version import Facts
 from lib.registry.versions import Versions
-from tests.support.server import APP_DIR
+from tests.support.program import REPOSITORY
 from tests.support.small_app import copy_small_app
 from tests.support.trained import write_trained
 from tests.support.weights import write_test_weights
@@ -35,12 +36,12 @@ def ids(here: Versions, app: Path, tmp_path: Path) -> list[str]:
 
 
 @pytest.fixture
-def call(app: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture):
+def call(app: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):
     def call(*command: object, folder: str = "learning", preset: str = "test") -> tuple[int, str]:
         caplog.clear()
         where = ["--preset", preset, "--learning-dir", str(tmp_path / folder)]
-        status = run([*map(str, command), *where], app, "help", Path("model"))
-        return status, capsys.readouterr().out + caplog.text
+        done = CliRunner().invoke(versions, [*map(str, command), *where], obj=lambda: app)
+        return done.exit_code, done.stdout + caplog.text
 
     return call
 
@@ -106,8 +107,7 @@ def test_refusals_are_one_sentence_and_exit_with_1(here: Versions, ids: list[str
         assert status == 1 and words in text and text.count("\n") == 1, text
     status, text = call("list", preset="nonsense")
     assert status == 1 and "choose from: test, unet" in text
-    with pytest.raises(SystemExit, match="2"):
-        call("publish", ids[0])
+    assert call("publish", ids[0])[0] == 2
     assert here.history() == []
 
 
@@ -117,14 +117,14 @@ def test_another_family_names_its_own_file(call, tmp_path: Path) -> None:
 
 def test_looking_and_publishing_need_no_torch(here: Versions, ids: list[str], tmp_path: Path, app: Path) -> None:
     code = (
-        f"import sys; sys.path.insert(0, {str(APP_DIR)!r}); import versions, pathlib\n"
-        f"versions.APP_DIR = pathlib.Path({str(app)!r})\n"
+        "import sys\n"
+        "from sam3d.__main__ import main\n"
         f"where = ['--preset', 'test', '--learning-dir', {str(tmp_path / 'learning')!r}]\n"
         f"for command in (['list'], ['show', {ids[0]!r}], ['publish', {ids[0]!r}, '--by', 'me']):\n"
-        "    assert versions.main(command + where) == 0\n"
+        f"    main(['--app', {str(app)!r}, 'versions', *command, *where], standalone_mode=False)\n"
         "assert 'torch' not in sys.modules"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert here.served().id == ids[0]  # type: ignore[union-attr]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.cli.convert import run
+from lib.cli.convert import convert, run
 from lib.conversion.sam_files import SamFile
 from lib.models.checkpoint import file_sha256, load_model
 from lib.models.trainable import interaction_names, trained_names
@@ -70,7 +70,8 @@ def test_published_size(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     del state
     file = SamFile(sam.name, file_sha256(sam), sam.stat().st_size)
     arguments = ["--preset", "kits", "--checkpoint", checkpoint, "--sam", sam, "--out", out, "--offline"]
-    assert run([str(a) for a in arguments], APP, sam_files={"vit_b": file}, patience=QUICK) == 0
+    options = convert.make_context("convert", [str(a) for a in arguments]).params
+    assert run(APP, **options, sam_files={"vit_b": file}, patience=QUICK) == 0
 
     base, weights = out / "sam_vit_b.safetensors", out / "kits.safetensors"
     model, report = load_model(size="vit_b", base=base, weights=weights)

@@ -2,10 +2,7 @@
 
 import contextlib
 import os
-import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,7 +18,8 @@ from lib.configs.task_config import Sam3dAdapterConfig
 from lib.registry.registry import Registry
 from lib.registry.version import Facts
 from lib.registry.versions import Versions
-from tests.support.server import APP_DIR, AppServer, start_server
+from tests.support.program import sam3d
+from tests.support.server import AppServer, start_server
 from tests.support.small_app import copy_small_app
 from tests.support.trained import write_trained
 
@@ -37,8 +35,7 @@ CLICK = [12, 10, 8]
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
-    app = copy_small_app(folder / "app", ("test", "unet"))
-    shutil.copy(APP_DIR / "versions.py", app)
+    copy_small_app(folder / "app", ("test", "unet"))
     (folder / "studies").mkdir()
     voxels = np.random.default_rng(0).normal(40, 60, (24, 20, 16)).astype(np.int16)
     nib.save(nib.Nifti1Image(voxels, np.diag([-1.0, 1.2, 2.0, 1.0])), folder / "studies/case_1.nii.gz")
@@ -111,9 +108,8 @@ def test_publish_and_roll_back_through_the_server(server: AppServer, site: Path,
 
 def test_publish_by_command_beside_the_server(server: AppServer, site: Path, versions: Versions) -> None:
     for name in (versions.ids()[1], "shipped"):
-        command = [sys.executable, str(site / "app/versions.py"), "publish", name, "--preset", "test"]
-        command += ["--by", "Dr. Jones", "--learning-dir", str(site / "learning")]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        command = ("versions", "publish", name, "--preset", "test", "--by", "Dr. Jones")
+        done = sam3d(*command, "--learning-dir", site / "learning", app=site / "app")
         assert done.returncode == 0, done.stderr
         assert click(server)["version"] == name
     assert "Dr. Jones" not in server.log_path.read_text()

@@ -24,6 +24,7 @@ from lib.registry.registry import Registry
 from lib.registry.version import SHIPPED, Facts
 from lib.registry.versions import Versions
 from tests.support.one_thread import one_thread  # noqa: F401
+from tests.support.program import sam3d
 from tests.support.server import APP_DIR
 from tests.support.small_app import copy_small_app
 from tests.support.trained import write_trained
@@ -34,9 +35,7 @@ REPOSITORY = APP_DIR.parents[1]
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Nothing was learned in it."""
-    folder = copy_small_app(tmp_path_factory.mktemp("version") / "app", ("test", "unet"))
-    shutil.copy(APP_DIR / "evaluate.py", folder)
-    return folder
+    return copy_small_app(tmp_path_factory.mktemp("version") / "app", ("test", "unet"))
 
 
 @pytest.fixture(scope="module")
@@ -176,9 +175,8 @@ def test_the_command_takes_what_is_served_and_says_so(
     site = shutil.copytree(app, tmp_path / "app")
 
     def command(out: str, *options: object) -> tuple[int, str, str]:
-        line = [sys.executable, site / "evaluate.py", "--images", data / "images", "--preset", "test"]
-        line += ["--out", tmp_path / out, "--jobs", 1, *options]
-        done = subprocess.run([*map(str, line)], capture_output=True, text=True, timeout=300, cwd=tmp_path)
+        line = ["evaluate", "--images", data / "images", "--preset", "test", "--out", tmp_path / out, "--jobs", 1]
+        done = sam3d(*line, *options, app=site, cwd=tmp_path)
         return done.returncode, done.stdout, done.stderr
 
     def model(out: str) -> dict:

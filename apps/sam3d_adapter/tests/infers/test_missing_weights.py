@@ -3,7 +3,7 @@
 import shlex
 from pathlib import Path
 
-from lib.cli.convert import parser
+from lib.cli.convert import convert
 from lib.serving.preset_segmenter import how_to_supply
 
 APP = Path("/srv/secret/app")
@@ -25,10 +25,10 @@ def test_names_place_command_address_and_checksum_and_hides_the_servers_folders(
 
 def test_the_command_it_names_exists() -> None:
     text = how_to_supply("kits", "vit_b", FILES, APP)
-    python, script, *arguments = shlex.split(text.split("'")[3])
-    assert python == "python" and (Path(__file__).parents[4] / script).is_file()
-    options = parser().parse_args(arguments)
-    assert (options.preset, options.checkpoint) == ("kits", Path("last.pth.tar"))
+    python, module, name, command, *arguments = shlex.split(text.split("'")[3])
+    assert (python, module, name, command) == ("python", "-m", "sam3d", convert.name)
+    options = convert.make_context(command, arguments).params
+    assert (options["preset"], options["checkpoint"]) == ("kits", Path("last.pth.tar"))
 
 
 def test_larger_sizes_start_from_their_own_sam_file() -> None:
@@ -37,9 +37,9 @@ def test_larger_sizes_start_from_their_own_sam_file() -> None:
 
 def test_shipped_files_come_from_the_repository() -> None:
     text = how_to_supply("ct", "tiny", [APP / "weights/tiny_base.safetensors"], APP)
-    assert "repository" in text and "convert.py" not in text
+    assert "repository" in text and "sam3d convert" not in text
 
 
 def test_size_without_sam_file_names_no_command() -> None:
     text = how_to_supply("own", "tiny", [APP / "model/own.safetensors"], APP)
-    assert "model/own.safetensors" in text and "convert.py" not in text
+    assert "model/own.safetensors" in text and "sam3d convert" not in text

@@ -4,8 +4,6 @@ import gzip
 import json
 import shutil
 import stat
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,8 @@ import pytest
 
 from lib.version import __version__
 from lib.volumes.mask_hash import mask_hash
-from tests.support.server import APP_DIR, AppServer, start_server
+from tests.support.program import sam3d
+from tests.support.server import AppServer, start_server
 from tests.support.small_app import copy_small_app
 from tests.support.weights import write_test_weights
 
@@ -42,7 +41,6 @@ def write_studies(folder: Path) -> Path:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppServer]:
     folder = tmp_path_factory.mktemp("site")
     app, studies = copy_small_app(folder / "app"), write_studies(folder / "studies")
-    shutil.copy(APP_DIR / "replay.py", app)
     with start_server(app, studies, folder / "server", timeout_s=300) as running:
         yield running
 
@@ -59,8 +57,7 @@ def records(server: AppServer) -> list[dict[str, Any]]:
 
 
 def replay(server: AppServer, record_id: str, *arguments: object) -> tuple[int, str]:
-    command = [sys.executable, str(server.app_dir / "replay.py"), record_id, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=server.folder, timeout=300)
+    done = sam3d("replay", record_id, *arguments, app=server.app_dir, cwd=server.folder)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -135,8 +132,7 @@ def copy_of_the_app(server: AppServer, tmp_path: Path) -> Path:
 
 
 def replay_in(app: Path, record_id: str, image: Path) -> tuple[int, str]:
-    command = [sys.executable, str(app / "replay.py"), record_id, "--image", str(image)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = sam3d("replay", record_id, "--image", image, app=app)
     return done.returncode, done.stdout + done.stderr
 
 

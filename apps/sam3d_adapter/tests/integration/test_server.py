@@ -211,7 +211,7 @@ REFUSED: dict[str, tuple[dict, int, list[str]]] = {
     "no weights": (
         {"model": "kits"},
         503,
-        ["sam_vit_b_01ec64.pth", "https://", "sha256", "kits.safetensors", "convert.py"],
+        ["sam_vit_b_01ec64.pth", "https://", "sha256", "kits.safetensors", "sam3d convert"],
     ),
     "torn weights": ({"model": "torn"}, 503, ["torn.safetensors"]),
 }

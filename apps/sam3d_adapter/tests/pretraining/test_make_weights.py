@@ -59,7 +59,7 @@ def is_script(process: psutil.Process) -> bool:
         line = process.cmdline()
     except psutil.Error:  # what make started for a moment is over
         return False
-    return len(line) > 1 and line[1].endswith("make_weights.py")
+    return line[1:4] == ["-m", "sam3d", "weights"]
 
 
 def wait_for(value: Callable, timeout_s: float, log: Path):

@@ -74,7 +74,7 @@ def test_damaged_weights_are_left_alone(flat: Path, caplog: pytest.LogCaptureFix
 
 
 def test_weights_that_a_preset_names_are_no_version(tmp_path: Path, write_weights) -> None:
-    shutil.copy(write_weights(1), tmp_path / "kits.safetensors")  # as convert.py leaves them, without a JSON
+    shutil.copy(write_weights(1), tmp_path / "kits.safetensors")  # as sam3d convert leaves them, without a JSON
     of(tmp_path, "kits").prepare()
     assert list(tmp_path.iterdir()) == [tmp_path / "kits.safetensors"] or of(tmp_path, "kits").ids() == []
 

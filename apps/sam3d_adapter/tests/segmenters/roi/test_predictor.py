@@ -134,7 +134,7 @@ def test_what_failed_for_memory_holds_none_when_it_is_tried_again(
         raise torch.OutOfMemoryError("no memory")
 
     monkeypatch.setattr(loaded.model, stage, work)
-    assert Predictor(loaded, EmbeddingCache(10**9)).predict(make_roi(loaded), CLICKS, key="a").encoded
+    assert Predictor(loaded, SegmenterCache(10**9)).predict(make_roi(loaded), CLICKS, key="a").encoded
     assert failed and not left
 
 

@@ -1,0 +1,58 @@
+"""``sam3d serve``: this app in MONAI Label's own server, on the loopback device unless told otherwise."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from lib.cli.app_dir import pass_app_dir
+from lib.host.process.launch import LOOPBACK, LaunchError, require_free_port, server_command, server_environment
+
+
+@click.command(short_help="Start the server for OHIF, 3D Slicer and MITK.")
+@click.option("--studies", required=True, help="Folder of images, or the URL of a DICOMweb server.")
+@click.option("--port", type=int, default=8000, show_default=True, help="TCP port to listen on.")
+@click.option(
+    "--host",
+    default=LOOPBACK,
+    show_default=True,
+    help="Address to listen on. With another one than this machine's own, put a proxy with TLS and a login before it.",
+)
+@click.option("--preset", help="Presets to offer, with commas: ct,mr.  [default: all]")
+@click.option(
+    "--conf", nargs=2, multiple=True, metavar="KEY VALUE", help="A setting of the server; may be given several times."
+)
+@pass_app_dir
+def serve(
+    app_dir: Path, studies: str, port: int, host: str, preset: str | None, conf: tuple[tuple[str, str], ...]
+) -> None:
+    """Start the server for OHIF, 3D Slicer and MITK.
+
+    \b
+    Examples:
+      sam3d serve --studies path/to/niftis
+      sam3d serve --studies http://127.0.0.1:8042/dicom-web --preset ct,mr
+      sam3d serve --studies path/to/niftis --conf precision fp32
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    log = logging.getLogger("serve")
+    is_dicomweb = studies.startswith(("http://", "https://"))
+    place = studies if is_dicomweb else str(Path(studies).expanduser().resolve())
+    if not is_dicomweb and not Path(place).is_dir():
+        log.error("STUDIES=%s is neither a folder nor the URL of a DICOMweb server", studies)
+        raise SystemExit(1)
+    try:
+        require_free_port(port, host)
+    except LaunchError as error:
+        log.error("%s", error)
+        raise SystemExit(1) from error
+    if host != LOOPBACK:
+        log.warning("Everybody who reaches %s can read and write here: MONAI Label asks nobody who he is. "
+                    "Put a proxy with TLS and a login before it.", host)  # fmt: skip
+    viewers = "OHIF: /ohif/" if is_dicomweb else "3D Slicer, MITK, Python client"
+    log.info("Ready in about 10 s at http://%s:%d/ (%s)", host, port, viewers)
+    settings = dict(conf) | ({"models": preset} if preset else {})
+    command = server_command(app_dir, place, port=port, host=host, conf=settings)
+    os.execve(sys.executable, command, server_environment())
