@@ -77,7 +77,8 @@ class Sam3dFamily(RoiFamily):
         return (
             f"{', '.join(missing)}: on the server, in the folder of the repository (or anywhere, if sam3d is "
             f"installed), run 'python -m sam3d convert --preset {preset} --checkpoint last.pth.tar'. "
-            f"It makes them from the 3DSAM-adapter checkpoint of that task and SAM's {sam.name} (sha256 {sam.sha256}), fetched from {SAM_URL}{sam.name} or given by --sam."
+            f"It makes them from the 3DSAM-adapter checkpoint of that task and SAM's {sam.name} "
+            f"(sha256 {sam.sha256}), fetched from {SAM_URL}{sam.name} or given by --sam."
         )
 
 
