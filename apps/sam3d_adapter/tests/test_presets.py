@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from lib.models.config import MODEL_SIZES
-from lib.presets import BlindPreset, PresetError, load_preset, load_presets
+from lib.presets import ImageFreePreset, PresetError, load_preset, load_presets
 from lib.segmenters.roi.settings import WindowIntensity
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -124,12 +124,12 @@ BLIND = {"ct": ((46, 21), 0.60), "ct_lesion": ((16, 8), 0.10), "mr": ((46, 21), 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda p: p.stem)
 def test_blind_baselines_are_frozen(path: Path) -> None:
     ball_mm, ellipsoid = BLIND.get(path.stem, BLIND["ct"])
-    assert load_preset(path).blind == BlindPreset(ball_mm=ball_mm, ellipsoid=ellipsoid)
+    assert load_preset(path).image_free == ImageFreePreset(ball_mm=ball_mm, ellipsoid=ellipsoid)
 
 
 def test_blind_baselines_are_optional(tmp_path: Path, valid: dict) -> None:
     del valid["blind"]
-    assert load_preset(write(tmp_path, valid)).blind is None
+    assert load_preset(write(tmp_path, valid)).image_free is None
 
 
 def test_percentiles_out_of_order(tmp_path: Path, valid: dict) -> None:

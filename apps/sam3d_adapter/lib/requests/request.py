@@ -94,11 +94,13 @@ class Request:
         """
         unknown = [key for key in request if key not in _known_keys(label)]
         prompts = _read_prompts(request, label, unknown)
-        source, protected = (_read_source(key, request.get(key)) for key in ("start_from", "protected"))
         threshold = _read_threshold(request.get("threshold"))
         device = read_device(request.get("device"))
         extension = _read_extension(request.get("result_extension"))
         compress, refine = (_read_flag(key, request.get(key)) for key in ("result_compress", "refine"))
+        source = _read_source("start_from", request.get("start_from"))
+        start_value = _read_value("start_value", request.get("start_value"), least=1)
+        protected = _read_source("protected", request.get("protected"))
         return cls(
             image=request.get("image"),
             prompts=prompts,
@@ -107,7 +109,7 @@ class Request:
             result_extension=extension,
             result_compress=compress,
             start_from=_effective_start(request, source, protected),
-            start_value=_read_value("start_value", request.get("start_value"), least=1),
+            start_value=start_value,
             protected=protected,
             protected_except=_read_value("protected_except", request.get("protected_except"), least=0),
             read_tag=_read_tag(request.get("read_tag")),

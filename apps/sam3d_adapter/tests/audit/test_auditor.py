@@ -13,23 +13,21 @@ from lib.presets import load_preset
 PRESET = load_preset(Path(__file__).parents[2] / "configs" / "ct.yaml")
 
 
-def request(**more: Any) -> dict[str, Any]:
-    return {"model": "ct", "image": "Mustermann_Erika", "foreground": [[1, 2, 3]], "threshold": "0.4"} | more
+REQUEST = {"foreground": [[1, 2, 3]], "threshold": 0.4}
 
 
 def result() -> dict[str, Any]:
     answer = {
         "preset": "ct", "model_version": "a" * 64, "version": "shipped", "precision": "fp32", "device": "cpu",
         "image_hash": "b" * 64, "mask_hash": "c" * 64, "mask_voxels": 7, "latency_ms": {"total": 12.5},
-        "warnings": ["Look."],
+        "warnings": ["Look."], "request": REQUEST, "start_mask": None, "protected": {"hash": "d" * 64},
     }  # fmt: skip
     return {"file": "/tmp/mask.nrrd", "params": answer}
 
 
 def test_what_is_recorded(tmp_path: Path) -> None:
     log = AuditLog(tmp_path / "audit", 2**20)
-    sent = request(background=[], patient_name="Erika Mustermann", description="Mustermann", roi=[1, 2])
-    answered = Auditor(log, {"ct": PRESET}).record(sent, result(), "dr_house")
+    answered = Auditor(log, {"ct": PRESET}).record("Mustermann_Erika", result(), "dr_house")
     record = log.find(answered["params"]["audit_id"])
     assert set(record) == {
         "id", "time", "user", "image_id_hash", "image_hash", "preset", "preset_hash", "model_version", "version",
@@ -37,20 +35,17 @@ def test_what_is_recorded(tmp_path: Path) -> None:
         "label_maps",
     }  # fmt: skip
     assert record["user"] == "dr_house" and record["latency_ms"] == {"total": 12.5}
-    assert record["request"] == {
-        "foreground": [[1, 2, 3]], "background": [], "device": record["request"]["device"], "threshold": 0.4,
-        "result_extension": ".nrrd", "result_dtype": "uint8", "box": [1, 2], "start_from": "none",
-        "start_value": None, "protected": "none", "protected_except": None, "refine": False,
-    }  # fmt: skip
+    assert record["request"] == REQUEST and record["label_maps"] == {"protected": {"hash": "d" * 64}}
     assert record["image_id_hash"] == log.name_hash("Mustermann_Erika")
     assert record["time"].endswith("+00:00") and record["processor"]["threads"] >= 1
     assert "Mustermann" not in json.dumps(record)
     assert answered["params"]["warnings"] == ["Look."] and answered["file"] == "/tmp/mask.nrrd"
+    assert "request" not in answered["params"]  # a client is not sent its own words
 
 
 def test_uploads_have_no_id(tmp_path: Path) -> None:
     log = AuditLog(tmp_path / "audit", 2**20)
-    answered = Auditor(log, {"ct": PRESET}).record(request(image="/tmp/tmpabcdefgh.nii.gz"), result(), None)
+    answered = Auditor(log, {"ct": PRESET}).record("/tmp/tmpabcdefgh.nii.gz", result(), None)
     record = log.find(answered["params"]["audit_id"])
     assert record["image_id_hash"] is None and record["user"] is None
 
@@ -71,14 +66,14 @@ def broken_by_dangling_link(folder: Path) -> None:
 @pytest.mark.parametrize("spoil", [broken_by_file, broken_by_mode, broken_by_dangling_link])
 def test_the_mask_is_not_lost_with_the_record(tmp_path: Path, spoil: Any, caplog: pytest.LogCaptureFixture) -> None:
     spoil(tmp_path / "audit")
-    answered = Auditor(AuditLog(tmp_path / "audit", 2**20), {"ct": PRESET}).record(request(), result(), None)
+    answered = Auditor(AuditLog(tmp_path / "audit", 2**20), {"ct": PRESET}).record("a", result(), None)
     assert answered["file"] == "/tmp/mask.nrrd" and answered["params"]["audit_id"] is None
     warnings = answered["params"]["warnings"]
     assert len(warnings) == 2 and "could not be recorded" in warnings[1] and str(tmp_path) not in warnings[1]
-    assert "was not recorded" in caplog.text
+    assert "was not recorded" in caplog.text and "request" not in answered["params"]
 
 
 def test_an_answer_without_what_belongs_into_a_record_is_given_all_the_same(tmp_path: Path) -> None:
     incomplete = {"file": None, "params": {"preset": "ct"}}
-    answered = Auditor(AuditLog(tmp_path / "audit", 2**20), {"ct": PRESET}).record(request(), incomplete, None)
+    answered = Auditor(AuditLog(tmp_path / "audit", 2**20), {"ct": PRESET}).record("a", incomplete, None)
     assert answered["params"]["audit_id"] is None and answered["params"]["warnings"]

@@ -7,8 +7,8 @@ import pytest
 
 from lib.configs.settings import ConfError
 from lib.configs.task_config import Sam3dAdapterConfig
+from lib.families import sam3d_adapter as sam3d
 from lib.presets import PresetError
-from lib.segmenters import sam3d_adapter as sam3d
 
 APP = Path(__file__).parents[2]
 

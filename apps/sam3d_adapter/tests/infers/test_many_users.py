@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lib.configs.task_config import Sam3dAdapterConfig
-from lib.segmenters.cache import EmbeddingCache
+from lib.segmenters.cache import SegmenterCache
 from lib.volumes.read import VolumeCache
 from tests.support.one_thread import one_thread  # noqa: F401
 from tests.support.small_app import copy_small_app
@@ -56,8 +56,8 @@ class Server:
 
     def __init__(self, app: Path, volume_bytes: int, embedding_bytes: int) -> None:
         config = Sam3dAdapterConfig(app, {"precision": "fp32"})
-        self.volumes, self.embeddings = VolumeCache(volume_bytes), EmbeddingCache(embedding_bytes)
-        config._shared = replace(config._shared, volumes=self.volumes, embeddings=self.embeddings)
+        self.volumes, self.embeddings = VolumeCache(volume_bytes), SegmenterCache(embedding_bytes)
+        config._shared = replace(config._shared, volumes=self.volumes, cache=self.embeddings)
         self.tasks = config.infers()
         self.most = [0, 0]
 

@@ -5,10 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lib.prompts.click import MAX_CLICKS, Click, read_clicks
+from lib.prompts.click import MAX_CLICKS, Click
 from lib.prompts.reading import ClickError
 
 SHAPE = (50, 40, 30)
+
+
+def read(foreground: Any, background: Any = None) -> tuple[Click, ...]:
+    return Click.read({"foreground": foreground, "background": background}, SHAPE)
 
 
 @pytest.mark.parametrize(
@@ -27,26 +31,30 @@ SHAPE = (50, 40, 30)
     ids=lambda value: f"{type(value).__name__} {value!r:.30}",
 )
 def test_accepts_what_clients_send(foreground: Any) -> None:
-    (click,) = read_clicks(foreground, None, SHAPE)
+    (click,) = read(foreground)
     assert click == Click((45, 35, 25), is_foreground=True)
     assert [type(index) for index in click.ijk] == [int] * 3
 
 
 def test_order_and_signs_are_kept() -> None:
-    clicks = read_clicks([[3, 2, 1], [49, 0, 29]], [[1, 2, 3], [0, 39, 0]], SHAPE)
+    clicks = read([[3, 2, 1], [49, 0, 29]], [[1, 2, 3], [0, 39, 0]])
     assert [click.ijk for click in clicks] == [(3, 2, 1), (49, 0, 29), (1, 2, 3), (0, 39, 0)]
     assert [click.is_foreground for click in clicks] == [True, True, False, False]
 
 
 @pytest.mark.parametrize("background", [None, [], "", "[]", (), np.zeros((0, 3))])
 def test_background_may_be_absent(background: Any) -> None:
-    assert len(read_clicks([[1, 2, 3]], background, SHAPE)) == 1
+    assert len(read([[1, 2, 3]], background)) == 1
 
 
-@pytest.mark.parametrize("foreground", [None, [], "", " ", "[]", "null", ()])
-def test_at_least_one_foreground_click(foreground: Any) -> None:
-    with pytest.raises(ClickError, match="No foreground click.*click on the structure"):
-        read_clicks(foreground, [[1, 2, 3]], SHAPE)
+@pytest.mark.parametrize("nothing", [None, [], "", " ", "[]", "null", ()])
+def test_none_at_all(nothing: Any) -> None:
+    assert read(nothing, nothing) == Click.read({}, SHAPE) == ()
+
+
+def test_written_and_read_again() -> None:
+    clicks = read([[3, 2, 1], [49, 0, 29]], [[1, 2, 3]])
+    assert Click.read(Click.to_json(clicks), SHAPE) == clicks
 
 
 # (foreground, background, words of the message)
@@ -86,7 +94,7 @@ REFUSED: dict[str, tuple[Any, Any, list[str]]] = {
 def test_refusals_say_what_and_why(case: str) -> None:
     foreground, background, words = REFUSED[case]
     with pytest.raises(ClickError) as caught:
-        read_clicks(foreground, background, SHAPE)
+        read(foreground, background)
     message = str(caught.value)
     for word in words:
         assert word in message
@@ -94,4 +102,4 @@ def test_refusals_say_what_and_why(case: str) -> None:
 
 
 def test_as_many_as_allowed() -> None:
-    assert len(read_clicks([[1, 2, 3]] * MAX_CLICKS, [], SHAPE)) == MAX_CLICKS
+    assert len(read([[1, 2, 3]] * MAX_CLICKS)) == MAX_CLICKS

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from lib.families import sam3d_adapter as sam3d
 from lib.models.checkpoint import CheckpointError, file_sha256
 from lib.registry.registry import Registry
 from lib.registry.version import Facts
 from lib.registry.versions import Versions
-from lib.segmenters import sam3d_adapter as sam3d
 from lib.serving import served_model
 from lib.serving.model_store import ModelSpec, ModelStore
 from lib.serving.served_model import ServedModel

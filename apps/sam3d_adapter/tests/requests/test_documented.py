@@ -1,5 +1,6 @@
 """The README's tables of keys and limits against what the code accepts."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -14,18 +15,16 @@ from lib.geometry.click_influence import BACKGROUND_RADIUS_MM, FOREGROUND_RADIUS
 from lib.host.patches.infer_params import MAX_PARAMS_BYTES, read_params
 from lib.host.patches.label_tag import require_safe_tag
 from lib.host.patches.save_label import read_save_label
-from lib.infers import options
-from lib.infers.limit_mask import BOX_TOLERANCE
-from lib.infers.options import OPTIONS, THRESHOLDS, OptionError, read_request
-from lib.prompts.box import read_box
-from lib.prompts.click import MAX_CLICKS, read_clicks
+from lib.prompts.box import Box
+from lib.prompts.click import MAX_CLICKS, Click
+from lib.prompts.prompts import Prompts
 from lib.prompts.reading import ClickError
-from lib.prompts.viewers import CLICK_KEYS
-from lib.requests.request import BOX_KEYS, LABEL_FILE_KEY, SOURCES, RegionError
-from lib.segmenters.roi.correction import EXTENT
-from lib.segmenters.roi.fine_boundary import AGREES, REGIONS
-from lib.segmenters.roi.mask_correction import START_LEAST_MM
-from lib.segmenters.roi.refinement import CORRECTED_MM
+from lib.requests.request import LABEL_FILE_KEY, RESULT_EXTENSIONS, SOURCES, THRESHOLDS, OptionError, Request
+from lib.requests.viewers import viewers
+from lib.segmenters.roi.correction import EXTENT, START_LEAST_MM
+from lib.segmenters.roi.refine import AGREES, CORRECTED_MM, REGIONS
+from lib.serving.devices import DeviceError
+from lib.serving.preset_segmenter import BOX_TOLERANCE
 from lib.volumes.dicom_series import SPACING_TOLERANCE, TILT_TOLERANCE_DEG
 from lib.volumes.header_validation import MAX_VOXELS
 from lib.volumes.label_map import LEAST_INSIDE
@@ -55,15 +54,32 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
 
 
+OPTIONS = (
+    *("threshold", "device", "result_extension", "result_compress", "refine"),
+    *("start_from", "start_value", "protected", "protected_except", "read_tag"),
+)
+
+
+def read(name: str, **request: Any) -> Any:
+    """An option of a request, as it was understood."""
+    found = Request.read(request, LABEL)
+    return getattr(found.options if name in ("threshold", "refine") else found, name)
+
+
 def test_every_key_is_documented_and_nothing_else() -> None:
-    read = {*CLICK_KEYS, "name of the preset's label", *(option.name for option in OPTIONS), "save_label", "label_tag"}
-    assert set(KEYS) == read | set(BOX_KEYS)
+    prompts = {key for viewer in viewers() for key in viewer.KEYS}
+    assert set(KEYS) == {*prompts, "name of the preset's label", *OPTIONS, "save_label", "label_tag"}
+    # Whatever a request may hold is an option here, a prompt, or passed over as the README says.
+    fields = {field.name for field in dataclasses.fields(Request)} | {"threshold", "refine"}
+    assert set(OPTIONS) == fields - {
+        "image", "prompts", "options", "uploaded_label", "saved_label", "saved_names", "warnings",
+    }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [option.name for option in OPTIONS])
+@pytest.mark.parametrize("name", OPTIONS)
 def test_defaults(name: str) -> None:
     default = quoted(KEYS[name][1])[-1]
-    value = read_request({}, LABEL)[name]
+    value = read(name)
     assert default == (value if isinstance(value, str) else json.dumps(value))
 
 
@@ -77,14 +93,14 @@ def test_choices_are_taken(name: str) -> None:
     choices = [choice for choice in quoted(KEYS[name][2].split(";")[0]) if not choice.startswith("cuda")]
     assert choices
     for choice in choices:
-        read = read_request({name: choice}, LABEL)[name]
-        assert (read if isinstance(read, str) else json.dumps(read)) == choice
-    with pytest.raises((OptionError, RegionError)):
-        read_request({name: "another"}, LABEL)
+        value = read(name, **{name: choice})
+        assert (value if isinstance(value, str) else json.dumps(value)) == choice
+    with pytest.raises((OptionError, DeviceError)):
+        read(name, **{name: "another"})
 
 
 def test_every_extension_is_named() -> None:
-    assert quoted(KEYS["result_extension"][2]) == list(options.RESULT_EXTENSIONS)
+    assert quoted(KEYS["result_extension"][2]) == list(RESULT_EXTENSIONS)
     for name in ("start_from", "protected"):
         assert quoted(KEYS[name][2]) == list(SOURCES)
 
@@ -92,9 +108,9 @@ def test_every_extension_is_named() -> None:
 @pytest.mark.parametrize(("name", "least"), [("start_value", 1), ("protected_except", 0)])
 def test_values_of_label_maps(name: str, least: int) -> None:
     assert f"whole number from {least}:" in KEYS[name][2]
-    assert read_request({name: least}, LABEL)[name] == least
-    with pytest.raises(RegionError):
-        read_request({name: least - 1}, LABEL)
+    assert read(name, **{name: least}) == least
+    with pytest.raises(OptionError):
+        read(name, **{name: least - 1})
 
 
 def test_numbers_of_boxes_and_masks() -> None:
@@ -109,12 +125,12 @@ def test_numbers_of_boxes_and_masks() -> None:
     for form in quoted(KEYS["box"][2]):
         for number in (4, 9, 6, 8, 5, 7):
             form = re.sub(r"[ijk]", str(number), form, count=1)
-        assert read_box(json.loads(form), SHAPE) is not None
+        assert len(Box.read({"box": json.loads(form)}, SHAPE)) == 1
 
 
 @pytest.mark.parametrize("value", [0, 0.0, "", None])
 def test_threshold_absent(value: Any) -> None:
-    assert read_request({"threshold": value}, LABEL)["threshold"] == float(quoted(KEYS["threshold"][1])[0])
+    assert read("threshold", threshold=value) == float(quoted(KEYS["threshold"][1])[0])
 
 
 @pytest.mark.parametrize(
@@ -123,10 +139,10 @@ def test_threshold_absent(value: Any) -> None:
 def test_threshold_range(value: float, is_valid: bool) -> None:
     assert KEYS["threshold"][2].startswith("{:g} to {:g};".format(*THRESHOLDS))
     if is_valid:
-        assert read_request({"threshold": value}, LABEL)["threshold"] == value
+        assert read("threshold", threshold=value) == value
     else:
         with pytest.raises(OptionError):
-            read_request({"threshold": value}, LABEL)
+            read("threshold", threshold=value)
 
 
 @pytest.mark.parametrize("tag", ["a" * 64, "a.b", "_a", "A-1"])
@@ -149,9 +165,8 @@ def test_tags(tag: str) -> None:
     ],
 )
 def test_every_documented_way_to_click(request_: dict[str, Any]) -> None:
-    read = read_request(request_, LABEL)
-    (click,) = read_clicks(read["foreground"], read["background"], SHAPE)
-    assert click.ijk == (1, 2, 3) and read["warnings"] == []
+    found = Request.read(request_, LABEL)
+    assert Prompts.read(found.prompts, SHAPE).clicks == (Click((1, 2, 3)),) and found.warnings == ()
 
 
 def test_silence_and_warnings_are_as_documented() -> None:
@@ -159,9 +174,9 @@ def test_silence_and_warnings_are_as_documented() -> None:
     silent, spoken = paragraph.split("What else", 1)
     names = [name for name in quoted(silent) if name != "warnings"]
     assert len(names) == 9
-    assert read_request(dict.fromkeys(names, "x"), LABEL)["warnings"] == []
+    assert Request.read(dict.fromkeys(names, "x"), LABEL).warnings == ()
     ignored = {"whatever": 1, LABEL_FILE_KEY: "/x.nii", "start_from": "none"}
-    assert len(read_request(ignored, LABEL)["warnings"]) == 2
+    assert len(Request.read(ignored, LABEL).warnings) == 2
     assert "part `label`" in spoken.replace("\n", " ") and "unknown key" in spoken
 
 
@@ -192,4 +207,4 @@ def test_levels(depth: int, is_read: bool) -> None:
 
 def test_one_click_more_than_allowed() -> None:
     with pytest.raises(ClickError):
-        read_clicks([[1, 2, 3]] * (MAX_CLICKS + 1), [], SHAPE)
+        Click.read({"foreground": [[1, 2, 3]] * (MAX_CLICKS + 1)}, SHAPE)

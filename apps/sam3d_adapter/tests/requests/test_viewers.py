@@ -7,9 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib.prompts.reading import ClickError
-from lib.prompts.viewers import Prompts, read_prompts
+from lib.requests.request import Request
+from lib.requests.viewers import viewers
 
 A, B, C = [1, 2, 3], [4, 5, 6], [7, 8, 9]
+
+
+def read(request_: dict[str, Any], label: str = "lesion") -> tuple[list, list]:
+    prompts = Request.read(request_, label).prompts
+    return prompts["foreground"], prompts["background"]
+
+
+def test_each_file_is_a_viewer() -> None:
+    assert {viewer.__name__.rpartition(".")[2] for viewer in viewers()} == {"common", "ohif", "slicer", "vista3d"}
 
 
 @pytest.mark.parametrize(
@@ -32,7 +42,7 @@ A, B, C = [1, 2, 3], [4, 5, 6], [7, 8, 9]
     ],
 )
 def test_accepted(request_: dict[str, Any], foreground: list, background: list) -> None:
-    assert read_prompts(request_, "lesion", set(request_) & {"liver", "spleen"}) == Prompts(foreground, background)
+    assert read(request_) == (foreground, background)
 
 
 @pytest.mark.parametrize(
@@ -52,20 +62,20 @@ def test_accepted(request_: dict[str, Any], foreground: list, background: list) 
 )
 def test_refused(request_: dict[str, Any], words: str) -> None:
     with pytest.raises(ClickError, match=words):
-        read_prompts(request_, "lesion", set(request_) & {"liver"})
+        read(request_)
 
 
 @pytest.mark.parametrize("value", [3, "red", True, None, {}, [1, 2, 3], [[]], [["a", "b"]], [[1]], [[1] * 5], "[1, 2]"])
 def test_foreign_keys_that_hold_no_clicks_pass(value: Any) -> None:
-    assert read_prompts({"colour": value}, "lesion", ["colour"]) == Prompts([], [])
+    assert read({"colour": value}) == ([], [])
 
 
 def test_label_that_is_called_like_a_key_is_no_third_list() -> None:
-    assert read_prompts({"background": [A]}, "background") == Prompts([], [A])
+    assert read({"background": [A]}, "background") == ([], [A])
 
 
 @given(st.lists(st.tuples(st.tuples(*[st.integers()] * 3), st.booleans())))
 def test_points_are_the_two_lists(clicks: list[tuple[tuple[int, int, int], bool]]) -> None:
     split = [[list(click) for click, sign in clicks if sign is wanted] for wanted in (True, False)]
     points = {"points": [list(click) for click, _ in clicks], "point_labels": [int(sign) for _, sign in clicks]}
-    assert read_prompts(points, "lesion") == read_prompts({"foreground": split[0], "background": split[1]}, "lesion")
+    assert read(points) == read({"foreground": split[0], "background": split[1]}) == tuple(split)
