@@ -103,8 +103,7 @@ def _shared(before: Step, step: Step) -> int:
 
 def _step(record: Mapping[str, Any], shape: Sequence[int]) -> Step | None:
     try:
-        request = record["request"]
-        clicks = in_order(Click.read(request, shape))
+        clicks = in_order(Click.read(dict(record["request"]), shape))
         if not any(click.is_foreground for click in clicks):
             return None
         return Step(

@@ -84,7 +84,7 @@ def test_of_an_error_type_and_place_are_kept() -> None:
         )
     clean(made)
     assert made.error == "ValueError < FileNotFoundError ENOENT"
-    assert made.at.startswith("host/test_log_privacy.py:")
+    assert made.at.startswith("log/test_privacy.py:")
     assert SECRET not in logging.Formatter("%(message)s").format(made)
 
 
