@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from lib.configs.task_config import Sam3dAdapterConfig
-from lib.geometry import resample
 from lib.geometry.roi import Roi
+from lib.segmenters.roi import prediction
 from lib.volumes import read as load_volume
 from tests.support.small_app import copy_small_app
 
@@ -24,7 +24,7 @@ FIRST, SECOND, THIRD = [80, 75, 50], [84, 73, 52], [77, 79, 47]
 FAR = [30, 30, 20]  # outside the ROI of the first click
 
 # Clicks of each request, and how often each family then encodes and decodes: what earlier clicks changed is kept.
-DIALOGUE: list[tuple[str, list[list[int]], tuple[int, int], tuple[int, int]]] = [
+INTERACTION: list[tuple[str, list[list[int]], tuple[int, int], tuple[int, int]]] = [
     ("first click", [FIRST], (1, 1), (1, 1)),
     ("second click", [FIRST, SECOND], (0, 1), (0, 1)),
     ("third click", [FIRST, SECOND, THIRD], (0, 1), (0, 1)),
@@ -69,7 +69,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def counted(app: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Counted]:
     tasks = Counted(app)
-    read, cut = load_volume.read_volume, resample.resample_roi
+    read, cut = load_volume.read_volume, prediction.resample_roi
 
     def counting_read(path: Path) -> Any:
         tasks.reads += 1
@@ -81,14 +81,14 @@ def counted(app: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Counted]:
         return values, inside
 
     monkeypatch.setattr(load_volume, "read_volume", counting_read)
-    monkeypatch.setattr(resample, "resample_roi", counting_cut)
+    monkeypatch.setattr(prediction, "resample_roi", counting_cut)
     yield tasks
 
 
 @pytest.mark.parametrize("family", [0, 1], ids=["test", "unet"])
-def test_passes_and_voxels_of_a_dialogue(counted: Counted, image: Path, family: int) -> None:
+def test_passes_and_voxels_of_an_interaction(counted: Counted, image: Path, family: int) -> None:
     model = ("test", "unet")[family]
-    for rank, (what, clicks, *costs) in enumerate(DIALOGUE):
+    for rank, (what, clicks, *costs) in enumerate(INTERACTION):
         answer = counted.ask(model, image, clicks)
         encodes, decodes = costs[family]
         assert (answer["encodes"], answer["decodes"]) == (encodes, decodes), what

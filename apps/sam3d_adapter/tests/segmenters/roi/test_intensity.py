@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.segmenters.roi.intensity import NormaliseIntensityd, intensity_window, percentile_window
+from lib.segmenters.roi.intensity import apply_window, intensity_window, percentile_window
 from lib.segmenters.roi.settings import PercentileIntensity, WindowIntensity
 from lib.volumes.volume import ImageError, Volume, make_volume
 
@@ -20,9 +20,9 @@ def test_window_by_hand_and_zero_outside() -> None:
     roi = torch.tensor([-1000.0, -160.0, 40.0, 100.0, 240.0, 3000.0, 0.0, 500.0]).view(1, 2, 2, 2)
     inside = torch.tensor([True] * 6 + [False] * 2).view(1, 2, 2, 2)
     before = roi.clone()
-    data = NormaliseIntensityd(WINDOW)({"roi": roi, "roi_inside": inside, "volume": None})
+    found = apply_window(roi, inside, WINDOW)
     expected = [-10 / 3, -10 / 3, 0, 1, 10 / 3, 10 / 3, 0, 0]
-    np.testing.assert_allclose(data["roi"].flatten(), expected, rtol=1e-6)
+    np.testing.assert_allclose(found.flatten(), expected, rtol=1e-6)
     assert roi.equal(before)
 
 
@@ -44,8 +44,8 @@ def test_a_scan_in_other_units_gives_the_same_roi() -> None:
     inside = torch.ones(1, 20, 20, 20, dtype=torch.bool)
 
     def normalised(scale: float) -> torch.Tensor:
-        data = {"roi": torch.from_numpy(array * scale)[None], "roi_inside": inside, "volume": volume(array * scale)}
-        return NormaliseIntensityd(PERCENTILE)(data)["roi"]
+        window = intensity_window(PERCENTILE, volume(array * scale))
+        return apply_window(torch.from_numpy(array * scale)[None], inside, window)
 
     torch.testing.assert_close(normalised(1.0), normalised(7.0), atol=1e-4, rtol=0)
     assert abs(float(normalised(1.0).mean())) < 1e-3
@@ -76,8 +76,3 @@ def test_percentiles_are_worked_out_once_per_volume(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("lib.segmenters.roi.intensity.percentile_window", lambda *_: pytest.fail("worked out again"))
     assert intensity_window(PERCENTILE, held) is first
     assert intensity_window(WINDOW, held) is WINDOW
-
-
-def test_nothing_is_done_where_there_is_an_embedding() -> None:
-    data = {"embedding": object(), "volume": None}
-    assert NormaliseIntensityd(PERCENTILE)(data) == data

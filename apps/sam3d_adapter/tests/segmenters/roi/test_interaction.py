@@ -1,4 +1,4 @@
-"""Dialogues through the real tasks: a click changes what is around it alone; pure in the clicks; cheap to go on."""
+"""Interactions through the real tasks: a click changes what is around it alone; pure in the clicks; cheap to go on."""
 
 import itertools
 import os
@@ -39,7 +39,7 @@ class Served:
 
     def __init__(self, app: Path, presets: Sequence[str], **conf: str) -> None:
         config = Sam3dAdapterConfig(app, {"precision": "fp32", "models": ",".join(presets), **conf})
-        self.tasks, self.cache = config.infers(), config._shared.embeddings
+        self.tasks, self.cache = config.infers(), config._shared.cache
         self.answer: dict[str, Any] = {}
 
     def __call__(self, model: str, image: Path, clicks: Clicks, **more: Any) -> np.ndarray:
@@ -61,7 +61,7 @@ class Served:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return copy_small_app(tmp_path_factory.mktemp("dialogue") / "app", ("test", "unet"))
+    return copy_small_app(tmp_path_factory.mktemp("interaction") / "app", ("test", "unet"))
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def some_clicks(grid: str, seed: int, count: int) -> Clicks:
 
 
 def assert_local(served: Served, model: str, image: Path, clicks: Clicks) -> int:
-    """Every request of a dialogue against the one before; returns how many voxels changed at all."""
+    """Every request of an interaction against the one before; returns how many voxels changed at all."""
     spacing = tuple(spacing_of(nib.load(image).affine))
     masks = [served(model, image, clicks[: n + 1]) for n in range(len(clicks))]
     for click, before, after in zip(clicks[1:], masks, masks[1:], strict=False):
@@ -125,17 +125,17 @@ def test_a_click_changes_nothing_far_from_it_with_the_shipped_weights(images: di
 @pytest.mark.parametrize("model", ["test", "unet"])
 def test_the_answer_depends_on_the_clicks_alone(small: Path, images: dict[str, Path], model: str) -> None:
     """Two users, prefixes, undo, an emptied cache, a cache that keeps nothing: always what a new server answers."""
-    dialogues = [some_clicks("oblique", seed, 6) for seed in (1, 2)]
+    interactions = [some_clicks("oblique", seed, 6) for seed in (1, 2)]
     image = images["oblique"]
-    new = {(d, n): Served(small, (model,))(model, image, dialogues[d][:n]) for d in (0, 1) for n in (1, 4, 6)}
+    new = {(d, n): Served(small, (model,))(model, image, interactions[d][:n]) for d in (0, 1) for n in (1, 4, 6)}
     served = Served(small, (model,))
     for n, d in itertools.product((1, 4, 6, 4, 1, 6), (0, 1)):
-        np.testing.assert_array_equal(served(model, image, dialogues[d][:n]), new[d, n])
+        np.testing.assert_array_equal(served(model, image, interactions[d][:n]), new[d, n])
     served.cache.clear()
-    np.testing.assert_array_equal(served(model, image, dialogues[0]), new[0, 6])
+    np.testing.assert_array_equal(served(model, image, interactions[0]), new[0, 6])
     forgetful = Served(small, (model,), embedding_cache_mb="0")
     for n, d in itertools.product((1, 6), (0, 1)):
-        np.testing.assert_array_equal(forgetful(model, image, dialogues[d][:n]), new[d, n])
+        np.testing.assert_array_equal(forgetful(model, image, interactions[d][:n]), new[d, n])
     assert not np.array_equal(new[0, 6], new[0, 4])
 
 
@@ -195,9 +195,9 @@ def test_many_clicks_cost_few_passes(small: Path, images: dict[str, Path]) -> No
 
 
 @pytest.mark.parametrize("keeps", [True, False], ids=["cache", "no cache"])
-@pytest.mark.parametrize("opening", ["click", "start"])
+@pytest.mark.parametrize("begins_with", ["click", "mask"])
 def test_no_request_encodes_more_often_than_it_may(
-    small: Path, images: dict[str, Path], tmp_path: Path, opening: str, keeps: bool
+    small: Path, images: dict[str, Path], tmp_path: Path, begins_with: str, keeps: bool
 ) -> None:
     """Clicks of both kinds all over an object that is far wider than a region, of which there would be forty."""
     image = nib.load(images["fine"])
@@ -207,14 +207,14 @@ def test_no_request_encodes_more_often_than_it_may(
     clicks = [
         SimulatedClick(voxel, voxel, n % 2 == 0) for n, voxel in enumerate(map(tuple, rng.integers(2, 30, (24, 3)) * 2))
     ]
-    # All foreground clicks within the one view there is, so that the request is taken; background ones anywhere.
+    # All foreground clicks within the one zoom level there is, so that the request is taken; background ones anywhere.
     near = [SimulatedClick((48, 45, 40), (48, 45, 40), True)]
     near += [
         SimulatedClick(v, v, True) for v in itertools.product((35, 48, 61), (32, 58), (27, 53)) if v != (48, 45, 40)
     ]
     clicks = [*near, *(click for click in clicks if not click.positive)]
     more: dict[str, Any] = {}
-    if opening == "start":
+    if begins_with == "mask":
         mask = np.zeros(shape, np.uint8)
         mask[::2] = 1
         nib.save(nib.Nifti1Image(mask, image.affine), tmp_path / "start.nii")
@@ -225,7 +225,7 @@ def test_no_request_encodes_more_often_than_it_may(
 
 @pytest.mark.parametrize("first", ["foreground", "background"])
 @pytest.mark.parametrize("grid", GRIDS)
-def test_every_click_on_a_start_mask_is_local(
+def test_every_click_on_a_mask_prompt_is_local(
     small: Path, images: dict[str, Path], tmp_path: Path, grid: str, first: str
 ) -> None:
     """The first one too, of whichever kind; beyond them all the mask is as it was, to the voxel."""
@@ -257,7 +257,7 @@ def test_a_further_click_in_a_box_is_local(images: dict[str, Path]) -> None:
         assert far_change(before, after, [click], (1.1, 1.1, 1.1)) in (None, 0.0)
 
 
-def test_a_click_beyond_the_first_region_is_looked_at_where_it_is(small: Path, images: dict[str, Path]) -> None:
+def test_a_click_beyond_the_first_region_is_predicted_where_it_is(small: Path, images: dict[str, Path]) -> None:
     served, image = Served(small, ("unet",)), images["fine"]
     first, far = SimulatedClick((48, 45, 40), (48, 45, 40), True), SimulatedClick((20, 45, 40), (20, 45, 40), True)
     alone = served("unet", image, [first])
@@ -294,7 +294,7 @@ def two_threads() -> Iterator[None]:
         pytest.param((512, 512, 300), (0.7, 0.7, 1.0), 6.0, 0.7, marks=pytest.mark.slow, id="12 mm"),
     ],
 )
-def test_objects_far_beyond_and_far_below_a_view(
+def test_objects_far_larger_and_far_smaller_than_a_region(
     tmp_path: Path, shape: Voxel, spacing: tuple[float, ...], semi_mm: float, least: float
 ) -> None:
     is_quiet = os.getloadavg()[0] < 0.75 * (os.cpu_count() or 1)

@@ -1,4 +1,4 @@
-"""The first answer with the shipped weights: its surface is looked at again at half the spacing, encoding nothing."""
+"""The initial prediction with the shipped weights: zooming, and its boundary refined at half the spacing."""
 
 from dataclasses import replace
 
@@ -14,11 +14,10 @@ from lib.presets import load_preset
 from lib.prompts.box import Box
 from lib.prompts.click import Click
 from lib.segmenters.contract import Stages
-from lib.segmenters.roi import boundary as surface
-from lib.segmenters.roi import zoom as first_view
+from lib.segmenters.roi import boundary_refinement, zoom
+from lib.segmenters.roi.boundary_refinement import doubled, near_surface
 from lib.segmenters.roi.prediction import MAX_ENCODES, RoiPredictions
 from lib.segmenters.roi.predictor import Predictor
-from lib.segmenters.roi.surface_grid import doubled, near_surface
 from lib.segmenters.roi.zoom import ZoomedPrediction, predict_box, predict_first_click
 from lib.volumes.volume import make_volume
 from tests.support.one_thread import one_thread  # noqa: F401
@@ -35,81 +34,84 @@ def lesion(factor: float = 1.0) -> np.ndarray:
     return np.asarray(off[0][:, None, None] ** 2 + off[1][:, None] ** 2 + off[2] ** 2 < factor**2)
 
 
-def look_at(factor: float) -> RoiPredictions:
-    """RoiPredictions at an image of a lesion, so many times as large, with nothing cached."""
-    choice = SegmenterChoice(APP_DIR, PRESET, "cpu")()
+def predictions_of(factor: float) -> RoiPredictions:
+    """Of an image of a lesion, so many times as large, with nothing cached."""
+    segmenter = SegmenterChoice(APP_DIR, PRESET, "cpu").preset_segmenter()
+    shared = segmenter.shared
     values = np.where(lesion(factor), 90, 30) + np.random.default_rng(3).normal(0, 15, SHAPE)
     volume = make_volume(values.astype(np.int16), np.diag([*SPACING, 1.0]), "test")
-    predictor = Predictor(choice.shared.models.get(choice.task.spec, "cpu"), choice.shared.embeddings, "fp32")
-    return RoiPredictions(volume, predictor, choice.shared.embeddings, PRESET.intensity, Stages())
+    predictor = Predictor(shared.models.get(segmenter.spec, "cpu"), shared.cache, "fp32")
+    return RoiPredictions(volume, predictor, shared.cache, PRESET.intensity, Stages())
 
 
 def mask_of(answer: ZoomedPrediction) -> np.ndarray:
     """(i, j, k) bool."""
-    return paste_patches([answer.part], 0.5) > 0
+    return paste_patches([answer.patch], 0.5) > 0
 
 
 def test_a_large_lesion_is_seen_from_afar_and_its_surface_from_near(monkeypatch: pytest.MonkeyPatch) -> None:
-    predictions = look_at(1.0)
+    predictions = predictions_of(1.0)
     answer = predict_first_click(predictions, PRESET.roi, CLICK, 0.5)
-    fine = answer.part.logit
-    assert answer.roi.spacing_mm == 2 * answer.part.roi.spacing_mm > 1
-    assert fine.shape == answer.part.roi.size_dhw == (128, 128, 128) and fine.dtype == torch.float32
+    fine = answer.patch.logit
+    assert answer.roi.spacing_mm == 2 * answer.patch.roi.spacing_mm > 1
+    assert fine.shape == answer.patch.roi.size_dhw == (128, 128, 128) and fine.dtype == torch.float32
     assert predictions.encodes == answer.encodes <= MAX_ENCODES - 2
     # What is corrected is what is shown: the two grids share every other voxel.
     torch.testing.assert_close(answer.logit, fine[::2, ::2, ::2])
     voxels = np.argwhere(np.ones((3, 4, 5)))
-    np.testing.assert_allclose(answer.roi.dhw_to_mm(voxels), answer.part.roi.dhw_to_mm(2 * voxels))
+    np.testing.assert_allclose(answer.roi.dhw_to_mm(voxels), answer.patch.roi.dhw_to_mm(2 * voxels))
 
     none = torch.zeros((64, 64, 64), dtype=torch.bool)
-    monkeypatch.setattr(surface, "near_surface", lambda logit, threshold: none)
+    monkeypatch.setattr(boundary_refinement, "near_surface", lambda logit, threshold: none)
     coarse = predict_first_click(predictions, PRESET.roi, CLICK, 0.5)
-    changed = (fine > 0) != (coarse.part.logit > 0)
+    changed = (fine > 0) != (coarse.patch.logit > 0)
     # Pieces that the new surface cuts off would go as a whole; of this lesion there are none beyond it.
     assert changed.any() and not (changed & ~doubled(near_surface(coarse.logit, 0.5))).any()
     assert dice(mask_of(answer), lesion()) > 0.85
 
 
-def test_a_lesion_clicked_near_its_edge_is_looked_at_in_further_regions() -> None:
+def test_a_lesion_clicked_near_its_edge_is_predicted_in_further_regions() -> None:
     """Most of its surface lies beyond the region around the click."""
-    predictions = look_at(2.0)
+    predictions = predictions_of(2.0)
     at = Click((50, 55, 35 + 20))
-    coarse = first_view._placed(predictions, PRESET.roi, at, 4.0)
-    near = first_view._placed(predictions, PRESET.roi, at, 2.0)
+    coarse = zoom._placed(predictions, PRESET.roi, at, 4.0)
+    near = zoom._placed(predictions, PRESET.roi, at, 2.0)
     distance = torch.from_numpy(np.where(lesion(2.0), 3.0, -3.0).astype(np.float32))
     logit = resample_roi(distance, coarse)[0][0]
     counts = []
     for room in (0, 1, 5):
         predictions.encodes = 0
-        part, further = surface.refine_along_surface(predictions, LogitPatch(coarse, logit), near, at, 0.5, room)
-        assert part.logit.shape == (128, 128, 128) and further <= min(room, surface.FURTHER)
+        patch, further = boundary_refinement.refine_along_surface(
+            predictions, LogitPatch(coarse, logit), near, at, 0.5, room
+        )
+        assert patch.logit.shape == (128, 128, 128) and further <= min(room, boundary_refinement.FURTHER)
         counts.append((further, predictions.encodes))
     assert counts == [(0, 1), (1, 1), (2, 1)]
 
 
-def test_the_surface_in_a_box_is_looked_at_from_near() -> None:
-    predictions = look_at(1.0)
+def test_the_surface_in_a_box_is_predicted_at_half_the_spacing() -> None:
+    predictions = predictions_of(1.0)
     where = np.argwhere(lesion())
     box = Box(tuple(where.min(0).tolist()), tuple(where.max(0).tolist()))
-    answer = predict_box(predictions, PRESET.roi, box, Click(box.centre), 0.5, is_implied=True)
-    assert answer.roi.spacing_mm == 2 * answer.part.roi.spacing_mm > 1
+    answer = predict_box(predictions, PRESET.roi, box, Click(box.centre), 0.5, is_pseudo=True)
+    assert answer.roi.spacing_mm == 2 * answer.patch.roi.spacing_mm > 1
     assert 2 <= predictions.encodes == answer.encodes <= MAX_ENCODES - 2
-    torch.testing.assert_close(answer.logit, answer.part.logit[::2, ::2, ::2])
+    torch.testing.assert_close(answer.logit, answer.patch.logit[::2, ::2, ::2])
     voxels = np.argwhere(np.ones((3, 4, 5)))
-    np.testing.assert_allclose(answer.roi.dhw_to_mm(voxels), answer.part.roi.dhw_to_mm(2 * voxels))
+    np.testing.assert_allclose(answer.roi.dhw_to_mm(voxels), answer.patch.roi.dhw_to_mm(2 * voxels))
     assert dice(mask_of(answer), lesion()) > 0.85
 
-    small = look_at(0.3)
+    small = predictions_of(0.3)
     where = np.argwhere(lesion(0.3))
     box = Box(tuple(where.min(0).tolist()), tuple(where.max(0).tolist()))
-    near = predict_box(small, PRESET.roi, box, Click(box.centre), 0.5, is_implied=True)
-    assert small.encodes == near.encodes == 1 and near.part.roi == near.roi
+    near = predict_box(small, PRESET.roi, box, Click(box.centre), 0.5, is_pseudo=True)
+    assert small.encodes == near.encodes == 1 and near.patch.roi == near.roi
 
 
 @pytest.mark.parametrize("factor", [0.3, 1.0])
-def test_the_view_is_looked_at_along_further_axes_where_the_preset_says_so(factor: float) -> None:
+def test_a_preset_may_average_over_further_axes(factor: float) -> None:
     plain, along = (replace(PRESET.roi, further_axes=axes) for axes in ((), ("IPL", "RSA")))
-    alone, predictions = look_at(factor), look_at(factor)
+    alone, predictions = predictions_of(factor), predictions_of(factor)
     before, answer = predict_first_click(alone, plain, CLICK, 0.5), predict_first_click(predictions, along, CLICK, 0.5)
     assert answer.roi == before.roi
     assert predictions.encodes == answer.encodes <= MAX_ENCODES and alone.encodes == before.encodes
@@ -121,26 +123,26 @@ def test_the_view_is_looked_at_along_further_axes_where_the_preset_says_so(facto
         assert dice(mask_of(begun), mask_of(answer)) > 0.99 > dice(mask_of(before), mask_of(answer))
 
 
-def test_a_small_lesion_is_looked_at_from_nearer_where_the_preset_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_preset_may_zoom_in_on_a_small_lesion(monkeypatch: pytest.MonkeyPatch) -> None:
     roi = replace(load_preset(APP_DIR / "configs/ct_lesion.yaml").roi, further_axes=())
-    predictions = look_at(0.3)
+    predictions = predictions_of(0.3)
     answer = predict_first_click(predictions, roi, CLICK, 0.5)
     assert predictions.encodes == predictions.decodes == answer.encodes == 2
-    assert answer.part.roi == answer.roi and answer.roi.spacing_mm == roi.closer_spacing_mm == 0.6
+    assert answer.patch.roi == answer.roi and answer.roi.spacing_mm == roi.closer_spacing_mm == 0.6
     assert dice(mask_of(answer), lesion(0.3)) > 0.7
-    larger = predict_first_click(look_at(1.0), roi, CLICK, 0.5)
+    larger = predict_first_click(predictions_of(1.0), roi, CLICK, 0.5)
     assert larger.roi.spacing_mm > 0.6
-    # What does not fit into the nearer view is answered as it was seen before.
+    # What does not fit into the nearer region is answered as it was seen before.
     outgrown = iter((False, True))
-    monkeypatch.setattr(first_view, "outgrows_roi", lambda *_: next(outgrown))
-    answer = predict_first_click(look_at(0.3), roi, CLICK, 0.5)
-    assert answer.encodes == 2 and answer.part.roi == answer.roi and answer.roi.spacing_mm == 1.0
+    monkeypatch.setattr(zoom, "outgrows_roi", lambda *_: next(outgrown))
+    answer = predict_first_click(predictions_of(0.3), roi, CLICK, 0.5)
+    assert answer.encodes == 2 and answer.patch.roi == answer.roi and answer.roi.spacing_mm == 1.0
 
 
 def test_a_small_lesion_is_seen_once() -> None:
-    predictions = look_at(0.3)
+    predictions = predictions_of(0.3)
     answer = predict_first_click(predictions, PRESET.roi, CLICK, 0.5)
     assert (predictions.encodes, predictions.decodes) == (1, 1)
     assert answer.encodes == 1 and answer.roi.spacing_mm == 1.0
-    assert answer.part.roi == answer.roi and answer.part.logit is answer.logit
+    assert answer.patch.roi == answer.roi and answer.patch.logit is answer.logit
     assert dice(mask_of(answer), lesion(0.3)) > 0.7

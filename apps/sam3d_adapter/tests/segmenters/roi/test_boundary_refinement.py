@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.ndimage import maximum_filter, minimum_filter
 
-from lib.segmenters.roi.surface_grid import SURFACE, doubled, finer, near_surface
+from lib.segmenters.roi.boundary_refinement import SURFACE, doubled, finer, near_surface
 
 
 def ball(side: int, radius: float, centre: float) -> torch.Tensor:
@@ -34,7 +34,7 @@ def test_near_the_surface_is_within_a_few_voxels_along_each_axis(threshold: floa
     assert expected.any() and not expected.all()
 
 
-def test_what_does_not_end_in_the_view_has_no_surface() -> None:
+def test_what_does_not_end_in_the_region_has_no_surface() -> None:
     assert not near_surface(torch.full((24, 24, 24), -3.0), 0.5).any()
     assert not near_surface(torch.full((24, 24, 24), 3.0), 0.5).any()
 

@@ -7,16 +7,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from lib.geometry import click_influence as locality
-from lib.geometry.paste import PartsToImaged
+from lib.geometry import click_influence
+from lib.geometry.paste import mask_logit
 from lib.geometry.roi import Roi
 from lib.prompts.click import Click
-from lib.prompts.mask_prompt import MaskPrompt
+from lib.prompts.mask import MaskPrompt
 from lib.segmenters.cache import SegmenterCache
 from lib.segmenters.contract import Stages
-from lib.segmenters.roi import mask_correction as start_corrections
-from lib.segmenters.roi.initial import initial_prediction
+from lib.segmenters.roi.correction import START_LEAST_MM
+from lib.segmenters.roi.initial_prediction import initial_prediction
 from lib.segmenters.roi.interaction import answer_interaction
+from lib.segmenters.roi.segmenter import _pasted
 from lib.segmenters.roi.settings import RoiSettings
 from lib.volumes.volume import make_volume
 from tests.support.geometry import make_affine
@@ -25,7 +26,7 @@ SHAPE, SPACING = (60, 50, 40), np.array([0.9, 1.0, 1.2])
 GRID = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), -1)
 AFFINE = make_affine("PIR", (0.9, 1.0, 1.2), (20, -12, 15))
 VOLUME = make_volume(np.zeros(SHAPE, np.int16), AFFINE, "image")
-PRESET = RoiSettings(size=64, spacing_mm=1.0, axes="SAR", wider_spacings_mm=())
+SETTINGS = RoiSettings(size=64, spacing_mm=1.0, axes="SAR", wider_spacings_mm=())
 RESOLVED_MM = 2.0
 """Of the network's grid: within it of a border it may be resolved otherwise."""
 
@@ -44,11 +45,11 @@ EVERYTHING, NOTHING = np.ones(SHAPE, bool), np.zeros(SHAPE, bool)
 
 
 class Says:
-    """What `RoiPredictions` is to a dialogue, but for the network: the answer is one mask, whatever was clicked."""
+    """What `RoiPredictions` is to an interaction, but for the network: it predicts one mask, whatever was clicked."""
 
     def __init__(self, answer: np.ndarray) -> None:
-        self.volume, self.stages, self.embeddings, self.key = VOLUME, Stages(), SegmenterCache(10**9), "says"
-        self._answer = MaskPrompt(answer, "upload", 1, "answer")
+        self.volume, self.stages, self.cache, self.key = VOLUME, Stages(), SegmenterCache(10**9), "says"
+        self._answer = answer
         self.asked: list[tuple[Sequence[Click], Tensor]] = []
 
     def known(self, roi: Roi, clicks: Sequence[Click]) -> list[Click]:
@@ -56,17 +57,16 @@ class Says:
 
     def __call__(self, roi: Roi, clicks: Sequence[Click], previous: Tensor, box: None) -> Tensor:
         self.asked.append((tuple(clicks), previous))
-        foreground = self._answer.logits(roi)
+        foreground = mask_logit(self._answer, roi)
         return torch.stack([torch.zeros_like(foreground), foreground])
 
 
-def corrected(start: np.ndarray, answer: np.ndarray, *clicks: Click, threshold: float = 0.5) -> np.ndarray:
-    predictions = Says(answer)
+def corrected(start: np.ndarray, predicted: np.ndarray, *clicks: Click, threshold: float = 0.5) -> np.ndarray:
+    predictions = Says(predicted)
     started = MaskPrompt(start, "upload", 1, "start")
-    opening = initial_prediction(predictions, PRESET, clicks, threshold, start=started)  # type: ignore[arg-type]
-    parts = answer_interaction(predictions, opening, clicks, threshold).parts  # type: ignore[arg-type]
-    data = {"parts": parts, "volume": VOLUME, "clicks": clicks, "start_mask": started}
-    return np.asarray(PartsToImaged(threshold=threshold)(data)["pred"]) != 0
+    initial = initial_prediction(predictions, SETTINGS, clicks, threshold, start=started)  # type: ignore[arg-type]
+    answer = answer_interaction(predictions, initial, clicks, threshold)  # type: ignore[arg-type]
+    return _pasted(answer.patches, start, clicks, threshold) != 0
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.95])
@@ -110,17 +110,17 @@ def test_a_click_where_the_network_sees_nothing_changes_its_voxel() -> None:
 
 def test_nothing_changes_beyond_the_reach() -> None:
     far = corrected(NOTHING, EVERYTHING, Click((30, 25, 20)))
-    distance, reach = distance_mm((30, 25, 20)), locality.FOREGROUND_RADIUS_MM
+    distance, reach = distance_mm((30, 25, 20)), click_influence.FOREGROUND_RADIUS_MM
     assert not far[distance > reach].any() and far[distance <= reach - RESOLVED_MM].all()
     near = corrected(BODY, EVERYTHING, Click((38, 25, 20))) & ~BODY
-    distance, least = distance_mm((38, 25, 20)), start_corrections.START_LEAST_MM
+    distance, least = distance_mm((38, 25, 20)), START_LEAST_MM
     assert not near[distance > least + RESOLVED_MM].any()
     assert near[(distance <= least - RESOLVED_MM) & ~BODY].all()
 
 
 def test_reaches_of_the_two_kinds_may_differ(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locality, "FOREGROUND_RADIUS_MM", 20.0)
-    monkeypatch.setattr(locality, "BACKGROUND_RADIUS_MM", 9.0)
+    monkeypatch.setattr(click_influence, "FOREGROUND_RADIUS_MM", 20.0)
+    monkeypatch.setattr(click_influence, "BACKGROUND_RADIUS_MM", 9.0)
     click = (30, 25, 20)
     added = distance_mm(click)[corrected(NOTHING, EVERYTHING, Click(click))]
     assert 20 - RESOLVED_MM < added.max() <= 20
@@ -134,7 +134,7 @@ def test_a_piece_of_the_mask_that_nobody_clicked_on_stays() -> None:
     assert found[other].all() and found[41, 25, 20]
 
 
-def test_every_click_of_a_dialogue_is_local_the_first_foreground_one_too() -> None:
+def test_every_click_of_an_interaction_is_local_the_first_foreground_one_too() -> None:
     """A network that would change everything; and what a click did earlier is there afterwards."""
     clicks = [Click((15, 25, 20), False), Click((40, 25, 20)), Click((25, 25, 33)), Click((30, 16, 20), False)]
     before = BODY
@@ -150,9 +150,9 @@ def test_a_background_click_alone_shows_the_network_a_place_in_the_mask() -> Non
     predictions = Says(BODY)
     click = Click((41, 25, 20), False)
     started = MaskPrompt(BODY | LEAK, "upload", 1, "start")
-    opening = initial_prediction(predictions, PRESET, [click], 0.5, start=started)  # type: ignore[arg-type]
-    answer = answer_interaction(predictions, opening, [click], 0.5)  # type: ignore[arg-type]
+    initial = initial_prediction(predictions, SETTINGS, [click], 0.5, start=started)  # type: ignore[arg-type]
+    answer = answer_interaction(predictions, initial, [click], 0.5)  # type: ignore[arg-type]
     (((place, told), previous),) = predictions.asked
     assert place.is_foreground and started.mask[place.ijk] and told == click
-    torch.testing.assert_close(previous, started.logits(opening.roi))
+    torch.testing.assert_close(previous, mask_logit(started.mask, initial.roi))
     assert answer.obeyed == {click: True}
