@@ -75,13 +75,12 @@ def test_a_box_alone_implies_its_centre(unet: OpenSegmenter) -> None:
 def test_what_cannot_be_used_together(app: Path, unet: OpenSegmenter) -> None:
     mask = np.zeros(SHAPE, bool)
     mask[2:6, 2:6, 2:6] = True
-    far = MaskPrompt(mask, "upload", 5, "hash")
-    reach = 0.375 * 64  # mm: from the click's tile, at 1 mm
+    far = MaskPrompt(mask, "upload", 5, "hash")  # a quarter of the region's side of 32 mm is as far as it may be
     for prompts, kind, words in (
         ((), ClickError, "A foreground click, a box or a mask is needed"),
         ((BACKGROUND,), ClickError, "A foreground click, a box or a mask is needed"),
         ((start(),), PromptError, "at least one click that corrects it"),
-        ((Click((0, 0, 29), False), far), PromptError, f"more than {reach:.0f} mm from the mask"),
+        ((Click((0, 0, 29), False), far), PromptError, "more than 8 mm from the mask"),
         ((Click((9, 18, 15)), BOX), BoxError, r"\[9, 18, 15\] lies outside the box"),
         ((Click((20, 17, 14), False), BOX), BoxError, "is a background click"),
     ):
