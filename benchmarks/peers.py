@@ -2,7 +2,7 @@
 
 python -m benchmarks.peers --pool ct=PHANTOMS:1.2 --pool ct=STS_CT:0.6 --pool mr=STS_MR:0.6 --pool pet=STS_PET:0.6 \\
   --held-out benchmarks/sts_validation.txt --images ct=STS_CT --images mr=STS_MR --images pet=STS_PET \\
-  --minutes 20 --out OUT
+  --minutes 20 --out OUT [--result FOLDER]
 
 Each network of `benchmarks.peer_networks` is trained from scratch on the same stream of regions, on one thread, until
 this has used as many minutes of a core as were given; other work on the machine costs it nothing but patience. No
@@ -25,7 +25,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.peer_networks import PEERS, Peer, save
-from benchmarks.peers_table import peers_table
+from benchmarks.peers_table import TABLES, peers_tables
+from benchmarks.results import add_option, markdown, report
 from demo import APP_DIR
 from lib.evaluation.cases import DataError, from_folders
 from lib.evaluation.compare import compare_records
@@ -186,9 +187,13 @@ def main() -> None:
         "differences": {peer.name: differences(records[peers[0].name], records[peer.name]) for peer in peers[1:]},
     }
     write_json(arguments.out / f"peers{_suffix(arguments)}.json", result)
-    text = peers_table(result)
-    (arguments.out / f"peers{_suffix(arguments)}.md").write_text(text)
-    sys.stdout.write(text)
+    n = f"{len({record['patient'] for record in records[peers[0].name][ALL]})} patients"
+    tables = peers_tables(result)
+    for name, rows in tables.items():
+        report(rows, n, arguments.result and arguments.result / f"{name}.json")
+        print()
+    text = "\n\n".join(markdown(rows) for rows in tables.values())
+    (arguments.out / f"peers{_suffix(arguments)}.md").write_text(text + "\n", encoding="utf-8")
 
 
 def differences(first: dict[str, list[Record]], second: dict[str, list[Record]]) -> dict[str, object]:
@@ -227,6 +232,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--trial", action="store_true", help="the sizes and regions of the tests")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", choices=PEERS, help=argparse.SUPPRESS)
+    add_option(parser, TABLES)
     return parser.parse_args()
 
 

@@ -1,6 +1,6 @@
 """Result files: the rows that a benchmark measured, with its command, commit, date and machine.
 
-A value is a number, a text, or a list of mean and both ends of its 95 % interval. Its decimals are those that are shown.
+A value is a number, a text, or a list of mean and both ends of its 95 % interval. It is shown with its own decimals.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = Path(__file__).with_name("results")
 
-Value = float | str | None | list[float]
+Value = float | str | None | list[float]  # a list: mean, low, high
 Row = Mapping[str, Value]
 
 
@@ -48,13 +48,15 @@ class Result(NamedTuple):
     note: str = ""
 
 
-def add_option(parser: argparse.ArgumentParser) -> None:
-    """Let a benchmark take ``--result``."""
-    parser.add_argument(
-        "--result",
-        type=Path,
-        help="write a result file, such as benchmarks/results/phantoms_ct.json, for BENCHMARKS.md",
-    )
+def add_option(parser: argparse.ArgumentParser, tables: Sequence[str] = ()) -> None:
+    """Let a benchmark take ``--result``: a file, or a folder where it measures several tables.
+
+    Args:
+        parser: Of the benchmark.
+        tables: Names of the files in the folder.
+    """
+    what = f"folder that takes {', '.join(f'{name}.json' for name in tables)}" if tables else "result file to write"
+    parser.add_argument("--result", type=Path, help=f"{what}, for BENCHMARKS.md; in or below benchmarks/results")
 
 
 def report(rows: Iterable[Row], n: str, path: Path | None) -> list[Row]:
@@ -84,6 +86,7 @@ def save(path: Path, result: Result) -> None:
         del head["note"]
     lines = [f" {json.dumps(key)}: {json.dumps(value)}," for key, value in head.items()]
     lines += [' "rows": [', ",\n".join(f"  {json.dumps(row)}" for row in rows), " ]"]
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(["{", *lines, "}", ""]), encoding="utf-8")
 
 
@@ -93,7 +96,7 @@ def load(name: str) -> Result:
 
 
 def interval(found: Mapping[str, Any], digits: int = 3) -> Value:
-    """Mean and interval, as `lib.evaluation.statistics` gives them, rounded; the mean alone where there is no interval."""
+    """Mean and interval as `lib.evaluation.statistics` gives them, rounded; the mean alone where there is none."""
     if found["mean"] is None:
         return None
     if found["low"] is None:

@@ -32,7 +32,7 @@ def look_along_surface(
     Regions are half as wide as the view of the answer. The first lies in its middle; further ones, half a side apart,
     where they hold most of the surface that is left. The network is shown the answer so far, and the click where the
     region holds it, or else the place that is deepest in the mask. What it says is averaged with what it said from
-    afar: on patients that it never saw, either alone is worse (BENCHMARKS.md, section 10).
+    afar: on patients that it never saw, either alone is worse (docs/experiments/zoom-levels.md).
 
     Args:
         looks: at the image.

@@ -14,7 +14,7 @@ from lib.prompts.click import Click
 from lib.segmenters.roi.enforce_clicks import obey
 
 EXTENT = 2.0
-"""Of what a click corrects: so many times as far as the nearest voxel that is right already. See BENCHMARKS.md."""
+"""Correction radius, as a multiple of the click's distance to the nearest correctly labelled voxel."""
 LEAST_VOXELS = 2.0
 """How far a click corrects an answer of the network at least, in voxels of its ROI: that border may be wrong itself."""
 
