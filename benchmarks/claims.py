@@ -310,13 +310,15 @@ def _link(order: list[str], result: str) -> str:
 
 
 def experiment(page: str) -> str:
-    """A page of docs/experiments/ with its tables as the result files give them."""
+    """A page of docs/experiments/ with its tables as the result files give them, and where each file comes from."""
+    last = {match.group(2): match.start() for match in MARKED.finditer(page)}
 
     def filled(match: re.Match[str]) -> str:
         begin, name, columns, end = match.groups()
         source = load(name)
         table = markdown(source.rows, [column.strip() for column in columns.split(";")] if columns else ())
-        return f"{begin}{table}\n\n{told(source)}\n{end}"
+        origin = f"\n{told(source)}\n" if match.start() == last[name] else ""
+        return f"{begin}{table}\n{origin}{end}"
 
     return MARKED.sub(filled, page)
 

@@ -119,7 +119,7 @@ class Peer:
 PEERS = {
     peer.name: peer
     for peer in (
-        Peer("ours", "ours (`tiny`)", Sam3dFamily.name, "tiny", build_from_scratch),
+        Peer("ours", "sam3d_adapter (tiny)", Sam3dFamily.name, "tiny", build_from_scratch),
         Peer("click_unet", "click U-Net", ClickUnetFamily.name, "small", _click_unet),
         Peer(
             "published",

@@ -109,8 +109,10 @@ def markdown(rows: Sequence[Row], columns: Sequence[str] = ()) -> str:
 
     Args:
         rows: What is shown.
-        columns: Those that are shown; all without.
+        columns: Those that are shown, of rows that have a number in them; all without.
     """
+    if columns:
+        rows = [row for row in rows if any(isinstance(row.get(column), int | float | list) for column in columns)]
     columns = columns or list(dict.fromkeys(key for row in rows for key in row))
     shown: list[tuple[str, list[str]]] = []
     for column in columns:
