@@ -317,8 +317,8 @@ def experiment(page: str) -> str:
         begin, name, columns, end = match.groups()
         source = load(name)
         table = markdown(source.rows, [column.strip() for column in columns.split(";")] if columns else ())
-        origin = f"\n{told(source)}\n" if match.start() == last[name] else ""
-        return f"{begin}{table}\n{origin}{end}"
+        origin = f"{told(source)}\n\n" if match.start() == last[name] else ""
+        return f"{begin}\n{table}\n\n{origin}{end}"
 
     return MARKED.sub(filled, page)
 

@@ -108,9 +108,22 @@ def rows(data: Data, summary: Mapping[str, Any]) -> Iterator[Row]:
         figures = of_mode(summary, mode)
         own = {"data": data.name, "first click": mode}
         yield {**own, "method": "sam3d_adapter", "n": figures["n"], "objects": figures["cases"], **figures_row(figures)}
-        for key, name in BASELINES.items():
-            if key in (figures["blind"] or {}):
-                yield {**own, "method": name, **dice_at(figures["blind"][key])}
+        yield from baseline_rows(own, figures)
+
+
+def baseline_rows(own: Row, figures: Mapping[str, Any]) -> Iterator[Row]:
+    """The image-free baselines, those that take no click once.
+
+    Args:
+        own: What the row of the model says of data and first click.
+        figures: Of the model, with the baselines beside them.
+    """
+    for key, name in BASELINES.items():
+        scores = dice_at((figures["blind"] or {}).get(key, {"dice_at": {}}))
+        if scores and key == "ball":
+            yield {**own, "method": name, **scores}
+        elif scores and own["first click"] == MODES[0]:
+            yield {**own, "first click": "none", "method": name, "Dice at 1": scores["Dice at 1"]}
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from benchmarks.dialogues import BASELINES, MODES, dice_at, figures_row, of_mode
+from benchmarks.dialogues import MODES, baseline_rows, figures_row, of_mode
 from benchmarks.results import Row, interval
 
 TABLES = ("peers_trainings", "peers", "peers_differences")
@@ -49,10 +49,8 @@ def _scores(result: Mapping[str, Any]) -> Iterator[Row]:
             for own in networks:
                 row = figures_row(of_mode(own["data"][data], mode))
                 yield {**place, "network": own["title"], **{key: v for key, v in row.items() if key not in _TIMES}}
-            for key, name in BASELINES.items():
-                baselines = of_mode(summary, mode)["blind"] or {}
-                if key in baselines:
-                    yield {**place, "network": name, **dice_at(baselines[key])}
+            for row in baseline_rows(place, of_mode(summary, mode)):
+                yield {("network" if key == "method" else key): value for key, value in row.items()}
 
 
 def _differences(result: Mapping[str, Any]) -> Iterator[Row]:
