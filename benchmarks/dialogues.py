@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.results import Row, Value, add_option, interval, report
-from demo import APP_DIR
+from demo import REPOSITORY
 
-EVALUATE = [sys.executable, str(APP_DIR / "evaluate.py")]
+EVALUATE = [sys.executable, "-m", "sam3d", "evaluate"]
 MODES = ("centre", "random")
 CLICKS = ("1", "3", "5", "10")
 BASELINES = {
@@ -56,11 +56,12 @@ def evaluate(data: Data, cases: Sequence[str], out: Path, *options: str) -> dict
         data: Where the cases lie.
         cases: Those that are clicked on.
         out: Folder of the run.
-        options: Further ones of evaluate.py, such as ``--model``.
+        options: Further ones of ``sam3d evaluate``, such as ``--model``.
 
     Raises:
         subprocess.CalledProcessError: The evaluation failed.
     """
+    out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     files = (
         {kind: str((data.folder / kind / f"{case}.nii.gz").resolve()) for kind in ("images", "labels")}
@@ -71,7 +72,7 @@ def evaluate(data: Data, cases: Sequence[str], out: Path, *options: str) -> dict
     manifest.write_text(json.dumps({"cases": listed}, indent=1) + "\n", encoding="utf-8")
     command = [*EVALUATE, "--manifest", str(manifest), "--preset", data.preset, "--out", str(out)]
     command += ["--modes", ",".join(MODES), "--seeds", "42", *options]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # the summary is read from its file
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=REPOSITORY)  # the summary is read from its file
     return dict(json.loads((out / "summary.json").read_text(encoding="utf-8")))
 
 
