@@ -30,7 +30,7 @@ from lib.evaluation.run import RunError
 from lib.evaluation.simulated_user import ModeError, clicks_at_once
 from lib.infers.missing_weights import how_to_supply
 from lib.infers.options import OptionError, read_device
-from lib.models.checkpoint import CheckpointError
+from lib.models.checkpoint_error import CheckpointError
 from lib.models.precision import PRECISIONS
 from lib.presets import Preset, PresetError, load_presets
 from lib.registry.errors import RegistryError

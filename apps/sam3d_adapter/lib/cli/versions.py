@@ -10,12 +10,11 @@ from typing import Any
 
 import yaml
 
+from lib.files.checksums import file_sha256
 from lib.registry.archive import export_version, import_version
-from lib.registry.base import shipped_base
 from lib.registry.errors import RegistryError
-from lib.registry.files import sha256_of
 from lib.registry.registry import Registry
-from lib.registry.version import SHIPPED, Version
+from lib.registry.version import SHIPPED, Version, shipped_base
 from lib.registry.versions import Versions
 
 logger = logging.getLogger("versions")
@@ -70,7 +69,7 @@ def _show(versions: Versions, arguments: argparse.Namespace, shipped: tuple[Path
     if version_id == SHIPPED:
         facts: dict[str, Any] = {"id": SHIPPED, "files": [path.name for path in shipped]}
         if shipped[-1].is_file():
-            facts["sha256"] = sha256_of(shipped[-1])
+            facts["sha256"] = file_sha256(shipped[-1])
     else:
         pruned = versions.pruned()
         facts = (pruned[version_id] if version_id in pruned else versions.verify(version_id)).to_dict()
@@ -95,13 +94,13 @@ def _prune(versions: Versions, arguments: argparse.Namespace, shipped: tuple[Pat
 
 def _export(versions: Versions, arguments: argparse.Namespace, shipped: tuple[Path, ...]) -> str:
     export_version(versions, arguments.id, arguments.file)
-    return f"{arguments.file}: {arguments.id}, sha256 of the file {sha256_of(arguments.file)}"
+    return f"{arguments.file}: {arguments.id}, sha256 of the file {file_sha256(arguments.file)}"
 
 
 def _import(versions: Versions, arguments: argparse.Namespace, shipped: tuple[Path, ...]) -> str:
     version = import_version(versions, arguments.file, arguments.by, shipped)
     return (
-        f"Added as {version.id}, not served. sha256 of the file {sha256_of(arguments.file)}: compare it with the "
+        f"Added as {version.id}, not served. sha256 of the file {file_sha256(arguments.file)}: compare it with the "
         "sender's. What was measured there says nothing of your images: evaluate it before you publish it "
         f"(make evaluate ... VERSION={version.id})."
     )

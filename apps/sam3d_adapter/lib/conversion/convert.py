@@ -12,9 +12,11 @@ from safetensors import SafetensorError
 
 from lib.conversion.report import NO_LICENCE, Conversion, KeyReport
 from lib.files.atomic_write import replacing
+from lib.files.checksums import file_sha256
 from lib.models.build import build_model
-from lib.models.checkpoint import create_interaction, file_sha256, load_base, parameter_shapes, save_base, save_trained
+from lib.models.checkpoint import load_base, parameter_shapes, save_base, save_trained
 from lib.models.checkpoint_error import CheckpointError
+from lib.models.loading import create_interaction
 from lib.models.reference_checkpoint import ReferenceState, load_reference_state, read_reference_checkpoint
 from lib.models.safetensors_file import check_tensors
 from lib.models.sam3d import Sam3dAdapter

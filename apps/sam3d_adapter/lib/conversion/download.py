@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from lib.models.checkpoint import file_sha256
+from lib.files.checksums import file_sha256
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib.conversion.download import DownloadError, Patience, Progress, download
-from lib.models.checkpoint import file_sha256
+from lib.files.checksums import file_sha256
 from lib.models.checkpoint_error import CheckpointError, require_file
 
 SAM_URL = "https://dl.fbaipublicfiles.com/segment_anything/"

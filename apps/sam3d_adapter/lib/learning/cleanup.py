@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from lib.files.folders import remove_leftovers
 from lib.learning.version_page import PAGE
-from lib.registry.files import remove_left
 
 
 def sweep_training(folder: Path) -> None:
@@ -15,4 +15,4 @@ def sweep_training(folder: Path) -> None:
     left = [*folder.glob("progress.json.*.partial"), *folder.glob(f"{PAGE}.*.partial")]
     # ``holds`` is written with the lock of the registry.
     left += [path for path in folder.glob("runs/*/*.partial") if not path.name.startswith("holds.")]
-    remove_left(left)
+    remove_leftovers(left)

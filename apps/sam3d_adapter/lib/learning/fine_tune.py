@@ -15,6 +15,7 @@ from typing import Any
 from lib.evaluation.cases import Source
 from lib.evaluation.record import Record
 from lib.evaluation.summary import summarise
+from lib.files.checksums import file_sha256
 from lib.learning.forgetting import retention_words
 from lib.learning.gate import Decision, decide
 from lib.learning.progress import ProgressFile
@@ -28,7 +29,6 @@ from lib.learning.training_data import Material, NothingToLearn, nothing_to_lear
 from lib.learning.up_to_date import nothing_new, wanted
 from lib.learning.validation_snapshot import forget_validation, keep_validation, kept_sources, on_the_same
 from lib.learning.version_page import write_versions_page
-from lib.models.checkpoint import file_sha256
 from lib.presets import Preset
 from lib.registry.reader import CURVE
 from lib.registry.version import SHIPPED, Facts, Version
@@ -95,7 +95,7 @@ class FineTuning:
         run, goes_on = open_run(self.versions.folder / "runs", facts, fresh=self.settings.fresh)
         logger.info("%s run %s from %s.", "Going on with" if goes_on else "Starting", run.id, parent)
         if parent != SHIPPED:
-            self.versions.hold(run.id, parent)
+            self.versions.pin(run.id, parent)
         if run.stage in (TRAINING, MEASURING):
             keep_validation(run.folder, self.material.validation, self.material.pseudonym)
         if run.stage == TRAINING:
@@ -109,7 +109,7 @@ class FineTuning:
         outcome = self._decided(run, parent)
         run.advance(DONE, version=outcome.version, published=outcome.published, wanted=wanted(self.settings))
         forget_validation(run.folder)
-        self.versions.release(run.id)
+        self.versions.unpin(run.id)
         self.versions.prune(KEPT_VERSIONS, in_use=self.versions.answered_or_imported())
         write_versions_page(self.versions)
         forget_finished(run.folder.parent, KEPT_RUNS)

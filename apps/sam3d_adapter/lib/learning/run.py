@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from lib.files.atomic_write import replacing
+from lib.files.folders import private_folder
 from lib.learning.validation_snapshot import forget_validation
-from lib.registry.files import private_folder
 
 logger = logging.getLogger(__name__)
 

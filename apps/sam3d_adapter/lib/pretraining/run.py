@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 
 from lib.files.atomic_write import replacing
+from lib.files.checksums import file_sha256
 from lib.files.lock import wait_for_lock
-from lib.models.checkpoint import file_sha256
 from lib.pretraining.curve_picture import draw_curves
 from lib.pretraining.phantom_sets import make_pool
 from lib.pretraining.plan import MADE_FILE, Machine, agree, read_device, shorter_lengths

@@ -16,7 +16,8 @@ import psutil
 import pytest
 import yaml
 
-from lib.models.checkpoint import file_sha256, load_model
+from lib.files.checksums import file_sha256
+from lib.models.checkpoint import load_model
 from lib.presets import load_preset
 from lib.segmenters import FAMILIES
 from lib.segmenters.frozen_store import FrozenStore
