@@ -39,7 +39,7 @@ from lib.presets import Preset, load_preset
 from lib.presets.preset import ModelPreset
 from lib.pretraining.pretrain import CONFIGS, read_choice
 from lib.segmenters import FAMILIES
-from lib.training.data_sets import Pool
+from lib.training.data_sets import DataSet
 from lib.training.sampling import for_training
 from lib.training.train import TrainingConfig, train
 
@@ -84,7 +84,7 @@ def train_peer(peer: Peer, arguments: argparse.Namespace) -> None:
     write_json(out / "training.json", figures)
 
 
-def _told(pool: Pool) -> str:
+def _told(pool: DataSet) -> str:
     return f"{len(pool.files)} volumes of {pool.folder.name}, preset {pool.preset.name}, share {pool.share:g}"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from lib.annotations.real_clicks import RealDialogue
 from lib.annotations.submitted import SubmittedCase, SubmittedError
 from lib.presets import Preset, WindowIntensity
-from lib.training.data_sets import PoolError, window_of
+from lib.training.data_sets import DataSetError, window_of
 from lib.training.sampling import Volume
 from lib.training.stream import NO_CLICKS, Drawn
 from lib.volumes.memory import MemoryShortage
@@ -28,8 +28,8 @@ _COORDINATE_BYTES = 24
 """`Volume` keeps three indices of 8 bytes for each voxel of an object."""
 
 
-class SubmittedPool:
-    """Draws like `lib.training.data_sets.Pool`, from cases that are read when their turn comes.
+class SubmittedDataSet:
+    """Draws like `lib.training.data_sets.DataSet`, from cases that are read when their turn comes.
 
     All cases are equally likely as long as they fit into ``max_bytes``. Where they do not, they are drawn in blocks
     that do, one block after the other, each for as many samples as it has cases times ``stay``. After the last one they
@@ -48,7 +48,7 @@ class SubmittedPool:
         stay: samples of the stream for which a block stays, for each case of it.
 
     Raises:
-        PoolError: there is nothing to train on.
+        DataSetError: there is nothing to train on.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class SubmittedPool:
         stay: int = STAY,
     ) -> None:
         if not cases:
-            raise PoolError("No submitted label can be learned from. Save a final label for an image first.")
+            raise DataSetError("No submitted label can be learned from. Save a final label for an image first.")
         self.preset, self.share, self.max_bytes = preset, share, max_bytes
         self.remap_share: float | None = None
         self.cases = tuple(cases)
@@ -92,7 +92,7 @@ class SubmittedPool:
             number: of the sample.
 
         Raises:
-            PoolError: no case is left that can be read.
+            DataSetError: no case is left that can be read.
         """
         return self.draw_case(rng, number)[1]
 
@@ -100,7 +100,7 @@ class SubmittedPool:
         """As ``draw``, and whose volume it is.
 
         Raises:
-            PoolError: no case is left that can be read.
+            DataSetError: no case is left that can be read.
         """
         for case in self._in_turn(rng, number):
             if case.image_id in self._left_out:
@@ -112,7 +112,7 @@ class SubmittedPool:
             except (SubmittedError, ImageError, OSError, MemoryShortage, MemoryError) as error:
                 logger.warning("%s is not trained on any more: %s", case.image_id, error)
                 self._left_out.add(case.image_id)
-        raise PoolError("None of the submitted cases can be read any more. Look into the log for the reasons.")
+        raise DataSetError("None of the submitted cases can be read any more. Look into the log for the reasons.")
 
     def _clicked(self, case: SubmittedCase, label: int, rng: np.random.Generator) -> np.ndarray:
         """(M, 4): the clicks of one of the dialogues that led to the object."""

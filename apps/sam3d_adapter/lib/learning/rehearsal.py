@@ -7,7 +7,7 @@ from pathlib import Path
 from lib.phantoms.config import MASSES, PhantomConfig
 from lib.phantoms.pool import write_pool
 from lib.presets import Preset, WindowIntensity
-from lib.training.data_sets import Pool
+from lib.training.data_sets import DataSet
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Replay:
         """Of the samples of a training; the rest are submitted labels."""
         return sum(kind.share for kind in self.kinds)
 
-    def pools(self) -> list[Pool]:
+    def pools(self) -> list[DataSet]:
         """What is trained on."""
         remap_share = None if isinstance(self.preset.intensity, WindowIntensity) else REMAP_SHARE
         return [
@@ -74,14 +74,14 @@ class Replay:
             for kind in self.kinds
         ]
 
-    def held_out(self) -> list[Pool]:
+    def held_out(self) -> list[DataSet]:
         """What no round trains on, equal shares of each kind."""
         first = FIRST_SEED + max(kind.trained for kind in KINDS)
         return [self._made(kind, "held_out", range(first, first + kind.held_out), 1.0, None) for kind in self.kinds]
 
-    def _made(self, kind: Kind, part: str, seeds: range, share: float, remap_share: float | None) -> Pool:
+    def _made(self, kind: Kind, part: str, seeds: range, share: float, remap_share: float | None) -> DataSet:
         folder = self.folder / kind.folder / part
         if len(list(folder.glob("*.npz"))) < len(seeds):
             logger.info("Making %d phantoms beside the labels, once for this server.", len(seeds))
             write_pool(folder, seeds, kind.config)
-        return Pool(folder, replace(self.preset, intensity=SOFT_TISSUE), share, remap_share=remap_share)
+        return DataSet(folder, replace(self.preset, intensity=SOFT_TISSUE), share, remap_share=remap_share)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from lib.annotations.submitted_set import SubmittedPool
+from lib.annotations.submitted_set import SubmittedDataSet
 from lib.evaluation.ledger import write_json
 from lib.files.atomic_write import replacing
 from lib.learning.forgetting import Retention
@@ -114,7 +114,7 @@ class CandidateTraining:
 
     def _sources(self) -> list[Source]:
         material, seed = self.material, self.settings.seed
-        labels = SubmittedPool(material.train, self.preset, recorded=material.recorded, seed=seed)
+        labels = SubmittedDataSet(material.train, self.preset, recorded=material.recorded, seed=seed)
         if self.replay is None:
             return [labels]
         labels.share = 1 - self.replay.share
@@ -124,7 +124,7 @@ class CandidateTraining:
         if rank() or not self.material.validation:
             return []
         # The samples are few, and not to be all of one case where no two fit into memory.
-        pool = SubmittedPool(self.material.validation, self.preset, stay=1)
+        pool = SubmittedDataSet(self.material.validation, self.preset, stay=1)
         stream = iter(SampleStream([pool], for_validation(self.preset.roi.size), seed=0, batch=2))
         return [next(stream) for _ in range(VALIDATION_BATCHES)]
 

@@ -21,7 +21,7 @@ class Material:
         validation: cases to measure on, of other patients.
         pseudonym: a name -> its keyed hash, which stands for it in whatever is kept.
         skipped: labels that were left out, a sentence each.
-        recorded: by image id, what users clicked there; see `SubmittedPool`.
+        recorded: by image id, what users clicked there; see `SubmittedDataSet`.
         real: what accepted masks cost their users, by model version; for the version's page.
     """
 

@@ -28,7 +28,7 @@ from lib.models.sam3d import Sam3dAdapter
 from lib.models.trainable import mark_trainable
 from lib.presets import Preset, load_preset
 from lib.pretraining.initialise import build_from_scratch
-from lib.training.data_sets import Pool, case_name
+from lib.training.data_sets import DataSet, case_name
 from lib.training.distributed import joined_processes, rank, world_size
 from lib.training.sampling import for_training, for_validation
 from lib.training.stream import Batch, SampleStream
@@ -42,12 +42,12 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class PoolChoice:
+class DataSetChoice:
     """A folder to draw from, as a preset sees it.
 
     Attributes:
         preset: Whose intensities and spacings.
-        folder: See `lib.training.data_sets.Pool`.
+        folder: See `lib.training.data_sets.DataSet`.
         share: Of the samples, relative to other pools.
     """
 
@@ -55,7 +55,7 @@ class PoolChoice:
     folder: Path
     share: float = 1.0
 
-    def open(self, held_out: frozenset[str], *, validation: bool) -> Pool:
+    def open(self, held_out: frozenset[str], *, validation: bool) -> DataSet:
         """Its volumes without those that are held out, or these alone for validation.
 
         Args:
@@ -63,9 +63,9 @@ class PoolChoice:
             validation: Whether the pool is for validation.
 
         Raises:
-            PoolError: Nothing is in it, or nothing is left.
+            DataSetError: Nothing is in it, or nothing is left.
         """
-        pool = Pool(self.folder, self.preset, self.share)
+        pool = DataSet(self.folder, self.preset, self.share)
         if held_out & {case_name(file) for file in pool.files}:
             pool.keep(held_out, inverted=not validation)
         return pool
@@ -90,10 +90,10 @@ class Pretraining:
         provenance: What the weights say of their origin beside, or in place of, what is known here.
     """
 
-    pools: tuple[PoolChoice, ...]
+    pools: tuple[DataSetChoice, ...]
     config: TrainingConfig
     out: Path
-    validation: tuple[PoolChoice, ...] = ()
+    validation: tuple[DataSetChoice, ...] = ()
     held_out: frozenset[str] = frozenset()
     parent: tuple[Path, Path] | None = None
     keeps_base: bool = False
@@ -124,7 +124,7 @@ def pretrain(training: Pretraining, device: torch.device) -> None:
         device: Of this process.
 
     Raises:
-        PoolError: A folder that cannot be trained on.
+        DataSetError: A folder that cannot be trained on.
         CheckpointError: Files to start from that do not fit.
         MemoryShortageError: It does not fit into memory.
     """
@@ -192,7 +192,7 @@ def export(model: Sam3dAdapter, out: Path, name: str, provenance: dict[str, obje
     save_trained(model, weights, provenance=provenance | {"curve": curve[-1]}, dtype=torch.float16)
 
 
-def read_choice(text: str) -> PoolChoice:
+def read_choice(text: str) -> DataSetChoice:
     """A pool as the command line names it: PRESET=FOLDER[:SHARE].
 
     Raises:
@@ -204,7 +204,7 @@ def read_choice(text: str) -> PoolChoice:
     if not equals or not path.is_file():
         raise argparse.ArgumentTypeError(f"'{text}' is no PRESET=FOLDER[:SHARE] with a preset of {CONFIGS}.")
     try:
-        return PoolChoice(load_preset(path), Path(folder), float(share))
+        return DataSetChoice(load_preset(path), Path(folder), float(share))
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"'{text}' is no PRESET=FOLDER[:SHARE]: {error}.") from error
 
@@ -244,7 +244,7 @@ def main() -> None:
             steps=arguments.steps,
             peak_lr=arguments.peak_lr,
             report_s=arguments.report_s,
-            told_s=TOLD_S,
+            log_s=TOLD_S,
             seed=arguments.seed,
             workers=arguments.workers,
         ),

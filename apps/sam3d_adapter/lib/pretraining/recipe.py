@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lib.presets import load_preset
-from lib.pretraining.pretrain import CONFIGS, PoolChoice
+from lib.pretraining.pretrain import CONFIGS, DataSetChoice
 from lib.training.data_sets import IMAGE_ENDINGS, case_name, volume_files
 
 
@@ -27,9 +27,9 @@ class Patients:
     preset: str
     share: float = 0.6
 
-    def choice(self, data: Path) -> PoolChoice:
+    def choice(self, data: Path) -> DataSetChoice:
         """Where they lie, and how they are seen."""
-        return PoolChoice(load_preset(CONFIGS / f"{self.preset}.yaml"), data / self.folder, self.share)
+        return DataSetChoice(load_preset(CONFIGS / f"{self.preset}.yaml"), data / self.folder, self.share)
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,10 @@ class Recipe:
         """Plain values, all that two trainings must have in common to be one."""
         return {key: _plain(value) for key, value in vars(self).items()}
 
-    def phantom_choice(self, folder: Path, seeds: range) -> PoolChoice:
+    def phantom_choice(self, folder: Path, seeds: range) -> DataSetChoice:
         """Phantoms of a folder, as they are looked at."""
         share = self.phantom_share if seeds == self.phantoms else 1.0
-        return PoolChoice(load_preset(CONFIGS / f"{self.phantom_preset}.yaml"), folder, share)
+        return DataSetChoice(load_preset(CONFIGS / f"{self.phantom_preset}.yaml"), folder, share)
 
 
 LESIONS = Recipe()
@@ -114,7 +114,7 @@ def check_data(recipe: Recipe, data: Path, held_out: frozenset[str]) -> Mapping[
 
     Raises:
         RecipeError: Something is missing, or there is nobody to train on or to hold out.
-        PoolError: Images and labels do not fit together.
+        DataSetError: Images and labels do not fit together.
     """
     kinds = [f"{part.folder}/{kind}" for part in recipe.patients for kind in ("images", "labels")]
     missing = [kind for kind in kinds if not _is_filled(data / kind)]

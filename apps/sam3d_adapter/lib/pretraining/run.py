@@ -21,7 +21,7 @@ from lib.pretraining.plan import MADE_FILE, Machine, agree, read_device, shorter
 from lib.pretraining.pretrain import TOLD_S, Pretraining, pretrain
 from lib.pretraining.recipe import Recipe, RecipeError, check_data
 from lib.pretraining.spawning import ProcessFailedError, free_port, join_as, run_together
-from lib.training.data_sets import PoolError, case_name, labels_of, volume_files
+from lib.training.data_sets import DataSetError, case_name, labels_of, volume_files
 from lib.training.distributed import joined_processes
 from lib.training.micro_batching import MemoryShortageError
 from lib.training.train import TrainingConfig
@@ -29,7 +29,7 @@ from lib.version import __version__
 from lib.volumes.volume import ImageError
 
 LOG_FILE = "training.log"
-REFUSED = (RecipeError, PoolError, ImageError, MemoryShortageError, ProcessFailedError, OSError)
+REFUSED = (RecipeError, DataSetError, ImageError, MemoryShortageError, ProcessFailedError, OSError)
 """What a user is told in one sentence."""
 _ORPHANS_S = 60.0
 """To wait for processes of a killed command, which end by themselves within a step."""
@@ -72,7 +72,7 @@ def make_weights(recipe: Recipe, data: Path, held_out: Path, out: Path, device: 
 
     Raises:
         RecipeError: Something that was given does not fit; before anything is made, where that can be known.
-        ProcessFailedError, PoolError, OSError: While it is made.
+        ProcessFailedError, DataSetError, OSError: While it is made.
     """
     out = out.resolve()
     if device is not None:
@@ -126,7 +126,7 @@ def _training(
             steps=recipe.steps,
             peak_lr=recipe.peak_lr,
             report_s=recipe.report_s,
-            told_s=TOLD_S,
+            log_s=TOLD_S,
             seed=recipe.seed,
             workers=machine.workers,
             precision=machine.precision,

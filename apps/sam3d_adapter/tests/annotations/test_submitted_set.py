@@ -13,10 +13,10 @@ import torch
 from lib.annotations.patients import PatientBook
 from lib.annotations.real_clicks import RealDialogue
 from lib.annotations.submitted import SavedLabel, read_submitted
-from lib.annotations.submitted_set import SubmittedPool
+from lib.annotations.submitted_set import SubmittedDataSet
 from lib.presets import WindowIntensity, load_preset
 from lib.prompts.click import Click
-from lib.training.data_sets import Pool, PoolError
+from lib.training.data_sets import DataSet, DataSetError
 from lib.training.sampling import SamplingConfig, draw_sample
 from lib.training.stream import SampleStream
 
@@ -48,7 +48,7 @@ def cases(tmp_path):
 
 @pytest.mark.parametrize("preset", [CT, PET])
 def test_draws_what_the_pool_of_a_folder_draws(cases, tmp_path, preset):
-    pool, folder = SubmittedPool(cases[3:4], preset, 0.5), Pool(tmp_path, preset)
+    pool, folder = SubmittedDataSet(cases[3:4], preset, 0.5), DataSet(tmp_path, preset)
     folder.keep(["c3"])
     assert (pool.preset, pool.share, pool.spacings_mm) == (preset, 0.5, folder.spacings_mm)
     (volume, label, window, _), (_, _, other, _) = (p.draw(np.random.default_rng(3)) for p in (pool, folder))
@@ -59,7 +59,7 @@ def test_draws_what_the_pool_of_a_folder_draws(cases, tmp_path, preset):
 
 
 def test_all_cases_and_objects_come(cases):
-    rng, pool = np.random.default_rng(0), SubmittedPool(cases, CT)
+    rng, pool = np.random.default_rng(0), SubmittedDataSet(cases, CT)
     drawn = Counter((case.image_id, drawn.label) for case, drawn in (pool.draw_case(rng) for _ in range(600)))
     assert len(drawn) == 12 and min(drawn.values()) > 25
     assert pool.nbytes == 6 * ONE
@@ -67,7 +67,7 @@ def test_all_cases_and_objects_come(cases):
 
 def test_same_seed_same_draws(cases):
     def draws():
-        rng, pool = np.random.default_rng(9), SubmittedPool(cases, CT)
+        rng, pool = np.random.default_rng(9), SubmittedDataSet(cases, CT)
         return [(case.image_id, drawn.label) for case, drawn in (pool.draw_case(rng) for _ in range(30))]
 
     assert draws() == draws()
@@ -80,7 +80,7 @@ def drawn_from(pool, numbers, seed=0):
 
 @pytest.mark.parametrize("held", [1, 2, 4])
 def test_memory_stays_within_the_budget_and_files_are_seldom_read(cases, held, monkeypatch):
-    pool, reads = SubmittedPool(cases, CT, max_bytes=held * MOST + 100, stay=20), []
+    pool, reads = SubmittedDataSet(cases, CT, max_bytes=held * MOST + 100, stay=20), []
     read = type(cases[0]).read
     monkeypatch.setattr(type(cases[0]), "read", lambda case: reads.append(case.image_id) or read(case))
     drawn = Counter()
@@ -96,17 +96,17 @@ def test_memory_stays_within_the_budget_and_files_are_seldom_read(cases, held, m
 def test_whoever_begins_later_draws_the_same(cases, held):
     """Whatever was read before: a training that is gone on with, and each of several that train together."""
     few = {"max_bytes": held * MOST + 100, "seed": 5, "stay": 4}
-    whole = drawn_from(SubmittedPool(cases, CT, **few), range(90))
-    assert drawn_from(SubmittedPool(cases, CT, **few), range(37, 90)) == whole[37:]
-    assert drawn_from(SubmittedPool(cases, CT, **few), range(1, 90, 2)) == whole[1::2]
+    whole = drawn_from(SubmittedDataSet(cases, CT, **few), range(90))
+    assert drawn_from(SubmittedDataSet(cases, CT, **few), range(37, 90)) == whole[37:]
+    assert drawn_from(SubmittedDataSet(cases, CT, **few), range(1, 90, 2)) == whole[1::2]
     assert len(set(whole)) == 6
     if held < 6:
-        assert drawn_from(SubmittedPool(cases, CT, **few | {"seed": 6}), range(90)) != whole
+        assert drawn_from(SubmittedDataSet(cases, CT, **few | {"seed": 6}), range(90)) != whole
 
 
 def test_a_stream_of_few_in_memory_goes_on_where_it_was_stopped(cases):
     def batches(first, count):
-        pool = SubmittedPool(cases, CT, max_bytes=2 * MOST + 100, stay=4)
+        pool = SubmittedDataSet(cases, CT, max_bytes=2 * MOST + 100, stay=4)
         stream = iter(SampleStream([pool], SamplingConfig(roi_size=16), 1, batch=2, first_step=first))
         return [next(stream) for _ in range(count)]
 
@@ -119,17 +119,17 @@ def test_whoever_begins_later_draws_the_same_past_damaged_files(cases):
     for case in cases[1:4]:
         case.label.unlink()
     few = {"max_bytes": 2 * MOST + 100, "stay": 4}
-    whole = drawn_from(SubmittedPool(cases, CT, **few), range(60))
+    whole = drawn_from(SubmittedDataSet(cases, CT, **few), range(60))
     assert set(whole) == {"c0", "c4", "c5"}
-    assert drawn_from(SubmittedPool(cases, CT, **few), range(33, 60)) == whole[33:]
+    assert drawn_from(SubmittedDataSet(cases, CT, **few), range(33, 60)) == whole[33:]
 
 
 def test_each_of_few_samples_is_of_another_case_where_one_fits(cases):
-    assert len(set(drawn_from(SubmittedPool(cases, CT, max_bytes=100, stay=1), range(6)))) == 6
+    assert len(set(drawn_from(SubmittedDataSet(cases, CT, max_bytes=100, stay=1), range(6)))) == 6
 
 
 def test_case_larger_than_the_budget_is_held_alone(cases, monkeypatch):
-    pool, reads = SubmittedPool(cases[:2], CT, max_bytes=100, stay=8), []
+    pool, reads = SubmittedDataSet(cases[:2], CT, max_bytes=100, stay=8), []
     read = type(cases[0]).read
     monkeypatch.setattr(type(cases[0]), "read", lambda case: reads.append(case.image_id) or read(case))
     for number in range(32):
@@ -142,7 +142,7 @@ def test_damaged_case_is_left_out_and_training_goes_on(cases, caplog):
     cases[1].image.write_bytes(cases[1].image.read_bytes()[:2000])
     cases[2].label.unlink()
     cases[3].label.write_bytes(cases[4].label.read_bytes() + b"x")
-    rng, pool = np.random.default_rng(0), SubmittedPool(cases, CT)
+    rng, pool = np.random.default_rng(0), SubmittedDataSet(cases, CT)
     drawn = {pool.draw_case(rng)[0].image_id for _ in range(60)}
     assert drawn == {"c0", "c4", "c5"}
     assert all(caplog.text.count(f"c{n} is not trained on") == 1 for n in (1, 2, 3))
@@ -151,22 +151,22 @@ def test_damaged_case_is_left_out_and_training_goes_on(cases, caplog):
 def test_image_without_contrast_is_left_out_where_percentiles_are_needed(cases):
     image = nib.load(cases[0].image)
     nib.save(nib.Nifti1Image(np.full(SHAPE, 5, np.int16), image.affine), cases[0].image)
-    rng, pool = np.random.default_rng(0), SubmittedPool(cases[:2], PET)
+    rng, pool = np.random.default_rng(0), SubmittedDataSet(cases[:2], PET)
     assert {pool.draw_case(rng)[0].image_id for _ in range(20)} == {"c1"}
 
 
 def test_nothing_left_is_said(cases):
-    pool = SubmittedPool(cases[:2], CT)
+    pool = SubmittedDataSet(cases[:2], CT)
     for case in cases[:2]:
         case.image.unlink()
-    with pytest.raises(PoolError, match="None of the submitted"):
+    with pytest.raises(DataSetError, match="None of the submitted"):
         pool.draw(np.random.default_rng(0))
-    with pytest.raises(PoolError, match="No submitted label"):
-        SubmittedPool([], CT)
+    with pytest.raises(DataSetError, match="No submitted label"):
+        SubmittedDataSet([], CT)
 
 
 def test_can_be_sent_to_a_worker(cases):
-    pool = pickle.loads(pickle.dumps(SubmittedPool(cases, CT)))
+    pool = pickle.loads(pickle.dumps(SubmittedDataSet(cases, CT)))
     assert pool.draw(np.random.default_rng(0))[1] in (1, 2)
     assert [dataclasses.replace(case) for case in pool.cases] == list(cases)
 
@@ -178,7 +178,7 @@ def test_clicks_that_led_to_an_object_come_with_it(cases):
         RealDialogue(1, some, 12.0, "v", is_exact=False, is_accepted=accepted)
         for some, accepted in ((clicks, True), (clicks[:1], False))
     )
-    pool = SubmittedPool(cases, CT, recorded={"c1": (other, led)})
+    pool = SubmittedDataSet(cases, CT, recorded={"c1": (other, led)})
     rng, seen = np.random.default_rng(0), 0
     for _ in range(160):
         case, drawn = pool.draw_case(rng)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lib.annotations.submitted_set import SubmittedPool
+from lib.annotations.submitted_set import SubmittedDataSet
 from lib.evaluation.measure import MeasureVersion
 from lib.learning import training as training_stage
 from lib.learning.progress import ENDS, ProgressFile
@@ -331,8 +331,8 @@ def test_a_candidate_outlasts_a_corrected_label(hospital, monkeypatch):
 @pytest.mark.timeout(300)
 def test_a_training_with_more_labels_than_memory_goes_on_to_the_same_weights(hospital, monkeypatch):
     """Stopped after the first of two epochs, and as if nothing had happened."""
-    few = functools.partial(SubmittedPool, max_bytes=2 * (5 * 28**3 + 24 * 1000), stay=4)
-    monkeypatch.setattr(training_stage, "SubmittedPool", few)
+    few = functools.partial(SubmittedDataSet, max_bytes=2 * (5 * 28**3 + 24 * 1000), stay=4)
+    monkeypatch.setattr(training_stage, "SubmittedDataSet", few)
     monkeypatch.setattr(training_stage, "STEPS_PER_EPOCH", 8)
     hospital.submit(6)
     update = ProgressFile.update

@@ -8,7 +8,7 @@ import pytest
 
 from lib.learning.rehearsal import KINDS, Replay
 from lib.presets import load_preset
-from lib.training.data_sets import Pool
+from lib.training.data_sets import DataSet
 from tests.support.server import APP_DIR
 
 FEW = tuple(replace(kind, trained=2, held_out=1) for kind in KINDS)
@@ -19,7 +19,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("replay")
 
 
-def widths_mm(pool: Pool) -> list[float]:
+def widths_mm(pool: DataSet) -> list[float]:
     """Longest side of the box of every object."""
     found = []
     for file in pool.files:

@@ -21,7 +21,7 @@ from lib.pretraining.plan import CPU_BATCH, Machine, agree, read_device, shorter
 from lib.pretraining.recipe import LESIONS, RecipeError, check_data, trial
 from lib.pretraining.run import Made, locked
 from lib.pretraining.spawning import ProcessFailedError, run_together
-from lib.training.data_sets import Pool, case_name
+from lib.training.data_sets import DataSet, case_name
 from lib.training.sampling import SamplingConfig
 from lib.training.stream import SampleStream
 from tests.support.block_volumes import KEPT, TRAINED, write_patients
@@ -56,7 +56,7 @@ def _log_as_before():
     root.setLevel(before[0])
 
 
-def names(pool: Pool) -> set[str]:
+def names(pool: DataSet) -> set[str]:
     return {case_name(file) for file in pool.files}
 
 
@@ -156,8 +156,8 @@ def test_nobody_held_out_is_ever_drawn(complete, tmp_path, monkeypatch) -> None:
             np.savez(folder / f"{seed:06d}.npz", image=image, labels=labels, affine=np.eye(4))
     machine = Machine("cpu", 2, CPU_BATCH, 0, "fp32")
     training = recipe_run._training(RECIPE, complete, HELD_OUT, tmp_path, machine, {})
-    read, of_the_disk = set(), Pool._read
-    monkeypatch.setattr(Pool, "_read", lambda self, file: read.add(file) or of_the_disk(self, file))
+    read, of_the_disk = set(), DataSet._read
+    monkeypatch.setattr(DataSet, "_read", lambda self, file: read.add(file) or of_the_disk(self, file))
     pools = [choice.open(training.held_out, validation=False) for choice in training.pools]
     assert [pool.share for pool in pools] == [1.2, 0.6, 0.6, 0.6]
     assert [names(pool) for pool in pools[1:]] == [set(TRAINED)] * 3
