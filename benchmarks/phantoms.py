@@ -24,13 +24,13 @@ import numpy as np
 import torch
 from scipy.stats import bootstrap
 
+from benchmarks.baselines import Voxel, ball, dice, grow_region
 from benchmarks.clicks import MODES, clicked_lesions
 from benchmarks.tune_baselines import frozen
 from lib.files.checksums import file_sha256
 from lib.infers.click_segmentation import ClickSegmentation, SharedState
 from lib.infers.options import read_request
 from lib.models.precision import PRECISIONS
-from lib.phantoms.baselines import Voxel, ball, dice, grow_region
 from lib.phantoms.phantom import Phantom
 from lib.presets import load_preset
 from lib.segmenters.cache import EmbeddingCache

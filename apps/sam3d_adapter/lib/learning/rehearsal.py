@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lib.phantoms.config import MASSES, PhantomConfig
-from lib.phantoms.pool import write_pool
+from lib.phantoms.data_set import write_phantoms
 from lib.presets import Preset, WindowIntensity
 from lib.training.data_sets import DataSet
 
@@ -83,5 +83,5 @@ class Replay:
         folder = self.folder / kind.folder / part
         if len(list(folder.glob("*.npz"))) < len(seeds):
             logger.info("Making %d phantoms beside the labels, once for this server.", len(seeds))
-            write_pool(folder, seeds, kind.config)
+            write_phantoms(folder, seeds, kind.config)
         return DataSet(folder, replace(self.preset, intensity=SOFT_TISSUE), share, remap_share=remap_share)

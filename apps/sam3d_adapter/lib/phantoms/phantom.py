@@ -7,11 +7,10 @@ from scipy.ndimage import center_of_mass, find_objects, gaussian_filter
 from scipy.ndimage import label as connected_components
 
 from lib.phantoms.acquisition import Acquisition, draw_acquisition, scan_image
-from lib.phantoms.anatomy import TRUNK_CENTRES, build_trunk
+from lib.phantoms.anatomy import LIMB_CENTRE, TRUNK_CENTRES, build_limb, build_trunk
 from lib.phantoms.config import PhantomConfig
 from lib.phantoms.fields import smooth_noise
 from lib.phantoms.lesions import GrownLesion, grow_lesions
-from lib.phantoms.limb import LIMB_CENTRE, build_limb
 from lib.phantoms.scene import Scene, draw_texture, paint, refine_distance
 
 Array = np.ndarray

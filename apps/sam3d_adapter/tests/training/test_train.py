@@ -18,7 +18,7 @@ from lib.models.sam3d import Sam3dAdapter
 from lib.models.trainable import trained_names
 from lib.presets import load_preset
 from lib.pretraining import pretrain
-from lib.pretraining.initialise import build_from_scratch
+from lib.pretraining.pretrain import build_from_scratch
 from lib.segmenters.click_unet import CLICK_UNET_SIZES, ClickUnet
 from lib.training.data_sets import DataSet
 from lib.training.interaction import InteractionConfig
@@ -284,7 +284,7 @@ def test_two_processes_train_the_model_that_one_trains(folder, tmp_path):
     torch.testing.assert_close(first, values(one), rtol=1e-3, atol=2e-4)
 
 
-def test_pools_of_the_command_line(folder):
+def test_data_sets_of_the_command_line(folder):
     choice = pretrain.read_choice(f"ct={folder}:0.5")
     data = choice.open(frozenset({"0"}), validation=False)
     assert data.share == 0.5 and data.preset.name == "ct" and [file.stem for file in data.files] == ["1", "2", "3"]
