@@ -6,9 +6,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lib.conversion.convert import Target, convert_base, convert_checkpoint
+from lib.conversion.convert import Conversion, Target, convert_base, convert_checkpoint
 from lib.conversion.download import Patience
-from lib.conversion.report import Conversion
 from lib.conversion.sam_files import CACHE_VARIABLE, SAM_FILES, SamFile, cache_folder, obtain_sam_file
 from lib.models.checkpoint_error import CheckpointError
 from lib.presets import PresetError, load_presets

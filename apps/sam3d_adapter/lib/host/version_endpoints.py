@@ -30,7 +30,7 @@ from starlette.background import BackgroundTask
 from lib.host.patches.version_guard import check_host_version
 from lib.host.request_user import current_user
 from lib.infers.click_segmentation import ClickSegmentation
-from lib.learning.version_page import versions_page
+from lib.learning.versions_page import versions_page
 from lib.models.checkpoint_error import CheckpointError
 from lib.prompts.click import short
 from lib.registry.archive import export_version

@@ -1,4 +1,4 @@
-"""Synthetic lesions beside submitted labels, so that a model that learns a new structure keeps what it could before."""
+"""Rehearsal: synthetic lesions beside submitted labels, so that a model does not forget what it could do before."""
 
 import logging
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from lib.training.data_sets import DataSet
 logger = logging.getLogger(__name__)
 
 REMAP_SHARE = 0.5
-"""Of the replayed samples whose intensities are redrawn where a preset's own are no Hounsfield units."""
+"""Of the rehearsal samples whose intensities are redrawn where a preset's own are no Hounsfield units."""
 FIRST_SEED = 500_000
 """Of phantoms that neither the shipped weights were trained nor anything was measured on."""
 SOFT_TISSUE = WindowIntensity(clip_hu=(-160.0, 240.0), mean=40.0, std=60.0)
@@ -46,7 +46,7 @@ KINDS = (
 
 
 @dataclass(frozen=True)
-class Replay:
+class Rehearsal:
     """The phantoms of a server, made when first asked for, as one preset takes them.
 
     The shipped weights learned from such phantoms, whose intensities were sometimes redrawn at random.
@@ -66,7 +66,7 @@ class Replay:
         """Of the samples of a training; the rest are submitted labels."""
         return sum(kind.share for kind in self.kinds)
 
-    def pools(self) -> list[DataSet]:
+    def data_sets(self) -> list[DataSet]:
         """What is trained on."""
         remap_share = None if isinstance(self.preset.intensity, WindowIntensity) else REMAP_SHARE
         return [

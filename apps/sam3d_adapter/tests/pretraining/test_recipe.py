@@ -13,7 +13,7 @@ import torch
 
 from lib.cli.weights import run
 from lib.evaluation.manifest import from_manifest
-from lib.learning import rehearsal as replay
+from lib.learning import rehearsal as rehearsal
 from lib.presets import load_preset
 from lib.pretraining import run as recipe_run
 from lib.pretraining.plan import CPU_BATCH, Machine, agree, read_device, shorter_lengths
@@ -69,8 +69,8 @@ def test_the_recipe_is_that_of_the_model_card() -> None:
 
 
 def test_nothing_is_measured_on_what_is_trained_on() -> None:
-    most = max(kind.trained for kind in replay.KINDS) + max(kind.held_out for kind in replay.KINDS)
-    later = range(replay.FIRST_SEED, replay.FIRST_SEED + most)
+    most = max(kind.trained for kind in rehearsal.KINDS) + max(kind.held_out for kind in rehearsal.KINDS)
+    later = range(rehearsal.FIRST_SEED, rehearsal.FIRST_SEED + most)
     measured = range(100, 200)  # of the benchmarks and of the tests of the shipped weights
     for one, other in itertools.combinations((LESIONS.phantoms, LESIONS.held_out_phantoms, later, measured), 2):
         assert not set(one) & set(other)
