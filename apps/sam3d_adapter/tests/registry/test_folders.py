@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from lib.files.atomic_write import replacing
-from lib.files.folders import private_folder
 from lib.registry.version import Facts
 from lib.registry.versions import Versions
 
@@ -38,16 +37,6 @@ def test_those_of_an_earlier_release_are_closed(versions: Versions, ids: list[st
     folder.chmod(0o2770)
     again.publish(ids[0], "me")
     assert mode(folder) == 0o700
-
-
-def test_a_folder_that_cannot_be_closed_is_told(tmp_path: Path, monkeypatch, caplog) -> None:
-    def refuse(self: Path, mode: int) -> None:
-        raise PermissionError(1, "Operation not permitted")
-
-    monkeypatch.setattr(Path, "chmod", refuse)
-    (tmp_path / "folder").mkdir(0o755)
-    private_folder(tmp_path / "folder")
-    assert "stays open to other users" in caplog.text and str(tmp_path) not in caplog.text
 
 
 @pytest.mark.parametrize("name", ["progress.json", "versions.html", "runs/r/run.json", "runs/r/candidate.safetensors"])
