@@ -287,7 +287,8 @@ def claims_page() -> str:
         "",
         "## Commands",
         "",
-        "Capitals stand for folders of yours. The commit is the one that was measured, or for older figures the one that recorded them.",
+        "Capitals stand for folders of yours. The commit is the one that was measured, or for older figures the one that "
+        "recorded them.",
         "",
     ]
     for number, name in enumerate(order, start=1):

@@ -19,11 +19,11 @@ import nibabel as nib
 import numpy as np
 import torch
 
+from benchmarks.baselines import centre_click
 from benchmarks.phantoms import APP
 from benchmarks.results import Row, add_option, report
 from lib.evaluation.evaluated_task import EvaluatedTask, TaskChoice
 from lib.evaluation.metrics import dice, surface_dice
-from lib.phantoms.baselines import centre_click
 from lib.phantoms.config import MASSES
 from lib.phantoms.phantom import make_phantom
 from lib.presets import load_preset

@@ -34,7 +34,7 @@ from lib.infers.click_segmentation import ClickSegmentation, SharedState
 from lib.models.checkpoint import save_base, save_trained
 from lib.models.prompts import Prompts
 from lib.presets import ModelPreset, Preset, RoiPreset, WindowIntensity
-from lib.pretraining.initialise import build_from_scratch
+from lib.pretraining.pretrain import build_from_scratch
 from lib.segmenters.cache import EmbeddingCache
 from lib.segmenters.sam3d_adapter import Sam3dClickModel
 from lib.serving.model_store import LoadedModel, ModelSpec, ModelStore

@@ -13,7 +13,7 @@ from lib.models.checkpoint import save_base, save_trained
 from lib.models.image_encoder import Block3d
 from lib.models.sam3d import Sam3dAdapter
 from lib.models.trainable import interaction_names
-from lib.pretraining.initialise import build_from_scratch
+from lib.pretraining.pretrain import build_from_scratch
 from lib.segmenters.click_unet import CLICK_UNET_SIZES, ClickUnet, ClickUnetFamily, save_click_unet
 from lib.segmenters.sam3d_adapter import Sam3dFamily
 from lib.training.interaction import InteractionConfig

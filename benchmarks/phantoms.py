@@ -25,15 +25,15 @@ import numpy as np
 import torch
 from scipy.stats import bootstrap
 
+from benchmarks.baselines import Voxel, ball, dice, grow_region
 from benchmarks.clicks import MODES, clicked_lesions
 from benchmarks.results import Row, Value, add_option, report
 from benchmarks.results import interval as rounded
 from benchmarks.tune_baselines import frozen
+from lib.files.checksums import file_sha256
 from lib.infers.click_segmentation import ClickSegmentation, SharedState
 from lib.infers.options import read_request
-from lib.models.checkpoint import file_sha256
 from lib.models.precision import PRECISIONS
-from lib.phantoms.baselines import Voxel, ball, dice, grow_region
 from lib.phantoms.phantom import Phantom
 from lib.presets import load_preset
 from lib.segmenters.cache import EmbeddingCache

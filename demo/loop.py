@@ -17,7 +17,7 @@ from demo.picture import draw_change
 from demo.progress import Progress
 from demo.ring_lesions import RingLesion, make_ring_lesion
 from demo.study import DemoError, Study, deepest_voxel, dice
-from lib.phantoms.study import save_volume
+from lib.phantoms.data_set import save_volume
 
 PATIENTS = 20
 """Labels that are submitted: 12 are trained on, and 8 patients decide whether the new version is served."""

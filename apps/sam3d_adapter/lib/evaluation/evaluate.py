@@ -24,9 +24,10 @@ from lib.evaluation.run import Plan, Workers, current_task, find_cases, run
 from lib.evaluation.simulated_user import JITTER_SIGMA_MM, SimulatedClick
 from lib.evaluation.statistics import CONFIDENCE, RESAMPLES, SEED
 from lib.evaluation.summary import summarise
+from lib.files.checksums import file_sha256
 from lib.host.log.request_log import request_log_off
 from lib.infers.click_segmentation import ClickSegmentation
-from lib.models.checkpoint import CheckpointError, file_sha256
+from lib.models.checkpoint_error import CheckpointError
 from lib.serving.model_store import ModelStore
 from lib.volumes.read import read_volume
 

@@ -11,7 +11,7 @@ from fastapi import HTTPException
 
 from lib.infers.options import OptionError
 from lib.infers.write_mask import WriteError
-from lib.models.checkpoint import CheckpointError
+from lib.models.checkpoint_error import CheckpointError
 from lib.prompts.box import BoxError
 from lib.prompts.click import ClickError
 from lib.prompts.regions import RegionError

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from lib.models.checkpoint import LoadReport
+from lib.models.loading import LoadReport
 from lib.models.prompts import Prompts
 from lib.segmenters.frozen_store import FrozenStore
 

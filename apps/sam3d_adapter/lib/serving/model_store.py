@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from lib.models.checkpoint import CheckpointError
+from lib.models.checkpoint_error import CheckpointError
 from lib.segmenters import FAMILIES
 from lib.segmenters.family import ClickModel
 from lib.segmenters.frozen_store import FrozenStore

@@ -50,7 +50,7 @@ def world_size() -> int:
 def average_gradients(parameters: Sequence[Tensor]) -> None:
     """The mean of each gradient over the processes; does nothing where one trains alone.
 
-    Not DistributedDataParallel: a dialogue runs the decoder several times for one backward pass, and which parts a
+    Not DistributedDataParallel: an interaction runs the decoder several times for one backward pass, and which parts a
     batch needs depends on its clicks.
     """
     if not dist.is_initialized():

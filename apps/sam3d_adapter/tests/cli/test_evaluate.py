@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lib.phantoms.data_set import save_volume
 from lib.phantoms.phantom import make_phantom
-from lib.phantoms.study import save_volume
 from tests.support.program import REPOSITORY, sam3d
 from tests.support.server import APP_DIR
 

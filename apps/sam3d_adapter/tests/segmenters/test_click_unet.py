@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lib.models.checkpoint import CheckpointError
+from lib.models.checkpoint_error import CheckpointError
 from lib.models.config import ConfigError
 from lib.models.prompts import Prompts
 from lib.segmenters import FAMILIES

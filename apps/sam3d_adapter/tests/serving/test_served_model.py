@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lib.models.checkpoint import CheckpointError, file_sha256
+from lib.files.checksums import file_sha256
+from lib.models.checkpoint_error import CheckpointError
 from lib.registry.registry import Registry
 from lib.registry.version import Facts
 from lib.registry.versions import Versions

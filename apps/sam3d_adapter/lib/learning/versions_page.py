@@ -1,9 +1,10 @@
-"""The page of versions: which model answers, how good it is beside the one before, and what the gate said.
+"""The versions page of a preset: which model answers, how good it is beside the one before, and what the gate decided.
 
-One HTML file that needs nothing else: its pictures are inside, and no address of the network is in it.
+It is one HTML file with its pictures inside; it loads nothing from the network.
 """
 
 import html
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,10 +13,15 @@ from typing import Any
 
 from lib.files.atomic_write import replacing
 from lib.learning.page_figures import finite, learning_picture, training_picture
+from lib.registry.reader import CURVE
+from lib.registry.state import REFUSED
+from lib.registry.version import SHIPPED, Version
+from lib.registry.versions import Versions
 
+PAGE = "versions.html"
 CLICKS_SHOWN = (1, 3, 5, 10)
 CURVES_SHOWN = 12
-"""Of the newest versions; older ones stand in the table alone."""
+"""Training curves of the newest versions; older ones appear in the table only."""
 _STYLE = """
 :root { color-scheme: light }
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1d2730 }
@@ -32,7 +38,7 @@ summary { cursor: pointer; padding: .25rem 0 } ul { margin: .3rem 0 }
 
 @dataclass(frozen=True)
 class Scores:
-    """Of one version on the validation patients.
+    """Scores of one version on the validation patients.
 
     Attributes:
         dice: ``{"1": {"mean", "low", "high"}, ...}`` by number of clicks, as ``dice_at`` of an evaluation's summary.
@@ -44,23 +50,17 @@ class Scores:
     nsd2: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     n: int | None = None
 
-    @classmethod
-    def of_summary(cls, summary: Mapping[str, Any]) -> "Scores":
-        """Those of ``lib.evaluation.summary.summarise``."""
-        return cls(summary["dice_at"], summary["nsd2_at"], summary["n"])
-
 
 @dataclass(frozen=True)
-class Version:
-    """What the page says of a version; whatever is None is left out.
+class PageEntry:
+    """What the page shows of a version; None is left out.
 
     Attributes:
         id: name.
         parent: version it was trained from.
         created: when.
         state: ``served``, ``candidate``, ``refused``, ``replaced``, ``shipped`` or other words.
-        scores: its own, and, measured on the same cases, ``served`` and ``best`` of that time, by those names
-            (``candidate`` is its own).
+        scores: its own (``candidate``) and those of ``served`` and ``best`` at that time, on the same cases.
         published: what the gate decided; None where it was not asked.
         reasons: the gate's sentences.
         curve: of its training: ``step``, ``minutes``, ``epoch``, ``loss``, ``dice``, ``dice_5``, as far as there are.
@@ -82,7 +82,40 @@ class Version:
     training_cases: int | None = None
 
 
-def write_page(path: Path, title: str, versions: Sequence[Version]) -> None:
+def write_versions_page(versions: Versions) -> Path:
+    """Writes ``versions.html`` in the preset's folder; only for the holder of the training's lock.
+
+    Args:
+        versions: of the preset.
+
+    Returns:
+        The file.
+
+    Raises:
+        RegistryError: the registry cannot be read.
+        OSError: the registry cannot be read, or the page cannot be written.
+    """
+    entries = _entries(versions)
+    path = versions.folder / PAGE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_page(path, versions.preset, entries)
+    return path
+
+
+def versions_page(versions: Versions) -> str:
+    """The versions page as it is now; writes no file.
+
+    Args:
+        versions: of the preset.
+
+    Raises:
+        RegistryError: the registry cannot be read.
+        OSError: the registry cannot be read.
+    """
+    return render_page(versions.preset, _entries(versions))
+
+
+def write_page(path: Path, title: str, versions: Sequence[PageEntry]) -> None:
     """Writes the whole file or none.
 
     Args:
@@ -90,12 +123,12 @@ def write_page(path: Path, title: str, versions: Sequence[Version]) -> None:
         title: such as the preset's name.
         versions: oldest first; at least none.
     """
-    text = page(title, versions)
+    text = render_page(title, versions)
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
-def page(title: str, versions: Sequence[Version]) -> str:
+def render_page(title: str, versions: Sequence[PageEntry]) -> str:
     """The page as text; see ``write_page``."""
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8>",
@@ -111,34 +144,34 @@ def page(title: str, versions: Sequence[Version]) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _now(versions: Sequence[Version]) -> list[str]:
-    """What there is to know in half a minute: which version answers, and what became of the newest."""
+def _now(versions: Sequence[PageEntry]) -> list[str]:
+    """The summary: which version answers, and what was decided about the newest."""
     served = next((one for one in reversed(versions) if one.state == "served"), None)
     boxes = []
     if served is not None:
-        says = [f"<b>{_text(served.id)} answers now</b>", _since(served), _score_words(served)]
-        boxes.append(f"<div class=now>{'. '.join(word for word in says if word)}.</div>")
+        words = [f"<b>{_text(served.id)} answers now</b>", _since(served), _score_words(served)]
+        boxes.append(f"<div class=now>{'. '.join(word for word in words if word)}.</div>")
     else:
         boxes.append("<div class=now><b>The weights that ship with the app answer now.</b></div>")
     newest = versions[-1] if versions else None
     if newest is not None and newest.reasons:
         kind = "now" if newest.published else "now refused"
-        verdict = "accepted" if newest.published else "refused"
+        decision = "accepted" if newest.published else "refused"
         sentences = "".join(f"<li>{_text(reason)}</li>" for reason in newest.reasons)
         boxes.append(
-            f"<div class='{kind}'><b>The newest, {_text(newest.id)}, was {verdict}.</b><ul>{sentences}</ul></div>"
+            f"<div class='{kind}'><b>The newest, {_text(newest.id)}, was {decision}.</b><ul>{sentences}</ul></div>"
         )
     return boxes
 
 
-def _since(version: Version) -> str:
+def _since(version: PageEntry) -> str:
     words = [f"made {_date(version.created)}" if version.created else ""]
     words.append(f"from {_text(version.parent)}" if version.parent else "")
     words.append(f"on {version.training_cases} cases" if version.training_cases is not None else "")
     return " ".join(word for word in words if word).capitalize() if any(words) else ""
 
 
-def _score_words(version: Version) -> str:
+def _score_words(version: PageEntry) -> str:
     own = version.scores.get("candidate")
     first, fifth = (_interval(own.dice.get(clicks)) if own else "" for clicks in ("1", "5"))
     said = [f"{score} after {words}" for score, words in ((first, "one click"), (fifth, "five")) if score]
@@ -149,14 +182,14 @@ def _patients(scores: Scores) -> str:
     return "number of patients unknown" if scores.n is None else f"{scores.n} patient{'s' * (scores.n != 1)}"
 
 
-def _overview(versions: Sequence[Version]) -> list[str]:
+def _overview(versions: Sequence[PageEntry]) -> list[str]:
     picture = learning_picture(versions)
     if not picture:
         return ["<p>No version has been measured yet.</p>"]
     return ["<h2>Scores over versions</h2>", _image(picture, "Dice and outline agreement over versions")]
 
 
-def _table(versions: Sequence[Version]) -> list[str]:
+def _table(versions: Sequence[PageEntry]) -> list[str]:
     clicks = [str(number) for number in CLICKS_SHOWN]
     heads = ["version", "made", "state", *(f"Dice, {number} click{'s' * (number != '1')}" for number in clicks[:3])]
     heads += ["outline, 5 clicks", "simulated: clicks, s", "people: clicks, s"]
@@ -172,13 +205,13 @@ def _table(versions: Sequence[Version]) -> list[str]:
     note = (
         "<p class=faint>Outline: share of the surface within 2 mm (NSD). Clicks and seconds: simulated, to Dice 0.85; "
         "of people, medians until the mask was accepted, with the number of cases. Each version was measured on the "
-        "patients there were at the time, so compare two by the verdicts below, which are on the same cases.</p>"
+        "patients there were at the time, so compare two by the decisions below, which are on the same cases.</p>"
     )
     return ["<h2>All versions, newest first</h2>", f"<table>{''.join(rows)}</table>", note]
 
 
-def _trainings(versions: Sequence[Version]) -> list[str]:
-    parts = ["<h2>Verdicts and trainings</h2>"]
+def _trainings(versions: Sequence[PageEntry]) -> list[str]:
+    parts = ["<h2>Decisions and trainings</h2>"]
     for number, one in enumerate(reversed(versions)):
         picture = training_picture(one.curve) if number < CURVES_SHOWN else None
         body = "".join(f"<li>{_text(reason)}</li>" for reason in one.reasons)
@@ -186,14 +219,14 @@ def _trainings(versions: Sequence[Version]) -> list[str]:
         beside = _beside(one)
         image = _image(picture, f"training of {one.id}") if picture else ""
         if body or beside or image:
-            verdict = {True: "accepted", False: "refused", None: "not judged"}[one.published]
+            decision = {True: "accepted", False: "refused", None: "not judged"}[one.published]
             opened = " open" if number == 0 else ""
-            name = f"{_text(one.id)}: {verdict}"
+            name = f"{_text(one.id)}: {decision}"
             parts.append(f"<details{opened}><summary>{name}</summary>{body}{beside}{image}</details>")
     return parts if len(parts) > 1 else []
 
 
-def _beside(version: Version) -> str:
+def _beside(version: PageEntry) -> str:
     """Candidate, served and best on the same cases."""
     if len(version.scores) < 2:
         return ""
@@ -239,3 +272,62 @@ def _image(data: str, words: str) -> str:
 
 def _text(value: object) -> str:
     return html.escape("" if value is None else str(value))
+
+
+def _entries(versions: Versions) -> list[PageEntry]:
+    stages = versions.stages()
+    known = versions.versions()
+    is_shipped = versions.state().served == SHIPPED
+    entries = [PageEntry(SHIPPED, state="served" if is_shipped else "shipped", scores=_shipped_scores(known))]
+    return [*entries, *(_entry(version, stages.get(version.id, ""), versions) for version in known)]
+
+
+def _shipped_scores(known: Sequence[Version]) -> dict[str, Scores]:
+    """Scores of the shipped weights from the last time that they were measured beside a candidate."""
+    for version in reversed(known):
+        for name, compared in version.metrics.get("compared_with", {}).items():
+            found = version.metrics.get("validation", {}).get(name)
+            if compared == SHIPPED and found:
+                return {"candidate": _scores(found)}
+    return {}
+
+
+def _scores(found: Mapping[str, Any]) -> Scores:
+    return Scores(found["dice_at"], found["nsd2_at"], found["n"])
+
+
+def _entry(version: Version, stage: str, versions: Versions) -> PageEntry:
+    metrics = version.metrics
+    decision: dict[str, Any] = metrics.get("decision") or {}
+    validation = metrics.get("validation", {})
+    real = metrics.get("real_users", {}).get(version.sha256) or {}
+    candidate = validation.get("candidate", {})
+    published, reasons = decision.get("publish"), metrics.get("reasons", ())
+    if published and stage == REFUSED:
+        # Its reference versions were no longer in force.
+        published = False
+        reasons = [state.event.reason for state in versions.events_of(version.id) if state.event][-1:]
+    return PageEntry(
+        version.id,
+        parent=version.parent,
+        created=version.created,
+        state="replaced" if stage == "published" else stage,
+        scores={name: _scores(found) for name, found in validation.items()},
+        published=published,
+        reasons=reasons,
+        curve=_curve(versions.path(version.id) / CURVE),
+        real={
+            "clicks": real.get("median_clicks"),
+            "seconds": real.get("median_seconds"),
+            "cases": real.get("count"),
+        },
+        simulated={"clicks": (candidate.get("noc85") or {}).get("mean")},
+        training_cases=metrics.get("cases", {}).get("train"),
+    )
+
+
+def _curve(path: Path) -> list[dict[str, float]]:
+    try:
+        return list(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return []

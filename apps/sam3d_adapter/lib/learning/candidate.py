@@ -1,4 +1,4 @@
-"""The training of a round: from a parent version and labels to the weights of a candidate."""
+"""Training a candidate: from a parent version and training data to new weights."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 
-from lib.annotations.submitted_set import SubmittedPool
+from lib.annotations.submitted_set import SubmittedDataSet
 from lib.evaluation.ledger import write_json
 from lib.files.atomic_write import replacing
-from lib.learning.forgetting import Retention
+from lib.learning.forgetting import ForgettingTest
 from lib.learning.progress import ProgressFile
-from lib.learning.rehearsal import Replay
+from lib.learning.rehearsal import Rehearsal
 from lib.learning.settings import TrainSettings
-from lib.learning.training_data import Material
+from lib.learning.training_data import TrainingData
 from lib.models.checkpoint import load_model, save_trained
 from lib.models.sam3d import Sam3dAdapter
 from lib.models.trainable import mark_trainable
@@ -27,17 +27,17 @@ from lib.training.stream import Batch, SampleStream, Source
 from lib.training.tracking import open_tracker
 from lib.training.train import TrainingConfig, train
 
-RETENTION_FILE = "retention.json"
+FORGETTING_FILE = "retention.json"
 BATCH = 4
-"""Samples of a step."""
+"""Samples per step."""
 STEPS_PER_EPOCH = 50
 PEAK_LR = 1e-3
-"""Half of what training from scratch takes: what is learned comes nearly as fast, and less is forgotten for it."""
+"""Half of the rate for training from scratch: learning is nearly as fast, forgetting is less."""
 EMA_DECAY = 0.98
 PATIENCE = 4
-"""Epochs without a better Dice on the validation cases, after which training ends."""
+"""Training ends after so many epochs without a better Dice on the validation cases."""
 RECORDED_SHARE = 0.5
-"""Of the samples of objects on which real clicks are recorded."""
+"""Share of samples with recorded clicks, of the objects that have some."""
 VALIDATION_BATCHES = 8
 WORKERS = 1
 
@@ -49,28 +49,28 @@ class CandidateTraining:
     Attributes:
         preset: whose network is trained.
         base: the preset's frozen weights.
-        material: labels.
+        data: training and validation cases.
         settings: of the request.
-        progress: told how far it is.
-        replay: what keeps the model from forgetting; None for nothing.
+        progress: file to update.
+        rehearsal: synthetic lesions against forgetting; None for none.
         precision: one of `lib.models.precision.PRECISIONS`.
     """
 
     preset: Preset
     base: Path
-    material: Material
+    data: TrainingData
     settings: TrainSettings
     progress: ProgressFile
-    replay: Replay | None
+    rehearsal: Rehearsal | None
     precision: str
 
     def __call__(self, folder: Path, parent: str, weights: Path) -> None:
-        """Leaves ``candidate.safetensors`` and ``retention.json`` in the run's folder, written by the first process.
+        """Trains; the first process writes ``candidate.safetensors`` and ``retention.json``.
 
         Args:
-            folder: of the run; what an earlier, stopped training left there is gone on with.
-            parent: version that it starts from.
-            weights: of that.
+            folder: of the run; a stopped training in it is resumed.
+            parent: version to start from.
+            weights: of that version.
         """
         settings, preset = self.settings, self.preset
         self._tell(stage="training")
@@ -92,40 +92,40 @@ class CandidateTraining:
             warm_up_steps=20,
             ema_decay=EMA_DECAY,
             report_steps=STEPS_PER_EPOCH,
-            patience=PATIENCE if self.material.validation else None,
+            patience=PATIENCE if self.data.validation else None,
             seed=settings.seed,
             workers=WORKERS,
             precision=self.precision,
         )
-        retention = Retention.of(None if rank() else self.replay, config.interaction, self.precision)
-        before = retention.measure(model)
+        forgetting = ForgettingTest.of(None if rank() else self.rehearsal, config.interaction, self.precision)
+        before = forgetting.measure(model)
         tracker = open_tracker(settings.tracking if not rank() else "none", folder.parents[1], preset.name, folder.name)
         try:
             progress = train(model, stream, self._batches(), config, folder, self._reporter(config, tracker.point))
         finally:
             tracker.close()
         if not rank():
-            write_json(folder / RETENTION_FILE, {"before": before, "after": retention.measure(model)})
+            write_json(folder / FORGETTING_FILE, {"before": before, "after": forgetting.measure(model)})
             self._save(model, folder, parent, report.provenance)
             curve = tuple(progress.curve)
             epochs = max(1, math.ceil(progress.step / STEPS_PER_EPOCH))
-            # However early it ended, for whoever watches it is complete.
+            # However early it ended, viewers see it as complete.
             self._tell(epoch=epochs, total_epochs=epochs, seconds_left=0.0, curve=curve)
 
     def _sources(self) -> list[Source]:
-        material, seed = self.material, self.settings.seed
-        labels = SubmittedPool(material.train, self.preset, recorded=material.recorded, seed=seed)
-        if self.replay is None:
+        data, seed = self.data, self.settings.seed
+        labels = SubmittedDataSet(data.train, self.preset, recorded=data.recorded, seed=seed)
+        if self.rehearsal is None:
             return [labels]
-        labels.share = 1 - self.replay.share
-        return [labels, *first_before_others(self.replay.pools)]
+        labels.share = 1 - self.rehearsal.share
+        return [labels, *first_before_others(self.rehearsal.data_sets)]
 
     def _batches(self) -> list[Batch]:
-        if rank() or not self.material.validation:
+        if rank() or not self.data.validation:
             return []
-        # The samples are few, and not to be all of one case where no two fit into memory.
-        pool = SubmittedPool(self.material.validation, self.preset, stay=1)
-        stream = iter(SampleStream([pool], for_validation(self.preset.roi.size), seed=0, batch=2))
+        # stay=1: the few samples should not all be of one case where no two cases fit into memory.
+        cases = SubmittedDataSet(self.data.validation, self.preset, stay=1)
+        stream = iter(SampleStream([cases], for_validation(self.preset.roi.size), seed=0, batch=2))
         return [next(stream) for _ in range(VALIDATION_BATCHES)]
 
     def _reporter(
@@ -150,7 +150,7 @@ class CandidateTraining:
         provenance = {
             "preset": self.preset.name,
             "parent": parent,
-            "data": f"{len(self.material.train)} labels submitted on a server",
+            "data": f"{len(self.data.train)} labels submitted on a server",
             "licence": f"as the labels; the parent's: {inherited.get('licence', 'not stated')}",
             "started_by": self.settings.started_by,
         }

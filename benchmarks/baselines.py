@@ -1,4 +1,4 @@
-"""What a click alone, or a click and the density around it, can do: the bar that a model must clear."""
+"""Image-free and density-based baselines: what a click alone, or a click and region growing, can segment."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

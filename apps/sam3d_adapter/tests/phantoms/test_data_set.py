@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from lib.phantoms.config import PhantomConfig
+from lib.phantoms.data_set import save_study
 from lib.phantoms.phantom import make_phantom
-from lib.phantoms.study import save_study
 
 nib = pytest.importorskip("nibabel", reason="nibabel writes the NIfTI files")
 

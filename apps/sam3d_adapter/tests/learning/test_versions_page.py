@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.learning.page import Scores, Version, page, write_page
+from lib.learning.versions_page import PageEntry, Scores, render_page, write_page
 
 NAN = float("nan")
 
@@ -22,8 +22,8 @@ def scores(dice: float, n: int = 12) -> Scores:
     return Scores(at(dice), at(dice - 0.1), n)
 
 
-def full(number: int, state: str = "replaced", *, published: bool = True) -> Version:
-    return Version(
+def full(number: int, state: str = "replaced", *, published: bool = True) -> PageEntry:
+    return PageEntry(
         id=f"2026-11-{number:02}",
         parent="shipped",
         created=datetime(2026, 11, 1, 9, 30, tzinfo=UTC),
@@ -69,7 +69,7 @@ def read(text: str) -> tuple[str, list[str]]:
 
 
 def test_what_a_reader_wants_to_know() -> None:
-    words, pictures = read(page("ct", [full(1), full(2, "served"), full(3, "refused", published=False)]))
+    words, pictures = read(render_page("ct", [full(1), full(2, "served"), full(3, "refused", published=False)]))
     assert "2026-11-02 answers now . Made 2026-11-01 09:30 from shipped on 22 cases." in words
     assert "Dice 0.62 [0.57, 0.66] after one click, 0.66 [0.57, 0.70] after five (12 patients)" in words
     assert "The newest, 2026-11-03, was refused. Not published; the served model stays." in words
@@ -79,40 +79,40 @@ def test_what_a_reader_wants_to_know() -> None:
 EMPTY = Scores({"1": {"mean": NAN, "low": None, "high": NAN}}, {}, None)
 ODD = {
     "none": [],
-    "bare": [Version("shipped")],
-    "served, no metrics": [Version("a", state="served")],
+    "bare": [PageEntry("shipped")],
+    "served, no metrics": [PageEntry("a", state="served")],
     "one": [full(1, "served")],
-    "no interval": [Version("a", scores={"candidate": Scores({"1": {"mean": 0.5}}, {}, 1)}, state="served")],
+    "no interval": [PageEntry("a", scores={"candidate": Scores({"1": {"mean": 0.5}}, {}, 1)}, state="served")],
     "not a number": [
-        Version(
+        PageEntry(
             "a", scores={"candidate": EMPTY}, curve=[{"step": 1, "loss": NAN}, {"loss": 3.0}, {}], real={"clicks": NAN}
         )
     ],
-    "one point": [Version("a", curve=[{"epoch": 1, "loss": 0.0}])],
+    "one point": [PageEntry("a", curve=[{"epoch": 1, "loss": 0.0}])],
     "mixed": [
-        Version("a", created="yesterday", published=None, reasons=("x",)),
+        PageEntry("a", created="yesterday", published=None, reasons=("x",)),
         full(2),
-        Version("c", published=False),
+        PageEntry("c", published=False),
     ],
 }
 
 
 @pytest.mark.parametrize("versions", ODD.values(), ids=ODD)
-def test_whatever_is_missing(versions: list[Version]) -> None:
-    words, _ = read(page("ct", versions))
+def test_whatever_is_missing(versions: list[PageEntry]) -> None:
+    words, _ = read(render_page("ct", versions))
     assert "answer" in words
 
 
 def test_forty_versions() -> None:
     versions = [full(n, "served" if n == 39 else "replaced") for n in range(40)]
-    text = page("ct", versions)
+    text = render_page("ct", versions)
     words, pictures = read(text)
     assert all(version.id in words for version in versions) and len(pictures) == 13 and len(text) < 2_000_000
 
 
 def test_texts_are_no_code() -> None:
     evil = "<script>alert(1)</script>$x^$'\""
-    version = Version(
+    version = PageEntry(
         evil,
         parent=evil,
         created=evil,
@@ -120,7 +120,7 @@ def test_texts_are_no_code() -> None:
         reasons=(evil,),
         scores={"candidate": scores(0.5), evil: scores(0.5)},
     )
-    text = page(evil, [version])
+    text = render_page(evil, [version])
     assert "<script" not in text and "&lt;script&gt;" in text
 
 

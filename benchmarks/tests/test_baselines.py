@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lib.phantoms.baselines import (
+from benchmarks.baselines import (
     Case,
     GrowParams,
     ball,
