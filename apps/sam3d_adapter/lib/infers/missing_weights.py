@@ -24,8 +24,9 @@ def how_to_supply(task: str, size: str, missing: list[Path], app_dir: Path) -> s
         sam = SAM_FILES[size]
         steps.append(
             f"{_list(made)}: on the server, in the folder of the repository (or anywhere, if sam3d is installed), run "
-            f"'python -m sam3d convert --preset {task} --checkpoint last.pth.tar'. It makes them from the 3DSAM-adapter checkpoint of that task "
-            f"and SAM's {sam.name} (sha256 {sam.sha256}), fetched from {SAM_URL}{sam.name} or given by --sam."
+            f"'python -m sam3d convert --preset {task} --checkpoint last.pth.tar'. It makes them from the "
+            f"3DSAM-adapter checkpoint of that task and SAM's {sam.name} (sha256 {sam.sha256}), fetched from "
+            f"{SAM_URL}{sam.name} or given by --sam."
         )
     elif made:
         steps.append(f"{_list(made)}: put the trained files there.")
