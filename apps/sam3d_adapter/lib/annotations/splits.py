@@ -1,6 +1,7 @@
 """The split into training and validation patients: decided once for each patient, and kept."""
 
 import contextlib
+import functools
 import hashlib
 import hmac
 import json
@@ -122,7 +123,7 @@ class Splits:
         """
         with self._locked():
             key = self._read_key()
-        return lambda name: _keyed(key, name)[:_PSEUDONYM]
+        return functools.partial(_pseudonym, key)
 
     def _read_key(self) -> bytes:
         if not self._key_file.exists():
@@ -228,6 +229,10 @@ def _person(patient: Patient, key: bytes) -> str:
 
 def _keyed(key: bytes, text: str) -> str:
     return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+
+
+def _pseudonym(key: bytes, name: str) -> str:
+    return _keyed(key, name)[:_PSEUDONYM]
 
 
 def _parsed(content: Any) -> _State:

@@ -20,7 +20,7 @@ from lib.models.checkpoint import load_model, save_trained
 from lib.models.sam3d import Sam3dAdapter
 from lib.models.trainable import mark_trainable
 from lib.presets import Preset
-from lib.training.distributed import first_before_others, rank, world_size
+from lib.training.distributed import from_first, rank, world_size
 from lib.training.sampling import for_training, for_validation
 from lib.training.state import Progress
 from lib.training.stream import Batch, SampleStream, Source
@@ -118,7 +118,7 @@ class CandidateTraining:
         if self.rehearsal is None:
             return [labels]
         labels.share = 1 - self.rehearsal.share
-        return [labels, *first_before_others(self.rehearsal.data_sets)]
+        return [labels, *from_first(self.rehearsal.data_sets)]
 
     def _batches(self) -> list[Batch]:
         if rank() or not self.data.validation:

@@ -48,7 +48,7 @@ from lib.presets import Preset
 from lib.registry.reader import CURVE
 from lib.registry.version import SHIPPED, Facts, Version
 from lib.registry.versions import Versions
-from lib.training.distributed import rank, shared_text
+from lib.training.distributed import from_first, rank
 
 logger = logging.getLogger(__name__)
 
@@ -96,29 +96,17 @@ class FineTuning:
         """
         if not self.data.train:
             raise NothingToLearn(self.data.why_nothing(self.preset.name))
-        parent = self._parent()
-        if rank():
-            if folder := shared_text(""):
-                self._training()(Path(folder), parent, self.weights_of(parent))
-            return None
-        facts = self._facts(parent)
-        if why := up_to_date_reason(self.versions, facts, self.settings):
-            shared_text("")
+        parent = from_first(self._parent)
+        facts = from_first(lambda: self._facts(parent))
+        if why := from_first(lambda: up_to_date_reason(self.versions, facts, self.settings)):
             raise NothingToLearn(why)
-        if self.data.validation:
-            self._reference_versions()  # raises before the training, not after it
-        run, is_resumed = open_run(self.versions.folder / "runs", facts, fresh=self.settings.fresh)
-        logger.info("%s run %s from %s.", "Resuming" if is_resumed else "Starting", run.id, parent)
-        if parent != SHIPPED:
-            self.versions.pin(run.id, parent)
-        if run.stage in (TRAINING, MEASURING):
-            save_validation_snapshot(run.folder, self.data.validation, self.data.pseudonym)
+        run = from_first(lambda: self._opened_run(parent, facts))
         if run.stage == TRAINING:
-            shared_text(str(run.folder))
             self._training()(run.folder, parent, self.weights_of(parent))
-            run.advance(MEASURING)
-        else:
-            shared_text("")
+            if not rank():
+                run.advance(MEASURING)
+        if rank():
+            return None
         if run.stage == MEASURING:
             run.advance(DECIDING, **self._measured(run))
         outcome = self._decided(run, parent)
@@ -130,6 +118,30 @@ class FineTuning:
         write_versions_page(self.versions)
         remove_finished_runs(run.folder.parent, KEPT_RUNS)
         return outcome
+
+    def _begun(self, parent: str, facts: Mapping[str, Any]) -> Run:
+        """The run on the disk, and in it what its models are measured on."""
+        if self.material.validation:
+            self._compared()  # now, and not only when all is trained
+        run, goes_on = open_run(self.versions.folder / "runs", facts, fresh=self.settings.fresh)
+        logger.info("%s run %s from %s.", "Going on with" if goes_on else "Starting", run.id, parent)
+        if parent != SHIPPED:
+            self.versions.hold(run.id, parent)
+        if run.stage in (TRAINING, MEASURING):
+            keep_validation(run.folder, self.material.validation, self.material.pseudonym)
+        return run
+
+    def _opened_run(self, parent: str, facts: Mapping[str, Any]) -> Run:
+        """The run on the disk, with a snapshot of what its models are measured on."""
+        if self.data.validation:
+            self._reference_versions()  # raises before the training, not after it
+        run, is_resumed = open_run(self.versions.folder / "runs", facts, fresh=self.settings.fresh)
+        logger.info("%s run %s from %s.", "Resuming" if is_resumed else "Starting", run.id, parent)
+        if parent != SHIPPED:
+            self.versions.pin(run.id, parent)
+        if run.stage in (TRAINING, MEASURING):
+            save_validation_snapshot(run.folder, self.data.validation, self.data.pseudonym)
+        return run
 
     def _training(self) -> CandidateTraining:
         return CandidateTraining(

@@ -28,7 +28,7 @@ from lib.learning.settings import TrainSettings, read_settings, shown_settings
 from lib.learning.training_data import NothingToLearn, TrainingData, collect_training_data
 from lib.presets import Preset
 from lib.registry.registry import Registry
-from lib.training.distributed import rank, world_size
+from lib.training.distributed import from_first, rank, world_size
 
 logger = logging.getLogger(__name__)
 
@@ -115,24 +115,22 @@ class FineTuneTask(TrainTask):
         settings = self.read(request)
         lower_priority()
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // world_size()))
-        if rank():
-            return self._round(settings, datastore)
-        with self._only_one():
-            self._progress.start()
+        with contextlib.ExitStack() as alone:
+            from_first(lambda: self._begin(alone))
             try:
                 return self._round(settings, datastore)
             except BaseException as error:
-                reasons = (str(error) or type(error).__name__,)
-                self._progress.update(stage="failed", reasons=reasons, seconds_left=None)
+                if not rank():
+                    reasons = (str(error) or type(error).__name__,)
+                    self._progress.update(stage="failed", reasons=reasons, seconds_left=None)
                 raise
 
+    def _begin(self, alone: contextlib.ExitStack) -> None:
+        alone.enter_context(self._only_one())
+        self._progress.start()
+
     def _round(self, settings: TrainSettings, datastore: Datastore) -> dict[str, Any]:
-        data = self.training_data(datastore, settings.label_name)
-        for sentence in data.skipped:
-            logger.warning(sentence)
-        numbers = {"train": len(data.train), "validation": len(data.validation)}
-        if not rank():
-            self._progress.update(cases=numbers, skipped=tuple(data.skipped))
+        data = from_first(lambda: self._listed(settings, datastore))
         rehearsal = self._rehearsal
         tuning = FineTuning(
             preset=self.preset,
@@ -158,6 +156,15 @@ class FineTuneTask(TrainTask):
         for sentence in outcome.reasons:
             logger.info(sentence)
         return {**asdict(outcome), "reasons": list(outcome.reasons)}
+
+    def _listed(self, settings: TrainSettings, datastore: Datastore) -> TrainingData:
+        """The training data; log and progress say how much it is."""
+        data = self.training_data(datastore, settings.label_name)
+        for sentence in data.skipped:
+            logger.warning(sentence)
+        numbers = {"train": len(data.train), "validation": len(data.validation)}
+        self._progress.update(cases=numbers, skipped=tuple(data.skipped))
+        return data
 
     def training_data(self, datastore: Datastore, label_name: str | None = None) -> TrainingData:
         """What the data store holds for this preset, split by patient.
