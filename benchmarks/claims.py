@@ -287,7 +287,7 @@ def claims_page() -> str:
         "",
         "## Commands",
         "",
-        "Capitals stand for folders of yours. The commit is the one that was measured, or for older figures the one that "
+        "Capitals stand for folders of yours. The commit is the one that was measured; of older figures, the one that "
         "recorded them.",
         "",
     ]

@@ -119,18 +119,6 @@ class FineTuning:
         remove_finished_runs(run.folder.parent, KEPT_RUNS)
         return outcome
 
-    def _begun(self, parent: str, facts: Mapping[str, Any]) -> Run:
-        """The run on the disk, and in it what its models are measured on."""
-        if self.material.validation:
-            self._compared()  # now, and not only when all is trained
-        run, goes_on = open_run(self.versions.folder / "runs", facts, fresh=self.settings.fresh)
-        logger.info("%s run %s from %s.", "Going on with" if goes_on else "Starting", run.id, parent)
-        if parent != SHIPPED:
-            self.versions.hold(run.id, parent)
-        if run.stage in (TRAINING, MEASURING):
-            keep_validation(run.folder, self.material.validation, self.material.pseudonym)
-        return run
-
     def _opened_run(self, parent: str, facts: Mapping[str, Any]) -> Run:
         """The run on the disk, with a snapshot of what its models are measured on."""
         if self.data.validation:

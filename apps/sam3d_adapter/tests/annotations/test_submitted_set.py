@@ -153,7 +153,7 @@ def test_damaged_case_is_left_out_and_training_goes_on(cases, caplog):
 @pytest.mark.parametrize("error", [MemoryError, MemoryShortage])
 def test_without_memory_what_is_held_goes_and_the_case_is_read_again(cases, monkeypatch, error):
     """Also what the failed reading held is gone by then."""
-    pool, reads, failed = SubmittedSet(cases, CT), [], []
+    pool, reads, failed = SubmittedDataSet(cases, CT), [], []
     read = type(cases[0]).read
 
     def short(case):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from monailabel.datastore.local import LocalDatastore
 
-from lib.learning import training
+from lib.learning import candidate
 from lib.pretraining.spawning import free_port, join_as, run_together
 from lib.training.distributed import joined_processes
 from tests.support.hospital import Hospital
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # each starts two pro
 def take_part(number: int, folder: Path, port: int) -> None:
     """In a round; what comes of it goes into a file. The second process's data store shows no label yet."""
     join_as(number, 2, port)
-    training.STEPS_PER_EPOCH, training.VALIDATION_BATCHES, training.WORKERS = 2, 1, 0
+    candidate.STEPS_PER_EPOCH, candidate.VALIDATION_BATCHES, candidate.WORKERS = 2, 1, 0
     hospital = Hospital(folder)
     if number:
         (folder / "empty").mkdir()
