@@ -61,6 +61,7 @@ def test_make_evaluate(phantoms: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow  # each starts a process that imports everything
+@pytest.mark.timeout(600)
 def test_refusals_are_one_line(phantoms: Path, tmp_path: Path) -> None:
     images, out = str(phantoms / "images"), str(tmp_path / "out")
     (tmp_path / "empty").mkdir()
