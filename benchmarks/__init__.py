@@ -1,4 +1,4 @@
-"""Measurements behind BENCHMARKS.md: one file a question, each prints its table."""
+"""Measurements behind BENCHMARKS.md and docs/experiments: one file a question, each prints its table."""
 
 import sys
 from pathlib import Path

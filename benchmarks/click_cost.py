@@ -1,20 +1,22 @@
 """What a click costs by stage, on a short and on a long CT, through the running server.
 
-python -m benchmarks.click_cost [--slices 41 400] [--app DIR ...]
+python -m benchmarks.click_cost [--slices 41 400] [--app DIR ...] [--result FILE]
 
 Each app (this one's by default; give an older checkout's beside it to compare) is served in turn, and asked the same
 requests about synthetic CTs of 512 x 512 voxels a slice, compressed as scanners' exports are. Times in ms, medians.
 """
 
 import argparse
+import itertools
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
+from benchmarks.results import Row, add_option, report
 from demo.client import Answer, send_clicks
 from demo.study import Study
 from tests.support.server import APP_DIR, copy_app, start_server
@@ -43,15 +45,18 @@ def ask(url: str, study: Study, clicks: Sequence[tuple[int, int, int]], folder: 
     return send_clicks(url, study, "ct", clicks, folder)
 
 
-def row(app: str, slices: int, what: str, answers: list[Answer]) -> str:
-    """A line of the table."""
-    stages = [statistics.median(answer.stages_ms.get(stage, 0.0) for answer in answers) for stage in STAGES]
-    request = statistics.median(answer.seconds for answer in answers) * 1000
-    return f"| {app} | {slices} | {what} | " + " | ".join(f"{value:.0f}" for value in (*stages, request)) + " |"
+def row(app: str, slices: int, what: str, answers: list[Answer]) -> Row:
+    """Of the table: medians in ms."""
+    stages = {
+        f"{stage} ms": round(statistics.median(answer.stages_ms.get(stage, 0.0) for answer in answers))
+        for stage in STAGES
+    }
+    client = round(statistics.median(answer.seconds for answer in answers) * 1000)
+    return {"version": app, "slices": slices, "request": what, **stages, "client ms": client}
 
 
-def measure(app: Path, name: str, all_slices: Sequence[int], folder: Path) -> None:
-    """Serve one app and print its rows."""
+def measure(app: Path, name: str, all_slices: Sequence[int], folder: Path) -> Iterator[Row]:
+    """Serve one app, and ask it."""
     studies = folder / "studies"
     studies.mkdir(exist_ok=True)
     cts = {slices: write_ct(studies / f"ct_{slices}.nii.gz", slices) for slices in all_slices}
@@ -62,11 +67,11 @@ def measure(app: Path, name: str, all_slices: Sequence[int], folder: Path) -> No
         for slices, study in cts.items():
             i, j, k = study.click
             first = ask(server.url, study, [study.click], folder)
-            print(row(name, slices, "first click", [first]), flush=True)
+            yield row(name, slices, "first click", [first])
             further = [ask(server.url, study, [study.click, (i + 2 + n, j, k)], folder) for n in range(REPEATS)]
-            print(row(name, slices, "further click", further), flush=True)
+            yield row(name, slices, "further click", further)
             elsewhere = [ask(server.url, study, [(i - 80 - 10 * n, j, k)], folder) for n in range(REPEATS)]
-            print(row(name, slices, "click elsewhere", elsewhere), flush=True)
+            yield row(name, slices, "click elsewhere", elsewhere)
 
 
 def main() -> None:
@@ -74,12 +79,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--slices", type=int, nargs="+", default=[41, 400])
     parser.add_argument("--app", type=Path, nargs="+", default=[APP_DIR])
+    add_option(parser)
     arguments = parser.parse_args()
-    print(f"| app | slices | request | {' | '.join(STAGES)} | client |")
-    print("|---|---|---|" + "---|" * (len(STAGES) + 1), flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        for number, app in enumerate(arguments.app, start=1):
-            measure(app.resolve(), f"app_{number}", arguments.slices, Path(folder))
+        apps = enumerate(arguments.app, start=1)
+        rows = (measure(app.resolve(), f"app_{number}", arguments.slices, Path(folder)) for number, app in apps)
+        n = f"median of {REPEATS} requests; first click: 1"
+        report(itertools.chain.from_iterable(rows), n, arguments.result)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from lib.phantoms.baselines import Case, centre_click, random_click
+from benchmarks.baselines import Case, centre_click, random_click
 from lib.phantoms.phantom import Phantom, make_phantom
 
 MODES = ("centre", "random")

@@ -1,16 +1,18 @@
 """What the cheap formulations save: time and peak memory beside the plain ones, same weights, one run.
 
-python -m benchmarks.formulations [--sizes tiny vit_b] [--threads 2]
+python -m benchmarks.formulations [--sizes tiny vit_b] [--threads 2] [--result FILE]
 
-Each row runs in a fresh process, so that its peak memory is its own; the rows of one size follow one another, so that a
-shared machine's noise falls on all of them. The served task answers clicks on a CT of 512 x 512 x 41 voxels (`.nii.gz`)
-with an ROI of 128 voxels a side, whole requests from the file to the written mask; weights are random. A further click
-comes on an image that was read: ours is a second click beside the first, the plain form, which keeps nothing between
-clicks, does all of it again.
+Each row runs in a fresh process, so that its peak memory is its own; the rows of one size follow one another, so that
+a shared machine's noise falls on all of them. "cheap" is the form that is served. The served task answers clicks on a
+CT of 512 x 512 x 41 voxels (`.nii.gz`) with an ROI of 128 voxels a side, whole requests from the file to the written
+mask; weights are random. A further click comes on an image that was read: ours is a second click beside the first, the
+plain form, which keeps nothing between clicks, does all of it again.
 """
 
 import argparse
 import dataclasses
+import itertools
+import json
 import logging
 import resource
 import statistics
@@ -26,13 +28,14 @@ import torch
 from torch import Tensor
 
 from benchmarks.plain import plain_decode, plain_encode
+from benchmarks.results import Row, add_option, report
 from lib.families.sam3d_adapter import Sam3dClickModel
 from lib.host.patches.warm_up import warm_up_writer
 from lib.infers.click_segmentation import ClickSegmentation
 from lib.models.checkpoint import save_base, save_trained
 from lib.models.prompts import RoiPrompts
 from lib.presets import ModelPreset, Preset
-from lib.pretraining.initialise import build_from_scratch
+from lib.pretraining.pretrain import build_from_scratch
 from lib.segmenters.cache import SegmenterCache
 from lib.segmenters.contract import LoadedModel
 from lib.segmenters.roi.settings import RoiSettings, WindowIntensity
@@ -42,10 +45,10 @@ from lib.volumes.read import VolumeCache
 
 SHAPE, SPACING = (512, 512, 41), (0.8, 0.8, 5.0)
 CLICKS = ((256, 250, 20), (262, 255, 21))
-COLUMNS = (
-    "size", "form", "type", "encode s", "further click s", "first click s", "further request s", "first request s",
-    "peak MiB", "of it before the first ROI",
-)  # fmt: skip
+SECONDS = ("encode s", "further click s", "first click s", "further request s", "first request s")
+SIZES = {"tiny": "tiny", "vit_b": "ViT-B", "vit_l": "ViT-L", "vit_h": "ViT-H"}
+REPEATS = {"tiny": 5}
+"""Runs of a size of which the median is shown; one of all others."""
 
 
 class PlainEmbedding(NamedTuple):
@@ -118,7 +121,7 @@ def answer(task: ClickSegmentation, image: Path, clicks: tuple[tuple[int, int, i
 
 
 def one_row(folder: Path, size: str, form: str, dtype: str, repeats: int) -> None:
-    """Measure in this process and print a row of the table."""
+    """Measure in this process, and print a row of the table as JSON."""
     is_plain = form == "plain"
     models = PlainStore() if is_plain else ModelStore()
     logging.disable(logging.WARNING)
@@ -134,8 +137,9 @@ def one_row(folder: Path, size: str, form: str, dtype: str, repeats: int) -> Non
         further = answer(task, folder / "ct.nii.gz", CLICKS[:1] if is_plain else CLICKS)
         network = [stages["encode"] + stages["decode"] for stages in (further, first)]
         rows.append([first["encode"], *network, further["total"], first["total"]])
-    seconds = " | ".join(f"{statistics.median(column) / 1000:.2f}" for column in zip(*rows, strict=True))
-    print(f"| {size} | {form} | {dtype} | {seconds} | {peak_mib():.0f} | {base:.0f} |", flush=True)
+    medians = (round(statistics.median(column) / 1000, 2) for column in zip(*rows, strict=True))
+    own = {"size": SIZES[size], "type": dtype, "form": form, **dict(zip(SECONDS, medians, strict=True))}
+    print(json.dumps({**own, "peak MiB": round(peak_mib()), "MiB before the first ROI": round(base)}))
 
 
 def main() -> None:
@@ -144,20 +148,25 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", default=["tiny", "vit_b"])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--row", nargs=4, help=argparse.SUPPRESS)
+    add_option(parser)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.row:
         folder, size, form, dtype = arguments.row
-        one_row(Path(folder), size, form, dtype, repeats=5 if size == "tiny" else 1)
+        one_row(Path(folder), size, form, dtype, repeats=REPEATS.get(size, 1))
         return
     with tempfile.TemporaryDirectory() as folder:
         write_files(Path(folder), arguments.sizes)
-        print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
-        for size in arguments.sizes:
-            for dtype in ("fp32", "bf16"):
-                for form in ("plain", "ours"):
-                    command = [sys.executable, "-m", "benchmarks.formulations", "--threads", str(arguments.threads)]
-                    subprocess.run([*command, "--row", folder, size, form, dtype], check=True)
+        command = [sys.executable, "-m", "benchmarks.formulations", "--threads", str(arguments.threads)]
+
+        def measured(size: str, dtype: str, form: str) -> Row:
+            own = [*command, "--row", folder, size, form, dtype]
+            row: Row = json.loads(subprocess.run(own, check=True, stdout=subprocess.PIPE, text=True).stdout)
+            return row
+
+        rows = itertools.starmap(measured, itertools.product(arguments.sizes, ("fp32", "bf16"), ("plain", "cheap")))
+        runs = ", ".join(f"{REPEATS.get(size, 1)} of {SIZES[size]}" for size in arguments.sizes)
+        report(rows, f"runs: {runs}", arguments.result)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
 """How often the gate lets a worse model through, and how often it keeps out one that is no worse.
 
-python -m benchmarks.gate_rates [--simulations 2000] [--chains 200] [--out DIR]
+python -m benchmarks.gate_rates [--simulations 2000] [--chains 200] [--out DIR] [--result FOLDER]
 
-Prints the tables of docs/gate.md and draws gate_rates.png. Validation patients are made up: each has a difference
-between two versions in each of the three scores of the gate, normal around the true difference, with the standard
-deviations and correlations that were measured. The rule is that of `lib.learning.gate`; a test compares the two.
+Prints the tables of docs/experiments/gate.md and draws gate_rates.png. Validation patients are made up: each has a
+difference between two versions in each of the three scores of the gate, normal around the true difference, with the
+standard deviations and correlations that were measured. The rule is that of `lib.learning.gate`; a test compares the
+two.
 """
 
 import argparse
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +22,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from benchmarks.results import Row, add_option, report
 from lib.evaluation.compare import GATES, MARGIN
 from lib.evaluation.statistics import CONFIDENCE, RESAMPLES, SEED
 from lib.learning.gate import MAIN, ROUNDING
@@ -41,6 +44,7 @@ CHAIN_SHARE = 0.1
 INHERITED = 0.5
 """What a version keeps of its parent's strengths and weaknesses with single patients (assumed)."""
 CHUNK = 500
+TABLES = ("gate_rates", "gate_best", "gate_chains")
 
 
 @dataclass(frozen=True)
@@ -176,44 +180,43 @@ def chain(rule: Rule, drift: float, share: float, n: int, chains: int) -> tuple[
     return np.array(path), publishes
 
 
-def _percent(value: float) -> str:
-    return f"{value:.0%}" if value == 0 or value >= 0.0095 else f"{value:.1%}"
+def _per_cent(shares: Sequence[float]) -> dict[str, float]:
+    """By true difference: whole numbers from 1 on, one decimal below."""
+    per_cent = [100 * share for share in shares]
+    shown = (round(value) if value >= 0.95 else round(value, 1) for value in per_cent)
+    return dict(zip((f"{true:+.2f}" if true else "0" for true in MEANS), shown, strict=True))
 
 
-def rate_table(simulations: int) -> Iterator[str]:
-    """Share published by true difference: the gate, and in brackets without the demand of no loss."""
-    yield "| patients | sd | " + " | ".join(f"{true:+.2f}" for true in MEANS) + " |"
-    yield "|---" * (len(MEANS) + 2) + "|"
-    for share in SHARES:
-        for n in PATIENTS:
-            found = rates(n, share, simulations)
-            cells = [
-                f"{_percent(with_)} ({_percent(without)})" if _percent(with_) != _percent(without) else _percent(with_)
-                for with_, without in zip(found["the gate"], found["served and best"], strict=True)
-            ]
-            yield f"| {n} | {share:g} | " + " | ".join(cells) + " |"
+def rate_table(simulations: int) -> Iterator[Row]:
+    """Per cent published by true difference: by the gate, and without the demand of no loss where that differs."""
+    for share, n in itertools.product(SHARES, PATIENTS):
+        found = rates(n, share, simulations)
+        gate, without = (_per_cent(found[name]) for name in ("the gate", "served and best"))
+        yield {"patients": n, "spread": share, "rule": "the gate", **gate}
+        if without != gate:
+            yield {"patients": n, "spread": share, "rule": "served and best", **without}
 
 
-def best_table(simulations: int, gap: float = 0.01) -> Iterator[str]:
+def best_table(simulations: int, gap: float = 0.01) -> Iterator[Row]:
     """The same where the best version is better than the served one: against the served one alone, and the gate."""
-    yield "| patients | sd | rule | " + " | ".join(f"{true:+.2f}" for true in MEANS) + " |"
-    yield "|---" * (len(MEANS) + 3) + "|"
     for n in PATIENTS:
         found = rates(n, SHARES[-1], simulations, gap)
         for name in ("served, no loss", "the gate"):
-            yield f"| {n} | {SHARES[-1]:g} | {name} | " + " | ".join(map(_percent, found[name])) + " |"
+            yield {"patients": n, "rule": name, **_per_cent(found[name])}
 
 
-def chain_table(drifts: Sequence[float], n: int, share: float, chains: int) -> Iterator[str]:
+def chain_table(drifts: Sequence[float], n: int, share: float, chains: int) -> Iterator[Row]:
     """What 20 rounds come to, by rule."""
-    yield "| true change of each round | rule | published of 20 | true change in the end | worst 5 % of chains |"
-    yield "|---" * 5 + "|"
-    for drift in drifts:
-        for rule in RULES:
-            path, publishes = chain(rule, drift, share, n, chains)
-            end = path[-1]
-            worst = float(np.quantile(end, 0.05))
-            yield f"| {drift:+.3f} | {rule.name} | {publishes.mean():.1f} | {end.mean():+.3f} | {worst:+.3f} |"
+    for drift, rule in itertools.product(drifts, RULES):
+        path, publishes = chain(rule, drift, share, n, chains)
+        end = path[-1]
+        yield {
+            "true change of each round": drift,
+            "rule": rule.name,
+            "published of 20": round(float(publishes.mean()), 1),
+            "true change in the end": round(float(end.mean()), 3),
+            "worst 5 % of chains": round(float(np.quantile(end, 0.05)), 3),
+        }
 
 
 def draw(path: Path, simulations: int, chains: int) -> None:
@@ -244,14 +247,19 @@ def main() -> None:
     parser.add_argument("--simulations", type=int, default=2000)
     parser.add_argument("--chains", type=int, default=200)
     parser.add_argument("--out", type=Path, help="folder for gate_rates.png")
+    add_option(parser, TABLES)
     arguments = parser.parse_args()
-    for lines in (
-        rate_table(arguments.simulations),
-        best_table(arguments.simulations),
-        chain_table(CHAIN_DRIFTS, CHAIN_PATIENTS, CHAIN_SHARE, arguments.chains),
-    ):
-        for line in lines:
-            print(line, flush=True)
+    candidates = f"{arguments.simulations:,} simulated candidates a number"
+    tables = (
+        (rate_table(arguments.simulations), candidates),
+        (best_table(arguments.simulations), candidates),
+        (
+            chain_table(CHAIN_DRIFTS, CHAIN_PATIENTS, CHAIN_SHARE, arguments.chains),
+            f"{arguments.chains} simulated chains of {ROUNDS} rounds",
+        ),
+    )
+    for name, (rows, n) in zip(TABLES, tables, strict=True):
+        report(rows, n, arguments.result and arguments.result / f"{name}.json")
         print()
     if arguments.out:
         draw(arguments.out / "gate_rates.png", arguments.simulations // 2, arguments.chains)

@@ -1,6 +1,6 @@
-"""First masks of objects far below and far beyond a view, through the running server: encodes, time, Dice.
+"""First masks of objects far smaller and far larger than an ROI, through the running server: time and Dice.
 
-python -m benchmarks.object_sizes [--preset ct] [--diameters 12 30 60 120 200 300]
+python -m benchmarks.object_sizes [--preset ct] [--diameters 12 30 60 120 200 300] [--result FILE]
 
 A CT of 512 x 512 x 300 voxels for each, with a ball that is brighter than what is around it by 80 HU in noise of 18 HU,
 and one click in its middle. The weights are loaded before; the volume is read by the request that is timed, as it is
@@ -14,6 +14,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from benchmarks.results import Row, add_option, report
 from demo.client import Answer, send_clicks
 from demo.study import Study
 from tests.support.server import APP_DIR, copy_app, start_server
@@ -35,12 +36,13 @@ def write_ball(folder: Path, diameter_mm: float) -> Study:
     return Study(folder, name, image, affine, (i, j, k), truth, f"ball of {diameter_mm:g} mm")
 
 
-def row(diameter_mm: float, study: Study, answer: Answer) -> str:
-    """A line of the table."""
+def row(diameter_mm: float, study: Study, answer: Answer) -> Row:
+    """Of the table."""
     assert study.truth is not None  # every ball has one
     dice = 2 * np.count_nonzero(answer.mask & study.truth) / (answer.mask.sum() + study.truth.sum())
-    stages = " | ".join(f"{answer.stages_ms.get(stage, 0.0):.0f}" for stage in STAGES)
-    return f"| {diameter_mm:g} | {answer.encodes} | {dice:.3f} | {stages} | {answer.seconds * 1000:.0f} |"
+    stages = {f"{stage} ms": round(answer.stages_ms.get(stage, 0.0)) for stage in STAGES}
+    own = {"diameter mm": diameter_mm, "encoder passes": answer.encodes, "Dice": round(float(dice), 3)}
+    return {**own, **stages, "client ms": round(answer.seconds * 1000)}
 
 
 def main() -> None:
@@ -48,11 +50,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="ct")
     parser.add_argument("--diameters", type=float, nargs="+", default=[12, 30, 60, 120, 200, 300], help="mm")
+    add_option(parser)
     arguments = parser.parse_args()
-    print(
-        f"| mm | encodes | Dice | {' | '.join(STAGES)} | client |\n|---|---|---|{'---|' * (len(STAGES) + 1)}",
-        flush=True,
-    )
     with tempfile.TemporaryDirectory() as folder:
         studies = Path(folder) / "studies"
         studies.mkdir()
@@ -61,9 +60,11 @@ def main() -> None:
         balls = {diameter_mm: write_ball(studies, diameter_mm) for diameter_mm in arguments.diameters}
         with start_server(copy_app(Path(folder) / "app", source=APP_DIR), studies, Path(folder) / "run") as server:
             send_clicks(server.url, warm, arguments.preset, [warm.click], Path(folder))
-            for diameter_mm, study in balls.items():
-                answer = send_clicks(server.url, study, arguments.preset, [study.click], Path(folder))
-                print(row(diameter_mm, study, answer), flush=True)
+            asked = (
+                row(mm, study, send_clicks(server.url, study, arguments.preset, [study.click], Path(folder)))
+                for mm, study in balls.items()
+            )
+            report(asked, "1 request a size", arguments.result)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from lib.models.checkpoint import save_base, save_trained
 from lib.models.image_encoder import Block3d
 from lib.models.sam3d import Sam3dAdapter
 from lib.models.trainable import interaction_names
-from lib.pretraining.initialise import build_from_scratch
+from lib.pretraining.pretrain import build_from_scratch
 from lib.training.interaction import InteractionConfig
 from lib.training.stream import Batch, SampleStream
 
@@ -119,7 +119,7 @@ class Peer:
 PEERS = {
     peer.name: peer
     for peer in (
-        Peer("ours", "ours (`tiny`)", Sam3dFamily.name, "tiny", build_from_scratch),
+        Peer("ours", "sam3d_adapter (tiny)", Sam3dFamily.name, "tiny", build_from_scratch),
         Peer("click_unet", "click U-Net", ClickUnetFamily.name, "small", _click_unet),
         Peer(
             "published",

@@ -1,8 +1,9 @@
 """How good the small network is beside what one would train in its place: same data, clicks, zoom and computing time.
 
-python -m benchmarks.peers --pool ct=PHANTOMS:1.2 --pool ct=STS_CT:0.6 --pool mr=STS_MR:0.6 --pool pet=STS_PET:0.6 \\
+python -m benchmarks.peers --data-set ct=PHANTOMS:1.2 --data-set ct=STS_CT:0.6 --data-set mr=STS_MR:0.6 \\
+  --data-set pet=STS_PET:0.6 \\
   --held-out benchmarks/sts_validation.txt --images ct=STS_CT --images mr=STS_MR --images pet=STS_PET \\
-  --minutes 20 --out OUT
+  --minutes 20 --out OUT [--result FOLDER]
 
 Each network of `benchmarks.peer_networks` is trained from scratch on the same stream of regions, on one thread, until
 this has used as many minutes of a core as were given; other work on the machine costs it nothing but patience. No
@@ -25,7 +26,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.peer_networks import PEERS, Peer, save
-from benchmarks.peers_table import peers_table
+from benchmarks.peers_table import TABLES, peers_tables
+from benchmarks.results import add_option, markdown, report
 from demo import APP_DIR
 from lib.evaluation.cases import DataError, from_folders
 from lib.evaluation.compare import compare_records
@@ -39,7 +41,7 @@ from lib.presets import Preset, load_preset
 from lib.presets.preset import ModelPreset
 from lib.pretraining.pretrain import CONFIGS, read_choice
 from lib.segmenters import families
-from lib.training.data_sets import Pool
+from lib.training.data_sets import DataSet
 from lib.training.sampling import for_training
 from lib.training.train import TrainingConfig, train
 
@@ -58,7 +60,7 @@ def train_peer(peer: Peer, arguments: argparse.Namespace) -> None:
     out = arguments.out / peer.name
     out.mkdir(parents=True, exist_ok=True)
     held_out = _held_out(arguments)
-    pools = [read_choice(text).open(held_out, validation=False) for text in arguments.pool]
+    data_sets = [read_choice(text).open(held_out, validation=False) for text in arguments.data_set]
     peak_lr = dict(arguments.peak_lr).get(peer.name, TrainingConfig.peak_lr)
     config = TrainingConfig(
         minutes=arguments.minutes,
@@ -69,8 +71,8 @@ def train_peer(peer: Peer, arguments: argparse.Namespace) -> None:
         clock="cpu",
     )
     model = peer.build(_size(peer, arguments), arguments.seed)
-    roi_size = TRIAL_ROI if arguments.trial else pools[0].preset.roi.size
-    stream = peer.stream(pools, for_training(roi_size), arguments.seed, batch=arguments.batch)
+    roi_size = TRIAL_ROI if arguments.trial else data_sets[0].preset.roi.size
+    stream = peer.stream(data_sets, for_training(roi_size), arguments.seed, batch=arguments.batch)
     progress = train(model, stream, [], config, out)
     figures = {
         "steps": progress.step,
@@ -80,12 +82,12 @@ def train_peer(peer: Peer, arguments: argparse.Namespace) -> None:
         "parameters": sum(p.numel() for p in model.parameters()),
         "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
     }
-    save(model, out, {"data": [_told(pool) for pool in pools], "seed": arguments.seed, **figures})
+    save(model, out, {"data": [_told(data_set) for data_set in data_sets], "seed": arguments.seed, **figures})
     write_json(out / "training.json", figures)
 
 
-def _told(pool: Pool) -> str:
-    return f"{len(pool.files)} volumes of {pool.folder.name}, preset {pool.preset.name}, share {pool.share:g}"
+def _told(data: DataSet) -> str:
+    return f"{len(data.files)} volumes of {data.folder.name}, preset {data.preset.name}, share {data.share:g}"
 
 
 def train_all(peers: Sequence[Peer], arguments: argparse.Namespace) -> None:
@@ -105,8 +107,8 @@ def train_all(peers: Sequence[Peer], arguments: argparse.Namespace) -> None:
             subprocess.run(command, check=True, stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"})
         logger.info("%s is trained.", peer.name)
 
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        list(pool.map(run, left))
+    with ThreadPoolExecutor(arguments.jobs) as executor:
+        list(executor.map(run, left))
 
 
 def evaluate_peer(peer: Peer, arguments: argparse.Namespace) -> dict[str, list[Record]]:
@@ -186,9 +188,13 @@ def main() -> None:
         "differences": {peer.name: differences(records[peers[0].name], records[peer.name]) for peer in peers[1:]},
     }
     write_json(arguments.out / f"peers{_suffix(arguments)}.json", result)
-    text = peers_table(result)
-    (arguments.out / f"peers{_suffix(arguments)}.md").write_text(text)
-    sys.stdout.write(text)
+    n = f"{len({record['patient'] for record in records[peers[0].name][ALL]})} patients"
+    tables = peers_tables(result)
+    for name, rows in tables.items():
+        report(rows, n, arguments.result and arguments.result / f"{name}.json")
+        print()
+    text = "\n\n".join(markdown(rows) for rows in tables.values())
+    (arguments.out / f"peers{_suffix(arguments)}.md").write_text(text + "\n", encoding="utf-8")
 
 
 def differences(first: dict[str, list[Record]], second: dict[str, list[Record]]) -> dict[str, object]:
@@ -199,7 +205,7 @@ def differences(first: dict[str, list[Record]], second: dict[str, list[Record]])
 def _require_same_run(arguments: argparse.Namespace) -> None:
     """Write down what the figures depend on, or refuse to mix them with those of another run."""
     settings = {
-        "pools": arguments.pool,
+        "pools": arguments.data_set,
         "held_out": sorted(_held_out(arguments)),
         "minutes": arguments.minutes,
         "batch": arguments.batch,
@@ -214,7 +220,7 @@ def _require_same_run(arguments: argparse.Namespace) -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pool", action="append", required=True, help="PRESET=FOLDER[:SHARE] of training volumes")
+    parser.add_argument("--data-set", action="append", required=True, help="PRESET=FOLDER[:SHARE] of training volumes")
     parser.add_argument("--held-out", type=Path, required=True, help="names of cases never trained on, one a line")
     parser.add_argument("--images", action="append", required=True, help="PRESET=FOLDER with images/ and labels/")
     parser.add_argument("--minutes", type=float, default=20.0, help="of a core, for each network")
@@ -227,6 +233,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--trial", action="store_true", help="the sizes and regions of the tests")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", choices=PEERS, help=argparse.SUPPRESS)
+    add_option(parser, TABLES)
     return parser.parse_args()
 
 

@@ -1,10 +1,10 @@
-"""One click on held-out phantoms: the served model beside region growing and a blind ball.
+"""One click on held-out phantoms: the served model beside region growing and a ball that sees no image.
 
-python -m benchmarks.phantoms [--preset ct] [--cases 40] [--out DIR]
+python -m benchmarks.phantoms [--preset ct] [--cases 40] [--out DIR] [--result FILE]
 
-Both baselines were tuned on the development phantoms (benchmarks.tune_baselines) for the click they are then given; the
-table is made on others (seeds 100 and up). Scores are averaged within a phantom first; the interval is a percentile
-bootstrap over phantoms.
+Both baselines were tuned on the development phantoms (benchmarks.tune_baselines) for the click they are then given;
+the table is made on others (seeds 100 and up, unless --first says so). Scores are averaged within a phantom first; the
+interval is a percentile bootstrap over phantoms.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import multiprocessing
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,15 @@ import numpy as np
 import torch
 from scipy.stats import bootstrap
 
+from benchmarks.baselines import Voxel, ball, dice, grow_region
 from benchmarks.clicks import MODES, clicked_lesions
+from benchmarks.results import Row, Value, add_option, report
+from benchmarks.results import interval as rounded
 from benchmarks.tune_baselines import frozen
+from lib.files.checksums import file_sha256
 from lib.infers.click_segmentation import ClickSegmentation
 from lib.infers.options import read_request
-from lib.models.checkpoint import file_sha256
 from lib.models.precision import PRECISIONS
-from lib.phantoms.baselines import Voxel, ball, dice, grow_region
 from lib.phantoms.phantom import Phantom
 from lib.presets import load_preset
 from lib.segmenters.cache import SegmenterCache
@@ -93,7 +96,7 @@ def interval(scores: dict[int, list[float]]) -> dict[str, float]:
     return {"mean": float(means.mean()), "low": float(low), "high": float(high), "phantoms": len(means)}
 
 
-def evaluate(mode: str, cases: int, preset: str, precision: str, weights: Path | None) -> dict[str, Any]:
+def evaluate(mode: str, seeds: range, preset: str, precision: str, weights: Path | None) -> dict[str, Any]:
     """Scores of the model and both baselines for one kind of first click."""
     torch.set_num_threads(1)
     radius, growing = frozen()[mode]
@@ -101,7 +104,7 @@ def evaluate(mode: str, cases: int, preset: str, precision: str, weights: Path |
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         served = Served(preset, Path(folder), precision, weights)
-        for seed, diameter, phantom, case in clicked_lesions(range(TEST_SEED, TEST_SEED + cases), mode):
+        for seed, diameter, phantom, case in clicked_lesions(seeds, mode):
             mask, _ = served(phantom, f"phantom_{seed}", case.click_ijk)
             masks = {
                 "sam3d_adapter": mask,
@@ -131,36 +134,37 @@ def by_diameter(rows: list[dict[str, float]]) -> dict[str, dict[str, float]]:
     return bins
 
 
-def table(results: dict[str, dict[str, Any]]) -> str:
-    """Markdown: one row a method and first click."""
-    lines = ["| first click | method | Dice, mean | 95 % interval | phantoms | lesions |", "|---|---|---|---|---|---|"]
+def rows(results: dict[str, dict[str, Any]]) -> Iterator[Row]:
+    """One row a method and first click."""
     for mode, result in results.items():
-        for name, d in result["dice"].items():
-            lines.append(
-                f"| {mode} | {name} | {d['mean']:.3f} | {d['low']:.3f}-{d['high']:.3f} | {d['phantoms']} "
-                f"| {len(result['lesions'])} |"
-            )
-    return "\n".join(lines)
+        for name, found in result["dice"].items():
+            row: dict[str, Value] = {"first click": mode, "method": name, "Dice": rounded(found)}
+            if name == "sam3d_adapter":
+                sizes = result["dice_by_diameter"].items()
+                row |= {f"Dice, {mm} mm": round(size["dice"], 2) for mm, size in sizes if size["lesions"]}
+            yield row
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="ct")
+    parser.add_argument("--first", type=int, default=TEST_SEED, help="seed of the first phantom")
     parser.add_argument("--cases", type=int, default=40, help="phantoms")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto")
     parser.add_argument("--weights", type=Path, help="folder of other weights than the shipped ones")
     parser.add_argument("--out", type=Path, help="folder for phantoms.json")
+    add_option(parser)
     arguments = parser.parse_args()
-    given = arguments.cases, arguments.preset, arguments.precision, arguments.weights
+    seeds = range(arguments.first, arguments.first + arguments.cases)
+    given = seeds, arguments.preset, arguments.precision, arguments.weights
     with ProcessPoolExecutor(len(MODES), multiprocessing.get_context("spawn")) as pool:
         futures = {mode: pool.submit(evaluate, mode, *given) for mode in MODES}
         results = {mode: future.result() for mode, future in futures.items()}
     print(f"weights {results['centre']['weights']}, {arguments.precision}")
-    print(table(results))
-    for mode, result in results.items():
-        sizes = ", ".join(f"{mm} mm {b['dice']:.2f} ({b['lesions']})" for mm, b in result["dice_by_diameter"].items())
-        print(f"{mode}, Dice by diameter (lesions): {sizes}")
+    report(rows(results), f"{arguments.cases} phantoms, {len(results['centre']['lesions'])} lesions", arguments.result)
+    sizes = results["centre"]["dice_by_diameter"].items()
+    print("lesions by diameter:", ", ".join(f"{mm} mm {size['lesions']}" for mm, size in sizes))
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
         (arguments.out / "phantoms.json").write_text(json.dumps(results, indent=1))

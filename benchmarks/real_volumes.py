@@ -1,6 +1,6 @@
 """Clicks on real volumes through the running server: right place, right grid, and what each stage costs.
 
-python -m benchmarks.real_volumes --data DIR [--cases 4]
+python -m benchmarks.real_volumes --data DIR [--cases 4] [--result FILE]
 
 DIR holds hippocampus, sts_ct, sts_mr_t1 (images/, labels/) and dicom/ (series of .dcm files). The first click is the
 voxel deepest inside the label; the second request adds a click in the same region. DICOM goes through Orthanc.
@@ -8,6 +8,8 @@ Dice stands in the table for orientation only: the shipped weights were trained 
 """
 
 import argparse
+import itertools
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ import pydicom
 import requests
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
+from benchmarks.results import Row, add_option, report
 from demo.client import Answer, send_clicks
 from demo.study import Study, deepest_voxel, dice, user_study
 from tests.support.orthanc import missing_orthanc, start_orthanc
@@ -28,7 +31,7 @@ PRESETS = {"hippocampus": "mr", "sts_ct": "ct", "sts_mr_t1": "mr"}
 
 
 @dataclass(frozen=True)
-class Row:
+class Clicked:
     """One case: where it was clicked and what came back.
 
     Attributes:
@@ -50,7 +53,7 @@ class Row:
     second: Answer
 
 
-def click_twice(url: str, study: Study, preset: str, case: str, folder: Path) -> Row:
+def click_twice(url: str, study: Study, preset: str, case: str, folder: Path) -> Clicked:
     """Click, then click again two voxels further."""
     first = send_clicks(url, study, preset, [study.click], folder)
     i, j, k = study.click
@@ -58,10 +61,10 @@ def click_twice(url: str, study: Study, preset: str, case: str, folder: Path) ->
     spacing = np.linalg.norm(study.affine[:3, :3], axis=0)
     offset = float(distance_transform_edt(~first.mask, sampling=spacing)[study.click]) if first.mask.any() else np.inf
     score = None if study.truth is None else dice(first.mask, study.truth)
-    return Row(case, study.image.shape, bool(first.mask[study.click]), offset, score, first, second)
+    return Clicked(case, study.image.shape, bool(first.mask[study.click]), offset, score, first, second)
 
 
-def nifti_rows(data: Path, cases: int, folder: Path) -> Iterator[Row]:
+def nifti_cases(data: Path, cases: int, folder: Path) -> Iterator[Clicked]:
     """The first cases of each labelled set, one server for all of them."""
     studies = folder / "studies"
     studies.mkdir()
@@ -90,7 +93,7 @@ def organ_click(image: np.ndarray, affine: np.ndarray) -> tuple[int, int, int]:
     return i, j, k
 
 
-def dicom_rows(data: Path, folder: Path) -> Iterator[Row]:
+def dicom_cases(data: Path, folder: Path) -> Iterator[Clicked]:
     """Every CT series of the DICOM folder, through a PACS."""
     series = [d for d in sorted((data / "dicom").iterdir()) if d.is_dir()]
     with start_orthanc(folder / "orthanc") as orthanc:
@@ -117,25 +120,18 @@ def _download(url: str, image_id: str) -> bytes:
     return response.content
 
 
-def line(row: Row) -> str:
+def told(case: Clicked) -> Row:
     """A row of the table."""
-    stages = row.first.stages_ms
-    cells = [
-        row.case,
-        " x ".join(map(str, row.shape)),
-        "yes" if row.inside else f"{row.offset_mm:.1f} mm away",
-        "-" if row.dice is None else f"{row.dice:.2f}",
-        *(f"{stages.get(stage, 0):.0f}" for stage in ("load", "resample", "encode", "decode", "paste", "write")),
-        f"{row.first.seconds * 1000:.0f}",
-        f"{row.second.seconds * 1000:.0f}",
-    ]
-    return "| " + " | ".join(cells) + " |"
-
-
-HEAD = (
-    "| case | voxels | click in mask | Dice | load | resample | encode | decode | paste | write | request ms "
-    "| further click ms |\n" + "|---" * 12 + "|"
-)
+    stages = ("load", "resample", "encode", "decode", "paste", "write")
+    return {
+        "case": case.case,
+        "voxels": " x ".join(map(str, case.shape)),
+        "click in mask": "yes" if case.inside else f"{case.offset_mm:.1f} mm away",
+        "Dice": None if case.dice is None else round(case.dice, 2),
+        **{f"{stage} ms": round(case.first.stages_ms.get(stage, 0)) for stage in stages},
+        "request ms": round(case.first.seconds * 1000),
+        "further click ms": round(case.second.seconds * 1000),
+    }
 
 
 def main() -> None:
@@ -143,17 +139,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--cases", type=int, default=4, help="of each labelled set")
+    add_option(parser)
     arguments = parser.parse_args()
-    print(HEAD)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for row in nifti_rows(arguments.data, arguments.cases, folder):
-            print(line(row), flush=True)
+        cases = [nifti_cases(arguments.data, arguments.cases, Path(name))]
         if reason := missing_orthanc():
-            print(f"DICOM left out: {reason}")
-            return
-        for row in dicom_rows(arguments.data, folder):
-            print(line(row), flush=True)
+            print(f"DICOM left out: {reason}", file=sys.stderr)
+        else:
+            cases.append(dicom_cases(arguments.data, Path(name)))
+        report(map(told, itertools.chain(*cases)), "one run", arguments.result)
 
 
 if __name__ == "__main__":

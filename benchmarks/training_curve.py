@@ -8,7 +8,7 @@ Several curves are those of trainings that followed one another, each from the w
 import argparse
 from pathlib import Path
 
-from lib.pretraining.curve_picture import draw_curves
+from lib.pretraining.run import draw_curves
 
 
 def main() -> None:

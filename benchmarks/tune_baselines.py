@@ -15,8 +15,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from benchmarks.baselines import GrowParams, tune_ball, tune_region_growing
 from benchmarks.clicks import MODES, clicked_lesions
-from lib.phantoms.baselines import GrowParams, tune_ball, tune_region_growing
 
 DEVELOPMENT_SEEDS = range(1, 25)
 FILE = Path(__file__).with_name("baselines.json")

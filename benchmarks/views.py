@@ -1,17 +1,18 @@
-"""What the first view of a click decides, and what was tried instead of it at test time.
+"""What the zoom level of a first click decides, and what was tried in its place at test time.
 
-python -m benchmarks.views --preset ct --images DIR --labels DIR [--held-out FILE] --out OUT
+python -m benchmarks.views --data NAME=PRESET=FOLDER [--data ...] [--held-out FILE] --out OUT [--result FILE]
 
-One click on each case, `centre` and `random` (docs/evaluation.md): Dice as served; of one view at each of several
-spacings; of the best of the preset's own views, which nobody can know beforehand; and of answers that are made of
-several views: their mean probability, the view whose mask agrees best with the others', the view that is surest of its
-mask, and the mean over the mirrored images. Cases named in the file are left out. Writes OUT/views.json and prints all.
+FOLDER holds images/ and labels/. One click on each case, `centre` and `random` (docs/evaluation.md): Dice as served;
+at each of several zoom levels; at the best of the preset's own ones, which nobody can know beforehand; and of masks
+that are made of several: their mean probability, the one that agrees best with the others, the one that is surest of
+its mask, and the mean over the mirrored images. Cases named in the file are left out. Writes OUT/views.json.
 """
 
 import argparse
 import functools
 import json
 import sys
+from collections.abc import Set
 from pathlib import Path
 
 import nibabel as nib
@@ -19,6 +20,8 @@ import numpy as np
 import torch
 from scipy.ndimage import map_coordinates
 
+from benchmarks.dialogues import MODES, Data
+from benchmarks.results import add_option, report
 from lib.evaluation.evaluated_segmenter import EvaluatedSegmenter, SegmenterChoice
 from lib.evaluation.metrics import dice
 from lib.evaluation.simulated_user import SimulatedUser
@@ -31,7 +34,6 @@ from lib.segmenters.roi.clicked_component import clicked_component
 from lib.segmenters.roi.prediction import RoiPredictions
 from lib.segmenters.roi.predictor import Predictor
 from lib.segmenters.roi.zoom import ZoomedPrediction, predict_first_click, zoom_spacings_mm
-from lib.training.data_sets import case_name
 from lib.volumes.volume import Volume, make_volume
 
 APP = Path(__file__).resolve().parent.parent / "apps" / "sam3d_adapter"
@@ -87,15 +89,15 @@ def tried(
     masks = {mm: viewer.mask(probability) for mm, probability in seen.items()}
     row = {"as served": dice(paste_patches([viewer.first.part], 0.5) > 0, truth)}
     row |= {f"always {mm:g} mm": dice(masks[mm], truth) for mm in SPACINGS_MM}
-    row["best own view"] = max(dice(masks[mm], truth) for mm in own_mm)
+    row["best own zoom level"] = max(dice(masks[mm], truth) for mm in own_mm)
     with np.errstate(invalid="ignore"):
         known = np.stack([seen[mm] for mm in own_mm])
-    row["mean of own views"] = dice(viewer.mask(np.nanmean(known, axis=0, where=~np.isnan(known))), truth)
+    row["mean of own zoom levels"] = dice(viewer.mask(np.nanmean(known, axis=0, where=~np.isnan(known))), truth)
     agreed = [np.mean([dice(masks[a], masks[b]) for b in own_mm if b != a]) if len(own_mm) > 1 else 1 for a in own_mm]
-    row["view that others agree with"] = dice(masks[own_mm[int(np.argmax(agreed))]], truth)
+    row["zoom level that others agree with"] = dice(masks[own_mm[int(np.argmax(agreed))]], truth)
     sure = [2 * seen[mm][masks[mm]].sum() / (masks[mm].sum() + np.nansum(seen[mm])) for mm in own_mm]
-    row["surest view"] = dice(masks[own_mm[int(np.argmax(sure))]], truth)
-    row["mirrored, one view"] = dice(_mirrored(viewer, task, preset, array, affine, click), truth)
+    row["surest zoom level"] = dice(masks[own_mm[int(np.argmax(sure))]], truth)
+    row["mirrored, one zoom level"] = dice(_mirrored(viewer, task, preset, array, affine, click), truth)
     return row
 
 
@@ -113,36 +115,47 @@ def _mirrored(
     return viewer.mask(np.mean(np.nan_to_num(found), axis=0))
 
 
+def measure(data: Data, left_out: Set[str], limit: int | None) -> dict[str, list[dict[str, float]]]:
+    """What `tried` gives for every case, by first click."""
+    names = [name for name in data.cases() if name not in left_out]
+    if limit:
+        names = names[:: max(1, len(names) // limit)][:limit]
+    preset = load_preset(APP / "configs" / f"{data.preset}.yaml")
+    task = SegmenterChoice(APP, preset, "cpu")()
+    found: dict[str, list[dict[str, float]]] = {mode: [] for mode in MODES}
+    for number, name in enumerate(names, start=1):
+        image = nib.load(data.folder / "images" / f"{name}.nii.gz")
+        truth = np.asarray(nib.load(data.folder / "labels" / f"{name}.nii.gz").dataobj) > 0
+        spacing = tuple(float(mm) for mm in image.header.get_zooms()[:3])
+        for mode, rows in found.items():
+            click = Click(SimulatedUser(truth, spacing, mode, 42, f"{name}.nii.gz").first_clicks()[0].ijk)
+            rows.append(tried(task, preset, np.asarray(image.dataobj), image.affine, truth, click))
+        print(f"{data.name}, {number} of {len(names)}: {name}", file=sys.stderr)
+    return found
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", required=True)
-    parser.add_argument("--images", type=Path, required=True)
-    parser.add_argument("--labels", type=Path, required=True)
+    parser.add_argument("--data", action="append", type=Data.parse, required=True, help="NAME=PRESET=FOLDER")
     parser.add_argument("--held-out", type=Path, help="names of cases that are left out, one a line")
-    parser.add_argument("--limit", type=int, help="take so many cases, evenly")
+    parser.add_argument("--limit", type=int, help="take so many cases of each folder, evenly")
     parser.add_argument("--out", type=Path, required=True)
+    add_option(parser)
     arguments = parser.parse_args()
     left_out = set(arguments.held_out.read_text().split()) if arguments.held_out else set()
-    files = [file for file in sorted(arguments.images.iterdir()) if case_name(file) not in left_out]
-    if arguments.limit:
-        files = files[:: max(1, len(files) // arguments.limit)][: arguments.limit]
-    preset = load_preset(APP / "configs" / f"{arguments.preset}.yaml")
-    task = SegmenterChoice(APP, preset, "cpu")()
-    rows: dict[str, list[dict[str, float]]] = {"centre": [], "random": []}
-    for number, file in enumerate(files, start=1):
-        image = nib.load(file)
-        truth = np.asarray(nib.load(arguments.labels / file.name).dataobj) > 0
-        spacing = tuple(float(mm) for mm in image.header.get_zooms()[:3])
-        for mode, found in rows.items():
-            click = Click(SimulatedUser(truth, spacing, mode, 42, file.name).first_clicks()[0].ijk)
-            found.append(tried(task, preset, np.asarray(image.dataobj), image.affine, truth, click))
-        print(f"{number} of {len(files)}: {file.name}", file=sys.stderr)
+    found = {data.name: measure(data, left_out, arguments.limit) for data in arguments.data}
     arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "views.json").write_text(json.dumps({"files": [f.name for f in files], **rows}, indent=1))
-    print(f"{arguments.preset}, {len(files)} cases\n\n| Dice at one click | centre | random |\n|---|---|---|")
-    for name in rows["centre"][0]:
-        print(f"| {name} |", " | ".join(f"{np.mean([row[name] for row in found]):.3f}" for found in rows.values()), "|")
+    (arguments.out / "views.json").write_text(json.dumps(found, indent=1))
+    columns = {f"{name} {mode}": rows for name, modes in found.items() for mode, rows in modes.items()}
+
+    def mean(rows: list[dict[str, float]], answer: str) -> float:
+        return round(float(np.mean([row[answer] for row in rows])), 3)
+
+    n = ", ".join(f"{name}: {len(modes[MODES[0]])} cases" for name, modes in found.items())
+    answers = next(iter(columns.values()))[0]
+    rows = ({"answer": answer, **{name: mean(own, answer) for name, own in columns.items()}} for answer in answers)
+    report(rows, n, arguments.result)
 
 
 if __name__ == "__main__":

@@ -17,11 +17,13 @@ from demo.picture import draw_change
 from demo.progress import Progress
 from demo.ring_lesions import RingLesion, make_ring_lesion
 from demo.study import DemoError, Study, deepest_voxel, dice
-from lib.phantoms.study import save_volume
+from lib.phantoms.data_set import save_volume
 
 PATIENTS = 20
 """Labels that are submitted: 12 are trained on, and 8 patients decide whether the new version is served."""
 EPOCHS = 3
+WINDOW = (-60, 140)
+"""Black and white of the pictures, HU."""
 _POLL_S = 2.0
 _NO_NEWS_S = 600.0
 
@@ -31,12 +33,14 @@ class Round:
     """What a round of the loop brought.
 
     Attributes:
+        study: a new patient with the structure that was learned.
         before: answer to one click before it.
         after: answer to the same click after it.
         truth: what was clicked on.
         stats: of the training, as viewers see them.
     """
 
+    study: Study
     before: Answer
     after: Answer
     truth: np.ndarray
@@ -86,10 +90,10 @@ def go_round(url: str, preset: str, folder: Path, picture: Path) -> Round:
             (f"the same click after: Dice {two:.2f} (version {after.version})", after.mask),
         ],
         truth=patient.truth,
-        window=(-60, 140),
+        window=WINDOW,
         title=f"Learned from {PATIENTS} submitted labels",
     )
-    return Round(before, after, patient.truth, stats)
+    return Round(study, before, after, patient.truth, stats)
 
 
 def _upload(client: MONAILabelClient, folder: Path, patient: RingLesion, number: int) -> Study:

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from demo.study import Study, deepest_voxel
+from lib.phantoms.data_set import save_volume
 from lib.phantoms.phantom import make_phantom
-from lib.phantoms.study import save_volume
 
 # mm; the lesion nearest to this is clicked: neither a speck nor larger than what a click can mean.
 TYPICAL_DIAMETER_MM = 35.0

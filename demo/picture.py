@@ -164,6 +164,49 @@ def draw_change(
     plt.close(figure)
 
 
+@dataclass(frozen=True)
+class Scene:
+    """One answer of a story.
+
+    Attributes:
+        title: above its picture.
+        image: (i, j, k).
+        affine: (4, 4), voxel index to RAS mm.
+        click: (3,) voxel index; the plane goes through it.
+        mask: (i, j, k) bool, the answer.
+        truth: (i, j, k) bool.
+        window: values shown black and white.
+    """
+
+    title: str
+    image: np.ndarray
+    affine: np.ndarray
+    click: np.ndarray
+    mask: np.ndarray
+    truth: np.ndarray
+    window: tuple[float, float]
+
+
+def draw_story(path: Path, scenes: Sequence[Scene]) -> None:
+    """Write axial pictures of several answers, side by side.
+
+    Args:
+        path: PNG file.
+        scenes: from left to right.
+    """
+    figure, axes = plt.subplots(1, len(scenes), figsize=(4.1 * len(scenes), 5.0), facecolor=_BACKGROUND)
+    for scene, panel in zip(scenes, axes, strict=True):
+        masks = {"truth": scene.truth, "mask": scene.mask}
+        view = to_canonical(scene.image, scene.affine, masks, scene.click[None])
+        _draw_plane(panel, PLANES[0], view, scene.window, _view_mm(view))
+        panel.set_title(scene.title, color=_TEXT, fontsize=13, loc="left")
+    _legend(figure, has_truth=True)
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.02, top=0.84, wspace=0.04)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110, facecolor=_BACKGROUND)
+    plt.close(figure)
+
+
 def _legend(figure: Figure, *, has_truth: bool) -> None:
     handles = [
         Line2D([], [], color=_CLICK, marker="+", markersize=11, markeredgewidth=2, linestyle="none", label="click"),

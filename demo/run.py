@@ -14,9 +14,9 @@ import numpy as np
 
 from demo import APP_DIR, REPOSITORY
 from demo.client import Answer, send_clicks
-from demo.loop import go_round
+from demo.loop import PATIENTS, WINDOW, Round, go_round
 from demo.phantom import phantom_study
-from demo.picture import draw
+from demo.picture import Scene, draw, draw_story
 from demo.progress import Progress
 from demo.study import DemoError, Study, Voxel, deepest_voxel, dice, parse_click, user_study
 from lib.host.process.launch import LaunchError, running_server
@@ -83,8 +83,10 @@ def run(arguments: argparse.Namespace, folder: Path) -> None:
             raise DemoError("The mask is empty: the model sees nothing at this click.")
         if _shows_the_loop(arguments):
             picture = arguments.out / "loop.png"
-            go_round(server.url, preset.name, folder, picture)
-            print(f"\npicture    {_short(picture)}")
+            learned = go_round(server.url, preset.name, folder, picture)
+            story = arguments.out / "story.png"
+            draw_story(story, _story(study, preset, answers, learned))
+            print(f"\npictures   {_short(picture)}, {_short(story)}")
             for page in sorted((arguments.out / LEARNING).rglob("versions.html")):
                 print(f"versions   {_short(page)}")
     print(f"server log {_short(log_path)}")
@@ -149,6 +151,23 @@ def _picture(path: Path, study: Study, preset: Preset, answers: Sequence[tuple[s
         title=f"One click: {overlap}{first.seconds:.1f} s; the next click in {second.seconds:.1f} s",
         subtitle=f"{study.what}; preset '{preset.name}', voxel {study.click}",
     )
+
+
+def _story(
+    study: Study, preset: Preset, answers: Sequence[tuple[str, list[Voxel], Answer]], learned: Round
+) -> list[Scene]:
+    """A click, its correction, and a click before and after learning."""
+    assert study.truth is not None  # of a phantom
+    scenes = []
+    for title, (_, clicks, answer) in zip(("1. One click", "2. A second click corrects"), answers, strict=True):
+        text = f"{title}: Dice {dice(answer.mask, study.truth):.2f}"
+        window = _window(preset, study.image)
+        scenes.append(Scene(text, study.image, study.affine, np.array(clicks[-1]), answer.mask, study.truth, window))
+    new = learned.study
+    for title, answer in (("3. A new kind of lesion", learned.before), (f"4. After {PATIENTS} labels", learned.after)):
+        text = f"{title}: Dice {dice(answer.mask, learned.truth):.2f}"
+        scenes.append(Scene(text, new.image, new.affine, np.array(new.click), answer.mask, learned.truth, WINDOW))
+    return scenes
 
 
 def _window(preset: Preset, image: np.ndarray) -> tuple[float, float]:

@@ -1,1 +1,1 @@
-"""Which case is labelled next."""
+"""MONAI Label's Next Sample: which case an annotator gets next."""

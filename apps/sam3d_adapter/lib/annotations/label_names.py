@@ -1,20 +1,20 @@
-"""Which voxel values of a saved label are which structure: found by the names that were saved with it."""
+"""The structure of each voxel value in a saved label, from the names that were saved with it."""
 
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# What viewers add to a segmentation beside the structures; 3D Slicer's plugin leaves them out of what it saves.
+# Segments that viewers add beside the structures; 3D Slicer's plugin does not save them.
 _NOT_STRUCTURES = frozenset({"background", "foreground scribbles", "background scribbles"})
 _SEGMENT = re.compile(r"Segment(\d+)_(Name|LabelValue|Layer)")
 
 
 class NamesError(ValueError):
-    """Names that cannot be told apart or do not fit the voxels; a sentence without the image's name."""
+    """Names are ambiguous or do not fit the voxels; a sentence without the image's name."""
 
 
 def normal_name(name: str) -> str:
-    """A name as it is compared: case, spaces, underscores and hyphens make no difference."""
+    """A name for comparison: case, spaces, underscores and hyphens make no difference."""
     return " ".join(re.split(r"[\s_-]+", name.casefold())).strip()
 
 
@@ -23,15 +23,15 @@ def named_values(
 ) -> list[tuple[str, int]] | None:
     """Names and voxel values of the structures in a label, in the order in which they were saved.
 
-    The names in the file's own header count before those that were sent with it, because they state the voxel value of
-    each. A list that was sent (``label_info``) is read by position: 3D Slicer writes the n-th of the saved segments as
-    n, while the ``idx`` beside its name counts all segments of the scene, those that were not saved included.
+    Names in the file's header come first, because they state voxel values. A list in the request (``label_info``) is
+    read by position: 3D Slicer writes the n-th saved segment as n, while its ``idx`` counts all segments of the scene,
+    saved or not.
 
     Args:
-        values: that occur in the label, without 0.
+        values: in the label, without 0.
         info: what MONAI Label keeps of the label.
         header: ``key:=value`` lines of an NRRD file; empty for other files.
-        one_for_all: whether a single name that was sent is that of all values, such as the parts of an organ.
+        one_for_all: whether a single name in the request applies to all values, such as the parts of an organ.
 
     Returns:
         One entry for each value that is a structure; None where there are no names at all.
@@ -53,7 +53,7 @@ def named_values(
 
 
 def _of_header(header: Mapping[str, str]) -> list[tuple[str, int]] | None:
-    """Of a ``.seg.nrrd`` file, which 3D Slicer writes."""
+    """Names in a ``.seg.nrrd`` file of 3D Slicer."""
     segments: dict[int, dict[str, str]] = {}
     for key, text in header.items():
         if found := _SEGMENT.fullmatch(key):
@@ -75,7 +75,7 @@ def _of_list(values: Sequence[int], info: Mapping[str, Any], one_for_all: bool) 
         return None
     if not all(sent):
         raise NamesError("a segment that was sent with it has no name")
-    # The background takes no place: where a client lists it, the structures count on from 1 all the same.
+    # The background does not count: even if a client lists it, structures are numbered from 1.
     names = [name for name in sent if normal_name(name) not in _NOT_STRUCTURES]
     if set(values) <= set(range(1, len(names) + 1)):
         return [(name, rank) for rank, name in enumerate(names, start=1)]
@@ -89,7 +89,7 @@ def _of_list(values: Sequence[int], info: Mapping[str, Any], one_for_all: bool) 
 
 
 def _of_mapping(info: Mapping[str, Any]) -> list[tuple[str, int]] | None:
-    """Of a mask that this server made and saved itself."""
+    """Names of a mask that this server made and saved itself."""
     names = _entry(info, "label_names")
     if not isinstance(names, Mapping) or not names:
         return None
@@ -99,7 +99,7 @@ def _of_mapping(info: Mapping[str, Any]) -> list[tuple[str, int]] | None:
 
 
 def _entry(info: Mapping[str, Any], key: str) -> Any:
-    """Where a viewer saves, on top; where the server itself saves what it answered, under ``params``."""
+    """An entry: at the top if a viewer saved the label, under ``params`` if the server saved its own answer."""
     inner = info.get("params")
     return info.get(key) or (inner.get(key) if isinstance(inner, Mapping) else None)
 

@@ -1,41 +1,41 @@
-"""Own copies of labels whose originals may leave the PACS, with what is known of them."""
+"""Snapshots of labels from a PACS, whose originals may be deleted there, with what is known of them."""
 
 import hashlib
 import json
 import logging
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from lib.annotations.submitted import SavedLabel
 from lib.files.atomic_write import replacing
+from lib.files.checksums import file_sha256
 
 logger = logging.getLogger(__name__)
 
 
-class KeptLabels:
+class LabelSnapshots:
     """A folder with the newest label of each image.
 
-    A file in it is removed by hand alone, as when a patient withdraws.
+    Files are only removed by hand, for example when a patient withdraws consent.
 
     Args:
-        folder: made when the first label is kept.
+        folder: made with the first snapshot.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def saved_at(self, image_id: str) -> float:
-        """When the kept label of an image was made, seconds since 1970; 0 where there is none."""
+        """When the label of an image was made, seconds since 1970; 0 without a snapshot."""
         kept = self._read(self._note(image_id))
         return float(kept["saved_at"]) if kept else 0.0
 
     def keep(self, label: SavedLabel, saved_at: float) -> None:
-        """Copies a label, unless a newer one of its image is kept.
+        """Copies a label, unless there is a newer one of its image.
 
         Args:
-            label: its info is kept with it, so it has to be JSON.
+            label: its info must be JSON.
             saved_at: when it was made, seconds since 1970.
 
         Raises:
@@ -45,8 +45,8 @@ class KeptLabels:
         if saved_at <= self.saved_at(label.image_id):
             return
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # A name of its own, so that the note never speaks of another file than its own.
-        digest = hashlib.sha256(label.label.read_bytes()).hexdigest()[:16]
+        # The name has the content's hash, so that a note never describes another file.
+        digest = file_sha256(label.label)[:16]
         copy = self.folder / f"{note.stem}-{digest}{''.join(label.label.suffixes[-2:])}"
         with replacing(copy) as partial:
             shutil.copyfile(label.label, partial)
@@ -61,12 +61,11 @@ class KeptLabels:
         }
         with replacing(note) as partial:
             partial.write_text(json.dumps(content, default=str), encoding="utf-8")
-        self._sync()
         if before and before["label"] != copy.name:
             (self.folder / before["label"]).unlink(missing_ok=True)
 
     def labels(self) -> list[SavedLabel]:
-        """All that are kept."""
+        """All snapshots."""
         found = []
         for note in sorted(self.folder.glob("*.json")):
             if kept := self._read(note):
@@ -76,7 +75,7 @@ class KeptLabels:
         return found
 
     def _note(self, image_id: str) -> Path:
-        # Ids come from a PACS; a name made of one must not lead out of the folder.
+        # Ids come from a PACS; as a file name, one could lead out of the folder.
         return self.folder / f"{hashlib.sha256(image_id.encode()).hexdigest()[:32]}.json"
 
     def _read(self, note: Path) -> dict[str, Any] | None:
@@ -89,12 +88,5 @@ class KeptLabels:
         except FileNotFoundError:
             return None
         except ValueError as error:
-            logger.warning("A kept label is passed over, its note %s is damaged: %s", note.name, error)
+            logger.warning("A label snapshot is skipped, its note %s is damaged: %s", note.name, error)
             return None
-
-    def _sync(self) -> None:
-        fd = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)

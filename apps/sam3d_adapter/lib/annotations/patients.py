@@ -1,4 +1,4 @@
-"""Which person an image shows: what splits are made by."""
+"""The patient that an image shows; splits are by patient."""
 
 import csv
 import logging
@@ -19,23 +19,23 @@ TABLE = "patients.csv"
 MANIFESTS = ("manifest.json", "manifest.csv")
 """As the evaluation reads them; in the folder of the images or the one above."""
 _ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
-# What stands for "nobody knows" in DICOM files; taken for one person, they would all be on one side of the split.
+# DICOM placeholders for an unknown patient; as one patient, they would all be on one side of the split.
 _NOBODY = frozenset({"", "unk", "unknown", "none", "anon", "anonymous", "anonymized", "anonymised", "0"})
 
 
 class PatientsError(ValueError):
-    """Statements about patients that contradict one another or cannot be read: a split made by them would leak."""
+    """Statements about patients contradict one another or cannot be read; a split from them would leak."""
 
 
 @dataclass(frozen=True)
 class Patient:
-    """A person.
+    """A patient.
 
     Attributes:
-        name: equal for equal persons.
-        source: where the name is from, in words.
-        is_visible: the name is part of an image's id, which everybody sees who sees the folder; others are kept as a
-            keyed hash alone.
+        name: identifies the patient.
+        source: of the name, in words.
+        is_visible: whether the name is part of an image id, which anyone with access to the folder sees. Other names
+            are only kept as keyed hashes.
     """
 
     name: str
@@ -44,10 +44,10 @@ class Patient:
 
 
 class PatientBook:
-    """Says of each image whose it is.
+    """Finds the patient of each image.
 
-    In this order: DICOM's PatientID, where the data store knows it; ``patients.csv`` beside the images; a manifest of
-    the evaluation; the rule of the administrator on the image's id; the id itself, each image a patient of its own.
+    In this order: DICOM's PatientID, if the data store knows it; ``patients.csv`` beside the images; a manifest of the
+    evaluation; the administrator's pattern for image ids; else each image is a patient of its own.
 
     Args:
         folder: of the images; None where they are in a PACS.
@@ -66,7 +66,7 @@ class PatientBook:
         self._count: Counter[str] = Counter()
 
     def patient_of(self, image_id: str, image_info: Mapping[str, Any]) -> Patient:
-        """Who an image shows.
+        """The patient of an image.
 
         Args:
             image_id: of the data store.
@@ -77,7 +77,7 @@ class PatientBook:
         return patient
 
     def report(self) -> str:
-        """How the patients asked for so far were recognised, in one sentence; it is logged as well."""
+        """One sentence on how patients were recognised so far; it is also logged."""
         text = ", ".join(f"{count} by {source}" for source, count in sorted(self._count.items())) or "none yet"
         text = f"Patients were recognised: {text}."
         if self._count[_ITSELF]:
@@ -130,7 +130,7 @@ def _read_manifest(manifest: Path, folder: Path) -> dict[str, str]:
     try:
         sources = from_manifest(manifest)
     except DataError as error:
-        # It may belong to whatever else lies there; nothing but this list is lost.
+        # The manifest may belong to something else; only this list is lost.
         logger.warning("%s was not used to recognise patients. %s", manifest.name, error)
         return {}
     found: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""The clicks that people made on the way to a mask they accepted: sequences to train with, and what a mask costs."""
+"""Real clicks: the recorded interactions behind accepted masks, to train with, and what a mask costs."""
 
 import logging
 from collections import defaultdict
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lib.annotations.recorded_interactions import RecordedDialogue, dialogues
+from lib.annotations.recorded_interactions import RecordedInteraction, interactions
 from lib.annotations.submitted import SubmittedCase, SubmittedError
 from lib.audit.log import AuditError, AuditLog
 from lib.prompts.click import Click
@@ -21,17 +21,17 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class RealDialogue:
-    """A dialogue that led to one object of a submitted label.
+class RealInteraction:
+    """An interaction that led to one object of a submitted label.
 
     Attributes:
         label: number of the object in the case, as in `Volume.labels`.
-        clicks: in the order in which they were set.
-        seconds: from the first answer until the label was saved, pauses cut.
-        model_version: that gave the last mask.
-        is_exact: the accepted object is that mask, voxel by voxel; otherwise it was corrected by hand, or the clicks
-            just agree with it.
-        is_accepted: the one that counts for its object: an exact one, or the last before the label was saved.
+        clicks: in the order they were set.
+        seconds: from the first answer until the label was saved, without long pauses.
+        model_version: of the last mask.
+        is_exact: whether the object equals that mask voxel by voxel; otherwise it was corrected by hand, or the clicks
+            only agree with it.
+        is_accepted: whether it counts for its object: the last exact one, or else the last before the label was saved.
     """
 
     label: int
@@ -44,13 +44,13 @@ class RealDialogue:
 
 @dataclass(frozen=True)
 class ClickCosts:
-    """What an accepted mask cost.
+    """What accepted masks cost.
 
     Attributes:
-        count: of masks.
-        exact: of them accepted without a change by hand.
+        count: number of masks.
+        exact: number of masks accepted without a change by hand.
         median_clicks: to acceptance.
-        median_seconds: from the first answer to acceptance, pauses cut.
+        median_seconds: from the first answer to acceptance, without long pauses.
     """
 
     count: int
@@ -61,50 +61,50 @@ class ClickCosts:
 
 def read_real_clicks(
     log: AuditLog, cases: Iterable[SubmittedCase], preset_name: str
-) -> dict[str, tuple[RealDialogue, ...]]:
-    """The dialogues behind submitted labels.
+) -> dict[str, tuple[RealInteraction, ...]]:
+    """The interactions behind submitted labels.
 
-    A dialogue belongs to an object if it took place before the label was saved, all its foreground clicks lie in the
-    object and none of its background clicks does; or if its mask is the object, voxel by voxel.
+    An interaction before the label was saved belongs to an object if its mask equals the object, or if all its
+    foreground clicks and none of its background clicks lie in the object.
 
     Args:
-        log: where the server writes down its answers.
+        log: of the server's answers.
         cases: of one preset.
-        preset_name: whose answers count.
+        preset_name: only its answers count.
 
     Returns:
-        By image id; images without a dialogue are left out. Empty where the log tells nothing of images.
+        By image id; images without an interaction are left out. Empty where the log cannot be matched with images.
     """
-    found: dict[str, tuple[RealDialogue, ...]] = {}
+    found: dict[str, tuple[RealInteraction, ...]] = {}
     by_image = _records_by_image(log, preset_name)
     if not by_image:
         return found
     for case in cases:
         records = by_image.get(log.name_hash(case.image_id))
-        if records and (real := _of_case(case, dialogues(records, case.shape))):
+        if records and (real := _of_case(case, interactions(records, case.shape))):
             found[case.image_id] = real
     return found
 
 
-def costs(real: Mapping[str, Sequence[RealDialogue]]) -> dict[str, ClickCosts]:
-    """By model version, what its accepted masks cost; the accepted dialogue of each object counts once."""
-    by_version: dict[str, list[RealDialogue]] = defaultdict(list)
-    for dialogue in (dialogue for each in real.values() for dialogue in each):
-        if dialogue.is_accepted:
-            by_version[dialogue.model_version].append(dialogue)
+def costs(real: Mapping[str, Sequence[RealInteraction]]) -> dict[str, ClickCosts]:
+    """Costs of accepted masks by model version; each object counts once."""
+    by_version: dict[str, list[RealInteraction]] = defaultdict(list)
+    for interaction in (interaction for each in real.values() for interaction in each):
+        if interaction.is_accepted:
+            by_version[interaction.model_version].append(interaction)
     return {
         version: ClickCosts(
             count=len(accepted),
-            exact=sum(dialogue.is_exact for dialogue in accepted),
-            median_clicks=float(median(len(dialogue.clicks) for dialogue in accepted)),
-            median_seconds=float(median(dialogue.seconds for dialogue in accepted)),
+            exact=sum(interaction.is_exact for interaction in accepted),
+            median_clicks=float(median(len(interaction.clicks) for interaction in accepted)),
+            median_seconds=float(median(interaction.seconds for interaction in accepted)),
         )
         for version, accepted in sorted(by_version.items())
     }
 
 
 def presets_used(log: AuditLog, image_ids: Iterable[str]) -> dict[str, frozenset[str]]:
-    """Image id -> names of the presets that answered clicks on it; images nobody clicked on are left out."""
+    """Image id -> names of the presets that answered clicks on it; images without clicks are left out."""
     used: dict[str, set[str]] = defaultdict(set)
     if not _is_comparable(log):
         return {}
@@ -115,7 +115,7 @@ def presets_used(log: AuditLog, image_ids: Iterable[str]) -> dict[str, frozenset
     return {image_id: frozenset(used[hashed]) for image_id, hashed in hashes.items() if hashed in used}
 
 
-def _of_case(case: SubmittedCase, recorded: Sequence[RecordedDialogue]) -> tuple[RealDialogue, ...]:
+def _of_case(case: SubmittedCase, recorded: Sequence[RecordedInteraction]) -> tuple[RealInteraction, ...]:
     before = [each.until_time(case.saved_at) for each in recorded if each.steps[0].time <= case.saved_at]
     if not before:
         return ()
@@ -127,33 +127,33 @@ def _of_case(case: SubmittedCase, recorded: Sequence[RecordedDialogue]) -> tuple
     real = []
     for label in range(1, len(case.names) + 1):
         own = _of_object(labels == label, before)
-        # The last exact one; where there is none, the last.
+        # The last exact one, or else the last.
         accepted = max(own, key=lambda match: (match[1], match[0].last.time), default=None)
         real += [
-            RealDialogue(
+            RealInteraction(
                 label=label,
-                clicks=dialogue.last.clicks,
-                seconds=dialogue.seconds(case.saved_at),
-                model_version=dialogue.last.model_version,
+                clicks=interaction.last.clicks,
+                seconds=interaction.seconds(case.saved_at),
+                model_version=interaction.last.model_version,
                 is_exact=is_exact,
-                is_accepted=(dialogue, is_exact) == accepted,
+                is_accepted=(interaction, is_exact) == accepted,
             )
-            for dialogue, is_exact in own
+            for interaction, is_exact in own
         ]
     return tuple(real)
 
 
-def _of_object(mask: np.ndarray, recorded: Sequence[RecordedDialogue]) -> list[tuple[RecordedDialogue, bool]]:
-    """The dialogues that fit an object, each with whether its last mask is the object itself."""
+def _of_object(mask: np.ndarray, recorded: Sequence[RecordedInteraction]) -> list[tuple[RecordedInteraction, bool]]:
+    """The interactions that fit an object, each with whether its last mask equals the object."""
     exact_hash = mask_hash(mask)
     found = []
-    for dialogue in recorded:
-        exact = [number for number, step in enumerate(dialogue.steps) if step.mask_hash == exact_hash]
+    for interaction in recorded:
+        exact = [number for number, step in enumerate(interaction.steps) if step.mask_hash == exact_hash]
         if exact:
-            # What came after was taken back: the user kept this mask.
-            found.append((dialogue.until(exact[-1]), True))
-        elif all(bool(mask[click.ijk]) == click.is_foreground for click in dialogue.last.clicks):
-            found.append((dialogue, False))
+            # Later answers were undone: the user kept this mask.
+            found.append((interaction.until(exact[-1]), True))
+        elif all(bool(mask[click.ijk]) == click.is_foreground for click in interaction.last.clicks):
+            found.append((interaction, False))
     return found
 
 
@@ -166,7 +166,7 @@ def _records_by_image(log: AuditLog, preset_name: str) -> dict[str, list[dict[st
 
 
 def _is_comparable(log: AuditLog) -> bool:
-    """Whether images can be found in the log: without its key their names mean nothing."""
+    """Whether images can be found in the log; this needs the key of the name hashes."""
     if not log.has_key():
         return False
     try:

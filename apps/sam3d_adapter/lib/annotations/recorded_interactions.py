@@ -1,4 +1,4 @@
-"""Recorded answers -> dialogues: which click came after which, and what the mask was then."""
+"""Groups recorded answers into interactions: the order of the clicks, and the mask after each."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from lib.prompts.click import Click
 from lib.prompts.reading import ClickError
 
 MAX_IDLE_S = 120.0
-"""A pause counts no more than this: whoever is longer away is doing something else."""
+"""A longer pause counts as this: the user was doing something else."""
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,10 @@ class Step:
 
     Attributes:
         time: seconds since 1970.
-        clicks: of the request, in the order in which they were set.
+        clicks: of the request, in the order they were set.
         mask_hash: of the answer, as `lib.volumes.mask_hash` has it.
         mask_voxels: of the answer.
-        model_version: that gave it.
+        model_version: sha256 of the weights.
         record_id: of the audit log.
     """
 
@@ -35,41 +35,41 @@ class Step:
 
 
 @dataclass(frozen=True)
-class RecordedDialogue:
-    """The answers on the way to one mask, one or more."""
+class RecordedInteraction:
+    """The answers that led to one mask; at least one."""
 
     steps: tuple[Step, ...]
 
     @property
     def last(self) -> Step:
-        """The answer that was left as it is."""
+        """The final answer."""
         return self.steps[-1]
 
-    def until(self, number: int) -> "RecordedDialogue":
-        """The dialogue as if it had ended with step ``number``, counted from 0."""
-        return RecordedDialogue(self.steps[: number + 1])
+    def until(self, number: int) -> "RecordedInteraction":
+        """The steps up to ``number``, counted from 0."""
+        return RecordedInteraction(self.steps[: number + 1])
 
-    def until_time(self, time: float) -> "RecordedDialogue":
-        """The dialogue without the answers after ``time``; the first is not among them."""
-        return RecordedDialogue(tuple(step for step in self.steps if step.time <= time))
+    def until_time(self, time: float) -> "RecordedInteraction":
+        """The steps up to ``time``, which is not before the first one."""
+        return RecordedInteraction(tuple(step for step in self.steps if step.time <= time))
 
     def seconds(self, accepted_at: float | None = None) -> float:
-        """From the first answer to the last, or on to when the mask was accepted; each pause at most `MAX_IDLE_S`."""
+        """Time from the first to the last answer, or to acceptance; each pause counts at most `MAX_IDLE_S`."""
         times = [step.time for step in self.steps] + ([] if accepted_at is None else [accepted_at])
         pauses = (later - earlier for earlier, later in zip(times, times[1:], strict=False))
         return sum(min(max(pause, 0.0), MAX_IDLE_S) for pause in pauses)
 
 
-def dialogues(records: Iterable[Mapping[str, Any]], shape: Sequence[int]) -> list[RecordedDialogue]:
+def interactions(records: Iterable[Mapping[str, Any]], shape: Sequence[int]) -> list[RecordedInteraction]:
     """Groups the records of one image and one preset.
 
-    Viewers send all clicks anew with each request, foreground and background apart. What a request has more than the
-    one before was set in between; what it lacks was taken back. A request that shares no click with any dialogue of the
-    same user begins a new one: the viewer was reset, or the user went on to another place. Users who are not told apart
-    may take turns, so a dialogue goes on where the most clicks are shared.
+    Viewers send all clicks with each request, foreground and background separately. A click that the previous request
+    lacks was added since; a missing one was undone. A request that shares no click with any interaction of the same
+    user starts a new one: the viewer was reset, or the user moved on. Users without a name may alternate, so a request
+    continues the interaction with which it shares the most clicks.
 
     Args:
-        records: in any order; those whose clicks cannot be of an image of this shape are passed over.
+        records: in any order; those with clicks outside of an image of this shape are skipped.
         shape: of the image, voxels along i, j, k.
 
     Returns:
@@ -82,17 +82,17 @@ def dialogues(records: Iterable[Mapping[str, Any]], shape: Sequence[int]) -> lis
         if not any(shared):
             open_.append((user, [step]))
             continue
-        # Among equals the one that was used last.
+        # Of equal ones, the most recent.
         best = max(range(len(open_)), key=lambda n: (shared[n], open_[n][1][-1].time))
         open_[best][1].append(_continued(open_[best][1][-1], step))
-    return [RecordedDialogue(tuple(steps)) for _, steps in open_]
+    return [RecordedInteraction(tuple(steps)) for _, steps in open_]
 
 
 def _continued(before: Step, step: Step) -> Step:
-    """The step, its clicks in the order that the one before tells."""
+    """The step with its clicks in order, as far as the previous step shows it."""
     there = set(step.clicks)
     kept = tuple(click for click in before.clicks if click in there)
-    # Clicks that came between two requests: no record tells their order across the two lists.
+    # Of several clicks added at once, the order across the two lists is not recorded.
     new = in_order(tuple(click for click in step.clicks if click not in set(kept)))
     return Step(**{**vars(step), "clicks": kept + new})
 
@@ -119,7 +119,7 @@ def _step(record: Mapping[str, Any], shape: Sequence[int]) -> Step | None:
 
 
 def in_order(clicks: Sequence[Click]) -> tuple[Click, ...]:
-    """Clicks that came at once, in an order made from them alone: first foreground, first background, second, ..."""
+    """Clicks that were added at once, alternating: first foreground, first background, second foreground, ..."""
     foreground = [click for click in clicks if click.is_foreground]
     background = [click for click in clicks if not click.is_foreground]
     return tuple(click for pair in zip_longest(foreground, background) for click in pair if click is not None)

@@ -1,6 +1,7 @@
-"""Who is trained on and who is validated on: decided once for each person, and kept."""
+"""The split into training and validation patients: decided once for each patient, and kept."""
 
 import contextlib
+import functools
 import hashlib
 import hmac
 import json
@@ -21,30 +22,30 @@ logger = logging.getLogger(__name__)
 
 TRAIN, VALIDATION = "train", "validation"
 ENOUGH = 8
-"""Validation patients up to which two of five new patients go to validation; from then on it is one of five."""
-# Of each five patients in the order of their arrival. The very first is for training, the second for validation.
+"""Up to so many validation patients, two of five new patients go to validation; then one of five."""
+# Places among each five arriving patients that go to validation, counted from 0.
 _EARLY, _LATE = (1, 3), (2,)
 _BLOCK = 5
 _FORMAT = 1
 _LOCK_TIMEOUT_S = 60.0
 _PSEUDONYM = 32
-"""Hexadecimal digits: 128 bits, which no two names share by chance."""
+"""Hexadecimal digits: 128 bits, so that no two names share them by chance."""
 
 
 class SplitsError(ValueError):
-    """A split that cannot be trusted; training must not go on with another one drawn in its place."""
+    """The split cannot be trusted; training must not draw a new one in its place."""
 
 
 @dataclass
 class _State:
-    """What the file holds.
+    """Content of the file.
 
     Attributes:
-        key_check: tells whether the key is the one the names were hashed with.
-        drawn: patients that were assigned by turn, as opposed to those that took over the side of another.
-        patients: key of a person -> side.
-        images: image id -> key of the person it was last said to show.
-        moves: persons that went from training to validation, because they are one with somebody there.
+        key_check: shows whether the key is the one that the names were hashed with.
+        drawn: number of patients assigned in turn, without those that took the side of another one.
+        patients: key of a patient -> side.
+        images: image id -> key of the patient that it was last said to show.
+        moves: patients that moved from training to validation, because they are the same as somebody there.
     """
 
     key_check: str
@@ -57,11 +58,11 @@ class _State:
 class Splits:
     """``splits.json`` of a folder, shared by all presets and all processes that train.
 
-    A person once assigned stays, whatever comes later. Only where two persons turn out to be one, and one of the two is
-    in validation, both are from then on; that is recorded in the file.
+    A patient never changes side, with one exception: if two patients turn out to be one and either is in validation,
+    both are from then on. The file records it.
 
-    PatientIDs of DICOM and names from tables are kept as HMAC-SHA256, whose key lies in ``splits.key`` beside the file.
-    Two copies of the file are written; a damaged one is never replaced by a new draw.
+    DICOM PatientIDs and names from tables are kept as HMAC-SHA256; the key is in ``splits.key`` beside the file. The
+    file is written twice; a damaged one is never replaced by a new draw.
 
     Args:
         folder: made if it does not exist.
@@ -74,10 +75,10 @@ class Splits:
         )
 
     def assign(self, patients: Mapping[str, Patient]) -> dict[str, str]:
-        """The side of each image; persons that are new are given one, and it is on the disk before this returns.
+        """The side of each image; new patients are assigned, on the disk before this returns.
 
         Args:
-            patients: image id -> whom it shows.
+            patients: image id -> patient.
 
         Raises:
             SplitsError: the file or its key is damaged or gone.
@@ -94,7 +95,7 @@ class Splits:
         return {image: state.patients[person] for image, person in said.items()}
 
     def counts(self) -> dict[str, int]:
-        """Persons on each side.
+        """Number of patients on each side.
 
         Raises:
             SplitsError: as ``assign``; so does OSError.
@@ -104,7 +105,7 @@ class Splits:
         return {side: sides.count(side) for side in (TRAIN, VALIDATION)}
 
     def moves(self) -> list[dict[str, Any]]:
-        """Persons that were trained on before they went to validation: when, and which images of theirs.
+        """Patients that were trained on before they moved to validation: when, and their images.
 
         Raises:
             SplitsError: as ``assign``; so does OSError.
@@ -113,16 +114,16 @@ class Splits:
             return self._read(self._read_key()).moves
 
     def pseudonyms(self) -> Callable[[str], str]:
-        """What gives a name its keyed hash, for whatever is kept of a person or an image outside this file.
+        """A function name -> keyed hash, for files that mention a patient or an image.
 
-        Equal for equal names for as long as the key lasts; without the key no name can be tried.
+        Equal names give equal hashes as long as the key exists; without the key, names cannot be guessed.
 
         Raises:
             SplitsError: as ``assign``; so does OSError.
         """
         with self._locked():
             key = self._read_key()
-        return lambda name: _keyed(key, name)[:_PSEUDONYM]
+        return functools.partial(_pseudonym, key)
 
     def _read_key(self) -> bytes:
         if not self._key_file.exists():
@@ -160,7 +161,7 @@ class Splits:
 
     def _write(self, state: _State) -> None:
         text = json.dumps({"format": _FORMAT, **vars(state)}, indent=1, sort_keys=True)
-        # One after the other, so that at every moment one of the two is whole.
+        # One after the other, so that one of the two is always intact.
         for path in (self.file, self.backup):
             self._replace(path, text)
 
@@ -182,7 +183,7 @@ class Splits:
 
 
 def _assign(state: _State, said: Mapping[str, str], key: bytes) -> None:
-    """Gives every person that is named a side, and lets those that turn out to be one have the same."""
+    """Assigns a side to every patient; those that turn out to be the same get the same side."""
     for group in _same_persons(state, said):
         sides = {state.patients[person] for person in group if person in state.patients}
         if not sides:
@@ -192,7 +193,7 @@ def _assign(state: _State, said: Mapping[str, str], key: bytes) -> None:
         if moved:
             _record_move(state, moved, said)
         state.patients.update(dict.fromkeys(sorted(group), side))
-    # By a keyed hash, so that neither the names nor the order in which a folder lists them play a part.
+    # Sorted by keyed hash, so that neither names nor the order of files matter.
     for person in sorted(set(said.values()) - state.patients.keys(), key=lambda person: _keyed(key, person)):
         validated = sum(side == VALIDATION for side in state.patients.values())
         turns = _EARLY if validated < ENOUGH else _LATE
@@ -202,7 +203,7 @@ def _assign(state: _State, said: Mapping[str, str], key: bytes) -> None:
 
 
 def _same_persons(state: _State, said: Mapping[str, str]) -> list[set[str]]:
-    """Persons that are one: an image that was said to show one of them is now said to show the other."""
+    """Groups of patients that are the same: an image that showed one of them is now said to show another."""
     group_of: dict[str, set[str]] = {}
     for image, person in said.items():
         names = {person, state.images.get(image, person)}
@@ -230,9 +231,13 @@ def _keyed(key: bytes, text: str) -> str:
     return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
 
 
+def _pseudonym(key: bytes, name: str) -> str:
+    return _keyed(key, name)[:_PSEUDONYM]
+
+
 def _parsed(content: Any) -> _State:
     kinds = {"key_check": str, "drawn": int, "patients": dict, "images": dict, "moves": list}
-    # None may be missing: an empty one in its place would be a new draw.
+    # No key may be missing: an empty value would be a new draw.
     if not isinstance(content, dict) or content.keys() != {"format", *kinds} or content["format"] != _FORMAT:
         raise ValueError(f"it is not of format {_FORMAT}")
     wrong = [name for name, kind in kinds.items() if not isinstance(content[name], kind)]

@@ -1,4 +1,4 @@
-"""The labels that people submitted, as cases to learn from, and why others are not."""
+"""Submitted labels as cases to learn from, and the reasons why others are left out."""
 
 import hashlib
 import logging
@@ -11,6 +11,7 @@ import numpy as np
 
 from lib.annotations.label_names import NamesError, named_values, normal_name
 from lib.annotations.patients import Patient
+from lib.files.checksums import file_sha256
 from lib.geometry.axes import Array, AxesError, image_directions
 from lib.presets import Preset
 from lib.training.sampling import Volume
@@ -23,18 +24,18 @@ from lib.volumes.volume import ImageError, require_one_volume
 logger = logging.getLogger(__name__)
 
 UNNAMED = "structure"
-"""What is called so has no name in the label."""
+"""Name of an object that the label does not name."""
 MAX_OBJECTS = 255
-"""In one image: labels are bytes."""
+"""Most objects in one image: labels are bytes."""
 
 
 class SubmittedError(ValueError):
-    """A label that cannot be learned from: a reason that completes the sentence "... is left out: "."""
+    """A label cannot be learned from; the text completes the sentence "... is left out: "."""
 
 
 @dataclass(frozen=True)
 class SavedLabel:
-    """A final label of a data store, not read yet.
+    """A final label in a data store, not read yet.
 
     Attributes:
         image_id: of its image.
@@ -42,7 +43,7 @@ class SavedLabel:
         label: the label's file.
         info: what the data store keeps of the label.
         image_info: what it keeps of the image.
-        problem: why it cannot be learned from, where the data store knows; a reason as that of `SubmittedError`.
+        problem: why it cannot be learned from, if the data store knows; a reason as in `SubmittedError`.
     """
 
     image_id: str
@@ -55,16 +56,16 @@ class SavedLabel:
 
 @dataclass(frozen=True)
 class SubmittedCase:
-    """An image and what is to be segmented in it.
+    """An image and the objects to segment in it.
 
     Attributes:
         image_id: of the data store.
-        patient: whom it shows.
+        patient: shown in the image.
         image: the image's file.
         label: the label's file.
-        image_sha256: of the file, when the case was listed.
-        label_sha256: the same.
-        names: of the objects; the n-th, counted from 1, has the value n in `Volume.labels`.
+        image_sha256: of the file when the case was listed.
+        label_sha256: likewise.
+        names: of the objects; the n-th (from 1) has the value n in `Volume.labels`.
         values: by object, its voxel values in the label's file.
         voxels: by object, on the image's grid.
         shape: of the image, along i, j, k.
@@ -96,7 +97,7 @@ class SubmittedCase:
         voxels = image.voxels.numpy()
         if voxels.shape != self.shape:
             raise SubmittedError("its image was replaced in the meantime")
-        # What is not finite would spread over all that is interpolated from it.
+        # Replace non-finite voxels, or interpolation would spread them.
         if voxels.dtype.kind == "f" and not (finite := np.isfinite(voxels)).all():
             voxels = np.where(finite, voxels, voxels[finite].min(initial=0)).astype(voxels.dtype)
         return Volume(voxels, self.read_labels(), image.affine)
@@ -117,20 +118,20 @@ class SubmittedCase:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A label that is not learned from."""
+    """A label that is left out."""
 
     image_id: str
     reason: str
 
     @property
     def sentence(self) -> str:
-        """For a log or a page."""
+        """One sentence for the log and the versions page."""
         return f"The label of {self.image_id} is left out: {self.reason}."
 
 
 @dataclass(frozen=True)
 class Submitted:
-    """What a data store holds for one preset, both in the order of the image ids."""
+    """The labels of a data store for one preset, both sorted by image id."""
 
     cases: tuple[SubmittedCase, ...]
     skipped: tuple[Skipped, ...]
@@ -144,16 +145,16 @@ def read_submitted(
     label_name: str | None = None,
     made_with: Mapping[str, Collection[str]] | None = None,
 ) -> Submitted:
-    """Reads all labels, one after the other; of the images no more than their headers and their checksums.
+    """Reads all labels; of the images only headers and checksums.
 
     Args:
         labels: final ones.
-        preset: to be trained. One with a ``target_label`` learns the structure it is named after; any other learns to
-            segment whatever is clicked on, so that every structure is an object.
-        patient_of: image id and what is kept of the image -> the person.
-        label_name: the one structure that is wanted, whatever the preset.
+        preset: to be trained. With a ``target_label`` it learns that one structure. Without, it learns to segment
+            whatever is clicked on, so every structure is an object.
+        patient_of: image id and image info -> the patient.
+        label_name: the one structure to learn, whatever the preset.
         made_with: image id -> names of the presets that answered clicks on it, as far as known. A preset that learns
-            every structure leaves out images that only others answered on: they show another modality.
+            every structure skips images on which only other presets answered: they show another modality.
     """
     wanted = label_name or (preset.label if preset.target_label is not None else None)
     cases, skipped = [], []
@@ -218,7 +219,7 @@ def _objects(
     """Name and voxel values of each object."""
     if named is None:
         if wanted is None:
-            # As in an evaluation: what is above 0 is the object.
+            # As in an evaluation: every value above 0 is the object.
             return [(UNNAMED, tuple(values))]
         if len(values) > 1:
             raise SubmittedError(f"it has {len(values)} structures and no names, so that {wanted!r} is not to be found")
@@ -237,7 +238,7 @@ def _objects(
 
 
 def _read_label(path: Path) -> tuple[np.ndarray, Array]:
-    """Whole numbers from 0 on, (i, j, k), and the affine."""
+    """Labels (i, j, k), whole numbers from 0, and the affine."""
     array, affine = read_array(path)
     require_one_volume(array.shape, path.name)
     array = array.reshape(array.shape[:3], order="A")
@@ -264,16 +265,12 @@ def _numbered(labels: np.ndarray, groups: Collection[Collection[int]]) -> np.nda
 def _saved_at(saved: SavedLabel) -> float:
     stated = saved.info.get("ts")
     if isinstance(stated, int | float) and not isinstance(stated, bool) and stated > 0:
-        return float(stated) + 1  # the host cuts it to whole seconds
+        return float(stated) + 1  # the host truncates to whole seconds
     return saved.label.stat().st_mtime
 
 
 def _sha256(path: Path) -> str:
-    """Of a file, or of the files of a folder in the order of their names."""
+    """sha256 of a file, or over the files of a folder, sorted by name."""
     if path.is_dir():
         return hashlib.sha256("".join(_sha256(file) for file in sorted(path.iterdir())).encode()).hexdigest()
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
+    return file_sha256(path)

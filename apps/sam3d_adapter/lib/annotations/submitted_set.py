@@ -1,4 +1,4 @@
-"""Submitted cases to draw from, with no more of them in memory than fits."""
+"""A data set of submitted cases, with a limit on the memory of the volumes."""
 
 import contextlib
 import logging
@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from lib.annotations.real_clicks import RealDialogue
+from lib.annotations.real_clicks import RealInteraction
 from lib.annotations.submitted import SubmittedCase, SubmittedError
 from lib.presets import Preset
 from lib.segmenters.roi.settings import WindowIntensity
-from lib.training.data_sets import PoolError, window_of
+from lib.training.data_sets import DataSetError, window_of
 from lib.training.sampling import Volume
 from lib.training.stream import NO_CLICKS, Drawn
 from lib.volumes.memory import MemoryShortage
@@ -20,37 +20,35 @@ from lib.volumes.volume import ImageError
 
 logger = logging.getLogger(__name__)
 
-POOL_BYTES = 2**29
+MAX_BYTES = 2**29
 STAY = 16
-"""Samples of the stream, with those of other pools, for each case of a block: reading one takes as long as several
-training steps."""
+"""Samples of the stream for each case of a block: reading a case takes as long as several training steps."""
 _VOXEL_BYTES = 5
-"""An image's value takes 4 but for rare types, or 2, its label 1; which of them is known only once the file is read."""
+"""An image voxel takes 4 bytes (2 or 8 for some types, which is known only after reading), its label 1."""
 _COORDINATE_BYTES = 24
 """`Volume` keeps three indices of 8 bytes for each voxel of an object."""
 
 
-class SubmittedPool:
-    """Draws like `lib.training.data_sets.Pool`, from cases that are read when their turn comes.
+class SubmittedDataSet:
+    """Draws like `lib.training.data_sets.DataSet`, but reads cases when they are needed.
 
-    All cases are equally likely as long as they fit into ``max_bytes``. Where they do not, they are drawn in blocks
-    that do, one block after the other, each for as many samples as it has cases times ``stay``. After the last one they
-    are divided anew. Which block it is, is a function of cases, seed and sample number alone, and not of what is in
-    memory: a training that is gone on with draws what it would have drawn.
+    If all cases fit into ``max_bytes``, they are equally likely. If not, they are divided into blocks that fit. Samples
+    come from one block after the other, ``stay`` samples for each case of a block; then the cases are divided again.
+    The block is a function of cases, seed and sample number alone: a resumed training draws the same samples.
 
-    A case whose files turn out to be damaged is left out with a warning; another one is drawn in its place.
+    A damaged case is left out with a warning; another one is drawn in its place.
 
     Args:
         cases: one or more.
-        preset: whose intensities and spacings.
-        share: of the samples that come from here, relative to other pools.
-        recorded: by image id, the dialogues of users that led to its labels.
-        max_bytes: of the volumes kept, or one volume that is larger; each process that draws keeps its own.
+        preset: gives intensities and spacings.
+        share: of the samples, relative to other data sets.
+        recorded: by image id, recorded interactions of users.
+        max_bytes: limit of the volumes kept, unless one volume is larger; for each process that draws.
         seed: of the division into blocks.
-        stay: samples of the stream for which a block stays, for each case of it.
+        stay: samples of the stream for each case of a block.
 
     Raises:
-        PoolError: there is nothing to train on.
+        DataSetError: there is nothing to train on.
     """
 
     def __init__(
@@ -59,13 +57,13 @@ class SubmittedPool:
         preset: Preset,
         share: float = 1.0,
         *,
-        recorded: Mapping[str, Sequence[RealDialogue]] | None = None,
-        max_bytes: int = POOL_BYTES,
+        recorded: Mapping[str, Sequence[RealInteraction]] | None = None,
+        max_bytes: int = MAX_BYTES,
         seed: int = 0,
         stay: int = STAY,
     ) -> None:
         if not cases:
-            raise PoolError("No submitted label can be learned from. Save a final label for an image first.")
+            raise DataSetError("No submitted label can be learned from. Save a final label for an image first.")
         self.preset, self.share, self.max_bytes = preset, share, max_bytes
         self.remap_share: float | None = None
         self.cases = tuple(cases)
@@ -78,7 +76,7 @@ class SubmittedPool:
 
     @property
     def spacings_mm(self) -> tuple[float, ...]:
-        """At which serving looks, ascending."""
+        """Voxel sides of the ROIs in serving, ascending."""
         return self.preset.roi.seen_spacings_mm
 
     @property
@@ -87,24 +85,24 @@ class SubmittedPool:
         return self._nbytes
 
     def draw(self, rng: np.random.Generator, number: int = 0) -> Drawn:
-        """A volume, one of its objects, its intensities' window, and what a user clicked there.
+        """A volume, one of its objects, its intensity window, and recorded clicks of a user.
 
         Args:
             rng: source of the draws.
             number: of the sample.
 
         Raises:
-            PoolError: no case is left that can be read.
+            DataSetError: no case is left that can be read.
         """
         return self.draw_case(rng, number)[1]
 
     def draw_case(self, rng: np.random.Generator, number: int = 0) -> tuple[SubmittedCase, Drawn]:
-        """As ``draw``, and whose volume it is.
+        """As ``draw``, with the case.
 
         Raises:
-            PoolError: no case is left that can be read.
+            DataSetError: no case is left that can be read.
         """
-        for case in self._in_turn(rng, number):
+        for case in self._candidates(rng, number):
             if case.image_id in self._left_out:
                 continue
             try:
@@ -114,32 +112,32 @@ class SubmittedPool:
             except (SubmittedError, ImageError, OSError, MemoryShortage, MemoryError) as error:
                 logger.warning("%s is not trained on any more: %s", case.image_id, error)
                 self._left_out.add(case.image_id)
-        raise PoolError("None of the submitted cases can be read any more. Look into the log for the reasons.")
+        raise DataSetError("None of the submitted cases can be read any more. Look into the log for the reasons.")
 
     def _clicked(self, case: SubmittedCase, label: int, rng: np.random.Generator) -> np.ndarray:
-        """(M, 4): the clicks of one of the dialogues that led to the object."""
+        """(M, 4): clicks of one accepted interaction on the object; empty without one."""
         led = [one for one in self._recorded.get(case.image_id, ()) if one.label == label and one.is_accepted]
         if not led:
             return NO_CLICKS
         clicks = led[rng.integers(len(led))].clicks
         return np.array([[*click.ijk, click.is_foreground] for click in clicks], dtype=float)
 
-    def _in_turn(self, rng: np.random.Generator, number: int) -> Iterator[SubmittedCase]:
-        """The first is the one to draw from, each further one in place of those before it."""
-        # Shuffled whole, so that what is drawn is the same whether it was known before that a case cannot be read.
+    def _candidates(self, rng: np.random.Generator, number: int) -> Iterator[SubmittedCase]:
+        """Cases to try in order: the first one is drawn, the others replace damaged ones."""
+        # Shuffle all cases, so that the draw does not depend on which damaged ones are known already.
         for some in (self._block(number), self.cases):
             yield from (some[place] for place in rng.permutation(len(some)))
 
     def _block(self, number: int) -> Sequence[SubmittedCase]:
-        """The cases that a sample is drawn from; of every turn each case is in one block."""
-        turn, place = divmod(number // self._stay, len(self.cases))
-        if self._division[0] != turn:
-            self._division = turn, self._divided(np.random.default_rng([self._seed, turn]))
+        """The block of a sample; in every round each case is in one block."""
+        round_, place = divmod(number // self._stay, len(self.cases))
+        if self._division[0] != round_:
+            self._division = round_, self._divided(np.random.default_rng([self._seed, round_]))
         for block in self._division[1]:
             if place < len(block):
                 return block
             place -= len(block)
-        raise AssertionError("the blocks of a turn hold all cases")
+        raise AssertionError("the blocks of a round hold all cases")
 
     def _divided(self, rng: np.random.Generator) -> list[list[SubmittedCase]]:
         blocks: list[list[SubmittedCase]] = []
@@ -174,14 +172,14 @@ class SubmittedPool:
         return entry
 
     def _make_room(self, nbytes: int) -> None:
-        """Let go of what was drawn from longest ago."""
+        """Drops the volumes that were used longest ago."""
         while self._held and self._nbytes + nbytes > self.max_bytes:
             case, volume, _ = self._held.popitem(last=False)[1]
             self._nbytes -= _nbytes(case, volume)
 
 
 def _at_most(case: SubmittedCase) -> int:
-    """Bytes that a case will take, as far as is known before it is read."""
+    """Estimate of a case's bytes before it is read."""
     return math.prod(case.shape) * _VOXEL_BYTES + _COORDINATE_BYTES * sum(case.voxels)
 
 

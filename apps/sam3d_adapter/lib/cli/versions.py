@@ -12,12 +12,11 @@ import click
 import yaml
 
 from lib.cli.app_dir import pass_app_dir
+from lib.files.checksums import file_sha256
 from lib.registry.archive import export_version, import_version
-from lib.registry.base import shipped_base
 from lib.registry.errors import RegistryError
-from lib.registry.files import sha256_of
 from lib.registry.registry import DEFAULT_LEARNING_DIR, Registry
-from lib.registry.version import SHIPPED, Version
+from lib.registry.version import SHIPPED, Version, shipped_base
 from lib.registry.versions import Versions
 
 logger = logging.getLogger("versions")
@@ -109,7 +108,7 @@ def _show(of: _Weights, id: str) -> str:
     if id == SHIPPED:
         facts: dict[str, Any] = {"id": SHIPPED, "files": [path.name for path in of.shipped]}
         if of.shipped[-1].is_file():
-            facts["sha256"] = sha256_of(of.shipped[-1])
+            facts["sha256"] = file_sha256(of.shipped[-1])
     else:
         pruned = of.versions.pruned()
         facts = (pruned[id] if id in pruned else of.versions.verify(id)).to_dict()
@@ -155,7 +154,7 @@ def _prune(of: _Weights, keep: int, by: str) -> str:
 def _export(of: _Weights, id: str, file: Path) -> str:
     """Write the version ID into one FILE, for another hospital."""
     export_version(of.versions, id, file)
-    return f"{file}: {id}, sha256 of the file {sha256_of(file)}"
+    return f"{file}: {id}, sha256 of the file {file_sha256(file)}"
 
 
 @versions.command("import")
@@ -166,7 +165,7 @@ def _import(of: _Weights, file: Path, by: str) -> str:
     """Add a version from such a FILE; it is not served."""
     version = import_version(of.versions, file, by, of.shipped)
     return (
-        f"Added as {version.id}, not served. sha256 of the file {sha256_of(file)}: compare it with the "
+        f"Added as {version.id}, not served. sha256 of the file {file_sha256(file)}: compare it with the "
         "sender's. What was measured there says nothing of your images: evaluate it before you publish it "
         f"(sam3d evaluate ... --version {version.id})."
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lib.audit.log import AuditLog
 from lib.evaluation.measure import MeasureVersion
-from lib.learning.rehearsal import Replay
+from lib.learning.rehearsal import Rehearsal
 from lib.presets import Preset
 from lib.registry.registry import Registry
 from lib.trainers.train_task import FineTuneTask
@@ -38,8 +38,8 @@ def make_trainers(
         threads = len(os.sched_getaffinity(0))
         return MeasureVersion(preset, app_dir, device, precision, threads)
 
-    def replay(preset: Preset) -> Replay:
-        return Replay(registry.learning_dir / "replay", preset)
+    def rehearsal(preset: Preset) -> Rehearsal:
+        return Rehearsal(registry.learning_dir / "replay", preset)
 
     trained = {name: preset for name, preset in presets.items() if preset.model.family == TRAINED_FAMILY}
     return {
@@ -49,7 +49,7 @@ def make_trainers(
             registry,
             audit_log,
             measure,
-            replay,
+            rehearsal,
             trainers=tuple(trained),
             structures=tuple(preset.label for preset in presets.values()),
             precision=precision,

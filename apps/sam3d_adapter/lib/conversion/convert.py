@@ -1,20 +1,23 @@
-"""A published checkpoint and SAM's file become the base and the weights of a preset."""
+"""Converts a published checkpoint and SAM's file into the base and the weights of a preset; reports every key."""
 
 import contextlib
+import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 
-from lib.conversion.report import NO_LICENCE, Conversion, KeyReport
 from lib.files.atomic_write import replacing
+from lib.files.checksums import file_sha256
 from lib.models.build import build_model
-from lib.models.checkpoint import create_interaction, file_sha256, load_base, parameter_shapes, save_base, save_trained
+from lib.models.checkpoint import load_base, parameter_shapes, save_base, save_trained
 from lib.models.checkpoint_error import CheckpointError
+from lib.models.loading import create_interaction
 from lib.models.reference_checkpoint import ReferenceState, load_reference_state, read_reference_checkpoint
 from lib.models.safetensors_file import check_tensors
 from lib.models.sam3d import Sam3dAdapter
@@ -23,11 +26,16 @@ from lib.models.trainable import frozen_names
 from lib.version import __version__
 
 REPOSITORY = "github.com/med-air/3DSAM-adapter"
+NO_LICENCE = (
+    "none: the authors of 3DSAM-adapter publish their checkpoints without a licence. For your own use; do not pass "
+    "this file on. This project never publishes it."
+)
+"""Stated in every converted file and at every conversion."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is made.
+    """The files to make.
 
     Attributes:
         preset: Name, for the report.
@@ -43,8 +51,81 @@ class Target:
 
 
 @dataclass(frozen=True)
+class KeyReport:
+    """The keys of one file.
+
+    Attributes:
+        source: Name of the file.
+        loaded: Key -> parameter and file, e.g. ``"image_encoder.depth_embed, weights"``.
+        created: Parameter that the file lacks -> the rule that created it.
+        ignored: Key -> the reason.
+    """
+
+    source: str
+    loaded: Mapping[str, str]
+    created: Mapping[str, str] = field(default_factory=dict)
+    ignored: Mapping[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values."""
+        return {
+            "source": self.source,
+            "loaded": dict(self.loaded),
+            "created": dict(self.created),
+            "ignored": dict(self.ignored),
+        }
+
+    def lines(self) -> list[str]:
+        """Counts, with each rule and reason once."""
+        places = Counter(place.rsplit(", ", 1)[-1] for place in self.loaded.values())
+        found = [f"{self.source}:"]
+        found += [f"  {count:4d} keys loaded: {place}" for place, count in places.items()]
+        found += [f"  {count:4d} created: {rule}" for rule, count in Counter(self.created.values()).items()]
+        found += [f"  {count:4d} keys ignored: {reason}" for reason, count in Counter(self.ignored.values()).items()]
+        return found
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A finished conversion.
+
+    Attributes:
+        preset: Whose files.
+        written: Kind of file -> the written file.
+        kept: Kind of file -> the existing file that fits.
+        keys: One report for each file that was read.
+        provenance: As stored in the weights (in the base, where there are no weights).
+    """
+
+    preset: str
+    written: Mapping[str, Path]
+    kept: Mapping[str, Path]
+    keys: tuple[KeyReport, ...]
+    provenance: Mapping[str, object]
+
+    def text(self) -> str:
+        """For the terminal."""
+        lines = [line for report in self.keys for line in report.lines()]
+        lines += [f"{what} written: {path}" for what, path in self.written.items()]
+        lines += [f"{what} was there and fits: {path}" for what, path in self.kept.items()]
+        return "\n".join([*lines, f"Licence: {self.provenance['licence']}"])
+
+    def write(self, path: Path) -> None:
+        """Writes it as JSON with every key, atomically."""
+        content = {
+            "preset": self.preset,
+            "written": {what: file.name for what, file in self.written.items()},
+            "kept": {what: file.name for what, file in self.kept.items()},
+            "provenance": dict(self.provenance),
+            "keys": [report.to_dict() for report in self.keys],
+        }
+        with replacing(path) as partial:
+            partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+@dataclass(frozen=True)
 class _Base:
-    """The base that a model holds: where from (plain JSON values), and SAM's file where that was read."""
+    """The base in a model: provenance (plain JSON values), and SAM's file where that was read."""
 
     provenance: Mapping[str, object]
     sam: Path | None
@@ -54,22 +135,22 @@ class _Base:
 def convert_checkpoint(
     checkpoint: Path, target: Target, sam_file: Callable[[], Path], *, replace: bool = False
 ) -> Conversion:
-    """Make the two files of a preset from a checkpoint of the authors.
+    """Makes the two files of a preset from a checkpoint of the authors.
 
-    A base that is there already is used and kept; otherwise it is made from SAM's file. The checkpoint's own copy of
-    the frozen tensors must equal it to the last bit. Nothing is written before everything was read and found right.
+    An existing base is kept; otherwise it is made from SAM's file. The checkpoint's copy of the frozen tensors must
+    equal it bit by bit. Nothing is written before all files are read and checked.
 
     Args:
         checkpoint: ``last.pth.tar`` or ``best.pth.tar``.
         target: What to make.
-        sam_file: Gives SAM's file of the size, verified; called only where it is needed.
-        replace: Whether weights that are there may be replaced.
+        sam_file: Returns the verified SAM file of the size; called only if needed.
+        replace: Whether existing weights may be replaced.
 
     Raises:
         CheckpointError: A file is wrong, does not fit the other, is there already, or cannot be written.
     """
     _require_free(target.weights, replace)
-    # All that can be wrong here is found before SAM's file is asked for, which may mean a long download.
+    # Check everything here before asking for SAM's file, which may mean a long download.
     state = read_reference_checkpoint(checkpoint)
     check_tensors(state.tensors, parameter_shapes(target.size), checkpoint, size=target.size)
     _require_writable(target.base, target.weights)
@@ -102,7 +183,7 @@ def convert_checkpoint(
 
 
 def convert_base(target: Target, sam_file: Callable[[], Path]) -> Conversion:
-    """Make the base of a preset alone, to train on.
+    """Makes only the base of a preset, to train on.
 
     Raises:
         CheckpointError: As `convert_checkpoint`.

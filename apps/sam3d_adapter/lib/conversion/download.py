@@ -1,4 +1,4 @@
-"""One large file over HTTP: resumed where it broke off, and in place only once its checksum is right."""
+"""Downloads one large file over HTTP: resumes after an interruption; checks the sha256 before the final rename."""
 
 import fcntl
 import http.client
@@ -16,25 +16,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from lib.models.checkpoint import file_sha256
+from lib.files.checksums import file_sha256
 
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int | None], None]
-"""Called with the bytes that are there and the bytes there will be (None where the server does not say)."""
+"""Called with the bytes received and the total (None where the server does not say)."""
 
 _CHUNK = 1 << 20
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
-# Not mended by asking again: no such host, nobody listening, not whom it claims to be.
+# A retry does not help: no such host, connection refused, wrong certificate.
 _FINAL = (socket.gaierror, ConnectionRefusedError, ssl.SSLCertVerificationError)
 
 
 class DownloadError(ValueError):
-    """A file that could not be fetched, with the reason; what is there of it is kept where that is of use."""
+    """A download failed, with the reason; a useful partial file is kept."""
 
 
 class _BrokeOff(Exception):
-    """This attempt ended; another one may go on from where it did."""
+    """This attempt ended; the next one may resume."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ def download(
     patience: Patience | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Fetch ``url`` into ``target``.
+    """Downloads ``url`` to ``target``.
 
-    It grows as ``target`` + ``.partial``, from which a later call goes on, and is moved to ``target`` when its sha256
-    is right. Proxies are taken from the environment (``https_proxy``).
+    It grows as ``target`` + ``.partial``, which a later call resumes, and is renamed to ``target`` when its sha256 is
+    right. Proxies are taken from the environment (``https_proxy``).
 
     Args:
         url: http or https.
@@ -72,10 +72,10 @@ def download(
         sha256: Of the whole file, hexadecimal.
         size: Of the whole file in bytes, where known.
         patience: When to give up.
-        progress: Told of every megabyte.
+        progress: Called after every megabyte.
 
     Raises:
-        DownloadError: No connection, a refusal, another file than expected, no space, or somebody else is at it.
+        DownloadError: No connection, refused, another file than expected, no space, or another process downloads it.
         OSError: The folder cannot be written.
     """
     if not url.startswith(("http://", "https://")):
@@ -88,7 +88,7 @@ def download(
         _complete(url, file, size, patience, progress)
         got = file_sha256(partial)
         if got != sha256 and resumed:
-            # What lay there may have been the beginning of another file.
+            # The partial file may have been the beginning of another file.
             logger.warning("%s: the continued file has a wrong checksum; fetching it from the start.", target.name)
             file.truncate(0)
             _complete(url, file, size, patience, progress)

@@ -1,11 +1,11 @@
-"""Segment Anything's own files: which they are, where they are kept, and how they get there."""
+"""Segment Anything's own checkpoint files: names, checksums, cache folder, download."""
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from lib.conversion.download import DownloadError, Patience, Progress, download
-from lib.models.checkpoint import file_sha256
+from lib.files.checksums import file_sha256
 from lib.models.checkpoint_error import CheckpointError, require_file
 
 SAM_URL = "https://dl.fbaipublicfiles.com/segment_anything/"
@@ -25,7 +25,7 @@ class SamFile:
     Attributes:
         name: As published.
         sha256: Of its bytes, hexadecimal.
-        size: In bytes, where its authors' server was seen to say so.
+        size: In bytes, where the authors' server states it.
     """
 
     name: str
@@ -50,7 +50,7 @@ SAM_FILES = {
 
 
 def cache_folder() -> Path:
-    """Where fetched files are kept: ``$SAM3D_CACHE``, else ``sam3d_adapter`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    """Folder of downloaded files: ``$SAM3D_CACHE``, else ``sam3d_adapter`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
     own = os.environ.get(CACHE_VARIABLE)
     if own:
         return Path(own).expanduser()
@@ -73,14 +73,14 @@ def obtain_sam_file(
     """A verified copy of an official file: the one given, else the cached one, else fetched into the cache.
 
     Args:
-        file: Which.
+        file: To obtain.
         given: The file, or a folder that holds it under its name.
         offline: Never connect.
         patience: When to give up a download.
-        progress: Told how far a download is.
+        progress: Of a download.
 
     Raises:
-        CheckpointError: It cannot be had, or is not the official file; says where to get it and where to put it.
+        CheckpointError: It cannot be obtained, or is not the official file; says where to get it and where to put it.
     """
     if given is not None:
         path = given / file.name if given.is_dir() else given

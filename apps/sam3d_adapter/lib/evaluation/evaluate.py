@@ -23,7 +23,8 @@ from lib.evaluation.run import Plan, Workers, current_task, find_cases, run
 from lib.evaluation.simulated_user import JITTER_SIGMA_MM, SimulatedClick
 from lib.evaluation.statistics import CONFIDENCE, RESAMPLES, SEED
 from lib.evaluation.summary import summarise
-from lib.models.checkpoint import CheckpointError, file_sha256
+from lib.files.checksums import file_sha256
+from lib.models.checkpoint_error import CheckpointError
 from lib.presets import Preset
 from lib.volumes.read import read_volume
 

@@ -127,6 +127,26 @@ def deepest_error(error: Mask, seed: int) -> Voxel | None:
         error: (i, j, k) bool.
         seed: of the draw, which is the same for equal ties.
     """
+    found = depth_in_largest_error(error)
+    if found is None:
+        return None
+    depth, start = found
+    ties = np.argwhere(depth == depth.max())
+    return _voxel(ties[np.random.RandomState(seed).choice(len(ties))] + start)
+
+
+def depth_in_largest_error(error: Mask) -> tuple[NDArray[np.float64], NDArray[np.int_]] | None:
+    """Depth of each voxel in the largest connected error (26 neighbours); None where there is no error.
+
+    Of components of one size, the one that comes first in C order counts.
+
+    Args:
+        error: (i, j, k) bool.
+
+    Returns:
+        Distance to the component's outside in voxels, on the component's bounding box, 0 outside of the component; and
+        the first voxel of that box, (3,).
+    """
     box = bounding_box(error)
     if box is None:
         return None
@@ -136,11 +156,8 @@ def deepest_error(error: Mask, seed: int) -> Voxel | None:
     largest = int(sizes.argmax())
     inner = find_objects(components)[largest - 1]
     # A rim of zeros: beyond the image there is no error either.
-    depth = distance_transform_edt(np.pad(components[inner] == largest, 1))
-    ties = np.argwhere(depth == depth.max())
-    chosen = ties[np.random.RandomState(seed).choice(len(ties))]
-    start = np.array([outer.start + part.start for outer, part in zip(box, inner, strict=True)])
-    return _voxel(chosen - 1 + start)
+    depth = distance_transform_edt(np.pad(components[inner] == largest, 1))[1:-1, 1:-1, 1:-1]
+    return depth, np.array([outer.start + part.start for outer, part in zip(box, inner, strict=True)])
 
 
 def bounding_box(mask: Mask) -> Box | None:

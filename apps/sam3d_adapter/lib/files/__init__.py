@@ -1,1 +1,1 @@
-"""Files: written whole or not at all, locked between processes."""
+"""Files: atomic writes, locks between processes, checksums, private folders."""

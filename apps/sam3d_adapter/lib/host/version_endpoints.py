@@ -30,13 +30,12 @@ from starlette.background import BackgroundTask
 from lib.host.patches.version_guard import check_host_version
 from lib.host.request_user import current_user
 from lib.infers.click_segmentation import ClickSegmentation
-from lib.learning.version_page import versions_page
+from lib.learning.versions_page import versions_page
 from lib.models.checkpoint_error import CheckpointError
 from lib.prompts.reading import short
 from lib.registry.archive import export_version
-from lib.registry.base import shipped_base
 from lib.registry.errors import NewerFormat, RegistryBusy, RegistryError, UnknownVersion
-from lib.registry.version import SHIPPED, require_name
+from lib.registry.version import SHIPPED, require_name, shipped_base
 from lib.registry.versions import Versions
 
 _ROUTES = "version_routes"
@@ -177,7 +176,7 @@ def _all_of(task: ClickSegmentation, versions: Versions) -> dict[str, Any]:
         "preset": versions.preset,
         **_standing(task),
         "versions": facts,
-        "previous": list(reversed(versions.known_state().trail)),
+        "previous": list(reversed(versions.known_state().rollback_stack)),
         "history": events,
         "problems": versions.problems(),
     }

@@ -10,7 +10,7 @@ import torch
 from fastapi import HTTPException
 
 from lib.infers.write_mask import WriteError
-from lib.models.checkpoint import CheckpointError
+from lib.models.checkpoint_error import CheckpointError
 from lib.prompts.reading import PromptError
 from lib.segmenters.roi.predictor import PredictorError
 from lib.serving.devices import DeviceError

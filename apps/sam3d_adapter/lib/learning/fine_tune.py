@@ -1,7 +1,7 @@
-"""A fine-tuning round: train on submitted labels, measure, let the gate decide, and keep what came of it.
+"""A fine-tuning round: train on submitted labels, measure, let the gate decide, keep the version.
 
-Every stage ends with a file that is whole or not there, so that a round that was killed at any moment is gone on with
-by the next one, and what is served is whole all the while.
+Every stage ends with an atomic write. So the next round resumes one that was killed at any moment, and the served
+version is intact all the time.
 """
 
 import json
@@ -15,32 +15,47 @@ from typing import Any
 from lib.evaluation.cases import Source
 from lib.evaluation.record import Record
 from lib.evaluation.summary import summarise
-from lib.learning.forgetting import retention_words
+from lib.files.checksums import file_sha256
+from lib.files.folders import remove_leftovers
+from lib.learning.candidate import FORGETTING_FILE, CandidateTraining
+from lib.learning.forgetting import forgetting_sentences
 from lib.learning.gate import Decision, decide
 from lib.learning.progress import ProgressFile
-from lib.learning.publishing import Outcome, publish_or_refuse
-from lib.learning.reference_versions import Compared, find_compared
-from lib.learning.rehearsal import Replay
-from lib.learning.run import DECIDING, DONE, MEASURING, TRAINING, VALIDATED, Run, forget_finished, open_run
+from lib.learning.publishing import Outcome, ReferenceVersions, find_reference_versions, publish_or_refuse
+from lib.learning.rehearsal import Rehearsal
+from lib.learning.run import (
+    DECIDING,
+    DONE,
+    MEASURING,
+    TRAINING,
+    VALIDATED,
+    Run,
+    open_run,
+    outcome_settings,
+    remove_finished_runs,
+    up_to_date_reason,
+)
 from lib.learning.settings import BEST, SERVED, TrainSettings
-from lib.learning.training import RETENTION_FILE, CandidateTraining
-from lib.learning.training_data import Material, NothingToLearn, nothing_to_learn
-from lib.learning.up_to_date import nothing_new, wanted
-from lib.learning.validation_snapshot import forget_validation, keep_validation, kept_sources, on_the_same
-from lib.learning.version_page import write_versions_page
-from lib.models.checkpoint import file_sha256
+from lib.learning.training_data import NothingToLearn, TrainingData
+from lib.learning.validation_snapshot import (
+    on_common_cases,
+    remove_validation_snapshot,
+    save_validation_snapshot,
+    snapshot_sources,
+)
+from lib.learning.versions_page import PAGE, write_versions_page
 from lib.presets import Preset
 from lib.registry.reader import CURVE
 from lib.registry.version import SHIPPED, Facts, Version
 from lib.registry.versions import Versions
-from lib.training.distributed import rank, shared_text
+from lib.training.distributed import from_first, rank
 
 logger = logging.getLogger(__name__)
 
 KEPT_VERSIONS, KEPT_RUNS = 10, 3
-"""KEPT_VERSIONS: of those that were neither served nor imported."""
+"""KEPT_VERSIONS: versions that were neither served nor imported."""
 Measure = Callable[[Path, Sequence[Source], Path], list[Record]]
-"""Weights, images and truths to measure on, a folder of its own: the records of their dialogues."""
+"""Measures weights on images and truths; writes into a folder of its own; returns a record for each interaction."""
 
 
 @dataclass(frozen=True)
@@ -48,81 +63,82 @@ class FineTuning:
     """One round for one preset.
 
     Attributes:
-        preset: whose network is trained.
+        preset: to fine-tune.
         files: base and weights that the preset names.
         versions: of the preset.
-        material: labels.
+        data: training and validation cases.
         settings: of the request.
-        measure: holds dialogues with a model; see `Measure`.
-        replay: what keeps the model from forgetting; None for nothing.
-        progress: told how far it is.
+        measure: see `Measure`.
+        progress: file to update.
+        rehearsal: synthetic lesions against forgetting; None for none.
         precision: one of `lib.models.precision.PRECISIONS`.
     """
 
     preset: Preset
     files: tuple[Path, Path]
     versions: Versions
-    material: Material
+    data: TrainingData
     settings: TrainSettings
     measure: Measure
     progress: ProgressFile
-    replay: Replay | None = None
+    rehearsal: Rehearsal | None = None
     precision: str = "auto"
 
     def __call__(self) -> Outcome | None:
-        """The outcome, on the first of several processes; None on the others.
+        """Runs the round; returns the outcome in the first of several processes, None in the others.
 
         Raises:
             NothingToLearn: no case to train on, or nothing has changed since the last round.
-            RegistryError: a parent that is not here, or a served version that nothing can be compared with.
+            RegistryError: the parent is not here, or the served version cannot be loaded.
             CheckpointError: weights that do not verify.
             MemoryShortageError: it does not fit into memory.
-            OSError: the disk is full; what is served stays as it is.
+            OSError: the disk is full; the served version stays.
         """
-        if not self.material.train:
-            raise NothingToLearn(nothing_to_learn(self.material, self.preset.name))
-        parent = self._parent()
-        if rank():
-            if folder := shared_text(""):
-                self._training()(Path(folder), parent, self.weights_of(parent))
-            return None
-        facts = self._facts(parent)
-        if why := nothing_new(self.versions, facts, self.settings):
-            shared_text("")
+        if not self.data.train:
+            raise NothingToLearn(self.data.why_nothing(self.preset.name))
+        parent = from_first(self._parent)
+        facts = from_first(lambda: self._facts(parent))
+        if why := from_first(lambda: up_to_date_reason(self.versions, facts, self.settings)):
             raise NothingToLearn(why)
-        if self.material.validation:
-            self._compared()  # now, and not only when all is trained
-        run, goes_on = open_run(self.versions.folder / "runs", facts, fresh=self.settings.fresh)
-        logger.info("%s run %s from %s.", "Going on with" if goes_on else "Starting", run.id, parent)
-        if parent != SHIPPED:
-            self.versions.hold(run.id, parent)
-        if run.stage in (TRAINING, MEASURING):
-            keep_validation(run.folder, self.material.validation, self.material.pseudonym)
+        run = from_first(lambda: self._opened_run(parent, facts))
         if run.stage == TRAINING:
-            shared_text(str(run.folder))
             self._training()(run.folder, parent, self.weights_of(parent))
-            run.advance(MEASURING)
-        else:
-            shared_text("")
+            if not rank():
+                run.advance(MEASURING)
+        if rank():
+            return None
         if run.stage == MEASURING:
             run.advance(DECIDING, **self._measured(run))
         outcome = self._decided(run, parent)
-        run.advance(DONE, version=outcome.version, published=outcome.published, wanted=wanted(self.settings))
-        forget_validation(run.folder)
-        self.versions.release(run.id)
+        wanted = outcome_settings(self.settings)
+        run.advance(DONE, version=outcome.version, published=outcome.published, wanted=wanted)
+        remove_validation_snapshot(run.folder)
+        self.versions.unpin(run.id)
         self.versions.prune(KEPT_VERSIONS, in_use=self.versions.answered_or_imported())
         write_versions_page(self.versions)
-        forget_finished(run.folder.parent, KEPT_RUNS)
+        remove_finished_runs(run.folder.parent, KEPT_RUNS)
         return outcome
+
+    def _opened_run(self, parent: str, facts: Mapping[str, Any]) -> Run:
+        """The run on the disk, with a snapshot of what its models are measured on."""
+        if self.data.validation:
+            self._reference_versions()  # raises before the training, not after it
+        run, is_resumed = open_run(self.versions.folder / "runs", facts, fresh=self.settings.fresh)
+        logger.info("%s run %s from %s.", "Resuming" if is_resumed else "Starting", run.id, parent)
+        if parent != SHIPPED:
+            self.versions.pin(run.id, parent)
+        if run.stage in (TRAINING, MEASURING):
+            save_validation_snapshot(run.folder, self.data.validation, self.data.pseudonym)
+        return run
 
     def _training(self) -> CandidateTraining:
         return CandidateTraining(
             preset=self.preset,
             base=self.files[0],
-            material=self.material,
+            data=self.data,
             settings=self.settings,
             progress=self.progress,
-            replay=self.replay,
+            rehearsal=self.rehearsal,
             precision=self.precision,
         )
 
@@ -143,13 +159,13 @@ class FineTuning:
 
     def _facts(self, parent: str) -> dict[str, Any]:
         settings = self.settings
-        validation = sorted(f"{case.image_sha256}:{case.label_sha256}" for case in self.material.validation)
+        validation = sorted(f"{case.image_sha256}:{case.label_sha256}" for case in self.data.validation)
         return {
             "preset": self.preset.name,
             "size": self.preset.model.size,
             "parent": parent,
             "parent_sha256": file_sha256(self.weights_of(parent)),
-            "train": list(self.material.hashes()),
+            "train": list(self.data.hashes()),
             VALIDATED: validation,
             "max_epochs": settings.max_epochs,
             "label_name": settings.label_name,
@@ -157,27 +173,28 @@ class FineTuning:
         }
 
     def _measured(self, run: Run) -> dict[str, Any]:
-        """Records of the candidate, the served and the best version on the validation cases, in folders of the run."""
-        material = self.material
-        if not kept_sources(run.folder, material.validation, material.pseudonym, self.preset.name):
+        """Measures the candidate, the served and the best version on the validation cases; the run has the records."""
+        if not self._sources(run):
             return {"measured": {}}
-        compared = self._compared()
-        found = {"measured": {"served": compared.served, "best": compared.best}, "remarks": list(compared.remarks)}
+        reference = self._reference_versions()
+        found = {"measured": {"served": reference.served, "best": reference.best}, "remarks": list(reference.remarks)}
         if any(run.results.get(key) != value for key, value in found.items()):
-            # Killed while others were in force: their records are of no use.
+            # It was killed while other versions were in force: their records are useless.
             for name in ("served", "best"):
                 shutil.rmtree(run.folder / "measured" / name, ignore_errors=True)
             run.advance(MEASURING, **found)
         files = {"candidate": run.folder / "candidate.safetensors"}
-        files |= {name: self.weights_of(version) for name, version in compared.measured.items()}
+        files |= {name: self.weights_of(version) for name, version in reference.to_measure.items()}
         for name, weights in files.items():
             self._tell(stage=f"measuring the {name} version")
-            sources = kept_sources(run.folder, material.validation, material.pseudonym, self.preset.name)
-            self.measure(weights, sources, run.folder / "measured" / name)
+            self.measure(weights, self._sources(run), run.folder / "measured" / name)
         return found
 
-    def _compared(self) -> Compared:
-        return find_compared(self.versions, self.files[0], self.preset.model.size, self.weights_of)
+    def _sources(self, run: Run) -> list[Source]:
+        return snapshot_sources(run.folder, self.data.validation, self.data.pseudonym, self.preset.name)
+
+    def _reference_versions(self) -> ReferenceVersions:
+        return find_reference_versions(self.versions, self.files[0], self.preset.model.size, self.weights_of)
 
     def _records(self, run: Run) -> dict[str, list[Record]]:
         folders = sorted((run.folder / "measured").glob("*/cases.jsonl"))
@@ -185,7 +202,7 @@ class FineTuning:
             path.parent.name: [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
             for path in folders
         }
-        return on_the_same(run.folder, records)
+        return on_common_cases(run.folder, records)
 
     def _decided(self, run: Run, parent: str) -> Outcome:
         self._tell(stage="deciding")
@@ -193,9 +210,9 @@ class FineTuning:
         decision = None
         if records:
             decision = decide(records["candidate"], records["served"], records.get("best", records["served"]))
-        retention = _retention(run)
-        reasons = (*self._reasons(decision), *run.results.get("remarks", ()), *retention_words(retention))
-        version = self._added(run, parent, records, decision, retention, reasons)
+        forgetting = _forgetting(run)
+        reasons = (*self._reasons(decision), *run.results.get("remarks", ()), *forgetting_sentences(forgetting))
+        version = self._added(run, parent, records, decision, forgetting, reasons)
         outcome = self._published(version, decision, reasons)
         self._tell(stage="done", version=version.id, published=outcome.published, reasons=outcome.reasons)
         return outcome
@@ -206,10 +223,10 @@ class FineTuning:
         parent: str,
         records: Mapping[str, list[Record]],
         decision: Decision | None,
-        retention: Mapping[str, Any],
+        forgetting: Mapping[str, Any],
         reasons: Sequence[str],
     ) -> Version:
-        """The version of a run; found again where the run was killed after it had been added."""
+        """Adds the version of a run, or finds it where the run was killed after adding it."""
         for version in self.versions.versions():
             if version.metrics.get("run") == run.id:
                 return version
@@ -218,16 +235,16 @@ class FineTuning:
         facts = Facts(
             started_by=self.settings.started_by,
             parent=parent,
-            data=self.material.hashes(),
+            data=self.data.hashes(),
             metrics={
                 "run": run.id,
                 "compared_with": run.results.get("measured", {}),
                 "validation": {name: scores(found) for name, found in records.items()},
                 "decision": None if decision is None else decision.as_json(),
                 "reasons": list(reasons),
-                "retention": dict(retention),
-                "cases": {"train": len(self.material.train), "validation": len(self.material.validation)},
-                "real_users": dict(self.material.real),
+                "retention": dict(forgetting),
+                "cases": {"train": len(self.data.train), "validation": len(self.data.validation)},
+                "real_users": dict(self.data.real),
             },
             files={CURVE: curve, **measured},
         )
@@ -248,9 +265,9 @@ class FineTuning:
             self.progress.update(**changes)
 
 
-def _retention(run: Run) -> dict[str, Any]:
-    """What was measured of what the parent could do; nothing of a run that began before that was measured."""
-    path = run.folder / RETENTION_FILE
+def _forgetting(run: Run) -> dict[str, Any]:
+    """Measurements of `ForgettingTest` before and after; empty for a run of an earlier release."""
+    path = run.folder / FORGETTING_FILE
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
 
@@ -261,6 +278,19 @@ NO_VALIDATION = (
 
 
 def scores(records: Sequence[Record]) -> dict[str, Any]:
-    """Of `lib.evaluation.summary.summarise`, what a version's page shows."""
+    """The part of `lib.evaluation.summary.summarise` that the versions page shows."""
     summary = summarise(records)
     return {name: summary[name] for name in ("n", "dice_at", "nsd2_at", "dsc_auc", "noc85", "failure85", "drop_rate")}
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Cleanup of what killed trainings left half written; only for the holder of the training's lock.
+
+    The registry removes its own partial files, among them ``holds``, under its own lock.
+
+    Args:
+        folder: of the preset and size.
+    """
+    left = [*folder.glob("progress.json.*.partial"), *folder.glob(f"{PAGE}.*.partial")]
+    left += [path for path in folder.glob("runs/*/*.partial") if not path.name.startswith("holds.")]
+    remove_leftovers(left)

@@ -1,9 +1,9 @@
-"""What a model keeps of what it could do before a round: dialogues on synthetic lesions that no round trains on."""
+"""Forgetting: how much of its earlier skill a model loses in a round, measured on held-out synthetic lesions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from lib.learning.rehearsal import Replay
+from lib.learning.rehearsal import Rehearsal
 from lib.models.sam3d import Sam3dAdapter
 from lib.training.interaction import InteractionConfig
 from lib.training.sampling import for_validation
@@ -12,18 +12,18 @@ from lib.training.stream import Batch, SampleStream
 from lib.training.validation import validate
 
 BATCHES = 12
-"""Of two regions."""
+"""Batches of two regions."""
 NOTABLE = 0.05
-"""Loss of Dice from which on a person is told what to do about it."""
+"""Loss of Dice from which on a sentence says what to do about it."""
 
 
 @dataclass(frozen=True)
-class Retention:
-    """Measures a model before a round and after it, on equal regions.
+class ForgettingTest:
+    """Measures a model before and after a round on the same regions.
 
     Attributes:
-        batches: the regions; none where nothing is replayed.
-        interaction: the dialogues.
+        batches: the regions; empty without rehearsal.
+        interaction: of the simulated user.
         precision: one of `lib.models.precision.PRECISIONS`.
     """
 
@@ -32,25 +32,25 @@ class Retention:
     precision: str
 
     @classmethod
-    def of(cls, replay: Replay | None, interaction: InteractionConfig, precision: str) -> "Retention":
-        """On the phantoms of a server that are held out."""
-        if replay is None:
+    def of(cls, rehearsal: Rehearsal | None, interaction: InteractionConfig, precision: str) -> "ForgettingTest":
+        """On the held-out phantoms of a server."""
+        if rehearsal is None:
             return cls((), interaction, precision)
-        # What does not fit is seen too near as often as not: so it is first seen where it is served.
-        config = replace(for_validation(replay.preset.roi.size), too_fine_share=0.5)
-        stream = iter(SampleStream(replay.held_out(), config, seed=0, batch=2))
+        # Half of the large objects are cut off by the ROI, as at the first zoom level in serving.
+        config = replace(for_validation(rehearsal.preset.roi.size), too_fine_share=0.5)
+        stream = iter(SampleStream(rehearsal.held_out(), config, seed=0, batch=2))
         return cls(tuple(next(stream) for _ in range(BATCHES)), interaction, precision)
 
     def measure(self, model: Sam3dAdapter) -> Point:
-        """``dice`` after one click, ``dice_N`` after the last of N, ``obeyed``; nothing where nothing is replayed."""
+        """``dice`` after one click, ``dice_N`` after N clicks, ``obeyed``; empty without rehearsal."""
         return validate(model.eval(), self.batches, self.interaction, self.precision)
 
 
-def retention_words(measured: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """What is to be said of it: a sentence or two, none where nothing was measured.
+def forgetting_sentences(measured: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """One or two sentences about the loss of Dice; none where nothing was measured.
 
     Args:
-        measured: ``before`` and ``after``, as `Retention.measure` gives them.
+        measured: ``before`` and ``after``, from `ForgettingTest.measure`.
     """
     before, after = measured.get("before") or {}, measured.get("after") or {}
     if not before or not after:

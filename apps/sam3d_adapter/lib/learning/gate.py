@@ -1,7 +1,7 @@
-"""Whether a trained candidate takes the served model's place: only if it is shown to be no worse than two others.
+"""The publishing decision: a candidate replaces the served model only if it is shown to be no worse than two others.
 
-The others are the served model and the best there ever was. Against the served one alone, each of many candidates
-could be a little worse than the one before, and nobody would see the sum.
+The two are the served model and the best one ever published. Compared with the served model alone, each candidate could
+be a little worse than the one before, and the losses would add up unnoticed.
 """
 
 import math
@@ -15,13 +15,13 @@ from lib.evaluation.record import Record
 from lib.evaluation.statistics import by_patient, interval
 
 MIN_PATIENTS = 8
-"""Below it an interval over patients says next to nothing (benchmarks.gate_rates, docs/gate.md)."""
+"""With fewer patients an interval says next to nothing (benchmarks.gate_rates, docs/gate.md)."""
 MAIN = "dsc_auc_normalised"
-"""The score that must not have fallen, and by which the best version is chosen: Dice over the first five clicks."""
+"""The score that must not fall and that chooses the best version: Dice over the first five clicks."""
 LEAST_DICE = 0.5
-"""Of the candidate after five clicks, mean over patients: below it, labels and images hardly belong together."""
+"""Least mean Dice of the candidate after five clicks: below it, labels and images hardly belong together."""
 ROUNDING = 1e-9
-"""Of a mean of differences; scores that are equal may differ by so much."""
+"""Rounding error of a mean of differences of equal scores."""
 NAMES = {
     "dice_1": "Dice after one click",
     "dsc_auc_normalised": "mean Dice over the first five clicks",
@@ -38,9 +38,9 @@ class Difference:
         dataset: of the cases.
         mode: of the simulated user.
         metric: one of ``compare.GATES``.
-        n_patients: that both were measured on.
-        mean: over patients; None where a score is no number.
-        low: lower end of the 95 % interval; None of a single patient, or where a score is no number.
+        n_patients: measured with both.
+        mean: over patients; None if a score is not finite.
+        low: lower end of the 95 % interval; None for a single patient, or if a score is not finite.
         high: upper end.
         share_better: share of patients with a higher score.
         passed: whether the candidate is shown to be no worse by more than ``compare.MARGIN``.
@@ -60,14 +60,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class Decision:
-    """What the gate says of a candidate.
+    """The gate's decision about a candidate.
 
     Attributes:
-        publish: whether it may take the served model's place.
-        reasons: plain sentences; the first says what was decided, the others why.
-        n_patients: validation patients, of the dataset with the fewest.
-        is_new_best: whether it is to be remembered as the best ever, if it is published.
-        differences: all that were looked at.
+        publish: whether it may replace the served model.
+        reasons: plain sentences; the first states the decision, the others why.
+        n_patients: validation patients of the dataset with the fewest.
+        is_new_best: whether it becomes the best version, if it is published.
+        differences: all that were compared.
     """
 
     publish: bool
@@ -77,28 +77,29 @@ class Decision:
     differences: tuple[Difference, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """Of dictionaries, lists, texts, numbers and None alone."""
+        """Plain JSON values."""
         found = asdict(self)
         return {**found, "reasons": list(self.reasons), "differences": [asdict(one) for one in self.differences]}
 
 
 def decide(candidate: Sequence[Record], served: Sequence[Record], best: Sequence[Record] | None = None) -> Decision:
-    """Compares evaluation records of the same validation cases, held by the same simulated users.
+    """Compares evaluation records of the same validation cases and simulated users.
 
-    It is published if, in every dataset and mode, with at least ``MIN_PATIENTS`` patients each, the lower end of the
-    95 % interval of each of ``compare.GATES`` is -``compare.MARGIN`` or more, against the served version and the best
-    one; if the mean of ``MAIN`` is not lower than the served version's; and if its mean Dice after five clicks is at
-    least ``LEAST_DICE``. Modes without an area under the curve do
-    not count.
+    The candidate is published if all of this holds in every dataset and mode; modes without a curve do not count:
+
+    - there are at least ``MIN_PATIENTS`` patients;
+    - each of ``compare.GATES`` has a 95 % interval of at least -``compare.MARGIN`` at its lower end, against the served
+      and the best version;
+    - the mean of ``MAIN`` is not lower than the served version's;
+    - the mean Dice after five clicks is at least ``LEAST_DICE``.
 
     Args:
         candidate: records of the new version.
-        served: of the version that answers now.
-        best: of the best version ever, measured anew on these cases; None, or the records of the same weights as
-            ``served``, where that is the one that is served.
+        served: records of the served version.
+        best: records of the best version on these cases; None or equal weights if it is the served version.
 
     Raises:
-        CompareError: other cases, files, modes or seeds, or nothing that can be compared.
+        CompareError: cases, files, modes or seeds differ, or nothing can be compared.
     """
     others = {"served": served}
     if best is not None and _weights(best) != _weights(served):
@@ -114,7 +115,7 @@ def decide(candidate: Sequence[Record], served: Sequence[Record], best: Sequence
 
 
 def _differences(other: str, candidate: Sequence[Record], records: Sequence[Record]) -> Iterator[Difference]:
-    # Clicks given all at once have no curve, and so no part in the rule.
+    # Modes that give all clicks at once have no curve and do not count.
     one, two = ([record for record in all_of if "dsc_auc" in record] for all_of in (candidate, records))
     for dataset, modes in compare_records(one, two)["datasets"].items():
         for mode, found in modes.items():
@@ -138,7 +139,7 @@ def _refusals(differences: Sequence[Difference], n: int, *, is_same: bool) -> li
             f"There are labels of {patients}; with fewer than {MIN_PATIENTS}, chance decides more than the model does. "
             "Submit more labels, or let a named person publish it by hand."
         ]
-    refusals = [_doubt(one, differences) for one in differences if not one.passed]
+    refusals = [_why_not(one, differences) for one in differences if not one.passed]
     for one in differences:
         if one.passed and one.other == "served" and one.metric == MAIN and (one.mean or 0.0) < -ROUNDING:
             refusals.append(
@@ -149,7 +150,7 @@ def _refusals(differences: Sequence[Difference], n: int, *, is_same: bool) -> li
 
 
 def _implausible(candidate: Sequence[Record]) -> list[str]:
-    """Whether the candidate itself is so poor that comparing it says nothing: on random labels all models are alike."""
+    """A sentence if the candidate is too poor for a comparison: on random labels all models are alike."""
     found = [record for record in candidate if "dsc_auc" in record]
     mean = interval(by_patient((record["patient"], record["dice"][:AUC_CLICKS][-1]) for record in found))["mean"]
     if mean is None or not math.isfinite(mean) or mean >= LEAST_DICE:
@@ -160,8 +161,8 @@ def _implausible(candidate: Sequence[Record]) -> list[str]:
     ]
 
 
-def _doubt(one: Difference, differences: Sequence[Difference]) -> str:
-    """Why a difference does not let the candidate through."""
+def _why_not(one: Difference, differences: Sequence[Difference]) -> str:
+    """Why a difference does not pass."""
     about = f"{NAMES[one.metric]}{_where(one, differences)}"
     if one.low is None or one.high is None:
         return f"Its {about} could not be compared with that of {_whom(one)}."
@@ -190,7 +191,7 @@ def _whom(one: Difference) -> str:
 
 
 def _where(one: Difference, differences: Sequence[Difference]) -> str:
-    """Dataset and mode, as far as there are several."""
+    """Dataset and mode, if there are several."""
     named = [getattr(one, key) for key in ("dataset", "mode") if len({getattr(d, key) for d in differences}) > 1]
     return f" ({', '.join(named)})" if named else ""
 

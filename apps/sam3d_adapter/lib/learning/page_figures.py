@@ -1,4 +1,4 @@
-"""The pictures of the page of versions, as base64 of PNG."""
+"""The pictures of the versions page, as base64 of PNG."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""How far a training is, in one small file that the server, viewers and people read."""
+"""Progress of a training, in one small file that server, viewers and people read."""
 
 import json
 import math
@@ -10,28 +10,28 @@ from typing import Any
 from lib.files.atomic_write import replacing
 
 ENDS = ("not started", "done", "failed", "nothing to learn from")
-"""Stages that a training does not leave by itself; in any other one it is going on, or was stopped."""
+"""Final stages; in any other stage a training is running or was stopped."""
 
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """Of the newest run of a preset.
+    """Progress of the newest run of a preset.
 
     Attributes:
-        stage: what it is doing, in a few words.
+        stage: in a few words.
         epoch: epochs done.
-        total_epochs: epochs there will be; once training has ended, however early, those that were done.
+        total_epochs: expected epochs; after the end, the number of epochs done.
         seconds: of training.
-        seconds_left: of training, as far as can be told; None before the first epoch.
+        seconds_left: estimate; None before the first epoch.
         loss: mean of the last epoch.
         dice: by number of clicks, of the validation cases' regions.
         version: id of the version it made.
-        published: whether that is served; None while nothing is decided.
-        reasons: what was decided, in sentences.
+        published: whether it is served; None before the decision.
+        reasons: of the decision, in sentences.
         cases: cases trained on and validated on.
-        skipped: labels that were left out, with the reason.
+        skipped: labels that were left out, with reasons.
         started: ISO 8601, UTC.
-        curve: a point an epoch.
+        curve: one point per epoch.
     """
 
     stage: str = "not started"
@@ -50,12 +50,12 @@ class TrainingProgress:
     curve: tuple[dict[str, float], ...] = ()
 
     def stopped(self) -> "TrainingProgress":
-        """As it is once the process that wrote it is gone, however that ended."""
+        """The progress after the process that wrote it is gone."""
         goes_on = f"goes on from epoch {self.epoch}" if self.epoch else "begins anew"
         return replace(self, stage=f"stopped; the next training {goes_on}", seconds_left=None)
 
     def stats(self) -> dict[str, Any]:
-        """As viewers read them: the first four keys are those that Slicer and OHIF show."""
+        """For viewers: Slicer and OHIF show the first four keys."""
         values = {
             "epoch": self.epoch,
             "total_epochs": self.total_epochs,
@@ -67,7 +67,7 @@ class TrainingProgress:
 
 
 class ProgressFile:
-    """``progress.json`` of a preset; whoever reads it sees a whole one.
+    """``progress.json`` of a preset, written atomically.
 
     Args:
         path: of the file; its folder is made.
@@ -78,19 +78,19 @@ class ProgressFile:
         self.value = TrainingProgress()
 
     def start(self) -> None:
-        """A new training."""
+        """Begins a new training."""
         self.value = TrainingProgress()
         self.update(stage="reading the labels", started=datetime.now(UTC).isoformat(timespec="seconds"))
 
     def update(self, **changes: Any) -> None:
-        """Change some values and write all."""
+        """Changes some values and writes all."""
         self.value = replace(self.value, **changes)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(self._path) as partial:
             partial.write_text(json.dumps(asdict(self.value)), encoding="utf-8")
 
     def read(self) -> TrainingProgress | None:
-        """What the last training wrote; None where there was none, or the file is of another version."""
+        """Progress of the last training; None without one, or for a file of another release."""
         try:
             found = json.loads(self._path.read_text(encoding="utf-8"))
             return TrainingProgress(**{**found, "reasons": tuple(found["reasons"]), "skipped": tuple(found["skipped"])})

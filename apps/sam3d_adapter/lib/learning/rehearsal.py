@@ -1,19 +1,19 @@
-"""Synthetic lesions beside submitted labels, so that a model that learns a new structure keeps what it could before."""
+"""Rehearsal: synthetic lesions beside submitted labels, so that a model does not forget what it could do before."""
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from lib.phantoms.config import MASSES, PhantomConfig
-from lib.phantoms.pool import write_pool
+from lib.phantoms.data_set import write_phantoms
 from lib.presets import Preset
 from lib.segmenters.roi.settings import WindowIntensity
-from lib.training.data_sets import Pool
+from lib.training.data_sets import DataSet
 
 logger = logging.getLogger(__name__)
 
 REMAP_SHARE = 0.5
-"""Of the replayed samples whose intensities are redrawn where a preset's own are no Hounsfield units."""
+"""Of the rehearsal samples whose intensities are redrawn where a preset's own are no Hounsfield units."""
 FIRST_SEED = 500_000
 """Of phantoms that neither the shipped weights were trained nor anything was measured on."""
 SOFT_TISSUE = WindowIntensity(clip_hu=(-160.0, 240.0), mean=40.0, std=60.0)
@@ -47,7 +47,7 @@ KINDS = (
 
 
 @dataclass(frozen=True)
-class Replay:
+class Rehearsal:
     """The phantoms of a server, made when first asked for, as one preset takes them.
 
     The shipped weights learned from such phantoms, whose intensities were sometimes redrawn at random.
@@ -67,7 +67,7 @@ class Replay:
         """Of the samples of a training; the rest are submitted labels."""
         return sum(kind.share for kind in self.kinds)
 
-    def pools(self) -> list[Pool]:
+    def data_sets(self) -> list[DataSet]:
         """What is trained on."""
         remap_share = None if isinstance(self.preset.intensity, WindowIntensity) else REMAP_SHARE
         return [
@@ -75,14 +75,14 @@ class Replay:
             for kind in self.kinds
         ]
 
-    def held_out(self) -> list[Pool]:
+    def held_out(self) -> list[DataSet]:
         """What no round trains on, equal shares of each kind."""
         first = FIRST_SEED + max(kind.trained for kind in self.kinds)
         return [self._made(kind, "held_out", range(first, first + kind.held_out), 1.0, None) for kind in self.kinds]
 
-    def _made(self, kind: Kind, part: str, seeds: range, share: float, remap_share: float | None) -> Pool:
+    def _made(self, kind: Kind, part: str, seeds: range, share: float, remap_share: float | None) -> DataSet:
         folder = self.folder / kind.folder / part
         if len(list(folder.glob("*.npz"))) < len(seeds):
             logger.info("Making %d phantoms beside the labels, once for this server.", len(seeds))
-            write_pool(folder, seeds, kind.config)
-        return Pool(folder, replace(self.preset, intensity=SOFT_TISSUE), share, remap_share=remap_share)
+            write_phantoms(folder, seeds, kind.config)
+        return DataSet(folder, self.preset.with_settings(intensity=SOFT_TISSUE), share, remap_share=remap_share)

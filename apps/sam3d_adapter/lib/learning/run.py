@@ -1,4 +1,4 @@
-"""One fine-tuning run on the disk: what it is about and which stages are behind, so that it can be gone on with."""
+"""A fine-tuning run on the disk: its facts and finished stages, so that it can be resumed, and the up-to-date check."""
 
 import json
 import logging
@@ -11,15 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from lib.files.atomic_write import replacing
-from lib.learning.validation_snapshot import forget_validation
-from lib.registry.files import private_folder
+from lib.files.folders import private_folder
+from lib.learning.settings import TrainSettings
+from lib.learning.validation_snapshot import remove_validation_snapshot
+from lib.registry.version import SHIPPED
+from lib.registry.versions import Versions
+from lib.version import __version__
 
 logger = logging.getLogger(__name__)
 
 TRAINING, MEASURING, DECIDING, DONE = STAGES = ("training", "measuring", "deciding", "done")
 VALIDATED = "validation"
-"""Of a run's facts: what its models are measured on."""
-_FACTS = "run.json"
+"""Key of the facts: the validation cases, on which the models are measured."""
+_RUN_FILE = "run.json"
 
 
 @dataclass
@@ -28,9 +32,9 @@ class Run:
 
     Attributes:
         folder: of the run.
-        facts: all that makes two runs the same one: parent, data, settings.
-        stage: the one it is in.
-        results: of the stages behind.
+        facts: parent, data and settings; two runs with equal facts are the same run.
+        stage: the current one.
+        results: of the finished stages.
     """
 
     folder: Path
@@ -44,11 +48,11 @@ class Run:
         return self.folder.name
 
     def advance(self, stage: str, **results: Any) -> None:
-        """Enter a stage; it is on the disk before this returns.
+        """Enters a stage; it is on the disk before this returns.
 
         Args:
             stage: one of ``STAGES``.
-            results: plain JSON, kept for the stages to come.
+            results: plain JSON, kept for later stages.
         """
         self.stage = stage
         self.results |= results
@@ -56,25 +60,23 @@ class Run:
 
     def _write(self) -> None:
         content = {"facts": dict(self.facts), "stage": self.stage, "results": self.results}
-        with replacing(self.folder / _FACTS) as partial:
+        with replacing(self.folder / _RUN_FILE) as partial:
             partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def open_run(folder: Path, facts: Mapping[str, Any], *, fresh: bool = False) -> tuple[Run, bool]:
-    """The run that was stopped with the same facts, or a new one; others that were stopped are removed.
+    """The stopped run with the same facts, or a new one; other stopped runs are removed.
 
-    One whose training is finished is gone on with, too, where nothing but what it is measured on has changed; it is
-    then measured anew.
-
-    Only one process may do this for a preset at a time.
+    A run whose training is finished is also resumed if only its validation cases have changed; it is measured again.
+    Only one process at a time may call this for a preset.
 
     Args:
         folder: ``runs`` of the preset.
         facts: plain JSON.
-        fresh: start anew in any case.
+        fresh: whether to start a new run in any case.
 
     Returns:
-        The run, and whether it is gone on with.
+        The run, and whether it is resumed.
     """
     private_folder(folder)
     found = None
@@ -82,11 +84,11 @@ def open_run(folder: Path, facts: Mapping[str, Any], *, fresh: bool = False) -> 
         if found is None and not fresh and (run.facts == dict(facts) or _is_trained(run, facts)):
             found = run
         else:
-            # What was stopped half-way on other data or from another parent is nothing to go on with.
+            # It was stopped on other data or with another parent, so it cannot be resumed.
             shutil.rmtree(run.folder, ignore_errors=True)
     if found is not None:
         if found.facts != dict(facts):
-            forget_validation(found.folder)
+            remove_validation_snapshot(found.folder)
             found.facts = _plain(facts)
             found.advance(MEASURING)
         return found, True
@@ -97,25 +99,49 @@ def open_run(folder: Path, facts: Mapping[str, Any], *, fresh: bool = False) -> 
     return run, False
 
 
-def forget_finished(folder: Path, keep: int) -> None:
-    """Remove the oldest finished runs; their versions hold all that is worth keeping."""
+def remove_finished_runs(folder: Path, keep: int) -> None:
+    """Removes the oldest finished runs; their versions hold all that is worth keeping."""
     finished = [run for run in _runs(folder) if run.stage == DONE]
     for run in finished[: max(0, len(finished) - keep)]:
         shutil.rmtree(run.folder, ignore_errors=True)
 
 
-def newest_if_finished(folder: Path) -> Run | None:
-    """The newest run, if it is finished; None where there is none, or it was stopped.
+def up_to_date_reason(versions: Versions, facts: Mapping[str, Any], settings: TrainSettings) -> str | None:
+    """Why a round need not start: the last one had the same labels, parent and settings. None if it must start.
 
     Args:
-        folder: ``runs`` of the preset.
+        versions: of the preset.
+        facts: of the round.
+        settings: of the request.
     """
-    runs = list(_runs(folder))
-    return runs[-1] if runs and runs[-1].stage == DONE else None
+    runs = list(_runs(versions.folder / "runs"))
+    if settings.fresh or not runs:
+        return None
+    run = runs[-1]
+    if run.stage != DONE or run.facts != dict(facts) or run.results.get("wanted") != outcome_settings(settings):
+        return None
+    version, measured = run.results.get("version"), run.results.get("measured")
+    if version not in versions.ids():
+        return None
+    state = versions.state()
+    # Other reference versions could change the decision, unless this one is served already or nothing was compared.
+    in_force = {"served": state.served, "best": state.best or SHIPPED}
+    if measured and measured != in_force and state.served != version:
+        return None
+    return (
+        f"Nothing has changed since the last training, which made {version}: the labels, the version to start from and "
+        "the settings are the same, and so would be the weights. Submit or correct a label, or send fresh=true to "
+        "train all the same."
+    )
+
+
+def outcome_settings(settings: TrainSettings) -> dict[str, Any]:
+    """Settings besides the facts that the outcome depends on; plain JSON."""
+    return {"publish": settings.publish, "max_minutes": settings.max_minutes, "app": __version__}
 
 
 def _is_trained(run: Run, facts: Mapping[str, Any]) -> bool:
-    """Whether the run has trained what is asked for, and is being measured."""
+    """Whether the run has finished the same training and is being measured."""
     before, now = ({key: one[key] for key in one if key != VALIDATED} for one in (run.facts, facts))
     return run.stage == MEASURING and before == now
 
@@ -125,7 +151,7 @@ def _plain(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _stopped(folder: Path) -> list[Run]:
-    """Newest first; folders without readable facts were stopped before they began."""
+    """Stopped runs, newest first; folders without readable facts were stopped before they began."""
     return [run for run in reversed(list(_runs(folder))) if run.stage != DONE]
 
 
@@ -134,7 +160,7 @@ def _runs(folder: Path) -> Iterator[Run]:
         return
     for place in sorted(path for path in folder.iterdir() if path.is_dir()):
         try:
-            content = json.loads((place / _FACTS).read_text(encoding="utf-8"))
+            content = json.loads((place / _RUN_FILE).read_text(encoding="utf-8"))
             yield Run(place, content["facts"], content["stage"], content["results"])
         except (OSError, ValueError, KeyError, TypeError):
             yield Run(place, {}, TRAINING, {})

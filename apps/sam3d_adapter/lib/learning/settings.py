@@ -1,4 +1,4 @@
-"""What a request to train may say, and what it means."""
+"""Settings of a training request: parsing and checking."""
 
 import math
 import re
@@ -15,7 +15,7 @@ SHIPPED = "shipped"
 TRACKERS = ("none", "tensorboard", "mlflow")
 
 _HOST_KEYS = ("model", "bundle_path", "gpus", "client_id", "local_rank", "name", "multi_gpu", "logging")
-"""Put there by MONAI Label or its clients for every training."""
+"""Keys that MONAI Label or its clients add to every training request."""
 _VERSION = re.compile(r"v\d{4,9}-[0-9a-f]{8}")
 _NAME = re.compile(r"[^\x00-\x1f\x7f]{1,64}")
 _MOST_EPOCHS = 10_000
@@ -23,24 +23,24 @@ _MOST_MINUTES = 7 * 24 * 60
 
 
 class SettingError(ValueError):
-    """A value that cannot be used: what it is, what is expected, what to do."""
+    """A setting cannot be used: what it is, what is expected, what to do."""
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """Of one fine-tuning run.
+    """Settings of one fine-tuning run.
 
     Attributes:
-        max_epochs: at most so many; training ends before, once validation shows no gain any more.
-        max_minutes: at most so long, those of a run that is gone on with included; None for no limit.
+        max_epochs: limit; training ends earlier when validation no longer improves.
+        max_minutes: limit, including a resumed run; None for no limit.
         parent: the version to start from: ``served``, ``best``, ``shipped`` or an id.
-        label_name: the one structure to learn; None for what the preset says.
-        started_by: who wants it, for the registry.
+        label_name: the one structure to learn; None for the preset's.
+        started_by: person, for the registry.
         device: ``cpu`` or ``cuda:N``.
         tracking: one of ``TRACKERS``.
-        fresh: whether a run that was stopped is dropped and not gone on with.
-        publish: whether the gate may publish; otherwise the version is kept and measured alone.
-        seed: of everything that is drawn.
+        fresh: whether to start a new run instead of resuming a stopped one.
+        publish: whether the gate may publish; otherwise the version is only measured and kept.
+        seed: of all random draws.
     """
 
     max_epochs: int = 10
@@ -56,14 +56,14 @@ class TrainSettings:
 
 
 def read_settings(request: Mapping[str, Any], trainers: Collection[str] = ()) -> TrainSettings:
-    """Of a request; every key that is not known is refused, because who sends it expects it to do something.
+    """The settings of a request; an unknown key is refused, because the sender expects it to have an effect.
 
     Args:
-        request: of a client, with what MONAI Label adds.
+        request: of a client, with the keys that MONAI Label adds.
         trainers: names of all train tasks: a request to all of them holds an object for each.
 
     Raises:
-        SettingError: an unknown key, or a value of the wrong kind or out of range.
+        SettingError: an unknown key, or a value of the wrong type or out of range.
     """
     known = {field.name for field in fields(TrainSettings)}
     unknown = sorted(key for key in request if key not in known and key not in _HOST_KEYS and key not in trainers)
@@ -74,13 +74,13 @@ def read_settings(request: Mapping[str, Any], trainers: Collection[str] = ()) ->
         )
     given = {name: request[name] for name in known if name in request}
     values = {name: _READERS[name](name, value) for name, value in given.items()}
-    # Without a device in the request, the first one of the machine.
+    # Without a device in the request: the first device of the machine.
     values.setdefault("device", read_device(None))
     return TrainSettings(**{name: value for name, value in values.items() if value is not _DEFAULT})
 
 
 def shown_settings() -> dict[str, Any]:
-    """As viewers show them: text and number fields, and lists to choose from, the default first."""
+    """For viewers: text and number fields, and lists of choices with the default first."""
     return {
         "max_epochs": TrainSettings.max_epochs,
         "parent": [SERVED, BEST, SHIPPED],
@@ -95,12 +95,12 @@ _DEFAULT: Any = object()
 
 
 def _is_emptied(value: Any) -> bool:
-    """What viewers send for a field that was emptied or never filled."""
+    """Whether a viewer sent an empty field."""
     return value is None or value == "" or (isinstance(value, str) and not value.strip())
 
 
 def _first(value: Any) -> Any:
-    # A list of choices that a viewer sends back as it got it: its first item is the default.
+    # Some viewers send the list of choices back unchanged: its first item is the default.
     return value[0] if isinstance(value, list) and value else value
 
 
@@ -147,7 +147,7 @@ def _read_parent(name: str, value: Any) -> Any:
 
 
 def _read_text(name: str, value: Any) -> Any:
-    # Slicer sends 0 for a text field that holds a number, and that it was emptied of.
+    # Slicer sends 0 for a text field from which a number was deleted.
     if _is_emptied(value) or (value == 0 and not isinstance(value, bool)):
         return _DEFAULT
     if not isinstance(value, str) or not _NAME.fullmatch(value.strip()):

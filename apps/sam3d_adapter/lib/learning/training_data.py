@@ -1,11 +1,17 @@
-"""What a fine-tuning round learns from."""
+"""The training data of a fine-tuning round: submitted labels, split by patient."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from lib.annotations.submitted import SubmittedCase
+from lib.annotations.patients import PatientBook
+from lib.annotations.real_clicks import costs, read_real_clicks
+from lib.annotations.splits import VALIDATION, Splits
+from lib.annotations.submitted import SavedLabel, SubmittedCase, read_submitted
+from lib.audit.log import AuditLog
+from lib.presets import Preset
 
 
 class NothingToLearn(RuntimeError):
@@ -13,16 +19,16 @@ class NothingToLearn(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Material:
-    """What a round learns from.
+class TrainingData:
+    """What a round trains on and measures on.
 
     Attributes:
         train: cases to train on.
         validation: cases to measure on, of other patients.
-        pseudonym: a name -> its keyed hash, which stands for it in whatever is kept.
-        skipped: labels that were left out, a sentence each.
-        recorded: by image id, what users clicked there; see `SubmittedPool`.
-        real: what accepted masks cost their users, by model version; for the version's page.
+        pseudonym: a name -> its keyed hash, which stands for it in all files that are kept.
+        skipped: labels that were left out, one sentence each.
+        recorded: by image id, recorded interactions of users; see `SubmittedDataSet`.
+        real: by model version, what accepted masks cost their users; for the versions page.
     """
 
     train: Sequence[SubmittedCase]
@@ -33,14 +39,52 @@ class Material:
     real: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def hashes(self) -> tuple[str, ...]:
-        """sha256 of images and labels that are trained on, each pair in one text."""
+        """sha256 of the images and labels to train on, each pair in one text."""
         return tuple(sorted(f"{case.image_sha256}:{case.label_sha256}" for case in self.train))
 
+    def why_nothing(self, preset: str) -> str:
+        """Why there is nothing to train on, in words for the user."""
+        lines = [f"There is no submitted label that preset '{preset}' can be trained on."]
+        if self.validation:
+            lines.append(f"{len(self.validation)} case(s) are of validation patients, who are never trained on.")
+        return " ".join([*lines, *self.skipped[:5]])
 
-def nothing_to_learn(material: Material, preset: str) -> str:
-    """Why there is nothing, in words for whoever asked."""
-    lines = [f"There is no submitted label that preset '{preset}' can be trained on."]
-    if material.validation:
-        lines.append(f"{len(material.validation)} case(s) are of validation patients, who are never trained on.")
-    lines += list(material.skipped[:5])
-    return " ".join(lines)
+
+def collect_training_data(
+    saved: Iterable[SavedLabel],
+    preset: Preset,
+    book: PatientBook,
+    learning_dir: Path,
+    audit_log: AuditLog,
+    *,
+    label_name: str | None = None,
+    made_with: Mapping[str, Collection[str]] | None = None,
+) -> TrainingData:
+    """Reads submitted labels, splits them by patient and adds the recorded interactions.
+
+    Args:
+        saved: final labels of the data store.
+        preset: to be trained.
+        book: names the patient of each image.
+        learning_dir: folder of the split.
+        audit_log: has the recorded interactions.
+        label_name: the one structure to learn; None for the preset's.
+        made_with: see `read_submitted`.
+
+    Raises:
+        PatientsError: statements about patients contradict one another.
+        SplitsError: the split is damaged.
+    """
+    found = read_submitted(saved, preset, book.patient_of, label_name=label_name, made_with=made_with)
+    book.report()
+    splits = Splits(learning_dir)
+    sides = splits.assign({case.image_id: case.patient for case in found.cases})
+    real = read_real_clicks(audit_log, found.cases, preset.name)
+    return TrainingData(
+        train=[case for case in found.cases if sides[case.image_id] != VALIDATION],
+        validation=[case for case in found.cases if sides[case.image_id] == VALIDATION],
+        pseudonym=splits.pseudonyms(),
+        skipped=[skipped.sentence for skipped in found.skipped],
+        recorded=real,
+        real={version: asdict(cost) for version, cost in costs(real).items()},
+    )

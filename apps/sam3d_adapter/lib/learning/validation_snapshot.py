@@ -1,7 +1,7 @@
-"""What a run's models are measured on, kept in its folder, so that all of them are measured on the same.
+"""A snapshot of the validation cases in a run's folder, so that all its models are measured on the same cases.
 
-A training takes hours, in which people go on correcting labels and removing images. What names a person there is a
-keyed hash: the folder is the only place where it lies beside an image, and records of it are kept with a version.
+During the hours of a training, people correct labels and remove images. The snapshot names patients by keyed hashes,
+because records with these names are kept with a version.
 """
 
 import contextlib
@@ -25,18 +25,18 @@ from lib.volumes.volume import ImageError
 logger = logging.getLogger(__name__)
 
 MAX_PATIENTS = 32
-"""Of so many the interval is narrow enough; more would keep a hospital's server busy for longer than training does."""
+"""With so many the interval is narrow enough; measuring more would take longer than the training."""
 _FOLDER, _TRUTH = "validation", "truth.nii.gz"
 
 
-def keep_validation(run: Path, cases: Sequence[SubmittedCase], pseudonym: Callable[[str], str]) -> None:
-    """Writes the truths of validation cases, and links their images, unless that is done; all of it or nothing.
+def save_validation_snapshot(run: Path, cases: Sequence[SubmittedCase], pseudonym: Callable[[str], str]) -> None:
+    """Writes the truths of validation cases and links their images, all or nothing; keeps an existing snapshot.
 
-    A label that cannot be read is left out with a warning. What was measured on other cases is removed.
+    A label that cannot be read is left out with a warning. Measurements on other cases are removed.
 
     Args:
         run: folder of the run.
-        cases: of validation patients; the first ``MAX_PATIENTS`` patients in the order of their images' checksums.
+        cases: of validation patients; those of the first ``MAX_PATIENTS`` in the order of image checksums are taken.
         pseudonym: a name -> its keyed hash.
 
     Raises:
@@ -49,7 +49,7 @@ def keep_validation(run: Path, cases: Sequence[SubmittedCase], pseudonym: Callab
     for old in (new, run / "measured"):
         shutil.rmtree(old, ignore_errors=True)
     new.mkdir(mode=0o700)
-    for case in _some(cases):
+    for case in _chosen(cases):
         try:
             labels = case.read_labels()
         except (SubmittedError, ImageError, OSError, MemoryShortage) as error:
@@ -65,19 +65,19 @@ def keep_validation(run: Path, cases: Sequence[SubmittedCase], pseudonym: Callab
     sync_folder(run)
 
 
-def kept_sources(
+def snapshot_sources(
     run: Path, cases: Sequence[SubmittedCase], pseudonym: Callable[[str], str], dataset: str
 ) -> list[Source]:
-    """A source for each object of what `keep_validation` kept, but for images that are gone.
+    """One source for each object in the snapshot, except for images that are gone.
 
     Args:
         run: folder of the run.
-        cases: as they were kept.
+        cases: as in `save_validation_snapshot`.
         pseudonym: a name -> its keyed hash.
         dataset: name of the whole.
     """
     found = []
-    for case in _some(cases):
+    for case in _chosen(cases):
         name = pseudonym(case.image_id)
         own = run / _FOLDER / name
         image = own / f"image{_ending(case.image)}"
@@ -92,15 +92,15 @@ def kept_sources(
     return found
 
 
-def forget_validation(run: Path) -> None:
-    """Removes what was kept; of what was measured on it nothing is changed."""
+def remove_validation_snapshot(run: Path) -> None:
+    """Removes the snapshot; the measurements on it stay."""
     shutil.rmtree(run / _FOLDER, ignore_errors=True)
 
 
-def on_the_same(run: Path, records: Mapping[str, Sequence[Record]]) -> dict[str, list[Record]]:
-    """Of the records of several models those of files on which all were measured; empty where there are none.
+def on_common_cases(run: Path, records: Mapping[str, Sequence[Record]]) -> dict[str, list[Record]]:
+    """The records on cases on which all models were measured; empty where there are none.
 
-    An image that is not here any more does not count: for whom it was gone at his turn, it was a failure.
+    Images that are gone by now do not count: for a model that was measured later they were failures.
 
     Args:
         run: folder of the run.
@@ -117,19 +117,19 @@ def _is_gone(run: Path, case: str) -> bool:
     return own.is_dir() and not all(path.exists() for path in own.iterdir())
 
 
-def _some(cases: Sequence[SubmittedCase]) -> list[SubmittedCase]:
+def _chosen(cases: Sequence[SubmittedCase]) -> list[SubmittedCase]:
     ordered = sorted(cases, key=lambda case: case.image_sha256)
     patients = list(dict.fromkeys(case.patient.name for case in ordered))[:MAX_PATIENTS]
     return [case for case in ordered if case.patient.name in patients]
 
 
 def _ending(image: Path) -> str:
-    """Of a file that holds an image, by which it is read; the rest of its name is the patient's, or the series'."""
+    """Extension of an image file, which the reader needs; the rest of the name may identify the patient."""
     return next((ending for ending in ENDINGS if image.name.lower().endswith(ending)), "")
 
 
 def _link(image: Path, target: Path) -> None:
-    """The same content under another name, also after the first one is removed; on another disk not that."""
+    """Links an image, if possible so that it survives the removal of the original; across disks symbolically."""
     with contextlib.suppress(OSError):
         os.link(image.resolve(), target)
         return

@@ -9,17 +9,19 @@ stated reason; nothing is unpickled.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from lib.files.checksums import file_sha256
 from lib.models.build import build_empty, build_model
 from lib.models.checkpoint_error import CheckpointError
 from lib.models.config import MODEL_SIZES
-from lib.models.safetensors_file import check_tensors, read_tensors, write_tensors
+from lib.models.loading import LoadReport, assign, create_interaction
+from lib.models.safetensors_file import read_tensors, write_tensors
 from lib.models.sam3d import Sam3dAdapter
+from lib.models.sam_checkpoint import load_sam_checkpoint
 from lib.models.trainable import frozen_names, interaction_names, trained_names
 
 FORMAT = "sam3d_adapter/1"
@@ -27,33 +29,6 @@ FORMAT = "sam3d_adapter/1"
 
 LATER_NUMBERS = ("correction_sigmas",)
 """Numbers of a size that the first files do not name, because the parts they describe came later."""
-
-
-@dataclass(frozen=True)
-class LoadReport:
-    """What became of every key.
-
-    Attributes:
-        loaded: Names of the model's parameters that a file gave.
-        created: Names made by a rule -> the rule.
-        ignored: Keys of the file that were not used -> the reason.
-        version: sha256 of the weights file; empty while only a base is loaded.
-        base_sha256: `base_digest` of the base that the weights are bound to; empty likewise.
-        provenance: What the weights file says of its origin.
-    """
-
-    loaded: tuple[str, ...]
-    created: Mapping[str, str] = field(default_factory=dict)
-    ignored: Mapping[str, str] = field(default_factory=dict)
-    version: str = ""
-    base_sha256: str = ""
-    provenance: Mapping[str, object] = field(default_factory=dict)
-
-
-def file_sha256(path: Path) -> str:
-    """sha256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def base_digest(model: Sam3dAdapter) -> str:
@@ -67,19 +42,6 @@ def base_digest(model: Sam3dAdapter) -> str:
         digest.update(f"{name}{tuple(value.shape)}".encode())
         digest.update(value.numpy().data)
     return digest.hexdigest()
-
-
-def assign(model: Sam3dAdapter, tensors: Mapping[str, Tensor], expected: set[str], path: Path) -> None:
-    """Copy tensors into the parameters `expected`, all of them and no others.
-
-    Raises:
-        CheckpointError: As `check_tensors`; the model is then unchanged.
-    """
-    shapes = {name: tuple(model.get_parameter(name).shape) for name in expected}
-    check_tensors(tensors, shapes, path, size=model.config.size)
-    with torch.no_grad():
-        for name, value in tensors.items():
-            model.get_parameter(name).copy_(value)
 
 
 def read_safetensors(path: Path, *, kind: str, size: str) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -193,15 +155,6 @@ def load_trained(model: Sam3dAdapter, path: Path) -> LoadReport:
     )
 
 
-def create_interaction(model: Sam3dAdapter) -> dict[str, str]:
-    """Give the parts that the published model lacks values that change nothing; returns the rule for each."""
-    names = interaction_names(model)
-    with torch.no_grad():
-        for name in names:
-            model.get_parameter(name).zero_()
-    return {name: "zero: without effect until it is trained" for name in sorted(names)}
-
-
 def read_provenance(metadata: Mapping[str, str], path: Path) -> dict[str, object]:
     """What a file says of its origin.
 
@@ -227,9 +180,6 @@ def load_base(model: Sam3dAdapter, path: Path) -> LoadReport:
         CheckpointError: The file does not hold the base of this size.
     """
     if path.suffix == ".pth":
-        # Imported here: most processes never read a SAM file.
-        from lib.models.sam_checkpoint import load_sam_checkpoint
-
         return load_sam_checkpoint(model, path)
     tensors, metadata = read_safetensors(path, kind="base", size=model.config.size)
     provenance = read_provenance(metadata, path)

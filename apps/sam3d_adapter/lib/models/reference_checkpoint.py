@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from lib.models.checkpoint import assign, create_interaction
 from lib.models.checkpoint_error import CheckpointError
+from lib.models.loading import assign, create_interaction
 from lib.models.sam3d import Sam3dAdapter
 from lib.models.torch_file import read_torch_file
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lib.models.checkpoint import CheckpointError, LoadReport, assign, create_interaction
+from lib.models.checkpoint_error import CheckpointError
+from lib.models.loading import LoadReport, assign, create_interaction
 from lib.models.sam3d import Sam3dAdapter
 from lib.models.torch_file import read_torch_file
 from lib.models.trainable import frozen_names

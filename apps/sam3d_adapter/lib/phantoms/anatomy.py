@@ -1,4 +1,7 @@
-"""The trunk: body wall, skeleton, organs, bowel, vessels. Coordinates are RAS mm; z = 0 is the top of the diaphragm."""
+"""Anatomy: a trunk (body wall, skeleton, organs, bowel, vessels) or a thigh (muscles, fat planes, bone, vessels).
+
+Coordinates are RAS mm. In the trunk, z = 0 is the top of the diaphragm; in the thigh, the bone is the origin.
+"""
 
 import numpy as np
 
@@ -16,6 +19,7 @@ TRUNK_CENTRES = (
     (0.0, 0.0, -190.0),
 )
 """Where scans are centred: liver, left upper abdomen, mid abdomen, right flank, lower abdomen."""
+LIMB_CENTRE = (0.0, 0.0, 0.0)
 VERTEBRA_MM = 34.0
 RIB_MM = 30.0
 
@@ -236,3 +240,41 @@ def add_ribs(rng: np.random.Generator, scene: Scene, wall: Array) -> None:
     rib = intersect(rib, -(z + 95 + 0.9 * np.maximum(y, 0)), 16 - np.abs(x))
     scene.add("cortex", rng.uniform(380, 600), rib)
     scene.add("marrow", rng.uniform(120, 240), rib + 1.7, texture_hu=15)
+
+
+def build_limb(rng: np.random.Generator, scene: Scene) -> None:
+    """Fills ``scene`` with a thigh along z."""
+    x, y, z = scene.coords
+    taper = 1 + 0.0009 * z
+    skin = ellipsoid((x / taper, y / taper), (rng.uniform(-12, 12), rng.uniform(-12, 12)), rng.uniform(78, 96, size=2))
+    skin += 2 * scene.noise(rng, 50.0)
+    scene.depth = skin
+    fascia = skin + np.maximum(rng.uniform(6, 20) * (1 + 0.25 * scene.noise(rng, 50.0)), 3)
+    scene.add("skin", 20, skin)
+    scene.add("fat", rng.uniform(-112, -95), skin + 2, texture_hu=5)
+    scene.add("muscle", rng.uniform(45, 68), fascia, texture_hu=6)
+    add_fat_planes(rng, scene, fascia)
+    bone = ellipsoid((x, y), (4, 5), rng.uniform(13, 16, size=2)) + 0.8 * scene.noise(rng, 25.0)
+    scene.add("cortex", rng.uniform(800, 1250), bone)
+    scene.add("marrow", rng.uniform(-60, 30), bone + rng.uniform(4, 6), texture_hu=20)
+    vessels = scene.empty_field()
+    for _ in range(int(rng.integers(4, 8))):
+        start = np.array([rng.uniform(-55, 55), rng.uniform(-55, 55), -130.0])
+        line = wandering_line(rng, start, np.array([0, 0, 1.0]), length_mm=270, step_mm=12, bend=0.08)
+        add_tube_ras(scene, vessels, line, np.full(len(line), rng.uniform(2, 5)))
+    scene.add("fat", -80, intersect(vessels - 3, fascia + 4, 3 - bone), texture_hu=8)
+    scene.add("vessel", rng.uniform(60, 170), intersect(vessels, fascia, 3 - bone))
+
+
+def add_fat_planes(rng: np.random.Generator, scene: Scene, fascia: Array) -> None:
+    """Divides the muscle by fat planes: the borders of the cells around random lines along the limb."""
+    x, y, z = scene.coords
+    nearest = np.full(x.shape, 1e9, np.float32)
+    second = nearest.copy()
+    for _ in range(int(rng.integers(7, 11))):
+        place, lean = rng.uniform(-70, 70, size=2), rng.uniform(-0.12, 0.12, size=2)
+        distance = np.hypot(x - place[0] - lean[0] * z, y - place[1] - lean[1] * z).astype(np.float32)
+        second = np.minimum(second, np.maximum(nearest, distance))
+        nearest = np.minimum(nearest, distance)
+    plane = (second - nearest) / 2 - np.maximum(0.2 + 1.1 * scene.noise(rng, 25.0), -1.0)
+    scene.add("fat", rng.uniform(-90, -60), intersect(plane, fascia + 1), texture_hu=8)

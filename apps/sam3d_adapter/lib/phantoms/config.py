@@ -1,4 +1,4 @@
-"""Ranges a phantom is drawn from."""
+"""Ranges from which a phantom is drawn."""
 
 from dataclasses import dataclass
 
@@ -10,13 +10,13 @@ class PhantomConfig:
     """Ranges of one phantom; every pair is (lowest, highest).
 
     Attributes:
-        lesion_count: lesions aimed at; fewer only where the body has no room for more.
+        lesion_count: number of lesions; fewer where the body has no room.
         diameter_mm: equivalent sphere diameter.
-        median_diameter_mm: of the log-normal distribution it is drawn from, cut to `diameter_mm`.
+        median_diameter_mm: median of the log-normal distribution of diameters, cut to `diameter_mm`.
         diameter_spread: standard deviation of that distribution's logarithm.
-        contrast_hu: absolute difference of lesion and host tissue; the sign is drawn.
-        visible_hu_mm: contrast times diameter is at least this, as far as `contrast_hu` allows: what is seen in noise
-            grows with its contrast and with its extent (A. Rose, 1948), and nobody outlines what nobody sees.
+        contrast_hu: absolute difference of lesion and host tissue; the sign is random.
+        visible_hu_mm: least contrast times diameter, as far as `contrast_hu` allows. Visibility in noise grows with
+            contrast and size (A. Rose, 1948), and nobody outlines an invisible lesion.
         touching_share: share of lesions that abut a structure of their own density.
         necrotic_share: share of lesions of 20 mm or more with a darker core.
         noise_hu: standard deviation of the noise in the stored voxels.
@@ -28,8 +28,8 @@ class PhantomConfig:
         oblique_deg: largest rotation about each axis.
         permuted_share: share of volumes not stored with axial slices last.
         limb_share: share of volumes that show a thigh and not the trunk.
-        max_voxels: geometries beyond this are drawn again.
-        lattice_mm: step of the grid on which shapes are made before they are refined.
+        max_voxels: a larger geometry is drawn again.
+        lattice_mm: step of the coarse grid on which shapes are made before they are refined.
     """
 
     lesion_count: tuple[int, int] = (3, 6)

@@ -7,11 +7,10 @@ from scipy.ndimage import center_of_mass, find_objects, gaussian_filter
 from scipy.ndimage import label as connected_components
 
 from lib.phantoms.acquisition import Acquisition, draw_acquisition, scan_image
-from lib.phantoms.anatomy import TRUNK_CENTRES, build_trunk
+from lib.phantoms.anatomy import LIMB_CENTRE, TRUNK_CENTRES, build_limb, build_trunk
 from lib.phantoms.config import PhantomConfig
 from lib.phantoms.fields import smooth_noise
 from lib.phantoms.lesions import GrownLesion, grow_lesions
-from lib.phantoms.limb import LIMB_CENTRE, build_limb
 from lib.phantoms.scene import Scene, draw_texture, paint, refine_distance
 
 Array = np.ndarray
@@ -99,7 +98,7 @@ def warped_coords(rng: np.random.Generator, acquisition: Acquisition) -> tuple[A
 
 
 def fit_to_scan(lesion: GrownLesion, acquisition: Acquisition, config: PhantomConfig) -> GrownLesion:
-    """Mend a lesion that on the scan's voxels is beyond the range of diameters or in several pieces."""
+    """Corrects a lesion that, on the scan's voxels, exceeds the range of diameters or falls into pieces."""
     low, high = (np.pi / 6 * d**3 / np.prod(acquisition.spacing) for d in config.diameter_mm)
     for _ in range(4):
         refined = refine_distance(lesion.body, acquisition)
@@ -114,7 +113,7 @@ def fit_to_scan(lesion: GrownLesion, acquisition: Acquisition, config: PhantomCo
         fitted = replace(lesion, body=replace(lesion.body, distance=lesion.body.distance - level))
         if connected_components(distance < level, structure=np.ones((3, 3, 3)))[1] <= 1:
             return fitted
-        # A neck thinner than a voxel: a smoother body has none.
+        # A neck is thinner than a voxel; smoothing removes it.
         lesion = replace(fitted, body=replace(fitted.body, distance=gaussian_filter(fitted.body.distance, 1.0)))
     return lesion
 
@@ -122,7 +121,7 @@ def fit_to_scan(lesion: GrownLesion, acquisition: Acquisition, config: PhantomCo
 def paint_lesions(rng: np.random.Generator, hu: Array, grown: list[GrownLesion], acquisition: Acquisition) -> Array:
     """Paint companions, then lesions, onto ``hu`` in place; returns the labels (scan grid, uint8)."""
     labels = np.zeros(hu.shape, np.uint8)
-    # The lesions' texture goes on into their companions: no seam may show between equal densities.
+    # Lesions and companions share one texture, so that no seam shows between equal densities.
     texture = draw_texture(rng, acquisition)
     for lesion in grown:
         if lesion.companion is not None:

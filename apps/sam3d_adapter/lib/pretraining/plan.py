@@ -1,4 +1,4 @@
-"""What a folder of weights was begun with, so that the same command goes on and another does not mix with it."""
+"""The plan of a training, written to its folder: the same command resumes it, another one is refused."""
 
 import json
 import os
@@ -14,26 +14,26 @@ from lib.models.precision import resolve_precision
 from lib.pretraining.recipe import Recipe, RecipeError
 
 PLAN_FILE, MADE_FILE = "plan.json", "made.json"
-"""What was begun, and the sha256 of the finished weights."""
+"""The plan, and the sha256 of the finished weights."""
 LENGTHS = ("minutes", "steps")
-"""Of a recipe: a longer training goes on with what a shorter one left."""
+"""Fields of a recipe; a longer training resumes a shorter one."""
 MOST_PROCESSES, MOST_WORKERS = 8, 12
-"""That train on a CPU, and that draw samples for a GPU; more of them wait for each other."""
+"""Most processes that train on a CPU or draw samples for a GPU; more of them wait for each other."""
 CPU_BATCH, GPU_BATCH = 2, 16
-"""Regions of a step, for each process that trains."""
+"""Regions of a step for each process that trains."""
 _PHANTOM_BYTES, _PROCESS_BYTES = 8 * 2**20, 5 * 2**28
-"""Of memory: a phantom once it is read (mean of 400), and a process without any."""
+"""Memory of a phantom that is read (mean of 400) and of a process without any."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """How a training uses the machine that it was begun on; on another it goes on alike.
+    """How a training uses the machine on which it began; it resumes in the same way on another one.
 
     Attributes:
         device: ``cpu`` or ``cuda``.
-        processes: That train together, one thread each.
+        processes: Number that train together, one thread each.
         batch: Regions of a step, for each of them.
-        workers: Processes that draw samples, for each of them.
+        workers: Number of processes that draw samples, for each of them.
         precision: ``bf16`` or ``fp32``.
     """
 
@@ -43,13 +43,13 @@ class Machine:
     workers: int
     precision: str
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """For the log."""
         return f"{self.device}, {self.precision}, {self.processes} process(es), {self.workers} more that draw"
 
     @classmethod
     def here(cls, device: str, recipe: Recipe) -> "Machine":
-        """As many processes as there are cores, and memory for the volumes that each of them keeps."""
+        """As many processes as there are cores, and memory for the volumes of each."""
         cores = len(os.sched_getaffinity(0))
         bytes_each = _PROCESS_BYTES + len(recipe.phantoms) * _PHANTOM_BYTES
         room = max(1, psutil.virtual_memory().available // bytes_each)
@@ -61,10 +61,10 @@ class Machine:
 
 
 def read_device(text: str | None) -> str:
-    """What to train on.
+    """The device to train on.
 
     Args:
-        text: As the user gives it; None for the GPU where there is one.
+        text: As given by the user; None for the GPU where there is one.
 
     Raises:
         RecipeError: There is no such device.
@@ -80,23 +80,23 @@ def read_device(text: str | None) -> str:
 
 
 def agree(out: Path, recipe: Recipe, data: Mapping[str, object], device: str | None) -> Machine:
-    """Write down what is begun, or find that it is what was begun here, or the same for longer.
+    """Writes the plan, or checks that it equals the one in the folder; a longer training may resume a shorter one.
 
-    What is made longer is unfinished again; its learning rate rises to where the longer cosine has it by then.
+    A finished training that is made longer is unfinished again; its learning rate follows the longer cosine.
 
     Args:
         out: Existing folder of the weights.
         recipe: Of the training.
-        data: What tells the volumes and the held-out cases from others: plain JSON values.
-        device: As the user gives it, None to go on as before.
+        data: Identifies the volumes and the held-out cases: plain JSON values.
+        device: As given by the user; None to resume as before.
 
     Returns:
-        How the machine is used, as it was when the training began.
+        How to use the machine, as decided when the training began.
 
     Raises:
         RecipeError: The folder belongs to another training, or to a longer one.
     """
-    asked: dict[str, object] = {"recipe": recipe.told(), **data}
+    asked: dict[str, object] = {"recipe": recipe.to_dict(), **data}
     path = out / PLAN_FILE
     if not path.exists():
         if others := sorted(file.name for file in out.glob("*_state.pt")):
@@ -113,7 +113,7 @@ def agree(out: Path, recipe: Recipe, data: Mapping[str, object], device: str | N
     others = [key for key in asked if held.get(key) != asked[key] and key != "recipe"]
     begun = dict(held.get("recipe") or {})
     is_longer = _is_longer(recipe, begun)
-    different = [key for key, value in recipe.told().items() if begun.get(key) != value]
+    different = [key for key, value in recipe.to_dict().items() if begun.get(key) != value]
     others += [key for key in different if not (is_longer and key in LENGTHS)]
     if device not in (None, machine.device):
         others.append("device")
@@ -124,21 +124,21 @@ def agree(out: Path, recipe: Recipe, data: Mapping[str, object], device: str | N
         )
     read_device(machine.device)
     if is_longer:
-        # In this order: killed in between, the shorter training is finished once more.
+        # In this order: if killed in between, the shorter training is finished once more.
         (out / MADE_FILE).unlink(missing_ok=True)
         before = [*held.get("shorter", []), {key: begun[key] for key in LENGTHS}]
         with replacing(path) as partial:
-            partial.write_text(json.dumps(held | {"recipe": recipe.told(), "shorter": before}, indent=1) + "\n")
+            partial.write_text(json.dumps(held | {"recipe": recipe.to_dict(), "shorter": before}, indent=1) + "\n")
     return machine
 
 
 def shorter_lengths(out: Path) -> list[dict[str, object]]:
-    """For how long the training was to go on at first, where it was made longer since: minutes and steps each time."""
+    """Earlier lengths of a training that was made longer: minutes and steps each time."""
     return list(json.loads((out / PLAN_FILE).read_text(encoding="utf-8")).get("shorter", []))
 
 
 def _is_longer(recipe: Recipe, begun: Mapping[str, object]) -> bool:
-    """Whether the recipe's length, in the unit that the training was begun with, is above that one."""
+    """Whether the recipe is longer, in the unit with which the training began."""
     pairs = [(getattr(recipe, key), begun.get(key)) for key in LENGTHS]
     if any((asked is None) != (held is None) for asked, held in pairs):
         return False

@@ -1,16 +1,17 @@
-"""Train a model on folders of labelled volumes, by dialogues with a simulated user: a small one whole, or adapters.
+"""Trains a model on folders of labelled volumes, by interactions with a simulated user: a small one whole, or adapters.
 
-    python -m lib.pretraining.pretrain --pool ct=PHANTOMS --pool mr=DIR --validation ct=HELD_OUT --minutes 60 --out DIR
-    python -m lib.pretraining.pretrain --base sam_vit_b_01ec64.pth --pool kits=DIR --validation kits=DIR --out DIR
+    python -m lib.pretraining.pretrain --data-set ct=PHANTOMS --data-set mr=DIR --validation ct=HELD_OUT \\
+        --minutes 60 --out DIR
+    python -m lib.pretraining.pretrain --base sam_vit_b_01ec64.pth --data-set kits=DIR --validation kits=DIR --out DIR
 
-Without ``--base`` every parameter of the preset's size is trained, from scratch or from ``--parent``. With it, the
-frozen base is read from SAM's own file and the adapters, norms, neck, prompt encoder and decoder are trained; with
-``--parent`` and ``--keep-base`` the same, on the parent's base, which the weights then share with the parent's.
+Without ``--base``, every parameter is trained, from scratch or from ``--parent``. With ``--base``, the frozen base is
+SAM's own file; adapters, norms, neck, prompt encoder, decoder are trained. With ``--parent`` and ``--keep-base``, the
+same parts are trained on the parent's base, which both weights then share.
 
-A data set is PRESET=FOLDER, or PRESET=FOLDER:SHARE for another share of the samples than 1.
-Progress goes to the log and to OUT/<size>_curve.json; a run that was stopped goes on from OUT/<size>_state.pt. Several
-processes, which on a CPU get more out of the cores than several threads, train one model under
-`torchrun --nproc-per-node N -m lib.pretraining.pretrain ...`.
+A data set is PRESET=FOLDER, or PRESET=FOLDER:SHARE; without it, the share of the samples is 1.
+Progress goes to the log and to OUT/<size>_curve.json. A stopped run resumes from OUT/<size>_state.pt. Several processes
+train one model under `torchrun --nproc-per-node N -m lib.pretraining.pretrain ...`; on a CPU they are faster than
+several threads.
 """
 
 import argparse
@@ -21,79 +22,79 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from lib.models.build import build_model
 from lib.models.checkpoint import load_base, load_model, save_base, save_trained
 from lib.models.sam3d import Sam3dAdapter
 from lib.models.trainable import mark_trainable
 from lib.presets import Preset, load_preset
-from lib.pretraining.initialise import build_from_scratch
-from lib.training.data_sets import Pool, case_name
+from lib.training.data_sets import DataSet, case_name
 from lib.training.distributed import joined_processes, rank, world_size
 from lib.training.sampling import for_training, for_validation
 from lib.training.stream import Batch, SampleStream
 from lib.training.train import TrainingConfig, train
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-TOLD_S = 20.0
-"""Between two lines that say how far it is."""
+LOG_S = 20.0
+"""Seconds between two log lines with the progress."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class PoolChoice:
-    """A folder to draw from, as a preset sees it.
+class DataSetChoice:
+    """A data set to open, and the preset to open it with.
 
     Attributes:
-        preset: Whose intensities and spacings.
-        folder: See `lib.training.data_sets.Pool`.
-        share: Of the samples, relative to other pools.
+        preset: Gives intensities and spacings.
+        folder: See `lib.training.data_sets.DataSet`.
+        share: Of the samples, relative to other data sets.
     """
 
     preset: Preset
     folder: Path
     share: float = 1.0
 
-    def open(self, held_out: frozenset[str], *, validation: bool) -> Pool:
-        """Its volumes without those that are held out, or these alone for validation.
+    def open(self, held_out: frozenset[str], *, validation: bool) -> DataSet:
+        """The volumes to train on, or the held-out ones for validation.
 
         Args:
-            held_out: Names of cases; a folder without any is taken whole.
-            validation: Whether the pool is for validation.
+            held_out: Names of cases; a folder without any of them is used as a whole.
+            validation: Whether to open the held-out volumes.
 
         Raises:
-            PoolError: Nothing is in it, or nothing is left.
+            DataSetError: It is empty, or no case is left.
         """
-        pool = Pool(self.folder, self.preset, self.share)
-        if held_out & {case_name(file) for file in pool.files}:
-            pool.keep(held_out, inverted=not validation)
-        return pool
+        data_set = DataSet(self.folder, self.preset, self.share)
+        if held_out & {case_name(file) for file in data_set.files}:
+            data_set.keep(held_out, inverted=not validation)
+        return data_set
 
 
 @dataclass(frozen=True)
 class Pretraining:
-    """A training on folders of volumes, and where its weights go.
+    """A training on folders of volumes, and the folder of its weights.
 
     Attributes:
-        pools: To train on; size of the network and of the regions are those of the first one's preset.
-        config: How long and how fast; its seed is that of the first values and of the samples as well.
+        data_sets: To train on; the first one's preset gives the sizes of network and ROI.
+        config: How long and how fast; its seed is also that of the initial weights and of the samples.
         out: Folder of curve, state and weights.
-        validation: Pools for the curve.
+        validation: Data sets for the curve.
         held_out: Names of cases that are validated on and never trained on.
         parent: Base and weights to start from; None to start from scratch.
-        keeps_base: Whether the parent's base stays as it is, so that both weights run on it.
-        base: SAM's own file, of which only what adapts it is trained.
+        keeps_base: Whether the parent's base stays as it is, so that both weights share it.
+        base: SAM's own file; only the parts that adapt it are trained.
         batch: Regions of a step, for each process that trains.
-        validation_batches: Of two regions each, shared out among the pools.
+        validation_batches: Batches of two regions, divided among the data sets.
         name: Of the weights: ``OUT/<size>_<name>.safetensors``.
-        provenance: What the weights say of their origin beside, or in place of, what is known here.
+        provenance: Of the weights; overrides what is known here.
     """
 
-    pools: tuple[PoolChoice, ...]
+    data_sets: tuple[DataSetChoice, ...]
     config: TrainingConfig
     out: Path
-    validation: tuple[PoolChoice, ...] = ()
+    validation: tuple[DataSetChoice, ...] = ()
     held_out: frozenset[str] = frozenset()
     parent: tuple[Path, Path] | None = None
     keeps_base: bool = False
@@ -106,42 +107,45 @@ class Pretraining:
     @property
     def size(self) -> str:
         """Of the network."""
-        return self.pools[0].preset.model.size
+        return self.data_sets[0].preset.model.size
 
     @property
     def roi_size(self) -> int:
         """Side of the regions in voxels."""
-        return self.pools[0].preset.roi.size
+        return self.data_sets[0].preset.roi.size
 
 
 def pretrain(training: Pretraining, device: torch.device) -> None:
-    """Train, in each of the processes that do it together; the first writes curve, state and weights.
+    """Trains in each of the processes that train together; the first one writes curve, state and weights.
 
-    What was stopped goes on; what was finished is written again without a further step.
+    A stopped training resumes. A finished one writes its weights again without a further step.
 
     Args:
-        training: What, and how.
+        training: What to train, and how.
         device: Of this process.
 
     Raises:
-        PoolError: A folder that cannot be trained on.
-        CheckpointError: Files to start from that do not fit.
+        DataSetError: A data set cannot be trained on.
+        CheckpointError: The files to start from do not fit.
         MemoryShortageError: It does not fit into memory.
     """
     config = training.config
-    pools = [choice.open(training.held_out, validation=False) for choice in training.pools]
+    data_sets = [choice.open(training.held_out, validation=False) for choice in training.data_sets]
     model = _start(training).to(device)
     validation = _validation(training) if rank() == 0 else []
     stream = SampleStream(
-        pools, for_training(training.roi_size), config.seed, batch=training.batch, part=rank(), parts=world_size()
+        data_sets, for_training(training.roi_size), config.seed, batch=training.batch, part=rank(), parts=world_size()
     )
     training.out.mkdir(parents=True, exist_ok=True)
     progress = train(model, stream, validation, config, training.out)
     if rank():
         return
     known = {
-        "data": [f"{len(pool.files)} volumes of {pool.folder.name}, preset {pool.preset.name}" for pool in pools],
-        "preset": pools[0].preset.name,
+        "data": [
+            f"{len(data_set.files)} volumes of {data_set.folder.name}, preset {data_set.preset.name}"
+            for data_set in data_sets
+        ],
+        "preset": data_sets[0].preset.name,
         "seed": config.seed,
         "minutes": round(progress.spent_s / 60, 2),
         "steps": progress.step,
@@ -153,9 +157,9 @@ def pretrain(training: Pretraining, device: torch.device) -> None:
 def _validation(training: Pretraining) -> list[Batch]:
     batches = []
     for choice in training.validation:
-        logger.info("Reading what is validated on: %s.", choice.folder)
-        pool = choice.open(training.held_out, validation=True)
-        fixed = iter(SampleStream([pool], for_validation(training.roi_size), seed=0))
+        logger.info("Reading the validation data: %s.", choice.folder)
+        data_set = choice.open(training.held_out, validation=True)
+        fixed = iter(SampleStream([data_set], for_validation(training.roi_size), seed=0))
         batches += [next(fixed) for _ in range(training.validation_batches // len(training.validation))]
     return batches
 
@@ -173,7 +177,7 @@ def _start(training: Pretraining) -> Sam3dAdapter:
 
 
 def adapt(size: str, base: Path, seed: int) -> Sam3dAdapter:
-    """SAM's own weights with fresh adapters, of which nothing but what is published as trained is trained."""
+    """SAM's own weights with fresh adapters; only the published trained set is trained."""
     torch.manual_seed(seed)
     model = build_model(size)
     load_base(model, base)
@@ -182,8 +186,60 @@ def adapt(size: str, base: Path, seed: int) -> Sam3dAdapter:
     return model
 
 
+def build_from_scratch(size: str, seed: int) -> Sam3dAdapter:
+    """A new network, all of it to be trained; the same seed gives the same values in every process.
+
+    Args:
+        size: One of `lib.models.config.MODEL_SIZES`.
+        seed: Of all values.
+    """
+    # Convolutions take their first values from the global generator.
+    torch.manual_seed(seed)
+    model = build_model(size)
+    initialise_from_scratch(model, torch.Generator().manual_seed(seed))
+    return model
+
+
+def sine_positions(length: int, dim: int) -> Tensor:
+    """(length, dim): sine and cosine of a coordinate at `dim / 2` frequencies."""
+    frequency = 100.0 ** (-torch.arange(dim // 2) / (dim // 2))
+    angle = torch.arange(length)[:, None] * frequency
+    return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+
+@torch.no_grad()
+def initialise_from_scratch(model: Sam3dAdapter, generator: torch.Generator) -> None:
+    """Gives a model initial values from which all of it can be trained.
+
+    Linear layers get SAM's truncated normal. Position embeddings start as sines, a third of the channels per axis: from
+    zero, a short training never learns them.
+
+    Args:
+        model: Changed in place.
+        generator: Source of every random number.
+    """
+    encoder = model.image_encoder
+    for module in encoder.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02, generator=generator)
+            nn.init.zeros_(module.bias)
+    if model.mask_decoder.click_maps is not None:
+        model.mask_decoder.click_maps.conv.reset_parameters()
+    # The mean over depth, so that the folded stem starts as a plain 3-D patch embedding.
+    encoder.slice_embed.weight.fill_(1 / encoder.slice_embed.weight.shape[-1])
+    encoder.slice_embed.get_parameter("bias").zero_()
+    third = encoder.pos_embed.shape[-1] // 6 * 2
+    side = encoder.pos_embed.shape[1]
+    encoder.pos_embed.zero_()
+    encoder.depth_embed.zero_()
+    table = 0.5 * sine_positions(side, third)
+    encoder.pos_embed[..., :third] = table[None, :, None]
+    encoder.pos_embed[..., third : 2 * third] = table[None, None]
+    encoder.depth_embed[..., 2 * third : 3 * third] = 0.5 * sine_positions(encoder.depth_embed.shape[1], third)
+
+
 def export(model: Sam3dAdapter, out: Path, name: str, provenance: dict[str, object], *, with_base: bool = True) -> None:
-    """Write base and weights in half precision, with the last point of the curve in the provenance."""
+    """Writes base and weights in half precision, with the last point of the curve in the provenance."""
     size = model.config.size
     curve = json.loads((out / f"{size}_curve.json").read_text())
     if with_base:
@@ -192,11 +248,11 @@ def export(model: Sam3dAdapter, out: Path, name: str, provenance: dict[str, obje
     save_trained(model, weights, provenance=provenance | {"curve": curve[-1]}, dtype=torch.float16)
 
 
-def read_choice(text: str) -> PoolChoice:
-    """A pool as the command line names it: PRESET=FOLDER[:SHARE].
+def read_choice(text: str) -> DataSetChoice:
+    """A data set as on the command line: PRESET=FOLDER[:SHARE].
 
     Raises:
-        argparse.ArgumentTypeError: Not of this form.
+        argparse.ArgumentTypeError: It has another form.
     """
     preset, equals, place = text.partition("=")
     folder, _, share = place.rpartition(":") if ":" in place else (place, "", "1")
@@ -204,7 +260,7 @@ def read_choice(text: str) -> PoolChoice:
     if not equals or not path.is_file():
         raise argparse.ArgumentTypeError(f"'{text}' is no PRESET=FOLDER[:SHARE] with a preset of {CONFIGS}.")
     try:
-        return PoolChoice(load_preset(path), Path(folder), float(share))
+        return DataSetChoice(load_preset(path), Path(folder), float(share))
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"'{text}' is no PRESET=FOLDER[:SHARE]: {error}.") from error
 
@@ -213,7 +269,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--pool", action="append", type=read_choice, required=True, help="PRESET=FOLDER[:SHARE] of training volumes"
+        "--data-set", action="append", type=read_choice, required=True, help="PRESET=FOLDER[:SHARE] of training volumes"
     )
     parser.add_argument("--validation", action="append", type=read_choice, default=[], help="the same, for the curve")
     parser.add_argument("--held-out", type=Path, help="text file: names of cases never trained on, one a line")
@@ -238,13 +294,13 @@ def main() -> None:
     if arguments.keep_base and not arguments.parent:
         parser.error("--keep-base keeps that of --parent: give the two files.")
     training = Pretraining(
-        pools=tuple(arguments.pool),
+        data_sets=tuple(arguments.data_set),
         config=TrainingConfig(
             minutes=60 if arguments.minutes is None and arguments.steps is None else arguments.minutes,
             steps=arguments.steps,
             peak_lr=arguments.peak_lr,
             report_s=arguments.report_s,
-            told_s=TOLD_S,
+            log_s=LOG_S,
             seed=arguments.seed,
             workers=arguments.workers,
         ),

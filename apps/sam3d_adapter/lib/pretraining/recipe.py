@@ -1,11 +1,11 @@
-"""How the small weights that ship are made: which volumes, in which shares, for how long."""
+"""The recipe of the shipped small weights: which volumes, in which shares, for how long."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lib.presets import load_preset
-from lib.pretraining.pretrain import CONFIGS, PoolChoice
+from lib.pretraining.pretrain import CONFIGS, DataSetChoice
 from lib.training.data_sets import IMAGE_ENDINGS, case_name, volume_files
 
 
@@ -19,7 +19,7 @@ class Patients:
 
     Attributes:
         folder: Below the folder of the data; holds ``images/`` and ``labels/`` with files of equal names.
-        preset: By which they are looked at.
+        preset: Gives intensities and spacings.
         share: Of the samples, relative to the others.
     """
 
@@ -27,32 +27,32 @@ class Patients:
     preset: str
     share: float = 0.6
 
-    def choice(self, data: Path) -> PoolChoice:
-        """Where they lie, and how they are seen."""
-        return PoolChoice(load_preset(CONFIGS / f"{self.preset}.yaml"), data / self.folder, self.share)
+    def choice(self, data: Path) -> DataSetChoice:
+        """The data set in the folder of the data."""
+        return DataSetChoice(load_preset(CONFIGS / f"{self.preset}.yaml"), data / self.folder, self.share)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A training from scratch, on phantoms and patients together, by dialogues with a simulated user.
+    """A training from scratch on phantoms and patients, by interactions with a simulated user.
 
     Attributes:
-        name: Of the trained part's file.
-        patients: Who is trained on and validated on.
-        source: Where the patients' volumes come from, and under which licence.
-        phantoms: Seeds of those that are trained on.
-        held_out_phantoms: Seeds of those that the curve is drawn by.
-        phantom_preset: By which phantoms are looked at.
+        name: LogitPatch of the weights' file name.
+        patients: Volumes to train on and to validate on.
+        source: Origin and licence of the patients' volumes.
+        phantoms: Seeds to train on.
+        held_out_phantoms: Seeds to validate on.
+        phantom_preset: Gives intensities and spacings of phantoms.
         phantom_share: Of the samples, relative to the patients'.
-        minutes: Of training; None for no limit.
-        steps: The same in steps.
+        minutes: Limit of the training; None for no limit.
+        steps: Limit of the training; None for no limit.
         peak_lr: See `lib.training.train.TrainingConfig`, as the next three.
-        precision: The faster of what the machine can.
+        precision: "auto" takes the faster one.
         report_s: Seconds between two points of the curve.
-        seed: Of the first values and of all draws.
+        seed: Of the initial weights and of all draws.
         validation_batches: For each point of the curve.
         licence: Of the weights.
-        most_bytes: Of both files together.
+        most_bytes: Size limit of both files together.
     """
 
     name: str = "lesions"
@@ -79,25 +79,25 @@ class Recipe:
     licence: str = "Apache-2.0"
     most_bytes: int = 10_000_000
 
-    def told(self) -> dict[str, object]:
-        """Plain values, all that two trainings must have in common to be one."""
+    def to_dict(self) -> dict[str, object]:
+        """Plain values; a training resumes only if they are equal."""
         return {key: _plain(value) for key, value in vars(self).items()}
 
-    def phantom_choice(self, folder: Path, seeds: range) -> PoolChoice:
-        """Phantoms of a folder, as they are looked at."""
+    def phantom_choice(self, folder: Path, seeds: range) -> DataSetChoice:
+        """The data set of phantoms in a folder."""
         share = self.phantom_share if seeds == self.phantoms else 1.0
-        return PoolChoice(load_preset(CONFIGS / f"{self.phantom_preset}.yaml"), folder, share)
+        return DataSetChoice(load_preset(CONFIGS / f"{self.phantom_preset}.yaml"), folder, share)
 
 
 LESIONS = Recipe()
-"""Of the weights that ship."""
+"""Recipe of the shipped weights."""
 
 
 def trial(recipe: Recipe, steps: int) -> Recipe:
-    """The same in a minute or two, to see that everything runs; its weights are good for nothing.
+    """A recipe of a minute or two, to see that everything runs; its weights are useless.
 
     Args:
-        recipe: Which.
+        recipe: To shorten.
         steps: Of training, a point of the curve after each.
     """
     recipe = replace(recipe, phantoms=recipe.phantoms[:3], held_out_phantoms=recipe.held_out_phantoms[:2])
@@ -105,16 +105,16 @@ def trial(recipe: Recipe, steps: int) -> Recipe:
 
 
 def check_data(recipe: Recipe, data: Path, held_out: frozenset[str]) -> Mapping[str, tuple[list[str], list[str]]]:
-    """Who would be trained on and who is held out, by folder.
+    """Names of the cases to train on and of the held-out ones, by folder.
 
     Args:
-        recipe: What it needs.
+        recipe: Lists the folders.
         data: Folder of the volumes.
         held_out: Names of cases.
 
     Raises:
-        RecipeError: Something is missing, or there is nobody to train on or to hold out.
-        PoolError: Images and labels do not fit together.
+        RecipeError: A folder is missing, or has no case to train on or to hold out.
+        DataSetError: Images and labels do not fit together.
     """
     kinds = [f"{part.folder}/{kind}" for part in recipe.patients for kind in ("images", "labels")]
     missing = [kind for kind in kinds if not _is_filled(data / kind)]

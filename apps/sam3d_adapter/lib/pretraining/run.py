@@ -1,4 +1,4 @@
-"""Follow a recipe: phantoms, training, weights, and what is needed to measure them. What is done is not done again."""
+"""Makes the shipped weights by a recipe: phantoms, training, weights, curve, manifests. Finished parts are kept."""
 
 import contextlib
 import hashlib
@@ -6,22 +6,23 @@ import json
 import logging
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from matplotlib.figure import Figure
 
 from lib.files.atomic_write import replacing
+from lib.files.checksums import file_sha256
 from lib.files.lock import wait_for_lock
-from lib.models.checkpoint import file_sha256
-from lib.pretraining.curve_picture import draw_curves
-from lib.pretraining.phantom_sets import make_pool
+from lib.phantoms.data_set import phantom_file, write_phantoms
 from lib.pretraining.plan import MADE_FILE, Machine, agree, read_device, shorter_lengths
-from lib.pretraining.pretrain import TOLD_S, Pretraining, pretrain
+from lib.pretraining.pretrain import LOG_S, Pretraining, pretrain
 from lib.pretraining.recipe import Recipe, RecipeError, check_data
 from lib.pretraining.spawning import ProcessFailedError, free_port, join_as, run_together
-from lib.training.data_sets import PoolError, case_name, labels_of, volume_files
+from lib.training.data_sets import DataSetError, case_name, labels_of, volume_files
 from lib.training.distributed import joined_processes
 from lib.training.micro_batching import MemoryShortageError
 from lib.training.train import TrainingConfig
@@ -29,22 +30,26 @@ from lib.version import __version__
 from lib.volumes.volume import ImageError
 
 LOG_FILE = "training.log"
-REFUSED = (RecipeError, PoolError, ImageError, MemoryShortageError, ProcessFailedError, OSError)
-"""What a user is told in one sentence."""
+REFUSED = (RecipeError, DataSetError, ImageError, MemoryShortageError, ProcessFailedError, OSError)
+"""Errors that a user sees as one sentence."""
 _ORPHANS_S = 60.0
-"""To wait for processes of a killed command, which end by themselves within a step."""
+"""Seconds to wait for processes of a killed command, which end by themselves within a step."""
+
+_PHANTOM_LOG_S = 10.0
+_HELD_OUT = {"dice": ("tab:red", "Dice, one click, held out"), "dice_5": ("tab:blue", "Dice, five clicks, held out")}
+"""Of the picture: key of a point, colour, legend."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Made:
-    """Weights that are there.
+    """Finished weights.
 
     Attributes:
         base: The frozen part.
         weights: The trained part, bound to that base.
-        manifests: Preset, and list of the held-out cases of one modality.
+        manifests: Preset, and manifest of the held-out cases, for each modality.
     """
 
     base: Path
@@ -52,7 +57,7 @@ class Made:
     manifests: tuple[tuple[str, Path], ...]
 
     def commands(self) -> list[str]:
-        """What measures them on the held-out cases of each modality."""
+        """Commands that evaluate them on the held-out cases of each modality."""
         return [
             f"make evaluate PRESET={preset} MANIFEST={_quoted(manifest)} BASE={_quoted(self.base)} "
             f"MODEL={_quoted(self.weights)} OUT={_quoted(manifest.with_name(f'evaluation_{manifest.stem}'))}"
@@ -61,18 +66,18 @@ class Made:
 
 
 def make_weights(recipe: Recipe, data: Path, held_out: Path, out: Path, device: str | None = None) -> Made:
-    """Make them, or what an earlier, stopped command left to do.
+    """Makes the weights, or finishes what an earlier, stopped command began.
 
     Args:
-        recipe: How.
+        recipe: To follow.
         data: Folder of the patients' volumes.
         held_out: Text file with the names of the cases that are never trained on.
-        out: Folder of everything that is made.
-        device: ``cpu`` or ``cuda``; None for the GPU where there is one, or what it was begun on.
+        out: Folder of all results.
+        device: ``cpu`` or ``cuda``; None for the GPU where there is one, or the device it began on.
 
     Raises:
-        RecipeError: Something that was given does not fit; before anything is made, where that can be known.
-        ProcessFailedError, PoolError, OSError: While it is made.
+        RecipeError: An argument does not fit; raised before anything is made where possible.
+        ProcessFailedError, DataSetError, OSError: While it is made.
     """
     out = out.resolve()
     if device is not None:
@@ -100,9 +105,11 @@ def make_weights(recipe: Recipe, data: Path, held_out: Path, out: Path, device: 
             return made
         cores = len(os.sched_getaffinity(0))
         for folder, seeds in _phantoms(recipe, out).items():
-            make_pool(folder, seeds, min(cores, 8))
+            make_phantoms(folder, seeds, min(cores, 8))
         regions, log = machine.processes * machine.batch, out / LOG_FILE
-        logger.info("Training %s, %d region(s) a step: %s. The log is %s.", training.size, regions, machine.told(), log)
+        logger.info(
+            "Training %s, %d region(s) a step: %s. The log is %s.", training.size, regions, machine.describe(), log
+        )
         run_together(_train, (training, machine, free_port()), machine.processes, refused=REFUSED)
         _finish(made, recipe, training)
     return made
@@ -115,10 +122,10 @@ def _phantoms(recipe: Recipe, out: Path) -> dict[Path, range]:
 def _training(
     recipe: Recipe, data: Path, held_out: Path, out: Path, machine: Machine, provenance: Mapping[str, object]
 ) -> Pretraining:
-    phantoms, held_out_phantoms = (recipe.phantom_choice(*pool) for pool in _phantoms(recipe, out).items())
+    phantoms, held_out_phantoms = (recipe.phantom_choice(*data_set) for data_set in _phantoms(recipe, out).items())
     patients = tuple(part.choice(data.resolve()) for part in recipe.patients)
     return Pretraining(
-        pools=(phantoms, *patients),
+        data_sets=(phantoms, *patients),
         validation=(*patients, held_out_phantoms),
         held_out=_names(held_out),
         config=TrainingConfig(
@@ -126,7 +133,7 @@ def _training(
             steps=recipe.steps,
             peak_lr=recipe.peak_lr,
             report_s=recipe.report_s,
-            told_s=TOLD_S,
+            log_s=LOG_S,
             seed=recipe.seed,
             workers=machine.workers,
             precision=machine.precision,
@@ -151,7 +158,7 @@ def _provenance(
             f"{counts}; {len(patients)} patients: {recipe.source}",
         ],
         "licence": recipe.licence,
-        "recipe": recipe.told(),
+        "recipe": recipe.to_dict(),
         "machine": vars(machine),
         "version": __version__,
     }
@@ -162,7 +169,7 @@ def _train(number: int, training: Pretraining, machine: Machine, port: int) -> N
     torch.set_num_threads(1)
     join_as(number, machine.processes, port)
     lock = training.out / f"training_{number}.lock"
-    # Of a command that was killed a moment ago there may still be processes, which must not write any more.
+    # Processes of a command that was just killed may still run and must not write any more.
     with (
         locked(lock, _ORPHANS_S, f"A process of an earlier command is still training in {training.out}."),
         joined_processes(machine.device) as device,
@@ -185,7 +192,7 @@ def _finish(made: Made, recipe: Recipe, training: Pretraining) -> None:
 
 
 def _is_made(made: Made) -> bool:
-    """Whether both files are those that were finished."""
+    """Whether both files are the finished ones."""
     path = made.base.parent / MADE_FILE
     if not path.exists():
         return False
@@ -197,15 +204,15 @@ def _is_made(made: Made) -> bool:
 
 
 def _manifests(recipe: Recipe, data: Path, held_out: Path, out: Path) -> tuple[tuple[str, Path], ...]:
-    """For the evaluation: the held-out cases of each modality."""
+    """Writes a manifest of the held-out cases of each modality, for the evaluation."""
     manifests = []
     for part in recipe.patients:
         choice = part.choice(data.resolve())
-        pool = choice.open(_names(held_out), validation=True)
+        data_set = choice.open(_names(held_out), validation=True)
         entries = [
             {"image": str(file), "label": str(labels_of(file)), "case": case_name(file), "patient": case_name(file),
              "dataset": part.folder, "split": "held_out"}
-            for file in pool.files
+            for file in data_set.files
         ]  # fmt: skip
         path = out / f"{part.folder}_held_out.json"
         with replacing(path) as partial:
@@ -221,7 +228,7 @@ def _names(held_out: Path) -> frozenset[str]:
 
 
 def _data_sha256(folder: Path) -> str:
-    """Of all images that have labels, and of these, with their names."""
+    """sha256 over all labelled images and their labels, with their names."""
     digest = hashlib.sha256()
     for image in volume_files(folder):
         for file in (image, labels_of(image)):
@@ -230,7 +237,7 @@ def _data_sha256(folder: Path) -> str:
 
 
 def log_to(path: Path, level: int) -> None:
-    """Tell the terminal, and a file that goes on where it ended."""
+    """Logs to the terminal, and appends to a file."""
     logging.basicConfig(
         level=level,
         format="%(asctime)s %(message)s",
@@ -241,7 +248,7 @@ def log_to(path: Path, level: int) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path, timeout_s: float, refusal: str) -> Iterator[None]:
-    """Alone with what the file stands for.
+    """Holds a lock file.
 
     Raises:
         RecipeError: Another process has it; the text is ``refusal``.
@@ -257,3 +264,85 @@ def locked(path: Path, timeout_s: float, refusal: str) -> Iterator[None]:
 
 def _quoted(path: Path) -> str:
     return shlex.quote(str(path))
+
+
+def make_phantoms(out: Path, seeds: Sequence[int], processes: int) -> None:
+    """Makes the missing phantoms on several processes.
+
+    Args:
+        out: Folder, made if it is absent. No other command may write into it.
+        seeds: One phantom each.
+        processes: Most processes.
+
+    Raises:
+        ProcessFailedError: The disk is full, or the like.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    for left in out.glob("*.partial"):
+        left.unlink()
+    missing = [seed for seed in seeds if not phantom_file(out, seed).exists()]
+    if not missing:
+        return
+    processes = min(processes, len(missing))
+    logger.info("Making %d phantoms in %s, about 2 s each, in %d processes.", len(missing), out, processes)
+    run_together(
+        _make_some, (out, missing, processes), processes, refused=(OSError,), on_wait=_PhantomProgress(out, missing)
+    )
+
+
+def _make_some(number: int, out: Path, seeds: Sequence[int], processes: int) -> None:
+    write_phantoms(out, seeds[number::processes])
+
+
+class _PhantomProgress:
+    """Logs from time to time how many phantoms are there."""
+
+    def __init__(self, out: Path, seeds: Sequence[int]) -> None:
+        self._out, self._seeds = out, seeds
+        self._began = self._logged = time.monotonic()
+
+    def __call__(self) -> None:
+        now = time.monotonic()
+        if now - self._logged < _PHANTOM_LOG_S:
+            return
+        self._logged = now
+        done = sum(phantom_file(self._out, seed).exists() for seed in self._seeds)
+        if done:
+            left = (now - self._began) / done * (len(self._seeds) - done) / 60
+            logger.info("%d of %d phantoms, about %.1f min left", done, len(self._seeds), left)
+
+
+def draw_curves(curves: Sequence[Path], out: Path) -> None:
+    """Draws loss and Dice over minutes, of trainings that each started from the weights of the one before.
+
+    Args:
+        curves: ``<size>_curve.json`` as `lib.training.train.train` writes it, in their order.
+        out: PNG file.
+    """
+    # Not by pyplot, whose state belongs to the main thread and stays when something fails.
+    figure = Figure(figsize=(7, 3.5), layout="constrained")
+    left = figure.subplots()
+    right = left.twinx()
+    began, steps = 0.0, 0
+    for number, path in enumerate(curves):
+        points = json.loads(path.read_text())
+        minutes = [began + p["minutes"] for p in points]
+        name = None if number else "training loss (Dice + cross-entropy)"
+        left.plot(minutes, [p["loss"] for p in points], color="tab:gray", label=name)
+        for key, (colour, label) in _HELD_OUT.items():
+            if key in points[0]:
+                is_last = number == len(curves) - 1
+                right.plot(
+                    minutes, [p[key] for p in points], color=colour, marker=".", label=label if is_last else None
+                )
+        if number:
+            left.axvline(began, color="black", linewidth=0.6)
+        began, steps = minutes[-1], steps + int(points[-1]["step"])
+    left.set(xlabel="minutes", ylabel="loss", ylim=(0, None))
+    right.set(ylabel="Dice", ylim=(0, 1))
+    handles = left.get_legend_handles_labels()[0] + right.get_legend_handles_labels()[0]
+    # An opaque box: the line between two trainings runs behind the legend.
+    left.legend(handles=handles, loc="lower center", facecolor="white", framealpha=1, edgecolor="none", fontsize=8)
+    left.set_title(f"{steps} steps")
+    with replacing(out) as partial:
+        figure.savefig(partial, dpi=110, format="png")

@@ -1,1 +1,1 @@
-"""The versions of a preset's weights: kept whole, published and taken back at once, whatever stops in between."""
+"""The versions of a preset's weights: kept whole, published and rolled back at once, whatever stops in between."""

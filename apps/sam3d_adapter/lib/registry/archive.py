@@ -1,8 +1,8 @@
-"""One file with one version in it, for another hospital: written, and read without trusting it.
+"""One version in one file, for another hospital: export, and import without trusting the file.
 
-It is a plain zip without compression: ``manifest.json`` names every other member with its sha256 and length. Nothing
-is unpacked by the zip's own names and sizes, and nothing is added before all of it is checked. The checksums tell
-damage on the way; whether to trust the sender is for people to decide, who may compare the sha256 of the whole file.
+The file is a zip without compression; ``manifest.json`` lists every other member with its sha256 and length. The import
+ignores the zip's own names and sizes, and adds nothing before all of it is checked. Checksums detect damage. Whether to
+trust the sender is for people to decide, who may compare the sha256 of the whole file.
 """
 
 import contextlib
@@ -16,15 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from lib.files.atomic_write import replacing
+from lib.files.checksums import file_sha256
+from lib.files.folders import private_folder
 from lib.registry.errors import DamagedFile, RegistryError
-from lib.registry.files import parse_json, private_folder, sha256_of, to_json
+from lib.registry.json_format import parse_json, to_json
 from lib.registry.reader import CURVE, FACTS, WEIGHTS
 from lib.registry.version import Facts, Version, require_name
 from lib.registry.versions import Versions
 
 MANIFEST = "manifest.json"
 MEMBERS = (WEIGHTS, FACTS, CURVE)
-"""What leaves the hospital. Other files of a version may name its patients: the records of single cases do."""
+"""What leaves the hospital. Other files of a version may name patients, such as the records of single cases."""
 _KIND = "version of sam3d_adapter weights"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _MOST_MEMBERS = 64
@@ -33,21 +35,21 @@ _CHUNK_BYTES = 2**20
 
 
 def export_version(versions: Versions, version_id: str, target: Path) -> Version:
-    """Writes a version into one file: its weights, what is known of it, and its curve, whatever else is kept with it.
+    """Writes the weights, facts and training curve of a version into one file.
 
     Args:
         versions: of the preset.
-        version_id: which.
+        version_id: the version.
         target: the file; replaced if it exists.
 
     Raises:
         RegistryError: there is no such version, or it is damaged.
-        OSError: the disk could not take it.
+        OSError: the disk is full.
     """
     version = versions.verify(version_id)
     folder = versions.path(version_id)
     names = [name for name in MEMBERS if (folder / name).is_file()]
-    members = {name: {"sha256": sha256_of(folder / name), "bytes": (folder / name).stat().st_size} for name in names}
+    members = {name: {"sha256": file_sha256(folder / name), "bytes": (folder / name).stat().st_size} for name in names}
     manifest = {"kind": _KIND, "preset": version.preset, "size": version.size, "members": members}
     with replacing(target) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(MANIFEST, to_json(manifest))
@@ -59,25 +61,22 @@ def export_version(versions: Versions, version_id: str, target: Path) -> Version
 def import_version(versions: Versions, source: Path, by: str, shipped: tuple[Path, ...]) -> Version:
     """Adds a version from a file of `export_version`; it is not served until somebody publishes it.
 
-    Of a file that an earlier release wrote, members besides `MEMBERS` are checked and then left out: they are of
-    somebody else's patients.
-
-    What was measured at the other hospital is kept apart, in ``origin``: it says nothing of the images here.
+    Earlier releases wrote further members besides `MEMBERS`. They are checked and left out: they describe patients of
+    the other hospital. What was measured there goes into ``origin``: it says nothing about the images here.
 
     Args:
         versions: of the preset it is for.
         source: the file.
-        by: who does it.
+        by: person who imports it.
         shipped: the files that the preset names; the weights must fit all but the last.
 
     Raises:
-        RegistryError: it is no such file, is damaged, for another preset, or its weights do not fit or are here
-            already.
-        OSError: it cannot be read, or the disk could not take it.
+        RegistryError: the file is damaged, of another kind or preset, or its weights do not fit or are here already.
+        OSError: it cannot be read, or the disk is full.
     """
     by = require_name(by)
-    digest = sha256_of(source)
-    # Locked, so that nobody takes the half of it for what a killed process left.
+    digest = file_sha256(source)
+    # Locked, so that nobody removes the half-unpacked folder as a leftover.
     with versions.lock(), tempfile.TemporaryDirectory(prefix=".new-import-", dir=_room(versions)) as temporary:
         folder = Path(temporary)
         with _opened(source) as archive:
@@ -106,7 +105,7 @@ def import_version(versions: Versions, source: Path, by: str, shipped: tuple[Pat
 
 
 def _room(versions: Versions) -> Path:
-    """Where to unpack: on the disk of the registry, which has to take it anyhow; /tmp may be small."""
+    """Where to unpack: the registry's disk needs the room anyway; /tmp may be small."""
     folder = versions.folder / "versions"
     private_folder(folder)
     return folder
@@ -125,7 +124,7 @@ def _opened(source: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def _manifest(archive: zipfile.ZipFile, versions: Versions, nbytes: int) -> dict[str, Any]:
-    """The list of members, compared with the members there are."""
+    """The list of members, checked against the members in the file."""
     infos = archive.infolist()
     names = [info.filename for info in infos]
     if len(infos) > _MOST_MEMBERS or len(set(names)) != len(names) or MANIFEST not in names:
@@ -158,7 +157,7 @@ def _manifest(archive: zipfile.ZipFile, versions: Versions, nbytes: int) -> dict
 
 
 def _take(archive: zipfile.ZipFile, name: str, facts: Any, target: Path) -> None:
-    """Copies one member to a name of our own choice, and compares it with the manifest."""
+    """Copies one member to a name of our own and compares it with the manifest."""
     expected = facts if isinstance(facts, Mapping) else {}
     digest, length = hashlib.sha256(), 0
     with archive.open(name) as member, target.open("xb") as file:
@@ -189,8 +188,8 @@ def _their_version(folder: Path, versions: Versions, members: Mapping[str, Any])
 
 
 def _require_fit(versions: Versions, weights: Path, shipped: tuple[Path, ...]) -> None:
-    """Loads the weights as the server would: names, shapes, values, and the base they are bound to."""
-    # Imported here: nothing else of the registry needs torch.
+    """Loads the weights as the server would; this checks names, shapes, values and base."""
+    # Imported here: nothing else in the registry needs torch.
     from lib.models.checkpoint_error import CheckpointError
     from lib.segmenters import families
     from lib.segmenters.frozen_store import FrozenStore

@@ -6,19 +6,19 @@ class RegistryError(ValueError):
 
 
 class UnknownVersion(RegistryError):
-    """An id that names no version; says which there are."""
+    """No version has this id; the text lists those that exist."""
 
 
 class DamagedFile(RegistryError):
-    """A file of the registry, or weights in it, that are not what was written."""
+    """A file of the registry, or a weights file in it, is not what was written."""
 
 
 class ChangedMeanwhile(RegistryError):
-    """What was to be decided rests on something that is no longer in force."""
+    """A decision rests on a version that is no longer served, or no longer the best."""
 
 
 class NewerFormat(RegistryError):
-    """Files of a later release of this app, which this one must neither read nor touch."""
+    """A later release of this app wrote the files; this one must neither read nor change them."""
 
 
 class RegistryBusy(RegistryError):

@@ -1,4 +1,4 @@
-"""One writer at a time, among all threads and processes that share a folder."""
+"""One writer at a time among all threads and processes that share a folder."""
 
 import contextlib
 import os

@@ -1,7 +1,7 @@
-"""The versions of one preset as any process may read them at any time, without a lock.
+"""Reading the versions of one preset: any process may do it at any time, without a lock.
 
-What a reader finds is whole, because ``served.json`` is replaced at once and the folder of a version gets its name when
-everything is in it.
+A reader never sees half a change: ``served.json`` is replaced atomically, and a version's folder gets its name when all
+files are in it.
 """
 
 import contextlib
@@ -9,10 +9,10 @@ import logging
 import time
 from pathlib import Path
 
+from lib.files.checksums import file_sha256
 from lib.registry.errors import DamagedFile, RegistryError, UnknownVersion
-from lib.registry.files import read_json, sha256_of
-from lib.registry.history import read_history
-from lib.registry.state import PRUNED, PUBLISHED, REFUSED, ROLLED_BACK, State
+from lib.registry.json_format import read_json
+from lib.registry.state import PRUNED, PUBLISHED, REFUSED, ROLLED_BACK, State, read_history
 from lib.registry.version import SHIPPED, Version, is_id, number_of
 
 logger = logging.getLogger(__name__)
@@ -20,15 +20,15 @@ logger = logging.getLogger(__name__)
 WEIGHTS = "weights.safetensors"
 FACTS = "version.json"
 CURVE = "curve.json"
-"""Of its training; a version need not have one."""
-# Of file systems: a file that was replaced twice within one may look like the one before.
+"""Training curve; not every version has one."""
+# Resolution of file dates: a file that is replaced twice within it may look unchanged.
 _TICK_NS = 10**9
 
 Signature = tuple[int, int, int]
 
 
 class VersionsReader:
-    """What there is of one preset and model size; building it touches no file.
+    """Reads what there is of one preset and model size; building it touches no file.
 
     Args:
         folder: of this preset and size; need not exist.
@@ -42,7 +42,7 @@ class VersionsReader:
         self._read: tuple[Signature, State, bool] | None = None
 
     def state(self) -> State:
-        """What is in force; costs one look at the file's date unless it has changed.
+        """What is in force; reads the file only if its date has changed.
 
         Raises:
             DamagedFile: ``served.json`` is damaged and no history says what it was.
@@ -58,7 +58,7 @@ class VersionsReader:
         read = self._read
         if read and read[0] == signature and read[2]:
             return read[1]
-        # Before the file is read: one that is replaced meanwhile is then read again.
+        # Taken before reading: if the file is replaced meanwhile, it is read again.
         is_settled = abs(time.time_ns() - stat.st_mtime_ns) > _TICK_NS
         try:
             state = State.from_dict(read_json(path))
@@ -70,12 +70,12 @@ class VersionsReader:
             if read is None or read[0] != signature:
                 logger.error("Preset %s: %s Its state is taken from the history.", self.preset, error)
         if read and read[1] == state:
-            state = read[1]  # the same object, by which others tell that nothing has changed
+            state = read[1]  # the same object: callers compare by identity
         self._read = (signature, state, is_settled)
         return state
 
     def known_state(self) -> State:
-        """As `state`, but what is past reading counts as nothing done; `problems` tells of it.
+        """As `state`, but an unreadable file counts as the initial state; `problems` reports it.
 
         Raises:
             NewerFormat: a later release wrote it.
@@ -90,7 +90,7 @@ class VersionsReader:
         """The version that is served; None for the shipped weights.
 
         Raises:
-            RegistryError: which one it is cannot be told, or it is damaged.
+            RegistryError: the state cannot be read, or the version is damaged.
         """
         served = self.state().served
         return None if served == SHIPPED else self.get(served)
@@ -105,7 +105,7 @@ class VersionsReader:
         return None if best is None else self.get(best)
 
     def ids(self) -> list[str]:
-        """Ids of the versions whose weights are here, oldest first; some may be damaged."""
+        """Ids of the versions in the folder, oldest first; some may be damaged."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             return sorted(filter(is_id, (path.name for path in (self.folder / "versions").iterdir())), key=number_of)
         return []
@@ -114,7 +114,7 @@ class VersionsReader:
         """What is known of a version.
 
         Raises:
-            UnknownVersion: there is none of that id here; says which there are.
+            UnknownVersion: no version here has that id; the text lists those that exist.
             DamagedFile: its ``version.json`` is damaged, or speaks of another version.
             NewerFormat: a later release wrote it.
         """
@@ -136,16 +136,16 @@ class VersionsReader:
         return version
 
     def versions(self) -> list[Version]:
-        """All that can be read, oldest first; `problems` tells of the others."""
+        """All that can be read, oldest first; `problems` reports the others."""
         found = []
         for version_id in self.ids():
-            # A folder may be removed just now.
+            # Another process may remove a folder just now.
             with contextlib.suppress(RegistryError, OSError):
                 found.append(self.get(version_id))
         return found
 
     def problems(self) -> list[str]:
-        """What cannot be read, a sentence each; looks at no weights."""
+        """What cannot be read, one sentence each; does not read weights."""
         found = []
         for version_id in (None, *self.ids()):
             try:
@@ -157,28 +157,28 @@ class VersionsReader:
         return found
 
     def path(self, version_id: str) -> Path:
-        """The folder of a version, with whatever files were kept with it."""
+        """The folder of a version, with all files kept with it."""
         return self.folder / "versions" / version_id
 
     def weights(self, version_id: str) -> Path:
-        """The weights file of a version; its content is not looked at.
+        """The weights file of a version; its content is not checked.
 
         Raises:
-            UnknownVersion: there is none of that id here.
+            UnknownVersion: no version here has that id.
         """
         if not is_id(version_id) or not self.path(version_id).is_dir():
             raise self._unknown(version_id)
         return self.path(version_id) / WEIGHTS
 
     def verify(self, version_id: str) -> Version:
-        """Reads the weights and compares them with what was written; the version.
+        """The version, after its weights were compared with the recorded sha256.
 
         Raises:
-            RegistryError: as `get`; or the weights are others.
+            RegistryError: as `get`; or the weights differ.
         """
         version = self.get(version_id)
         try:
-            found = sha256_of(self.path(version_id) / WEIGHTS)
+            found = file_sha256(self.path(version_id) / WEIGHTS)
         except OSError as error:
             if not self.path(version_id).is_dir():
                 raise self._unknown(version_id) from error
@@ -195,8 +195,8 @@ class VersionsReader:
         return next((version for version in reversed(self.versions()) if version.sha256 == sha256), None)
 
     def history(self) -> list[State]:
-        """What happened, oldest first."""
-        # In this order: whatever is written in between, the history lacks one event of this state at most.
+        """All states, oldest first."""
+        # State first: the history then lacks at most this one event, whatever is written in between.
         state = self.known_state()
         known = read_history(self.folder / "history.jsonl")
         return [*known, state] if state.seq > (known[-1].seq if known else 0) else known
@@ -211,13 +211,13 @@ class VersionsReader:
         return found
 
     def answered_or_imported(self) -> set[str]:
-        """Ids of versions that were ever served, whose answers are in the audit, and of those from elsewhere."""
+        """Ids of versions that were ever served (the audit names them) and of imported ones."""
         states = [*self.history(), self.known_state()]
-        served = {name for state in states for name in (state.served, *state.trail)}
+        served = {name for state in states for name in (state.served, *state.rollback_stack)}
         return served | {version.id for version in self.versions() if version.origin is not None}
 
     def stages(self) -> dict[str, str]:
-        """By id, what became of each version: trained, published, refused, served, or pruned."""
+        """Stage of each version by id: trained, published, refused, served or pruned."""
         stages = dict.fromkeys(self.ids(), "trained")
         for state in self.history():
             event = state.event
@@ -232,7 +232,7 @@ class VersionsReader:
         return {name: "served" if name == served else stage for name, stage in stages.items()}
 
     def events_of(self, version_id: str) -> list[State]:
-        """What was done to one version, oldest first."""
+        """The states whose event concerns one version, oldest first."""
         return [state for state in self.history() if state.event and state.event.version == version_id]
 
     def _unknown(self, version_id: str) -> UnknownVersion:

@@ -1,4 +1,4 @@
-"""The folder of everything that is learned on a server, and the versions of each preset in it."""
+"""The learning folder of a server, and the versions of each preset in it."""
 
 import threading
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from lib.registry.versions import Versions
 
 DEFAULT_LEARNING_DIR = Path("model")
-"""Against the app folder, where MONAI Label makes this folder anyhow."""
+"""Relative to the app folder, where MONAI Label makes this folder anyway."""
 
 
 class Registry:
@@ -22,7 +22,7 @@ class Registry:
         self._lock = threading.Lock()
 
     def of(self, preset: str, size: str, family: str = "sam3d_adapter") -> Versions:
-        """The versions of a preset; one object for all who ask, so that its threads share the lock.
+        """The versions of a preset; always the same object, so that threads share the lock.
 
         Args:
             preset: its name.

@@ -1,67 +1,59 @@
-"""Takes over what format 1 kept and served: one flat file a preset, ``<preset>.safetensors``, with ``<preset>.json``.
-
-The version it becomes is published; the old weights file stays where it is (a preset may name it as its own), and the
-old JSON gets another name when all is done. Killed in between, the next writer goes on where this one stopped.
-"""
+"""Reads what format 1 kept and served: ``<preset>.safetensors`` beside ``<preset>.json``."""
 
 import json
-import logging
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from lib.files.checksums import file_sha256
 from lib.registry.errors import RegistryError
-from lib.registry.files import sha256_of
 from lib.registry.version import Facts
 
-if TYPE_CHECKING:
-    from lib.registry.versions import Versions
-
-logger = logging.getLogger(__name__)
-
-_ORIGIN = {"format": 1}
+FLAT_ORIGIN = {"format": 1}
+"""Origin of a version that was made from a flat file."""
 
 
-def upgrade_flat_file(versions: "Versions", facts_path: Path) -> None:
-    """Makes a version of a flat file, if there is one; only for the holder of the lock.
+@dataclass(frozen=True)
+class FlatFile:
+    """The one version of a preset in format 1.
 
-    A damaged one is left alone, with a warning: the shipped weights are then served.
+    Attributes:
+        weights: the file.
+        sha256: of the weights.
+        facts: what its JSON says.
+    """
+
+    weights: Path
+    sha256: str
+    facts: Facts
+
+
+def read_flat_file(facts_path: Path, size: str) -> FlatFile | None:
+    """The flat file of a preset; None where there is none.
 
     Args:
-        versions: of the preset.
-        facts_path: its ``<preset>.json`` of format 1.
+        facts_path: ``<preset>.json``.
+        size: of the preset's network.
 
     Raises:
-        OSError: the disk could not take it.
+        RegistryError: its weights are damaged, or of another size; so does ValueError for a damaged JSON.
+        OSError: it cannot be read.
     """
     weights = facts_path.with_suffix(".safetensors")
     if not facts_path.is_file() or not weights.is_file():
-        return
-    try:
-        facts = json.loads(facts_path.read_bytes())
-        # Other files may have this name: only what says of itself that it is one is taken for one.
-        if not isinstance(facts, dict) or facts.get("format") != 1:
-            return
-        sha256 = sha256_of(weights)
-        if facts.get("sha256", sha256) != sha256:
-            raise RegistryError("its weights are not those that its JSON speaks of")
-        if facts.get("size", versions.size) != versions.size:
-            raise RegistryError(f"it belongs to model size {facts['size']!r}")
-        found = versions.find(sha256)
-        if found is None or found.origin != _ORIGIN:
-            found = versions.add(weights, _facts(facts))
-        if not versions.events_of(found.id):
-            versions.publish(found.id, "upgrade", "served before versions were kept")
-        facts_path.replace(facts_path.with_name(f"{facts_path.name}.upgraded"))
-        logger.info("Preset %s: what an earlier release kept is now version %s.", versions.preset, found.id)
-    except (RegistryError, ValueError, TypeError) as error:
-        logger.warning("Preset %s: what an earlier release kept is not taken over: %s.", versions.preset, error)
-
-
-def _facts(facts: dict[str, Any]) -> Facts:
-    metrics = facts.get("metrics")
-    started_by = facts.get("started_by")
-    return Facts(
+        return None
+    stated = json.loads(facts_path.read_bytes())
+    # Other files may have this name: take only one that states format 1.
+    if not isinstance(stated, dict) or stated.get("format") != 1:
+        return None
+    sha256 = file_sha256(weights)
+    if stated.get("sha256", sha256) != sha256:
+        raise RegistryError("its weights are not those that its JSON speaks of")
+    if stated.get("size", size) != size:
+        raise RegistryError(f"it belongs to model size {stated['size']!r}")
+    metrics, started_by = stated.get("metrics"), stated.get("started_by")
+    facts = Facts(
         started_by=started_by if isinstance(started_by, str) and started_by.strip() else "unknown",
         metrics=metrics if isinstance(metrics, dict) else {},
-        origin=_ORIGIN,
+        origin=FLAT_ORIGIN,
     )
+    return FlatFile(weights, sha256, facts)

@@ -1,10 +1,13 @@
-"""What is known of one version of a preset's weights."""
+"""One version of a preset's weights: its id, what is known of it, and the frozen base that it needs."""
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError, safe_open
 
 from lib.registry.errors import DamagedFile, RegistryError
 
@@ -17,15 +20,15 @@ _MOST_NAME = 100
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """What whoever adds a version says of it.
+    """What is stated when a version is added.
 
     Attributes:
-        started_by: who or what had it made.
+        started_by: person or program that made it.
         parent: the version that training started from; None if that is not here.
-        data: hashes of the images and labels it has seen.
+        data: hashes of the images and labels it was trained on.
         metrics: what was measured, plain JSON; may be empty.
         files: further files to keep with it, by the name they get.
-        origin: of a version that was not made here: where it comes from, and what was said of it there.
+        origin: of a version made elsewhere: where it comes from, and what was stated there.
     """
 
     started_by: str
@@ -38,22 +41,21 @@ class Facts:
 
 @dataclasses.dataclass(frozen=True)
 class Version:
-    """One version, as its ``version.json`` has it; it never changes.
+    """One version, as in its ``version.json``; it never changes.
 
     Attributes:
-        id: such as ``v0003-1a2b3c4d``: a number that no other version of the preset had or gets, and the start of
-            ``sha256``.
+        id: such as ``v0003-1a2b3c4d``: a number that is never used again for the preset, and the start of ``sha256``.
         preset: name of the preset.
         family: of the network.
         size: of the network.
         parent: id of the version that training started from, ``shipped``, or None if that is not here.
         sha256: of the weights file; what answers call ``model_version``.
         nbytes: of the weights file.
-        base_sha256: of the frozen tensors it belongs to; None for a family without.
+        base_sha256: of the frozen tensors it needs; None for a family without a base.
         created: ISO 8601, UTC.
-        started_by: who or what had it made.
-        data: hashes of the images and labels it has seen.
-        metrics: what was measured here; of an imported version, nothing.
+        started_by: person or program that made it.
+        data: hashes of the images and labels it was trained on.
+        metrics: what was measured here; empty for an imported version.
         origin: of a version made elsewhere: where it comes from, and what was measured there.
     """
 
@@ -82,10 +84,10 @@ class Version:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Version":
-        """As `to_dict` made them.
+        """Reads what `to_dict` made.
 
         Raises:
-            DamagedFile: a value is missing, unknown or of another kind.
+            DamagedFile: a value is missing, unknown or of another type.
         """
         expected = {field.name for field in dataclasses.fields(cls)}
         if values.keys() != expected:
@@ -125,10 +127,10 @@ def number_of(version_id: str) -> int:
 
 
 def require_name(name: str, what: str = "by") -> str:
-    """Passes a name of a person or program, without blanks around it.
+    """The name of a person or program, without blanks around it.
 
     Raises:
-        RegistryError: it is empty, long, or holds what cannot be printed.
+        RegistryError: it is empty, too long, or not printable.
     """
     stripped = name.strip() if isinstance(name, str) else ""
     if not stripped or len(stripped) > _MOST_NAME or not stripped.isprintable():
@@ -142,3 +144,28 @@ def require_name(name: str, what: str = "by") -> str:
 def is_sha256(text: object) -> bool:
     """Whether a text has the form of a sha256."""
     return isinstance(text, str) and _SHA256.fullmatch(text) is not None
+
+
+def base_of(weights: Path) -> str | None:
+    """sha256 of the frozen base that a weights file needs, from its header; None for a family without a base.
+
+    Raises:
+        RegistryError: the file is no safetensors file, or its base is no sha256.
+        OSError: it cannot be read.
+    """
+    try:
+        # numpy: reading the header needs no torch.
+        with safe_open(weights, framework="numpy") as file:
+            base = (file.metadata() or {}).get("base_sha256")
+    except (SafetensorError, ValueError) as error:
+        raise RegistryError(f"The weights are no readable safetensors file ({error}); nothing was added.") from error
+    if base is not None and not is_sha256(base):
+        raise RegistryError("The weights name a base that is no sha256; nothing was added.")
+    return base
+
+
+def shipped_base(weights: Path) -> str | None:
+    """sha256 of the app's own base, from the weights that the preset names; None where they do not state it."""
+    with contextlib.suppress(RegistryError, OSError):
+        return base_of(weights)
+    return None

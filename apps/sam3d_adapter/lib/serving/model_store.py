@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from lib.models.checkpoint import CheckpointError
+from lib.models.checkpoint_error import CheckpointError
 from lib.segmenters import families
 from lib.segmenters.contract import LoadedModel
 from lib.segmenters.frozen_store import FrozenStore

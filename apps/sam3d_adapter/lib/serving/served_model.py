@@ -212,7 +212,7 @@ class ServedModel:
         trail: tuple[str, ...] = ()
         if self.versions is not None:
             with contextlib.suppress(RegistryError, OSError):
-                trail = self.versions.state().trail
+                trail = self.versions.state().rollback_stack
         for version_id in reversed(trail):
             try:
                 yield self._choice(version_id)

@@ -1,1 +1,1 @@
-"""Fine-tuning on the hospital's own server: from submitted labels to a version that may be served."""
+"""MONAI Label's train tasks: thin, one per preset."""

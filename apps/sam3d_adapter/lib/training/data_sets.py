@@ -16,22 +16,22 @@ from lib.volumes.read import read_volume
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
 
 
-class PoolError(ValueError):
-    """A folder that cannot be trained on."""
+class DataSetError(ValueError):
+    """A data set that cannot be trained on."""
 
 
-class Pool:
-    """Volumes of one kind, kept in memory once read.
+class DataSet:
+    """Volumes of a folder, kept in memory once read.
 
     Args:
-        folder: Holds ``*.npz`` (image, labels, affine) as `lib.phantoms.pool` writes them, or ``images/`` and
+        folder: Holds ``*.npz`` (image, labels, affine) as `lib.phantoms.data_set` writes them, or ``images/`` and
             ``labels/`` with files of equal names, in which every value above 0 is the one object.
         preset: Whose intensities and spacings.
-        share: Of the samples that come from here, relative to other pools.
+        share: Of the samples, relative to other data sets.
         remap_share: See `lib.training.stream.Source`.
 
     Raises:
-        PoolError: There is nothing to train on.
+        DataSetError: There is nothing to train on.
     """
 
     def __init__(self, folder: Path, preset: Preset, share: float = 1.0, *, remap_share: float | None = None) -> None:
@@ -41,22 +41,22 @@ class Pool:
         self._volumes: dict[Path, tuple[Volume, WindowIntensity]] = {}
 
     def keep(self, names: Collection[str], *, inverted: bool = False) -> None:
-        """Go on with the cases of these names alone, or with all others.
+        """Keeps only the cases with these names, or only the others.
 
         Raises:
-            PoolError: None is left.
+            DataSetError: None is left.
         """
         self.files = [file for file in self.files if (case_name(file) in names) != inverted]
         if not self.files:
-            raise PoolError(f"{self.folder}: no case is left of those that were asked for.")
+            raise DataSetError(f"{self.folder}: no case is left of those that were asked for.")
 
     @property
     def spacings_mm(self) -> tuple[float, ...]:
-        """At which serving looks, ascending."""
+        """Voxel sides of the ROIs in serving, ascending."""
         return self.preset.roi.seen_spacings_mm
 
     def draw(self, rng: np.random.Generator, number: int = 0) -> Drawn:
-        """A volume, one of its objects, and its intensities' window; all volumes are there for every sample number."""
+        """A random volume, one of its objects, and its intensity window; the sample number makes no difference."""
         volume, window = self._read(self.files[rng.integers(len(self.files))])
         return Drawn(volume, int(rng.choice(volume.objects())), window)
 
@@ -64,29 +64,29 @@ class Pool:
         if file not in self._volumes:
             volume = _read_npz(file) if file.suffix == ".npz" else _read_pair(file)
             if not volume.objects():
-                raise PoolError(f"{file}: no object is labelled.")
+                raise DataSetError(f"{file}: no object is labelled.")
             self._volumes[file] = volume, window_of(volume, self.preset)
         return self._volumes[file]
 
 
 def window_of(volume: Volume, preset: Preset) -> WindowIntensity:
-    """How serving would normalise the intensities of a volume."""
+    """Intensity window that serving would use for a volume."""
     if isinstance(preset.intensity, WindowIntensity):
         return preset.intensity
     return percentile_window(torch.from_numpy(volume.image), preset.intensity)
 
 
 def case_name(file: Path) -> str:
-    """Of a volume's file, without the ending."""
+    """Name of a volume's file without the extension."""
     ending = next((e for e in (*IMAGE_ENDINGS, ".npz") if file.name.lower().endswith(e)), file.suffix)
     return file.name[: len(file.name) - len(ending)]
 
 
 def volume_files(folder: Path) -> list[Path]:
-    """The images of a pool's folder that have labels, in the order of their names.
+    """The labelled images of a data set's folder, sorted by name.
 
     Raises:
-        PoolError: There is none.
+        DataSetError: There is none.
     """
     if (folder / "images").is_dir() and (folder / "labels").is_dir():
         labels = {case_name(file) for file in (folder / "labels").iterdir()}
@@ -94,12 +94,12 @@ def volume_files(folder: Path) -> list[Path]:
     else:
         files = sorted(folder.glob("*.npz"))
     if not files:
-        raise PoolError(f"{folder}: no *.npz, and no images/ with labels/ of the same names, for this pool.")
+        raise DataSetError(f"{folder}: no *.npz, and no images/ with labels/ of the same names, for this data set.")
     return files
 
 
 def labels_of(image: Path) -> Path:
-    """The file in ``labels/`` that belongs to one in ``images/``."""
+    """The label file of an image file."""
     return next(f for f in sorted((image.parents[1] / "labels").iterdir()) if case_name(f) == case_name(image))
 
 
@@ -112,5 +112,5 @@ def _read_pair(file: Path) -> Volume:
     labels = labels_of(file)
     image, truth = read_volume(file), read_volume(labels)
     if image.voxels.shape != truth.voxels.shape:
-        raise PoolError(f"{labels}: {tuple(truth.voxels.shape)} voxels; its image has {tuple(image.voxels.shape)}.")
+        raise DataSetError(f"{labels}: {tuple(truth.voxels.shape)} voxels; its image has {tuple(image.voxels.shape)}.")
     return Volume(image.voxels.numpy(), (truth.voxels > 0).numpy().astype(np.uint8), image.affine)

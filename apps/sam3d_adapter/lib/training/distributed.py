@@ -3,7 +3,8 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from datetime import timedelta
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -12,6 +13,13 @@ from torch import Tensor
 from lib.training.state import Progress
 
 Made = TypeVar("Made")
+
+_PATIENCE = timedelta(hours=6)
+"""For the first process, which reads all labels alone. Where a process ends, torchrun ends the others at once."""
+
+
+class FirstProcessError(RuntimeError):
+    """The first process could not do its part; its words."""
 
 
 @contextmanager
@@ -30,7 +38,7 @@ def joined_processes(device: str) -> Iterator[torch.device]:
     if device.startswith("cuda"):
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo", timeout=_PATIENCE)
     try:
         yield torch.device(device)
     finally:
@@ -50,7 +58,7 @@ def world_size() -> int:
 def average_gradients(parameters: Sequence[Tensor]) -> None:
     """The mean of each gradient over the processes; does nothing where one trains alone.
 
-    Not DistributedDataParallel: a dialogue runs the decoder several times for one backward pass, and which parts a
+    Not DistributedDataParallel: an interaction runs the decoder several times for one backward pass, and which parts a
     batch needs depends on its clicks.
     """
     if not dist.is_initialized():
@@ -92,22 +100,27 @@ def share_curve(progress: Progress) -> None:
         progress.curve = shared[0]
 
 
-def shared_text(text: str) -> str:
-    """The first process's text, to all."""
-    if not dist.is_initialized():
-        return text
-    held = [text]
-    dist.broadcast_object_list(held, 0)
-    return held[0]
+def from_first(make: Callable[[], Made]) -> Made:
+    """What the first process makes, given to all; where that fails, all fail.
 
+    Args:
+        make: Called by the first process alone; what it gives can be pickled.
 
-def first_before_others(make: Callable[[], Made]) -> Made:
-    """What is made by all, by the first process alone at first, so that the others find on the disk what it wrote."""
+    Raises:
+        Exception: On the first process, what ``make`` raises.
+        FirstProcessError: On the others, with its words.
+    """
     if not dist.is_initialized():
         return make()
-    if rank():
-        dist.barrier()
-    made = make()
+    shared: list[Any] = [None, None]
     if not rank():
-        dist.barrier()
-    return made
+        try:
+            shared[0] = make()
+        except Exception as error:
+            dist.broadcast_object_list([None, str(error) or type(error).__name__], 0)
+            raise
+    dist.broadcast_object_list(shared, 0)
+    made, problem = shared
+    if problem is not None:
+        raise FirstProcessError(problem)
+    return cast(Made, made)

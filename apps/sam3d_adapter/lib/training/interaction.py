@@ -1,14 +1,14 @@
-"""The simulated user of training: clicks where the answer is most wrong, the answer fed back, sometimes a box."""
+"""Interactions with a simulated user, who clicks where the mask is most wrong; each mask is fed back."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.ndimage import distance_transform_edt, find_objects, label
 from torch import Tensor
 from torch.nn import functional as F
 
+from lib.evaluation.simulated_user import depth_in_largest_error
 from lib.models.prompts import RoiPrompts
 from lib.training.network import Network
 from lib.training.stream import Batch
@@ -16,15 +16,15 @@ from lib.training.stream import Batch
 
 @dataclass(frozen=True)
 class InteractionConfig:
-    """How a dialogue is played.
+    """How the simulated user interacts.
 
     Attributes:
-        rounds: Share of the dialogues that end after 1, 2, ... answers.
-        hit_share: Share of corrective clicks in the middle of the error; the others fall anywhere in its inner half,
-            as people's do.
-        box_share: Share of the dialogues that start with a box as well.
-        box_jitter: Of each face of a box, as a share of its side.
-        click_weight: Of the loss at the clicked voxels.
+        rounds: Share of the interactions that end after 1, 2, ... answers.
+        hit_share: Share of corrective clicks at the deepest voxels of the error; the others fall anywhere in its inner
+            half, as people's clicks do.
+        box_share: Share of the interactions that start with a box as well.
+        box_jitter: Standard deviation of each face of a box, as a share of its side.
+        click_weight: Weight of the loss at the clicked voxels.
     """
 
     rounds: tuple[float, ...] = (0.4, 0.2, 0.15, 0.15, 0.1)
@@ -48,23 +48,21 @@ def corrective_click(
     Returns:
         Voxel (3,) and whether it belongs to the truth; None where the answer is right.
     """
-    components, count = label(answer != truth, structure=np.ones((3, 3, 3)))
-    if not count:
+    found = depth_in_largest_error(answer != truth)
+    if found is None:
         return None
-    largest = int(np.bincount(components.ravel())[1:].argmax()) + 1
-    box = find_objects(components)[largest - 1]
-    depth = distance_transform_edt(np.pad(components[box] == largest, 1))[1:-1, 1:-1, 1:-1]
+    depth, start = found
     share = 1.0 if rng.random() < hit_share else 0.5
     candidates = np.argwhere(depth >= share * depth.max())
-    voxel = candidates[rng.integers(len(candidates))] + [side.start for side in box]
+    voxel = candidates[rng.integers(len(candidates))] + start
     return voxel, bool(truth[tuple(voxel)])
 
 
 def draw_boxes(truths: Tensor, config: InteractionConfig, rngs: Sequence[np.random.Generator]) -> Tensor:
-    """(B, 2, 3) boxes around what is to be seen of the objects, each face moved at random, within the ROI.
+    """Boxes (B, 2, 3) around the visible part of the objects, each face moved at random, within the ROI.
 
     Args:
-        truths: (B, 1, D, H, W) bool; where nothing is to be seen, the box is the ROI.
+        truths: (B, 1, D, H, W) bool; where it is empty, the box is the ROI.
         config: How far faces move.
         rngs: Source of the draws, one for each row.
     """
@@ -80,20 +78,20 @@ def draw_boxes(truths: Tensor, config: InteractionConfig, rngs: Sequence[np.rand
 def play(
     model: Network, batch: Batch, rounds: int, config: InteractionConfig, *, with_box: bool = False, seed: int = 0
 ) -> list[tuple[Tensor, RoiPrompts]]:
-    """Lead a batch through a dialogue, each row by draws of its own.
+    """Plays the interactions of a batch; each row has its own random draws.
 
-    Gradients flow through the first and the last answer; the answers between are only there to be corrected.
+    Gradients flow through the first and the last answer. Those between are only corrected.
 
     Args:
         model: Answers, on the device of the batch.
-        batch: Regions, truths and first clicks; where it holds recorded clicks, these come before simulated ones.
+        batch: Regions, truths and first clicks; recorded clicks come before simulated ones.
         rounds: Answers to give.
-        config: Of the dialogue.
+        config: Of the interactions.
         with_box: Whether the user starts with a box as well.
-        seed: Of the draws, with each row's number.
+        seed: Of the draws, together with each row's number.
 
     Returns:
-        Logits (B, 2, D, H, W) of the first and, where there are several, of the last answer, and what they answer.
+        Logits (B, 2, D, H, W) of the first and, where there are several, of the last answer, each with its prompts.
     """
     rngs = [np.random.default_rng([seed, int(number), 1]) for number in batch.numbers]
     clicks = batch.clicks_dhw
@@ -112,10 +110,10 @@ def play(
     return answers
 
 
-def dialogue_loss(
+def interaction_loss(
     answers: Sequence[tuple[Tensor, RoiPrompts]], truths: Tensor, mask_loss: torch.nn.Module, config: InteractionConfig
 ) -> Tensor:
-    """Mean over the answers of the loss of the mask and of that at the clicked voxels, which a click has to decide.
+    """Loss of the mask plus weighted loss at the clicked voxels, which a click has to decide; mean over the answers.
 
     Args:
         answers: From `play`.
@@ -126,7 +124,7 @@ def dialogue_loss(
     truths = truths.float()
     losses = []
     for logits, prompts in answers:
-        # Of two classes the difference of the logits says all: a sigmoid of it costs half of a softmax of both.
+        # A sigmoid of the difference of two logits equals their softmax, and costs half as much.
         background, foreground = logits.split(1, dim=1)
         foreground = foreground.float() - background.float()
         batch = torch.arange(len(foreground))[:, None]
@@ -145,7 +143,7 @@ def _corrected(
     config: InteractionConfig,
     rngs: Sequence[np.random.Generator],
 ) -> RoiPrompts:
-    """The prompts of the next round: one more click in each row, and the answer."""
+    """The prompts of the next round: one more click in each row, and the previous mask."""
     previous = logits[:, 1:] - logits[:, :1]
     recorded = batch.recorded[:, number].cpu() if number < batch.recorded.shape[1] else None
     answers, truths = (previous > 0).cpu().numpy()[:, 0], batch.truths.cpu().numpy()[:, 0]
@@ -155,7 +153,7 @@ def _corrected(
             voxel, sign = recorded[row, :3].numpy(), bool(recorded[row, 3])
         else:
             found = corrective_click(answers[row], truths[row], rng, hit_share=config.hit_share)
-            # Where nothing is wrong the first click is said again, which changes nothing.
+            # Where nothing is wrong, repeat the first click, which changes nothing.
             voxel, sign = (prompts.clicks_dhw[row, 0].cpu().numpy(), True) if found is None else found
         clicks.append(torch.as_tensor(voxel, dtype=torch.float32))
         signs.append(sign)

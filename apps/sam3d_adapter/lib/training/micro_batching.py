@@ -1,4 +1,4 @@
-"""Memory that does not suffice: smaller bites of a batch, then activations worked out twice, before giving up."""
+"""Micro-batching: if a batch does not fit into memory, it goes through the model in smaller parts."""
 
 import logging
 from collections.abc import Callable
@@ -17,28 +17,28 @@ NO_MEMORY = (
 
 
 class MemoryShortageError(RuntimeError):
-    """Training does not fit, whatever was tried."""
+    """Training does not fit into memory, even in the smallest micro-batches."""
 
 
-class Appetite:
-    """How much of a batch goes through the model at once; it only ever sinks.
+class MicroBatching:
+    """Splits batches into micro-batches. Their size only shrinks; at size 1, activations are computed twice.
 
     Args:
-        model: If it has an ``image_encoder``, that can forget activations.
+        model: Its ``image_encoder``, if it has one, can compute activations twice (gradient checkpointing).
         batch: Samples of a batch.
     """
 
     def __init__(self, model: Network, batch: int) -> None:
         self._model, self._batch = model, batch
-        self.bite = batch
+        self.size = batch
 
-    def digest(self, batch: Batch, learn: Callable[[Batch, float], float]) -> float:
-        """Take gradients of a batch, in as many bites as memory demands; they are those of the whole.
+    def accumulate(self, batch: Batch, learn: Callable[[Batch, float], float]) -> float:
+        """Accumulates the gradients of a batch over its micro-batches; the sum equals that of the whole batch.
 
         Args:
             batch: Samples.
-            learn: Of some of the samples and their share of the batch: adds their part of the gradients, gives their
-                part of the loss.
+            learn: For some samples and their share of the batch: adds their part of the gradients, returns their part
+                of the loss.
 
         Returns:
             The loss of the batch.
@@ -48,8 +48,8 @@ class Appetite:
         """
         while True:
             try:
-                bites = [batch.rows(slice(n, n + self.bite)) for n in range(0, self._batch, self.bite)]
-                return sum(learn(bite, len(bite.numbers) / self._batch) for bite in bites)
+                parts = [batch.rows(slice(n, n + self.size)) for n in range(0, self._batch, self.size)]
+                return sum(learn(part, len(part.numbers) / self._batch) for part in parts)
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -58,13 +58,13 @@ class Appetite:
             self._model.zero_grad()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-            self._less(problem)
+            self._reduce(problem)
 
-    def _less(self, problem: str) -> None:
+    def _reduce(self, problem: str) -> None:
         encoder = getattr(self._model, "image_encoder", None)
-        if self.bite > 1:
-            self.bite = (self.bite + 1) // 2
-            logger.warning("Memory ran out (%s): going on with %d region(s) at a time.", problem, self.bite)
+        if self.size > 1:
+            self.size = (self.size + 1) // 2
+            logger.warning("Memory ran out (%s): going on with %d region(s) at a time.", problem, self.size)
         elif encoder is not None and not encoder.gradient_checkpointing:
             encoder.gradient_checkpointing = True
             logger.warning("Memory ran out (%s): going on with activations computed twice, which is slower.", problem)

@@ -1,4 +1,4 @@
-"""What training asks of a network; those of every family have it."""
+"""The interface that training needs from a network; the networks of every family have it."""
 
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -9,22 +9,22 @@ from lib.models.prompts import RoiPrompts
 
 
 class Sized(Protocol):
-    """Numbers of a network.
+    """Configuration of a network.
 
     Attributes:
-        size: Name under which they are known.
+        size: Its name.
     """
 
     @property
     def size(self) -> str:
-        """Of files that training keeps."""
+        """LogitPatch of the names of the files that training writes."""
 
 
 class Network(Protocol):
-    """A `torch.nn.Module` that looks at a region once and answers what a user says of it.
+    """A `torch.nn.Module` that encodes a region once and answers prompts about it.
 
     Attributes:
-        config: Its numbers.
+        config: Its configuration.
     """
 
     @property

@@ -1,4 +1,4 @@
-"""Training samples from labelled volumes: an ROI around a click in an object, with its truth and clicks."""
+"""Training samples from labelled volumes: an ROI around a click in an object, with truth and clicks."""
 
 from dataclasses import dataclass, field, replace
 
@@ -16,16 +16,16 @@ class SamplingConfig:
     Attributes:
         roi_size: Side in voxels.
         spacings_mm: Voxel sides, ascending.
-        too_fine_share: Share of the objects seen at a spacing at which they do not fit, where there is one.
-        too_coarse_share: Share of the objects seen at a spacing coarser than the finest at which they fit, where there
-            is one; all others are seen at that.
+        too_fine_share: Share of samples at a spacing too fine for the object to fit into the ROI, where there is one.
+        too_coarse_share: Share of samples at a coarser spacing than needed, where there is one. All others have the
+            finest spacing at which the object fits.
         max_clicks: Clicks of a sample: 1 to this many.
-        recorded_share: Share of the samples that begin where a user began, of the objects on which one is recorded.
+        recorded_share: Share of samples that start with the first click of a user, where one is recorded.
         centre_share: Share of first clicks near the object's centre; the others fall anywhere in it.
         zoom: Range of the isotropic zoom.
         rotation_deg: Largest rotation about each axis.
-        remap_share: Share of samples whose tissue intensities are redrawn, so that no absolute value is learned.
-        gain: Deviation of the factor on all intensities from 1, and of what is added to them.
+        remap_share: Share of samples with remapped intensities, so that no absolute value is learned.
+        gain: Standard deviation of a random factor about 1 and of a random offset about 0, for all intensities.
     """
 
     roi_size: int = 64
@@ -42,19 +42,19 @@ class SamplingConfig:
 
 
 def for_training(roi_size: int, *, recorded_share: float = 0.0) -> SamplingConfig:
-    """How training draws, from the first weights to a hospital's own."""
+    """Sampling for every training, from the shipped weights to a hospital's own."""
     return SamplingConfig(roi_size=roi_size, too_coarse_share=0.3, gain=0.1, recorded_share=recorded_share)
 
 
 def for_validation(roi_size: int) -> SamplingConfig:
-    """How objects are drawn for the curve: as they are, at the finest spacing at which they fit."""
+    """Sampling for the training curve: no augmentation, at the finest spacing at which the object fits."""
     plain = SamplingConfig(roi_size=roi_size, zoom=(1.0, 1.0), rotation_deg=0.0, remap_share=0.0)
     return replace(plain, too_fine_share=0.0)
 
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """A normalisable image and its labels.
+    """An image and its labels.
 
     Attributes:
         image: (i, j, k), intensities as stored.
@@ -68,7 +68,7 @@ class Volume:
     _coordinates: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
 
     def objects(self) -> list[int]:
-        """The label values there are."""
+        """The label values in the volume."""
         if not self._coordinates:
             where = np.argwhere(self.labels)
             values = self.labels[tuple(where.T)]
@@ -76,7 +76,7 @@ class Volume:
         return list(self._coordinates)
 
     def coordinates(self, label: int) -> np.ndarray:
-        """(N, 3) voxel indices of an object, worked out once."""
+        """(N, 3) voxel indices of an object; computed once."""
         self.objects()
         return self._coordinates[label]
 
@@ -86,11 +86,11 @@ class Sample:
     """One ROI.
 
     Attributes:
-        roi: (1, D, H, W) intensities as stored, `inside` false where there is no image.
-        inside: (1, D, H, W) bool.
+        roi: (1, D, H, W) intensities as stored.
+        inside: (1, D, H, W) bool, false outside the image.
         truth: (1, D, H, W) bool.
         clicks_dhw: (N, 3) voxel indices in the ROI, all on the object.
-        recorded: (M, 4) further clicks that a user made, in his order: D, H, W and 1 on the object or 0 beside it.
+        recorded: (M, 4) further clicks of a user, in order: D, H, W and 1 (foreground) or 0 (background).
     """
 
     roi: Tensor
@@ -103,17 +103,17 @@ class Sample:
 def draw_sample(
     volume: Volume, label: int, config: SamplingConfig, rng: np.random.Generator, recorded: np.ndarray | None = None
 ) -> Sample:
-    """Draw one ROI around a click in the object `label`.
+    """Draws one ROI around a click in an object.
 
-    The first click is the ROI's centre, as in serving; rotation, zoom and flips happen about it.
+    As in serving, the first click is the centre of the ROI; rotation, zoom and flips are about it.
 
     Args:
         volume: Image and labels.
-        label: Of the object.
-        config: How.
+        label: Value of the object.
+        config: How to draw.
         rng: Source of the draws.
-        recorded: (M, 4), clicks of a user: voxel i, j, k and 1 on the object or 0 beside it. The first on the object
-            becomes the first click, those after it and in the ROI the sample's recorded ones.
+        recorded: (M, 4), clicks of a user: voxel i, j, k and 1 (foreground) or 0 (background). The first one on the
+            object becomes the first click; later ones inside the ROI become the sample's recorded clicks.
     """
     size = config.roi_size
     coordinates = volume.coordinates(label)
@@ -131,7 +131,7 @@ def draw_sample(
 
 
 def _first_on(volume: Volume, label: int, recorded: np.ndarray) -> int | None:
-    """Number of the first recorded click that says that it is on the object, and is."""
+    """Number of the first recorded foreground click that lies on the object."""
     for number, (*voxel, sign) in enumerate(recorded.tolist()):
         if sign and volume.labels[tuple(map(int, voxel))] == label:
             return number
@@ -139,7 +139,7 @@ def _first_on(volume: Volume, label: int, recorded: np.ndarray) -> int | None:
 
 
 def _in_roi(recorded: np.ndarray, roi_to_voxel: np.ndarray, size: int) -> Tensor:
-    """The clicks that fall into the ROI, in its indices."""
+    """The clicks inside the ROI, in its voxel indices."""
     dhw = (recorded[:, :3] - roi_to_voxel[:, 3]) @ np.linalg.inv(roi_to_voxel[:, :3]).T
     held = ((dhw > -0.5) & (dhw < size - 0.5)).all(axis=1)
     return torch.from_numpy(np.column_stack([dhw, recorded[:, 3]])[held]).float()
@@ -157,7 +157,7 @@ def _draw_click(coordinates: np.ndarray, config: SamplingConfig, rng: np.random.
 def _draw_spacing(
     reach_voxels: np.ndarray, affine: np.ndarray, config: SamplingConfig, rng: np.random.Generator
 ) -> float:
-    """Mostly the smallest at which the object, which reaches so far from the click, fits into the ROI."""
+    """Mostly the finest spacing at which the object fits, given how far it reaches from the click."""
     reach_mm = (reach_voxels * np.linalg.norm(affine[:3, :3], axis=0)).max()
     half = config.roi_size / 2 - 1
     too_fine = [s for s in config.spacings_mm[:-1] if s * half <= reach_mm]
@@ -172,7 +172,7 @@ def _draw_spacing(
 def _draw_geometry(
     affine: np.ndarray, click: np.ndarray, spacing_mm: float, config: SamplingConfig, rng: np.random.Generator
 ) -> np.ndarray:
-    """(3, 4): ROI index (d, h, w) to image index (i, j, k), the ROI's centre voxel on the click."""
+    """(3, 4) matrix, ROI index (d, h, w) to image index (i, j, k); the ROI's centre voxel is the click."""
     axes = np.eye(3)[rng.permutation(3)] * rng.choice([-1.0, 1.0], size=3)[:, None]
     rotation = Rotation.from_euler("xyz", rng.uniform(-1, 1, 3) * config.rotation_deg, degrees=True).as_matrix()
     linear = np.linalg.inv(affine[:3, :3]) @ rotation @ axes * spacing_mm
@@ -182,7 +182,7 @@ def _draw_geometry(
 def _resample(
     image: np.ndarray, mask: np.ndarray, roi_to_voxel: np.ndarray, size: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Trilinear samples of image and mask on the ROI's grid, and where that is inside the image: (1, D, H, W) each."""
+    """Image and mask resampled (trilinear) to the ROI, and where the ROI is inside the image: (1, D, H, W) each."""
     corners = np.stack(np.meshgrid(*[[0, size - 1]] * 3, indexing="ij"), -1).reshape(-1, 3)
     reached = corners @ roi_to_voxel[:, :3].T + roi_to_voxel[:, 3]
     shape = np.array(image.shape)
@@ -190,7 +190,7 @@ def _resample(
     high = np.clip(np.ceil(reached.max(0)).astype(int) + 2, low + 1, shape)
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     pair = torch.from_numpy(np.stack([image[box], mask[box]]).astype(np.float32))
-    # From ROI index to the box's coordinates of -1 to 1 over its voxels' faces, last axis first, as torch has them.
+    # From ROI index to torch's coordinates of the box: -1 to 1 between its outer faces, last axis first.
     scale = 2 / (high - low)
     linear = roi_to_voxel[:, :3] * scale[:, None]
     offset = (roi_to_voxel[:, 3] - low + 0.5) * scale - 1
@@ -214,14 +214,14 @@ def _draw_clicks(truth: Tensor, count: int, rng: np.random.Generator) -> Tensor:
 
 
 def remap_tissue(roi: Tensor, rng: np.random.Generator) -> Tensor:
-    """Redraw the intensity scale by a random smooth curve, sometimes inverted, as between scanners and modalities.
+    """Maps intensities by a random monotonic curve, sometimes inverted, as between scanners and modalities.
 
     Args:
         roi: Normalised intensities, about zero mean and unit deviation.
         rng: Source of the curve.
 
     Returns:
-        The same shape; the contrast of neighbouring intensities is changed by a factor of 0.5 to 2.
+        The same shape; local contrast changes by a factor of 0.5 to 2.
     """
     knots = torch.linspace(-4, 4, 6)
     slopes = torch.from_numpy(np.exp(rng.uniform(np.log(0.5), np.log(2.0), size=5))).float()

@@ -1,4 +1,4 @@
-"""The endless stream of training samples: each a function of the seed and its own number, whoever draws it."""
+"""The endless stream of training samples: each is a function of the seed and its number, in whatever process."""
 
 import dataclasses
 import itertools
@@ -18,13 +18,13 @@ NO_CLICKS = np.zeros((0, 4))
 
 
 class Drawn(NamedTuple):
-    """What a source gives for one sample.
+    """One draw from a source.
 
     Attributes:
         volume: Image and labels.
-        label: Value of the object that is clicked on.
-        window: Of the image's intensities.
-        recorded: (M, 4), what a user clicked on this object, in his order: voxel i, j, k and 1 on it or 0 beside it.
+        label: Value of the object to click on.
+        window: Intensity window of the image.
+        recorded: (M, 4), clicks of a user on this object, in order: voxel i, j, k and 1 (foreground) or 0 (background).
     """
 
     volume: Volume
@@ -37,8 +37,8 @@ class Source(Protocol):
     """Labelled volumes of one kind.
 
     Attributes:
-        share: Of the samples that come from here, relative to other sources.
-        remap_share: Of the samples whose intensities are redrawn; None for what the stream's config says.
+        share: Of the samples, relative to other sources.
+        remap_share: Share of samples whose intensities are remapped; None for the stream's own.
     """
 
     share: float
@@ -46,14 +46,14 @@ class Source(Protocol):
 
     @property
     def spacings_mm(self) -> tuple[float, ...]:
-        """At which serving looks, ascending."""
+        """Voxel sides of the ROIs in serving, ascending."""
 
     def draw(self, rng: np.random.Generator, number: int = 0) -> Drawn:
-        """An object, at random.
+        """A random object.
 
         Args:
             rng: Source of the draws.
-            number: Of the sample; what is drawn is a function of the two.
+            number: Of the sample; the draw is a function of both.
         """
 
 
@@ -63,8 +63,8 @@ class Batch(NamedTuple):
     Attributes:
         rois: (B, 1, D, H, W) normalised intensities, zero outside the image.
         truths: The same shape, bool.
-        clicks_dhw: (B, N, 3), the first clicks, all on the object.
-        recorded: (B, M, 4), further clicks of a user: D, H, W and 1 on the object or 0 beside it; NaN where a sample
+        clicks_dhw: (B, N, 3), first clicks, all on the object.
+        recorded: (B, M, 4), further clicks of a user: D, H, W and 1 (foreground) or 0 (background); NaN where a sample
             has fewer.
         numbers: (B,), each sample's own.
     """
@@ -83,17 +83,16 @@ class Batch(NamedTuple):
 class SampleStream(IterableDataset[Batch]):
     """Endless batches.
 
-    Sample n is the same whether one process draws batches of four or two processes draw batches of two, and whether the
-    stream began at the first step or goes on at a later one.
+    Sample n does not depend on the number of processes, the batch size, or the step at which the stream starts.
 
     Args:
-        sources: Where from.
-        config: How ROIs are drawn; the spacings are each source's own.
+        sources: Of the samples.
+        config: How ROIs are drawn; each source has its own spacings.
         seed: Of all draws.
         batch: Samples at a time, in each process.
         part: Number of this process among those that train together.
-        parts: How many these are.
-        first_step: Batches that are passed over.
+        parts: Number of those processes.
+        first_step: Batches to skip.
     """
 
     def __init__(
@@ -115,7 +114,7 @@ class SampleStream(IterableDataset[Batch]):
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
         offset, stride = (worker.id, worker.num_workers) if worker else (0, 1)
-        # The loader takes from its workers in turn, so that the batches come in the order of steps.
+        # The loader takes from its workers in turn, so batches come in the order of steps.
         for step in itertools.count(self.first_step + offset, stride):
             first = (step * self.parts + self.part) * self.batch
             yield self._stacked([self._draw(number) for number in range(first, first + self.batch)], first)
@@ -145,6 +144,6 @@ class SampleStream(IterableDataset[Batch]):
 
 
 def _equally_many(clicks: Sequence[Tensor]) -> Tensor:
-    """Clicks of several samples, padded by repeating the first, which changes nothing of their set."""
+    """Clicks of several samples, padded with copies of the first, which do not change the set."""
     count = max(map(len, clicks))
     return torch.stack([torch.cat([c, c[:1].expand(count - len(c), 3)]) for c in clicks])

@@ -1,4 +1,4 @@
-"""The training curve to TensorBoard or MLflow, for those who watch it there."""
+"""Sends the training curve to TensorBoard or MLflow."""
 
 from pathlib import Path
 from typing import Any, Protocol
@@ -7,17 +7,17 @@ from lib.training.state import Point
 
 
 class Tracker(Protocol):
-    """Takes the points of a curve."""
+    """Receives the points of a training curve."""
 
     def point(self, values: Point) -> None:
-        """One point; `step` says which."""
+        """One point, at its `step`."""
 
     def close(self) -> None:
-        """No further point comes."""
+        """Ends the curve."""
 
 
 class NoTracker:
-    """Takes nothing."""
+    """Ignores everything."""
 
     def point(self, values: Point) -> None:
         """See `Tracker`."""
@@ -84,8 +84,8 @@ def open_tracker(kind: str, folder: Path, experiment: str, run: str) -> Tracker:
     """The tracker of a kind: ``none``, ``tensorboard`` or ``mlflow``.
 
     Args:
-        kind: which.
-        folder: takes its files.
+        kind: of tracker.
+        folder: of its files.
         experiment: of MLflow.
         run: name of this training.
     """

@@ -1,4 +1,4 @@
-"""The training loop: dialogues with a simulated user, several processes, a moving average, a state to go on from."""
+"""The training loop: interactions with a simulated user, several processes, a moving average, resumable."""
 
 import json
 import logging
@@ -13,12 +13,12 @@ import torch
 from monai.losses import DiceCELoss
 from torch.utils.data import DataLoader
 
-from lib.training.average import MovingAverage
+from lib.files.folders import remove_leftovers
 from lib.training.distributed import agreed, average_gradients, rank, share_curve, start_alike
-from lib.training.interaction import InteractionConfig, dialogue_loss, play
-from lib.training.micro_batching import Appetite
+from lib.training.interaction import InteractionConfig, interaction_loss, play
+from lib.training.micro_batching import MicroBatching
 from lib.training.network import Network
-from lib.training.state import Point, Progress, load_state, save_state
+from lib.training.state import MovingAverage, Point, Progress, load_state, save_state
 from lib.training.stream import Batch, SampleStream
 from lib.training.validation import autocast, peak_memory_mib, validate
 
@@ -26,32 +26,32 @@ logger = logging.getLogger(__name__)
 
 
 CLOCKS = {"wall": time.monotonic, "cpu": time.process_time}
-"""How time of training is taken, in seconds: as it passes, or as this process used it on all of its threads."""
+"""Clocks of training, in seconds: wall time, or CPU time of this process on all its threads."""
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How long and how fast.
+    """How long and how fast to train.
 
     Attributes:
-        minutes: Of training, those of earlier runs that are gone on with included; None for no limit.
-        steps: The same in steps. With this limit alone, and one kind of machine, a run can be repeated exactly.
-        peak_lr: Learning rate after warming up, from which a cosine falls.
-        warm_up_steps: To reach it.
-        weight_decay: AdamW's.
-        gradient_norm: Largest, as in the published recipe.
+        minutes: Limit, including earlier runs that are resumed; None for no limit.
+        steps: Limit. With this limit alone, a run can be repeated exactly on the same kind of machine.
+        peak_lr: Learning rate after the warm-up; it then falls as a cosine.
+        warm_up_steps: Steps until the peak.
+        weight_decay: Of AdamW.
+        gradient_norm: Largest norm, as in the published recipe.
         ema_decay: Of the moving average of the weights.
         report_s: Seconds between two points of the curve.
         report_steps: Steps between two points, in place of seconds.
-        told_s: Seconds between two lines of the log that say how far it is and how long it will take; None for none.
-        patience: Points without a better Dice of the last answer, after which training ends with the best average;
-            None to train to the end and take the last.
-        seed: Of the dialogues.
-        workers: Processes that draw samples, for each that trains.
+        log_s: Seconds between two log lines with the progress and the time left; None for no such lines.
+        patience: Training ends after so many points without a better Dice of the last answer, and gives the best
+            average; None to train to the end and give the last one.
+        seed: Of the interactions.
+        workers: Processes that draw samples, for each process that trains.
         precision: One of `lib.models.precision.PRECISIONS`.
-        interaction: How dialogues are played.
-        clock: One of `CLOCKS`, by which minutes and seconds count. With "cpu" it does not matter what else the machine
-            does; samples must be drawn by the process itself, for those that others draw would be free.
+        interaction: How the simulated user interacts.
+        clock: One of `CLOCKS`, for minutes and seconds. "cpu" ignores what else the machine does; it needs workers = 0,
+            because it does not count other processes.
     """
 
     minutes: float | None = None
@@ -63,7 +63,7 @@ class TrainingConfig:
     ema_decay: float = 0.995
     report_s: float = 240.0
     report_steps: int | None = None
-    told_s: float | None = None
+    log_s: float | None = None
     patience: int | None = None
     seed: int = 1
     workers: int = 0
@@ -80,7 +80,7 @@ class TrainingConfig:
             raise ValueError(f"The clock 'cpu' counts this process alone, not its {self.workers} workers: give none.")
 
     def done(self, progress: Progress) -> float:
-        """Share of the training that is behind."""
+        """Share of the training that is done."""
         by_time = progress.spent_s / (self.minutes * 60) if self.minutes is not None else 0.0
         by_step = progress.step / self.steps if self.steps is not None else 0.0
         return min(1.0, max(by_time, by_step))
@@ -94,19 +94,19 @@ def train(
     out: Path,
     on_report: Callable[[Progress], None] | None = None,
 ) -> Progress:
-    """Train what requires gradients; in the end the model holds the average of the weights.
+    """Trains all parameters that require gradients; at the end the model holds the average of the weights.
 
-    Of several processes (torch.distributed) each draws its own samples; gradients are averaged, and the first keeps
-    average, curve and state: ``OUT/<size>_curve.json``, ``OUT/<size>_state.pt``. A run that was stopped goes on there,
-    with the samples that it would have drawn.
+    With several processes (torch.distributed), each draws its own samples and gradients are averaged. The first one
+    writes ``OUT/<size>_curve.json`` and ``OUT/<size>_state.pt``. A stopped run resumes from there with the same
+    samples that it would have drawn.
 
     Args:
-        model: Changed in place, on whatever device it is.
-        stream: Endless samples; its first step is set.
+        model: Changed in place, on its device.
+        stream: Endless samples; its first step is set here.
         validation: Fixed batches, on the first process.
-        config: How.
+        config: How long and how fast.
         out: Existing folder.
-        on_report: Told at each point of the curve, on the first process.
+        on_report: Called at each point of the curve, on the first process.
 
     Raises:
         MemoryShortageError: It does not fit into memory.
@@ -120,6 +120,8 @@ def train(
     average = MovingAverage(model, config.ema_decay)
     optimizer = torch.optim.AdamW(parameters, lr=config.peak_lr, weight_decay=config.weight_decay, fused=True)
     progress = Progress()
+    if not rank():
+        remove_leftovers(out.glob(f"{state_path.name}.*.partial"))  # of a killed run: each is as large as the state
     if state_path.exists():
         progress, values, averaged, moments = load_state(state_path)
         with torch.no_grad():
@@ -127,22 +129,22 @@ def train(
                 parameter.copy_(values[name])
         average.load(averaged)
         optimizer.load_state_dict(moments)
-        logger.info("Going on at step %d after %.1f min.", progress.step, progress.spent_s / 60)
+        logger.info("Resuming at step %d after %.1f min.", progress.step, progress.spent_s / 60)
     learner = _Learner(model, config, device)
-    appetite = Appetite(model, stream.batch)
+    micro_batching = MicroBatching(model, stream.batch)
     stream.first_step = progress.step
     workers = config.workers
     batches = iter(DataLoader(stream, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None))
     losses: list[float] = []
     clock = CLOCKS[config.clock]
-    last, reported_s, told_s = clock(), progress.spent_s, progress.spent_s
+    last, reported_s, logged_s = clock(), progress.spent_s, progress.spent_s
     model.train()
     while config.done(progress) < 1 and not _is_stale(progress, config):
         batch = Batch(*(part.to(device) for part in next(batches)))
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config, progress.step, config.done(progress))
         optimizer.zero_grad()
-        losses.append(appetite.digest(batch, learner.of_step(progress.step)))
+        losses.append(micro_batching.accumulate(batch, learner.of_step(progress.step)))
         average_gradients(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, config.gradient_norm)
         optimizer.step()
@@ -150,8 +152,8 @@ def train(
         average.update(progress.step)
         now = clock()
         progress.spent_s, last = agreed(progress.spent_s + now - last), now
-        if config.told_s is not None and progress.spent_s - told_s >= config.told_s:
-            told_s = progress.spent_s
+        if config.log_s is not None and progress.spent_s - logged_s >= config.log_s:
+            logged_s = progress.spent_s
             logger.info("%s, loss=%.3g", _how_far(progress, config), np.mean(losses))
         if not _is_due(progress, reported_s, config):
             continue
@@ -175,22 +177,22 @@ def train(
         last = clock()
     if progress.best is not None:
         average.load(progress.best[1])
-    average.give()
+    average.copy_to_model()
     model.eval()
     return progress
 
 
 class _Learner:
-    """Gradients of a dialogue."""
+    """Computes the gradients of a step's interactions."""
 
     def __init__(self, model: Network, config: TrainingConfig, device: torch.device) -> None:
         self._model, self._config, self._device = model, config, device
         self._mask_loss = DiceCELoss(sigmoid=True)
 
     def of_step(self, step: int) -> Callable[[Batch, float], float]:
-        """The part of some samples in the step's gradients; the step decides what kind of dialogue all of them have."""
+        """The function that adds the gradients of some samples; the step alone decides the kind of interaction."""
         interaction = self._config.interaction
-        # Of all processes the same, so that none waits for another's longer dialogue.
+        # The same in all processes, so that none waits for another's longer interaction.
         rng = np.random.default_rng([self._config.seed, step])
         rounds = 1 + int(rng.choice(len(interaction.rounds), p=interaction.rounds))
         with_box = bool(rng.random() < interaction.box_share)
@@ -198,7 +200,7 @@ class _Learner:
         def learn(batch: Batch, share: float) -> float:
             with autocast(self._device, self._config.precision):
                 answers = play(self._model, batch, rounds, interaction, with_box=with_box, seed=self._config.seed)
-            loss = share * dialogue_loss(answers, batch.truths, self._mask_loss, interaction)
+            loss = share * interaction_loss(answers, batch.truths, self._mask_loss, interaction)
             loss.backward()
             return float(loss.detach())
 
@@ -206,25 +208,25 @@ class _Learner:
 
 
 def learning_rate(config: TrainingConfig, step: int, done: float) -> float:
-    """Warm up over the first steps, then a cosine over what was granted.
+    """Linear warm-up over the first steps, then a cosine to the end of the training.
 
     Args:
-        config: Peak and warming up.
+        config: Peak and warm-up.
         step: Steps done.
-        done: Share of the training that is behind.
+        done: Share of the training that is done.
     """
     cosine = 0.5 * (1 + math.cos(math.pi * min(done, 1)))
     return config.peak_lr * min(1.0, (step + 1) / config.warm_up_steps) * (0.01 + 0.99 * cosine)
 
 
 def _how_far(progress: Progress, config: TrainingConfig) -> str:
-    """In words, for the log."""
+    """Progress in words, for the log."""
     minutes, done = progress.spent_s / 60, config.done(progress)
     return f"step {progress.step}, {minutes:.1f} min, about {minutes * (1 - done) / done:.1f} min left"
 
 
 def _is_due(progress: Progress, reported_s: float, config: TrainingConfig) -> bool:
-    """Whether it is time for a point of the curve; the last step always has one."""
+    """Whether it is time for a report; the last step always has one."""
     if config.done(progress) >= 1:
         return True
     if config.report_steps is not None:
@@ -233,7 +235,7 @@ def _is_due(progress: Progress, reported_s: float, config: TrainingConfig) -> bo
 
 
 def _value(point: Point) -> float:
-    """What the best point is the best of: Dice of the last answer, or less loss where nothing is validated."""
+    """Score of a point: Dice of the last answer, or negative loss without validation."""
     return next((value for name, value in point.items() if name.startswith("dice_")), -point["loss"])
 
 
@@ -246,7 +248,7 @@ def _keep_best(progress: Progress, average: MovingAverage, config: TrainingConfi
 
 
 def _is_stale(progress: Progress, config: TrainingConfig) -> bool:
-    """Whether the best point lies too many points back."""
+    """Whether the best point lies too many reports back."""
     if config.patience is None or not progress.curve:
         return False
     values = [_value(point) for point in progress.curve]

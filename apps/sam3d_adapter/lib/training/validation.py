@@ -1,4 +1,4 @@
-"""How good a model is on fixed regions, for the curve of a training."""
+"""Scores of a model on fixed regions, for the training curve."""
 
 import resource
 from collections.abc import Iterable
@@ -15,28 +15,29 @@ from lib.training.stream import Batch
 
 
 def peak_memory_mib(device: torch.device) -> float:
-    """Most that was allocated on a GPU, or that the process held, so far."""
+    """Peak memory so far, MiB: allocated on a GPU, or held by the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Of a device, to the number type that a precision means there."""
+    """Autocast of a device to the number type that a precision means there."""
     reduced = resolve_precision(precision, device) is torch.bfloat16
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=reduced)
 
 
 @torch.no_grad()
 def validate(model: Network, batches: Iterable[Batch], interaction: InteractionConfig, precision: str) -> Point:
-    """Mean Dice of the first and the last answer of the longest dialogues, and the share of clicks that it obeys.
+    """Mean Dice of the first and last answer of the longest interactions, and the share of clicks the last follows.
 
-    Nothing where there are no batches.
+    Returns:
+        ``dice``, ``dice_N`` and ``obeyed``; empty where there are no batches.
     """
     rounds = len(interaction.rounds)
     first: list[float] = []
     final: list[float] = []
-    obeyed: list[float] = []
+    followed: list[float] = []
     for batch in batches:
         device = next(model.parameters()).device
         batch = Batch(*(part.to(device) for part in batch))._replace(clicks_dhw=batch.clicks_dhw[:, :1].to(device))
@@ -48,10 +49,10 @@ def validate(model: Network, batches: Iterable[Batch], interaction: InteractionC
         prompts = answers[-1][1]
         rows = torch.arange(len(batch.rois))[:, None]
         d, h, w = prompts.clicks_dhw.round().long().clamp(0, batch.rois.shape[-1] - 1).unbind(-1)
-        obeyed += (masks[1][:, 0][rows, d, h, w] == prompts.foreground).float().flatten().tolist()
+        followed += (masks[1][:, 0][rows, d, h, w] == prompts.foreground).float().flatten().tolist()
     if not first:
         return {}
-    return {"dice": float(np.mean(first)), f"dice_{rounds}": float(np.mean(final)), "obeyed": float(np.mean(obeyed))}
+    return {"dice": float(np.mean(first)), f"dice_{rounds}": float(np.mean(final)), "obeyed": float(np.mean(followed))}
 
 
 def dice(prediction: Tensor, truth: Tensor) -> float:

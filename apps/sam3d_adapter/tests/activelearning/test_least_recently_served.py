@@ -1,4 +1,4 @@
-"""Cases come in turn, each to one annotator at a time."""
+"""Cases come in lease, each to one annotator at a time."""
 
 import json
 import multiprocessing
@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from monailabel.datastore.local import LocalDatastore
 
+from lib.activelearning.leases import opened_leases
 from lib.activelearning.least_recently_served import LeastRecentlyServed
-from lib.activelearning.turns import opened_turns
 
 MINUTE = 60.0
 
@@ -258,6 +258,6 @@ def test_two_processes_share_the_file(tmp_path: Path, path: Path) -> None:
     for worker in workers:
         worker.join(30)
     assert None not in given and len(set(given)) == 40
-    with opened_turns(path) as turns:
-        assert sorted(turn.number for turn in turns.last.values()) == list(range(1, 41))
+    with opened_leases(path) as leases:
+        assert sorted(lease.number for lease in leases.last.values()) == list(range(1, 41))
     shutil.rmtree(path.parent)

@@ -86,7 +86,7 @@ def test_corrected_mask_is_found_by_its_clicks(site):
     site.answer(20, [IN_SECOND], [IN])
     found = site.read()
     assert [(each.label, each.is_exact, len(each.clicks)) for each in found] == [(1, False, 2), (2, False, 2)]
-    # The second dialogue goes on into the other object, and belongs to neither then.
+    # The second interaction goes on into the other object, and belongs to neither then.
     site.answer(30, [IN_SECOND, IN_TOO], [IN])
     assert [each.label for each in site.read()] == [1]
 
@@ -118,7 +118,7 @@ def test_other_images_presets_and_uploads(site):
     assert presets_used(site.log, ["a", "b", "c"]) == {"a": {"mr", "ct_old"}, "b": {"ct"}}
 
 
-def test_one_dialogue_counts_for_each_object(site):
+def test_one_interaction_counts_for_each_object(site):
     site.answer(0, [IN], version="v1")
     site.answer(20, [IN_TOO], mask=site.labels == 1, version="v2")
     site.answer(40, [[5, 5, 5]], version="v3")

@@ -1,11 +1,11 @@
-"""Records -> dialogues: order of clicks across both signs, undo, reset, other places, users who take turns."""
+"""Records -> interactions: order of clicks across both signs, undo, reset, other places, users who take turns."""
 
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
-from lib.annotations.recorded_interactions import MAX_IDLE_S, dialogues, in_order
+from lib.annotations.recorded_interactions import MAX_IDLE_S, in_order, interactions
 from lib.prompts.click import Click
 
 SHAPE = (40, 40, 40)
@@ -30,7 +30,7 @@ def clicks(*signed):
 
 
 def grouped(*records):
-    return dialogues(records, SHAPE)
+    return interactions(records, SHAPE)
 
 
 def test_order_across_both_lists_comes_from_successive_records():
@@ -49,7 +49,7 @@ def test_undo_shrinks():
     assert [step.clicks for step in found.steps][2:] == [clicks(("+", A)), clicks(("+", A), ("-", C))]
 
 
-def test_moved_point_stays_in_the_dialogue():
+def test_moved_point_stays_in_the_interaction():
     (found,) = grouped(record(0, [A]), record(1, [A, B]), record(2, [A, C]))
     assert found.last.clicks == clicks(("+", A), ("+", C))
 

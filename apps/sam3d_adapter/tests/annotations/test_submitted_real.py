@@ -9,7 +9,7 @@ import pytest
 from lib.annotations.patients import PatientBook
 from lib.annotations.splits import TRAIN, Splits
 from lib.annotations.submitted import SavedLabel, Submitted, read_submitted
-from lib.annotations.submitted_set import SubmittedPool
+from lib.annotations.submitted_set import SubmittedDataSet
 from lib.presets import load_preset
 
 SHARED = os.environ.get("SAM3D_SHARED")
@@ -50,9 +50,9 @@ def test_modalities_of_a_person_are_on_one_side(submitted: dict[str, Submitted],
 
 def test_pool_draws_within_its_budget(submitted: dict[str, Submitted]) -> None:
     for name, preset in SETS.items():
-        pool = SubmittedPool(submitted[name].cases, load_preset(CONFIGS / f"{preset}.yaml"), max_bytes=2**23)
+        data = SubmittedDataSet(submitted[name].cases, load_preset(CONFIGS / f"{preset}.yaml"), max_bytes=2**23)
         rng = np.random.default_rng(0)
         for _ in range(20):
-            case, drawn = pool.draw_case(rng)
+            case, drawn = data.draw_case(rng)
             assert len(drawn.volume.coordinates(drawn.label)) == case.voxels[drawn.label - 1] and drawn.window.std > 0
-            assert pool.nbytes <= 2**23
+            assert data.nbytes <= 2**23

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from lib.cli.convert import run
-from lib.models.checkpoint import CheckpointError, file_sha256, load_model
+from lib.files.checksums import file_sha256
+from lib.models.checkpoint import load_model
+from lib.models.checkpoint_error import CheckpointError
 from lib.models.trainable import frozen_names, interaction_names, trained_names
 from lib.serving.model_store import ModelSpec, ModelStore
 from tests.conversion.conftest import Site

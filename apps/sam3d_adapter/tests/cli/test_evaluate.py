@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lib.phantoms.data_set import save_volume
 from lib.phantoms.phantom import make_phantom
-from lib.phantoms.study import save_volume
 from tests.support.program import REPOSITORY, sam3d
 from tests.support.server import APP_DIR
 
@@ -61,6 +61,7 @@ def test_make_evaluate(phantoms: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow  # each starts a process that imports everything
+@pytest.mark.timeout(600)
 def test_refusals_are_one_line(phantoms: Path, tmp_path: Path) -> None:
     images, out = str(phantoms / "images"), str(tmp_path / "out")
     (tmp_path / "empty").mkdir()

@@ -41,6 +41,7 @@ def test_one_process_and_two(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_wrong_arguments_are_said(tmp_path: Path) -> None:
     hospital = Hospital(tmp_path)
     for options, words in (

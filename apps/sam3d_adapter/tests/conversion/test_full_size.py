@@ -12,7 +12,8 @@ import torch
 
 from lib.cli.convert import convert, run
 from lib.conversion.sam_files import SamFile
-from lib.models.checkpoint import file_sha256, load_model
+from lib.files.checksums import file_sha256
+from lib.models.checkpoint import load_model
 from lib.models.trainable import interaction_names, trained_names
 from tests.conversion.conftest import QUICK
 from tests.support.deterministic import formula_checkpoint, formula_tensor

@@ -10,7 +10,7 @@ import pytest
 import requests
 from monailabel.client.client import MONAILabelClientException
 
-from lib.phantoms.study import save_volume
+from lib.phantoms.data_set import save_volume
 from lib.registry.registry import Registry
 from tests.support.hospital import AFFINE, SIDE
 from tests.support.server import AppServer, start_server

@@ -14,7 +14,7 @@ from dicomweb_client.api import DICOMwebClient
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
-from lib.annotations.label_snapshots import KeptLabels
+from lib.annotations.label_snapshots import LabelSnapshots
 from lib.registry.registry import Registry
 from lib.registry.versions import Versions
 from tests.e2e.scenes import LARGE, SMALL
@@ -115,7 +115,9 @@ def test_a_segmentation_that_a_viewer_stored_beside_the_server_replaces_the_olde
     new = versions_of(learner).versions()[-1]
     assert new.id != old.id and sum(new.metrics["cases"].values()) == 2
     (kept,) = [
-        one.label for one in KeptLabels(learner.app_dir / "model/labels").labels() if one.image_id == study.series_uid
+        one.label
+        for one in LabelSnapshots(learner.app_dir / "model/labels").labels()
+        if one.image_id == study.series_uid
     ]
     # The one of before, not the one that the server got last; a SEG holds the slices alone that have something in them.
     learned = sitk.GetArrayFromImage(sitk.ReadImage(str(kept))) > 0

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.baselines import distance_mm
 from lib.evaluation.cases import DataError, from_folders
 from lib.evaluation.evaluate import FOREGROUND_ONLY, NO_BLIND, Evaluation, evaluate
 from lib.evaluation.evaluated_segmenter import EvaluatedSegmenter, SegmenterChoice
@@ -20,7 +21,6 @@ from lib.evaluation.ledger import LedgerError, read_records
 from lib.evaluation.measure import MeasureVersion
 from lib.evaluation.record import TIMES
 from lib.evaluation.simulated_user import SimulatedClick, deepest_error
-from lib.phantoms.baselines import distance_mm
 from lib.presets import PresetError, load_preset
 from tests.support.small_app import copy_small_app
 from tests.support.weights import write_test_weights

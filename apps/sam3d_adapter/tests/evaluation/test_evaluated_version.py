@@ -11,13 +11,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from benchmarks.baselines import distance_mm
 from lib.evaluation.cases import from_folders
 from lib.evaluation.compare import compare
 from lib.evaluation.evaluate import Evaluation, evaluate
 from lib.evaluation.evaluated_segmenter import SegmenterChoice
 from lib.evaluation.evaluated_version import SERVED, with_version
-from lib.models.checkpoint import file_sha256
-from lib.phantoms.baselines import distance_mm
+from lib.files.checksums import file_sha256
 from lib.presets import Preset, load_preset
 from lib.registry.errors import DamagedFile, RegistryError, UnknownVersion
 from lib.registry.registry import Registry

@@ -16,7 +16,7 @@ from lib.annotations.patients import PatientBook
 from lib.annotations.real_clicks import costs, presets_used, read_real_clicks
 from lib.annotations.splits import Splits
 from lib.annotations.submitted import Submitted, read_submitted
-from lib.annotations.submitted_set import SubmittedPool
+from lib.annotations.submitted_set import SubmittedDataSet
 from lib.audit.log import AuditLog
 from lib.host.saved_labels import saved_labels, studies_folder
 from lib.presets import Preset, load_preset
@@ -91,7 +91,7 @@ def test_what_slicer_saves(live: LiveApp, tmp_path: Path, name: str) -> None:
     np.testing.assert_array_equal(volume.labels == 1, TUMOR)
     np.testing.assert_array_equal(volume.image, np.asarray(nib.load(case.image).dataobj))
     assert read(live, "test").cases[0].names == ("kidney", "Kidney_Tumor")
-    assert SubmittedPool([case], preset(live, "kits")).draw(np.random.default_rng(0))[1] == 1
+    assert SubmittedDataSet([case], preset(live, "kits")).draw(np.random.default_rng(0))[1] == 1
 
 
 def test_segmentation_with_names_of_its_own(live: LiveApp, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import requests
 
 from lib.audit.log import AuditLog
 from lib.audit.replay import ReplayError, replay
-from lib.models.checkpoint import file_sha256
+from lib.files.checksums import file_sha256
 from lib.registry.archive import import_version
 from lib.registry.registry import Registry
 from lib.registry.version import Facts

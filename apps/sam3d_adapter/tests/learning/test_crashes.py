@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lib.learning import fine_tune
-from lib.learning import training as training_stage
+from lib.learning import candidate, fine_tune
 from lib.registry.version import SHIPPED
 from lib.trainers import train_task
 from lib.training import train as training
@@ -127,9 +126,9 @@ def require_whole(folder: Path) -> None:
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setattr(training_stage, "STEPS_PER_EPOCH", 2)
-    monkeypatch.setattr(training_stage, "VALIDATION_BATCHES", 1)
-    monkeypatch.setattr(training_stage, "WORKERS", 0)
+    monkeypatch.setattr(candidate, "STEPS_PER_EPOCH", 2)
+    monkeypatch.setattr(candidate, "VALIDATION_BATCHES", 1)
+    monkeypatch.setattr(candidate, "WORKERS", 0)
     monkeypatch.setattr(fine_tune, "KEPT_VERSIONS", 1)
     monkeypatch.setattr(train_task, "lower_priority", lambda: None)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
@@ -172,7 +171,7 @@ def test_what_was_killed_ends_in_the_same_weights(tmp_path, small):
     hurt, calm = tmp_path / "hurt", tmp_path / "calm"
     hospital = Hospital(hurt)
     hospital.submit(4)
-    hospital.task().material(hospital.store)  # the split is drawn here, with a key of its own
+    hospital.task().training_data(hospital.store)  # the split is drawn here, with a key of its own
     shutil.copytree(hurt, calm)
     assert in_a_process(lambda: train(calm, None)) == 0
     for number, kind in enumerate(["epoch", "checkpoint", "gate"] * 3):

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from lib.annotations.submitted_set import SubmittedPool
+from lib.annotations.submitted_set import SubmittedDataSet
 from lib.evaluation.measure import MeasureVersion
-from lib.learning import training as training_stage
+from lib.learning import candidate
 from lib.learning.progress import ENDS, ProgressFile
-from lib.learning.rehearsal import KINDS, Replay
+from lib.learning.rehearsal import KINDS, Rehearsal
 from lib.learning.settings import SettingError
 from lib.models.checkpoint import load_model
 from lib.models.trainable import frozen_names
@@ -50,7 +50,7 @@ def test_few_patients_are_learned_from_but_nothing_is_published(hospital):
 
 
 def test_only_what_is_published_as_trained_changes(hospital, monkeypatch):
-    monkeypatch.setattr(training_stage, "STEPS_PER_EPOCH", 20)
+    monkeypatch.setattr(candidate, "STEPS_PER_EPOCH", 20)
     hospital.submit(2)
     hospital.train()
     (version,) = hospital.versions.versions()
@@ -67,7 +67,7 @@ def test_only_what_is_published_as_trained_changes(hospital, monkeypatch):
 def test_what_is_kept_is_measured_on_lesions_that_no_round_trains_on(hospital, tmp_path):
     hospital.submit(2)
     kinds = tuple(replace(kind, trained=1, held_out=1) for kind in KINDS)
-    hospital.replay = lambda preset: Replay(tmp_path / "replay", preset, kinds)
+    hospital.rehearsal = lambda preset: Rehearsal(tmp_path / "rehearsal", preset, kinds)
     outcome = hospital.train()
     (version,) = hospital.versions.versions()
     retention = version.metrics["retention"]
@@ -77,7 +77,7 @@ def test_what_is_kept_is_measured_on_lesions_that_no_round_trains_on(hospital, t
     assert f"from {retention['before']['dice']:.2f} to {retention['after']['dice']:.2f}" in outcome["reasons"][-1]
     assert "On synthetic lesions" in (hospital.versions.folder / "versions.html").read_text()
     for kind in kinds:
-        folder = tmp_path / "replay" / kind.folder
+        folder = tmp_path / "rehearsal" / kind.folder
         trained, measured = (sorted(path.name for path in folder.glob(p)) for p in ("*.npz", "held_out/*"))
         assert len(trained) == len(measured) == 1 and trained != measured
 
@@ -86,7 +86,7 @@ def test_what_is_kept_is_measured_on_lesions_that_no_round_trains_on(hospital, t
 @pytest.mark.timeout(300)
 def test_from_eight_validation_patients_on_the_gate_decides(hospital, monkeypatch):
     """Random weights that learn to find bright blocks are better afterwards; with wrong labels they are not."""
-    monkeypatch.setattr(training_stage, "STEPS_PER_EPOCH", 40)
+    monkeypatch.setattr(candidate, "STEPS_PER_EPOCH", 40)
     hospital.submit(20)
     outcome = hospital.train()
     served = hospital.versions.served()
@@ -106,25 +106,25 @@ def test_from_eight_validation_patients_on_the_gate_decides(hospital, monkeypatc
 @pytest.mark.timeout(300)
 def test_a_worse_candidate_is_refused_and_the_served_model_stays(hospital, monkeypatch):
     """Twenty good labels, then the labels of those who are trained on are replaced by an empty corner."""
-    monkeypatch.setattr(training_stage, "STEPS_PER_EPOCH", 40)
+    monkeypatch.setattr(candidate, "STEPS_PER_EPOCH", 40)
     hospital.submit(20)
     assert hospital.train()["published"]
     good = hospital.versions.served()
     weights = hospital.versions.weights(good.id).read_bytes()
-    material = hospital.task().material(hospital.store)
+    material = hospital.task().training_data(hospital.store)
     hospital.spoil([case.image_id for case in material.train])
     outcome = hospital.train(max_epochs=2)
     assert not outcome["published"] and len(outcome["reasons"]) > 1
     assert hospital.versions.served() == good and hospital.versions.weights(good.id).read_bytes() == weights
     # Whoever was validated on still is, and was never trained on.
-    after = hospital.task().material(hospital.store)
+    after = hospital.task().training_data(hospital.store)
     assert [case.image_id for case in after.validation] == [case.image_id for case in material.validation]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_not_published_where_that_was_not_wanted(hospital, monkeypatch):
-    monkeypatch.setattr(training_stage, "STEPS_PER_EPOCH", 40)
+    monkeypatch.setattr(candidate, "STEPS_PER_EPOCH", 40)
     hospital.submit(20)
     outcome = hospital.train(publish=False)
     assert not outcome["published"] and "as it was asked for" in outcome["reasons"][0]
@@ -222,7 +222,7 @@ def before_measuring(monkeypatch: pytest.MonkeyPatch, happens: Callable[[str], N
 
 
 def validated(hospital: Hospital) -> list[str]:
-    return [case.image_id for case in hospital.task().material(hospital.store).validation]
+    return [case.image_id for case in hospital.task().training_data(hospital.store).validation]
 
 
 def records_of(hospital: Hospital, version: str, name: str) -> list[dict]:
@@ -243,9 +243,9 @@ def test_what_is_kept_of_a_version_or_run_names_nobody(hospital):
         content = path.read_bytes() if path.is_file() else b""
         found = [name for name in (*names, *names.values()) if name in str(path) or name.encode() in content]
         assert not found, f"{path} names {found}"
-    candidate, served = ({(one["case"], one["patient"]) for one in records_of(hospital, version, name)}
+    measured, served = ({(one["case"], one["patient"]) for one in records_of(hospital, version, name)}
                          for name in ("candidate", "served"))  # fmt: skip
-    assert candidate == served and len(candidate) == 2
+    assert measured == served and len(measured) == 2
     images = [path for path in kept if path.name.startswith("image")]
     assert not images, "images are held no longer than they are needed"
 
@@ -331,9 +331,9 @@ def test_a_candidate_outlasts_a_corrected_label(hospital, monkeypatch):
 @pytest.mark.timeout(300)
 def test_a_training_with_more_labels_than_memory_goes_on_to_the_same_weights(hospital, monkeypatch):
     """Stopped after the first of two epochs, and as if nothing had happened."""
-    few = functools.partial(SubmittedPool, max_bytes=2 * (5 * 28**3 + 24 * 1000), stay=4)
-    monkeypatch.setattr(training_stage, "SubmittedPool", few)
-    monkeypatch.setattr(training_stage, "STEPS_PER_EPOCH", 8)
+    few = functools.partial(SubmittedDataSet, max_bytes=2 * (5 * 28**3 + 24 * 1000), stay=4)
+    monkeypatch.setattr(candidate, "SubmittedDataSet", few)
+    monkeypatch.setattr(candidate, "STEPS_PER_EPOCH", 8)
     hospital.submit(6)
     update = ProgressFile.update
 

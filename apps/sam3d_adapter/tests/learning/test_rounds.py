@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from lib.evaluation.measure import MeasureVersion
-from lib.learning import fine_tune
-from lib.learning import training as training_stage
+from lib.learning import candidate, fine_tune
 from lib.registry.errors import DamagedFile, RegistryError
 from lib.registry.version import SHIPPED, Facts
 from lib.trainers import train_task
@@ -85,7 +84,7 @@ def test_records_of_versions_that_are_no_longer_in_force_are_measured_again(hosp
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_rollback_while_the_candidate_is_measured_stays(hospital: Hospital, monkeypatch) -> None:
-    monkeypatch.setattr(training_stage, "STEPS_PER_EPOCH", 40)
+    monkeypatch.setattr(candidate, "STEPS_PER_EPOCH", 40)
     hospital.submit(20)
     before = hospital.versions.add(other_weights(hospital, 1), Facts("me")).id
     hospital.versions.publish(before, "me")

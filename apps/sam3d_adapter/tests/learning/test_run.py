@@ -1,10 +1,28 @@
-"""Runs: gone on with where all is the same, started anew otherwise, and no more kept than asked for."""
+"""Runs on the disk: resumed or started anew; and whether a round would be the same as the one before."""
 
 import stat
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
-from lib.learning.run import DECIDING, DONE, MEASURING, TRAINING, forget_finished, open_run
+from lib.learning import run as run_module
+from lib.learning.run import (
+    DECIDING,
+    DONE,
+    MEASURING,
+    TRAINING,
+    open_run,
+    outcome_settings,
+    remove_finished_runs,
+    up_to_date_reason,
+)
+from lib.learning.settings import TrainSettings
+from lib.registry.registry import Registry
+from lib.registry.version import SHIPPED, Facts
+from lib.registry.versions import Versions
 
 FACTS = {"parent": "shipped", "train": ["a", "b"], "max_epochs": 3}
 
@@ -52,7 +70,7 @@ def test_finished_runs_are_forgotten_oldest_first(tmp_path):
         run.folder.rename(run.folder.with_name(f"2026010{number}T000000-abc"))
         runs.append(run.folder.with_name(f"2026010{number}T000000-abc"))
     going, _ = open_run(tmp_path, FACTS)
-    forget_finished(tmp_path, keep=2)
+    remove_finished_runs(tmp_path, keep=2)
     assert [run.exists() for run in runs] == [False, False, True, True] and going.folder.exists()
 
 
@@ -89,3 +107,102 @@ def test_runs_are_for_the_servers_user_alone(tmp_path):
     (tmp_path / "runs").mkdir(mode=0o755)
     run, _ = open_run(tmp_path / "runs", FACTS)
     assert all(stat.S_IMODE(folder.stat().st_mode) == 0o700 for folder in (run.folder, run.folder.parent))
+
+
+FACTS = {"parent": "shipped", "train": ["a", "b"], "validation": ["c"], "max_epochs": 3, "seed": 1}
+
+
+@pytest.fixture
+def versions(tmp_path: Path) -> Versions:
+    return Registry(tmp_path / "learning").of("ct", "tiny")
+
+
+def add(versions: Versions) -> str:
+    path = versions.folder.parents[2] / "weights.safetensors"
+    save_file({"a": np.arange(8.0) + len(versions.ids())}, path)
+    return versions.add(path, Facts("training")).id
+
+
+def finish(versions: Versions, settings: TrainSettings, facts: dict[str, Any] = FACTS, *, is_compared: bool) -> str:
+    """A round of these facts; the version it made."""
+    run, _ = open_run(versions.folder / "runs", facts)
+    state = versions.state()
+    measured = {"served": state.served, "best": state.best or SHIPPED} if is_compared else {}
+    run.advance(DECIDING, measured=measured)
+    version = add(versions)
+    run.advance(DONE, version=version, published=False, wanted=outcome_settings(settings))
+    return version
+
+
+@pytest.mark.parametrize("is_compared", [True, False])
+def test_the_same_again_is_told_with_its_version(versions: Versions, is_compared: bool) -> None:
+    settings = TrainSettings(max_minutes=2.5)
+    assert up_to_date_reason(versions, FACTS, settings) is None, "there was none"
+    made = finish(versions, settings, is_compared=is_compared)
+    for asked in (settings, TrainSettings(max_minutes=2.5, device="cuda:0", started_by="me", tracking="mlflow")):
+        assert made in str(up_to_date_reason(versions, dict(FACTS), asked))
+    versions.refuse(made, ["no"])
+    assert up_to_date_reason(versions, FACTS, settings)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [{"train": ["a"]}, {"train": ["a", "d"]}, {"validation": []}, {"parent": "v0001-00000000"}, {"seed": 2}],
+    ids=str,
+)
+def test_other_facts_are_another_round(versions: Versions, facts: dict[str, Any]) -> None:
+    finish(versions, TrainSettings(), is_compared=True)
+    assert up_to_date_reason(versions, FACTS | facts, TrainSettings()) is None
+
+
+@pytest.mark.parametrize("change", [{"publish": False}, {"max_minutes": 5.0}, {"fresh": True}], ids=str)
+def test_other_wishes_are_another_round(versions: Versions, change: dict[str, Any]) -> None:
+    finish(versions, TrainSettings(), is_compared=True)
+    assert up_to_date_reason(versions, FACTS, TrainSettings(**change)) is None
+
+
+def test_another_release_of_the_app_may_do_better(versions: Versions, monkeypatch: pytest.MonkeyPatch) -> None:
+    finish(versions, TrainSettings(), is_compared=True)
+    monkeypatch.setattr(run_module, "__version__", "99.0")
+    assert up_to_date_reason(versions, FACTS, TrainSettings()) is None
+
+
+def test_beside_other_versions_the_verdict_may_be_another(versions: Versions) -> None:
+    made = finish(versions, TrainSettings(), is_compared=True)
+    other = add(versions)
+    versions.publish(other, "me")
+    assert up_to_date_reason(versions, FACTS, TrainSettings()) is None
+    versions.publish(SHIPPED, "me")
+    assert up_to_date_reason(versions, FACTS, TrainSettings())
+    versions.publish(other, "me", is_best=True)
+    versions.publish(SHIPPED, "me")
+    assert up_to_date_reason(versions, FACTS, TrainSettings()) is None
+    versions.publish(made, "me")
+    assert up_to_date_reason(versions, FACTS, TrainSettings()), "it is served already"
+
+
+def test_without_a_validation_patient_there_is_no_other_verdict(versions: Versions) -> None:
+    finish(versions, TrainSettings(), is_compared=False)
+    versions.publish(add(versions), "me", is_best=True)
+    assert up_to_date_reason(versions, FACTS, TrainSettings())
+
+
+def test_a_version_that_is_gone_is_made_again(versions: Versions) -> None:
+    made = finish(versions, TrainSettings(), is_compared=True)
+    assert versions.prune(0) == [made]
+    assert up_to_date_reason(versions, FACTS, TrainSettings()) is None
+
+
+def test_a_stopped_round_is_gone_on_with(versions: Versions) -> None:
+    finish(versions, TrainSettings(), is_compared=True)
+    # Names of runs begin with the second; in the same one their order is drawn.
+    (done,) = (versions.folder / "runs").iterdir()
+    done.rename(done.with_name("20200101T000000-abcdef"))
+    open_run(versions.folder / "runs", FACTS, fresh=True)
+    assert up_to_date_reason(versions, FACTS, TrainSettings()) is None
+
+
+def test_a_round_of_an_earlier_release_is_no_measure(versions: Versions) -> None:
+    run, _ = open_run(versions.folder / "runs", FACTS)
+    run.advance(DONE, version=add(versions), published=False)
+    assert up_to_date_reason(versions, FACTS, TrainSettings()) is None

@@ -12,7 +12,13 @@ import pytest
 from lib.annotations.patients import Patient, PatientBook
 from lib.annotations.submitted import SavedLabel, read_submitted
 from lib.evaluation.cases import inspect, read_truth
-from lib.learning.validation_snapshot import MAX_PATIENTS, forget_validation, keep_validation, kept_sources, on_the_same
+from lib.learning.validation_snapshot import (
+    MAX_PATIENTS,
+    on_common_cases,
+    remove_validation_snapshot,
+    save_validation_snapshot,
+    snapshot_sources,
+)
 from lib.presets import load_preset
 from tests.support.server import APP_DIR
 
@@ -49,12 +55,12 @@ def run(tmp_path):
 
 
 def test_every_object_is_as_it_was_whatever_happened_since(cases, run):
-    keep_validation(run, cases, pseudonym)
+    save_validation_snapshot(run, cases, pseudonym)
     truths = {case.image_id: case.read_labels() for case in cases}
     for case in cases:
         case.label.unlink()
         case.image.unlink()
-    sources = kept_sources(run, cases, pseudonym, "ct")
+    sources = snapshot_sources(run, cases, pseudonym, "ct")
     assert len(sources) == 3 and {source.dataset for source in sources} == {"ct"}
     found = {case.id: case for source in sources for case in inspect(source)[0]}
     one, several = (pseudonym(name) for name in ("1.2.840.7", "Doe_John"))
@@ -66,30 +72,30 @@ def test_every_object_is_as_it_was_whatever_happened_since(cases, run):
 
 def test_nothing_names_a_patient_or_an_image(cases, run):
     cases = [replace(case, patient=Patient("Doe^John 4711", "DICOM PatientID")) for case in cases]
-    keep_validation(run, cases, pseudonym)
+    save_validation_snapshot(run, cases, pseudonym)
     told = [str(path.relative_to(run)) for path in run.rglob("*")]
-    told += [str(source) for source in kept_sources(run, cases, pseudonym, "ct")]
+    told += [str(source) for source in snapshot_sources(run, cases, pseudonym, "ct")]
     assert len(told) > 6 and not any(name in text for text in told for name in ("Doe", "1.2.840.7", "4711"))
-    assert {source.patient for source in kept_sources(run, cases, pseudonym, "ct")} == {pseudonym("Doe^John 4711")}
+    assert {source.patient for source in snapshot_sources(run, cases, pseudonym, "ct")} == {pseudonym("Doe^John 4711")}
     assert stat.S_IMODE((run / "validation").stat().st_mode) == 0o700
 
 
 def test_it_is_kept_once(cases, run):
-    keep_validation(run, cases, pseudonym)
+    save_validation_snapshot(run, cases, pseudonym)
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     (run / "measured").mkdir()
     cases[0].label.unlink()
-    keep_validation(run, cases, pseudonym)
+    save_validation_snapshot(run, cases, pseudonym)
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if "measured" not in str(path)} == before
     assert (run / "measured").is_dir()
 
 
 def test_what_was_measured_on_others_is_removed(cases, run):
-    keep_validation(run, cases[:1], pseudonym)
+    save_validation_snapshot(run, cases[:1], pseudonym)
     (run / "measured/candidate").mkdir(parents=True)
-    forget_validation(run)
-    keep_validation(run, cases, pseudonym)
-    assert not (run / "measured").exists() and len(kept_sources(run, cases, pseudonym, "ct")) == 3
+    remove_validation_snapshot(run)
+    save_validation_snapshot(run, cases, pseudonym)
+    assert not (run / "measured").exists() and len(snapshot_sources(run, cases, pseudonym, "ct")) == 3
 
 
 def test_a_disk_that_is_full_half_way_leaves_nothing_that_counts(cases, run, monkeypatch):
@@ -103,18 +109,18 @@ def test_a_disk_that_is_full_half_way_leaves_nothing_that_counts(cases, run, mon
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        keep_validation(run, cases, pseudonym)
+        save_validation_snapshot(run, cases, pseudonym)
     monkeypatch.setattr(os, "fsync", real)
-    assert kept_sources(run, cases, pseudonym, "ct") == []
-    keep_validation(run, cases, pseudonym)
-    assert len(kept_sources(run, cases, pseudonym, "ct")) == 3
+    assert snapshot_sources(run, cases, pseudonym, "ct") == []
+    save_validation_snapshot(run, cases, pseudonym)
+    assert len(snapshot_sources(run, cases, pseudonym, "ct")) == 3
     assert [path.name for path in run.iterdir()] == ["validation"]
 
 
 def test_a_label_that_was_replaced_before_the_run_began_is_left_out(cases, run, caplog):
     cases[0].label.write_bytes(cases[1].label.read_bytes())
-    keep_validation(run, cases, pseudonym)
-    assert len(kept_sources(run, cases, pseudonym, "ct")) == 2 and "is not validated on" in caplog.text
+    save_validation_snapshot(run, cases, pseudonym)
+    assert len(snapshot_sources(run, cases, pseudonym, "ct")) == 2 and "is not validated on" in caplog.text
 
 
 def test_no_more_patients_than_are_needed(cases, run):
@@ -122,7 +128,7 @@ def test_no_more_patients_than_are_needed(cases, run):
         replace(cases[0], image_id=str(n), patient=Patient(str(n), ""), image_sha256=f"{n:064x}")
         for n in range(MAX_PATIENTS + 3)
     ]
-    keep_validation(run, [*many, replace(many[5], image_id="again", image_sha256="f" * 64)], pseudonym)
+    save_validation_snapshot(run, [*many, replace(many[5], image_id="again", image_sha256="f" * 64)], pseudonym)
     assert len(list((run / "validation").iterdir())) == MAX_PATIENTS + 1
 
 
@@ -131,7 +137,7 @@ def test_records_of_files_that_one_model_was_not_measured_on_do_not_count(run):
         return {"case": case, "mode": "centre", "seed": 1, "data_sha256": data}
 
     records = {"candidate": [record("a"), record("b/1"), record("c")], "served": [record("c", "other"), record("b/1")]}
-    assert on_the_same(run, records) == {"candidate": [record("b/1")], "served": [record("b/1")]}
+    assert on_common_cases(run, records) == {"candidate": [record("b/1")], "served": [record("b/1")]}
     (run / "validation/b").mkdir(parents=True)
     (run / "validation/b/image.nii.gz").symlink_to(run / "gone.nii.gz")
-    assert on_the_same(run, records) == {} == on_the_same(run, {})
+    assert on_common_cases(run, records) == {} == on_common_cases(run, {})

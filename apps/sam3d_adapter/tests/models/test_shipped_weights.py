@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.baselines import grow_region
 from benchmarks.clicks import clicked_lesions
 from benchmarks.phantoms import Served, dice, load_preset
 from benchmarks.tune_baselines import frozen
 from lib.models.checkpoint import load_model
-from lib.phantoms.baselines import grow_region
 
 APP = Path(__file__).resolve().parents[2]
 PRESETS = ("ct", "ct_lesion", "mr", "pet")

@@ -16,7 +16,8 @@ import psutil
 import pytest
 import yaml
 
-from lib.models.checkpoint import file_sha256, load_model
+from lib.files.checksums import file_sha256
+from lib.models.checkpoint import load_model
 from lib.presets import load_preset
 from lib.segmenters import families
 from lib.segmenters.frozen_store import FrozenStore
@@ -106,7 +107,7 @@ def test_make_weights(data: Path, tmp_path: Path) -> None:
 
     done = call(*command)
     assert done.returncode == 0, done.stderr
-    assert "Going on at step" in done.stderr and "Traceback" not in done.stderr
+    assert "Resuming at step" in done.stderr and "Traceback" not in done.stderr
     steps = [point["step"] for point in json.loads((out / "tiny_curve.json").read_text())]
     assert steps == list(range(1, STEPS + 1))
     assert len(list(out.glob("phantoms/train/*.npz"))) == 3 and len(list(out.glob("phantoms/held_out/*.npz"))) == 2
@@ -135,7 +136,7 @@ def test_make_weights(data: Path, tmp_path: Path) -> None:
     assert "Traceback" not in other.stderr
     first = file_sha256(weights)
     longer = call(*command[:-1], f"STEPS={STEPS + 2}")
-    assert longer.returncode == 0 and f"Going on at step {STEPS}" in longer.stderr, longer.stderr
+    assert longer.returncode == 0 and f"Resuming at step {STEPS}" in longer.stderr, longer.stderr
     assert file_sha256(weights) != first
     provenance = load_model(size="tiny", base=base, weights=weights)[1].provenance
     assert provenance["steps"] == STEPS + 2 and provenance["begun_for"] == [{"minutes": None, "steps": STEPS}]

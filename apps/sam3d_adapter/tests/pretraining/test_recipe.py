@@ -14,15 +14,14 @@ import torch
 
 from lib.cli.weights import run, weights
 from lib.evaluation.manifest import from_manifest
-from lib.learning import rehearsal as replay
+from lib.learning import rehearsal as rehearsal
 from lib.presets import load_preset
 from lib.pretraining import run as recipe_run
-from lib.pretraining.phantom_sets import _make, make_pool
 from lib.pretraining.plan import CPU_BATCH, Machine, agree, read_device, shorter_lengths
 from lib.pretraining.recipe import LESIONS, RecipeError, check_data, trial
-from lib.pretraining.run import Made, locked
+from lib.pretraining.run import Made, _make_some, locked, make_phantoms
 from lib.pretraining.spawning import ProcessFailedError, run_together
-from lib.training.data_sets import Pool, case_name
+from lib.training.data_sets import DataSet, case_name
 from lib.training.sampling import SamplingConfig
 from lib.training.stream import SampleStream
 from tests.support.block_volumes import KEPT, TRAINED, write_patients
@@ -62,8 +61,8 @@ def command(*options: object) -> int:
     return run(**weights.make_context("weights", [*map(str, options)]).params)
 
 
-def names(pool: Pool) -> set[str]:
-    return {case_name(file) for file in pool.files}
+def names(data_set: DataSet) -> set[str]:
+    return {case_name(file) for file in data_set.files}
 
 
 def test_the_recipe_is_that_of_the_model_card() -> None:
@@ -72,12 +71,12 @@ def test_the_recipe_is_that_of_the_model_card() -> None:
     }  # fmt: skip
     assert (list(LESIONS.phantoms), LESIONS.phantom_share) == (list(range(1000, 1400)), 1.2)
     assert (LESIONS.peak_lr, LESIONS.minutes, LESIONS.precision) == (2e-3, 150.0, "auto")
-    assert json.loads(json.dumps(LESIONS.told())) == LESIONS.told()
+    assert json.loads(json.dumps(LESIONS.to_dict())) == LESIONS.to_dict()
 
 
 def test_nothing_is_measured_on_what_is_trained_on() -> None:
-    most = max(kind.trained for kind in replay.KINDS) + max(kind.held_out for kind in replay.KINDS)
-    later = range(replay.FIRST_SEED, replay.FIRST_SEED + most)
+    most = max(kind.trained for kind in rehearsal.KINDS) + max(kind.held_out for kind in rehearsal.KINDS)
+    later = range(rehearsal.FIRST_SEED, rehearsal.FIRST_SEED + most)
     measured = range(100, 200)  # of the benchmarks and of the tests of the shipped weights
     for one, other in itertools.combinations((LESIONS.phantoms, LESIONS.held_out_phantoms, later, measured), 2):
         assert not set(one) & set(other)
@@ -149,7 +148,7 @@ def test_a_gpu_that_is_not_there_is_no_device(monkeypatch) -> None:
 
 
 def test_nobody_held_out_is_ever_drawn(complete, tmp_path, monkeypatch) -> None:
-    """All that training reads, over so many samples that every case of every pool comes."""
+    """All that training reads, over so many samples that every case of every data set comes."""
     rng = np.random.default_rng(0)
     for place, seeds in (("train", RECIPE.phantoms), ("held_out", RECIPE.held_out_phantoms)):
         folder = tmp_path / "phantoms" / place
@@ -161,20 +160,20 @@ def test_nobody_held_out_is_ever_drawn(complete, tmp_path, monkeypatch) -> None:
             np.savez(folder / f"{seed:06d}.npz", image=image, labels=labels, affine=np.eye(4))
     machine = Machine("cpu", 2, CPU_BATCH, 0, "fp32")
     training = recipe_run._training(RECIPE, complete, HELD_OUT, tmp_path, machine, {})
-    read, of_the_disk = set(), Pool._read
-    monkeypatch.setattr(Pool, "_read", lambda self, file: read.add(file) or of_the_disk(self, file))
-    pools = [choice.open(training.held_out, validation=False) for choice in training.pools]
-    assert [pool.share for pool in pools] == [1.2, 0.6, 0.6, 0.6]
-    assert [names(pool) for pool in pools[1:]] == [set(TRAINED)] * 3
+    read, of_the_disk = set(), DataSet._read
+    monkeypatch.setattr(DataSet, "_read", lambda self, file: read.add(file) or of_the_disk(self, file))
+    data_sets = [choice.open(training.held_out, validation=False) for choice in training.data_sets]
+    assert [data_set.share for data_set in data_sets] == [1.2, 0.6, 0.6, 0.6]
+    assert [names(data_set) for data_set in data_sets[1:]] == [set(TRAINED)] * 3
     small = SamplingConfig(roi_size=8)
     for part in range(2):
-        stream = iter(SampleStream(pools, small, 1, batch=2, part=part, parts=2))
+        stream = iter(SampleStream(data_sets, small, 1, batch=2, part=part, parts=2))
         for _ in range(60):
             next(stream)
-    assert read == {file for pool in pools for file in pool.files}
+    assert read == {file for data_set in data_sets for file in data_set.files}
     validated = [choice.open(training.held_out, validation=True) for choice in training.validation]
-    assert [names(pool) for pool in validated[:3]] == [set(KEPT)] * 3
-    assert not read & {file for pool in validated for file in pool.files}
+    assert [names(data_set) for data_set in validated[:3]] == [set(KEPT)] * 3
+    assert not read & {file for data_set in validated for file in data_set.files}
 
 
 def test_the_same_command_goes_on_and_another_is_refused(tmp_path, monkeypatch) -> None:
@@ -281,11 +280,11 @@ def test_who_is_trained_on(complete) -> None:
 
 def test_phantoms_that_are_there_are_kept(tmp_path, monkeypatch) -> None:
     """No process is started, and what a killed one left half written goes."""
-    monkeypatch.setattr("lib.pretraining.phantom_sets.run_together", None)
+    monkeypatch.setattr("lib.pretraining.run.run_together", None)
     for seed in (5, 6):
         (tmp_path / f"{seed:06d}.npz").touch()
     (tmp_path / "000007.npz.123.partial").touch()
-    make_pool(tmp_path, range(5, 7), 2)
+    make_phantoms(tmp_path, range(5, 7), 2)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["000005.npz", "000006.npz"]
 
 
@@ -293,4 +292,4 @@ def test_phantoms_that_are_there_are_kept(tmp_path, monkeypatch) -> None:
 def test_a_process_that_cannot_go_on_says_why(tmp_path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ProcessFailedError, match="File exists"):
-        run_together(_make, (tmp_path / "file", range(5, 7), 2), 2, refused=(OSError,))
+        run_together(_make_some, (tmp_path / "file", range(5, 7), 2), 2, refused=(OSError,))

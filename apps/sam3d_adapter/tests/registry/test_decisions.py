@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from lib.registry.base import base_of, shipped_base
 from lib.registry.errors import ChangedMeanwhile, RegistryError
-from lib.registry.version import SHIPPED, Facts
+from lib.registry.version import SHIPPED, Facts, base_of, shipped_base
 from lib.registry.versions import Versions
 
 HERE, ELSEWHERE = "ab" * 32, "cd" * 32  # HERE: the base of the fixture's versions

@@ -42,7 +42,7 @@ CHANGES: dict[str, Change] = {
     "roll_back": lambda v: v.roll_back("me"),
     "refuse": lambda v: v.refuse(v.ids()[3], ["no"]),
     "prune": lambda v: v.prune(1),
-    "hold": lambda v: v.hold("run", v.ids()[3]),
+    "pin": lambda v: v.pin("run", v.ids()[3]),
 }
 
 
@@ -63,7 +63,7 @@ def seen(site: Path, preset: str = "ct") -> tuple[Any, ...]:
     assert [past.seq for past in history] == list(range(1, len(history) + 1))
     assert (history[-1] if history else state) == state
     events = [(past.event.action, past.event.version) for past in history if past.event]
-    return state.served, state.best, state.trail, tuple(ids), tuple(events), tuple(versions.holds().items())
+    return state.served, state.best, state.rollback_stack, tuple(ids), tuple(events), tuple(versions.pins().items())
 
 
 def left_behind(site: Path) -> list[str]:

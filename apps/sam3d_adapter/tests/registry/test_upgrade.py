@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.registry.files import sha256_of
+from lib.files.checksums import file_sha256
 from lib.registry.registry import Registry
 from lib.registry.version import Facts
 from lib.registry.versions import Versions
@@ -18,7 +18,7 @@ def flat(tmp_path: Path, write_weights) -> Path:
     folder.mkdir()
     shutil.copy(write_weights(1), folder / "ct.safetensors")
     facts = {"format": 1, "size": "tiny", "started_by": "Dr. Jones", "metrics": {"dice": 0.6}}
-    (folder / "ct.json").write_text(json.dumps(facts | {"sha256": sha256_of(folder / "ct.safetensors")}))
+    (folder / "ct.json").write_text(json.dumps(facts | {"sha256": file_sha256(folder / "ct.safetensors")}))
     return folder
 
 
@@ -31,7 +31,7 @@ def test_it_becomes_the_version_that_is_served(flat: Path) -> None:
     assert versions.served() is None  # a reader changes nothing
     versions.prepare()
     served = of(flat).served()
-    assert served is not None and served.sha256 == sha256_of(flat / "ct.safetensors")
+    assert served is not None and served.sha256 == file_sha256(flat / "ct.safetensors")
     assert served.started_by == "Dr. Jones" and served.metrics == {"dice": 0.6} and served.origin == {"format": 1}
     assert not (flat / "ct.json").exists() and (flat / "ct.json.upgraded").exists()
     versions.prepare()

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from lib.files.checksums import file_sha256
 from lib.registry.errors import DamagedFile, NewerFormat, RegistryBusy, RegistryError, UnknownVersion
-from lib.registry.files import sha256_of
 from lib.registry.registry import Registry
 from lib.registry.version import Facts, Version
 from lib.registry.versions import Versions
@@ -35,7 +35,7 @@ def test_a_version_says_where_it_comes_from(versions: Versions, write_weights, t
     weights = write_weights(1)
     version = versions.add(weights, facts)
     assert re.fullmatch(r"v0001-[0-9a-f]{8}", version.id) and version.id.endswith(version.sha256[:8])
-    assert version.sha256 == sha256_of(weights) and version.nbytes == weights.stat().st_size
+    assert version.sha256 == file_sha256(weights) and version.nbytes == weights.stat().st_size
     assert version.base_sha256 == "ab" * 32 and version.parent == "shipped" and version.size == "tiny"
     assert datetime.fromisoformat(version.created).utcoffset() == timedelta(0)
     assert again(versions).get(version.id) == version == Version.from_dict(json.loads(json.dumps(version.to_dict())))
@@ -51,7 +51,7 @@ def test_ids_sort_and_are_never_used_again(versions: Versions, ids: list[str], w
     assert versions.add(write_weights(3), Facts("me", parent=ids[3])).id == ids[3].replace("v0004", "v0005")
 
 
-def test_publish_and_roll_back_follow_the_trail(versions: Versions, ids: list[str]) -> None:
+def test_publish_and_roll_back_follow_the_rollback_stack(versions: Versions, ids: list[str]) -> None:
     versions.publish(ids[0], "me", "first", is_best=True)
     versions.publish(ids[1], "gate", is_best=True)
     versions.publish(ids[1], "me", "once more")
@@ -116,7 +116,7 @@ def test_prune_keeps_what_is_needed(versions: Versions, ids: list[str], write_we
     versions.publish(ids[0], "me", is_best=True)
     versions.publish(ids[1], "me")
     versions.publish(ids[2], "me")
-    versions.hold("run-1", ids[3])
+    versions.pin("run-1", ids[3])
     kept = [ids[0], ids[1], ids[2], ids[3]]  # best, next of a rollback, served, held
     known = {name: versions.get(name) for name in versions.ids()}
     assert versions.prune(2, in_use=[more[0]]) == more[1:4]
@@ -125,7 +125,7 @@ def test_prune_keeps_what_is_needed(versions: Versions, ids: list[str], write_we
     assert versions.stages()[more[1]] == "pruned"
     with pytest.raises(UnknownVersion, match="removed by pruning"):
         versions.publish(more[1], "me")
-    versions.release("run-1")
+    versions.unpin("run-1")
     assert versions.prune(0) == [ids[3], more[0], *more[4:]]
     assert versions.roll_back("me") == ids[1]
     assert versions.prune(0) == [ids[2]]
@@ -261,16 +261,16 @@ def test_a_file_replaced_within_a_tick_of_the_clock_is_seen(versions: Versions, 
 
 
 def test_no_event_is_lost_while_the_history_cannot_be_written(versions: Versions, ids: list[str], monkeypatch) -> None:
-    from lib.registry import writer
+    from lib.registry import versions as changes
 
-    real, refusals = writer.append_state, [True, False, True]
+    real, refusals = changes.append_state, [True, False, True]
 
     def failing(path, state):
         if refusals and refusals.pop(0):
             raise OSError(28, "No space left on device")
         real(path, state)
 
-    monkeypatch.setattr(writer, "append_state", failing)
+    monkeypatch.setattr(changes, "append_state", failing)
     with versions.lock():
         versions.publish(ids[0], "me")
         versions.publish(ids[1], "me")
@@ -306,7 +306,7 @@ def test_threads_of_one_process_exclude_each_other(versions: Versions, ids: list
     history = again(versions).history()
     assert [state.seq for state in history] == list(range(1, 41))
     for before, after in zip(history, history[1:], strict=False):
-        assert after.served == before.served or after.trail[-1] == before.served
+        assert after.served == before.served or after.rollback_stack[-1] == before.served
 
 
 def test_what_is_decided_is_logged_without_the_name(
@@ -315,3 +315,12 @@ def test_what_is_decided_is_logged_without_the_name(
     with caplog.at_level(logging.INFO):
         versions.publish(ids[0], "Dr. Jones")
     assert f"Preset ct: {ids[0]} published." in caplog.text and "Jones" not in caplog.text
+
+
+def test_the_rollback_stack_keeps_its_key_in_the_files(versions: Versions, ids: list[str]) -> None:
+    """Registries on disks have it under this name."""
+    versions.publish(ids[0], "me")
+    versions.publish(ids[1], "me")
+    stored = json.loads((versions.folder / "served.json").read_text())
+    assert stored.keys() == {"format", "seq", "served", "best", "trail", "event"}
+    assert stored["trail"] == ["shipped", ids[0]] == list(again(versions).state().rollback_stack)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lib.families import sam3d_adapter as sam3d
-from lib.models.checkpoint import CheckpointError
+from lib.models.checkpoint_error import CheckpointError
 from lib.serving.model_store import ModelSpec, ModelStore
 from tests.support.weights import write_test_weights
 

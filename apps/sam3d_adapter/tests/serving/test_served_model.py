@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from lib.families import sam3d_adapter as sam3d
-from lib.models.checkpoint import CheckpointError, file_sha256
+from lib.files.checksums import file_sha256
+from lib.models.checkpoint_error import CheckpointError
 from lib.registry.registry import Registry
 from lib.registry.version import Facts
 from lib.registry.versions import Versions

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from lib.models.build import build_model
-from lib.models.checkpoint import CheckpointError, save_trained
+from lib.models.checkpoint import save_trained
+from lib.models.checkpoint_error import CheckpointError
 from lib.segmenters.contract import LoadedModel
 from lib.serving.model_store import ModelSpec, ModelStore
 from tests.support.published import sam_state

@@ -9,7 +9,7 @@ from monailabel.datastore.local import LocalDatastore
 
 from lib.audit.log import AuditLog
 from lib.evaluation.measure import MeasureVersion
-from lib.learning.rehearsal import Replay
+from lib.learning.rehearsal import Rehearsal
 from lib.presets import Preset, load_preset
 from lib.registry.registry import Registry
 from lib.trainers.train_task import FineTuneTask
@@ -37,7 +37,7 @@ class Hospital:
         self.versions = self.registry.of("test", "test")
         self.audit_log = AuditLog(folder / "audit", 2**20)
         self.store = LocalDatastore(str(self.studies), auto_reload=False)
-        self.replay: Callable[[Preset], Replay] | None = None
+        self.rehearsal: Callable[[Preset], Rehearsal] | None = None
 
     def submit(self, count: int, *, first: int = 0) -> None:
         """Labels of so many patients, each a bright block in noise, through the data store's own way."""
@@ -66,12 +66,12 @@ class Hospital:
         self.store.refresh()
 
     def task(self, **more: object) -> FineTuneTask:
-        """The train task; without phantoms to replay, which take long to make, unless ``replay`` is set."""
+        """The train task; without phantoms to rehearsal, which take long to make, unless ``rehearsal`` is set."""
 
         def measure(preset: Preset, device: str) -> MeasureVersion:
             return MeasureVersion(preset, self.app, device)
 
-        return FineTuneTask(self.preset, self.app, self.registry, self.audit_log, measure, self.replay, **more)  # type: ignore[arg-type]
+        return FineTuneTask(self.preset, self.app, self.registry, self.audit_log, measure, self.rehearsal, **more)  # type: ignore[arg-type]
 
     def train(self, **request: object) -> dict:
         """A round, as MONAI Label's process asks for it."""

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from lib.conversion.sam_files import SamFile
+from lib.files.checksums import file_sha256
 from lib.models.build import build_model
-from lib.models.checkpoint import file_sha256
 from lib.models.sam3d import Sam3dAdapter
 from lib.models.sam_checkpoint import load_sam_checkpoint
 from lib.models.trainable import frozen_names, interaction_names, trained_names

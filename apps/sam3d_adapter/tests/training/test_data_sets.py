@@ -1,4 +1,4 @@
-"""Pools: found by name, held-out cases kept out, each with its own intensities."""
+"""Data sets: found by name, held-out cases kept out, each with its own intensities."""
 
 import dataclasses
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lib.presets import Preset, load_preset
-from lib.training.data_sets import Pool, PoolError, case_name
+from lib.training.data_sets import DataSet, DataSetError, case_name
 from lib.training.sampling import SamplingConfig
 from lib.training.stream import SampleStream
 
@@ -39,37 +39,37 @@ def pairs(tmp_path):
 
 
 def test_pairs_are_found_by_name(pairs):
-    assert [case_name(file) for file in Pool(pairs, preset("mr")).files] == ["a", "b", "c"]
+    assert [case_name(file) for file in DataSet(pairs, preset("mr")).files] == ["a", "b", "c"]
 
 
 def test_held_out_cases_are_kept_out(pairs):
-    trained, validated = Pool(pairs, preset("mr")), Pool(pairs, preset("mr"))
+    trained, validated = DataSet(pairs, preset("mr")), DataSet(pairs, preset("mr"))
     trained.keep({"b", "x"}, inverted=True)
     validated.keep({"b", "x"})
     assert [case_name(f) for f in trained.files] == ["a", "c"] and [case_name(f) for f in validated.files] == ["b"]
-    with pytest.raises(PoolError, match="no case is left"):
+    with pytest.raises(DataSetError, match="no case is left"):
         validated.keep({"a"})
 
 
 def test_nothing_to_train_on_is_said(tmp_path):
-    with pytest.raises(PoolError, match="for this pool"):
-        Pool(tmp_path, preset("mr"))
+    with pytest.raises(DataSetError, match="for this data set"):
+        DataSet(tmp_path, preset("mr"))
 
 
 def test_unequal_grids_are_said(pairs):
     nib.save(nib.Nifti1Image(np.ones((9, 9, 9), np.uint8), np.eye(4)), pairs / "labels" / "b.nii.gz")
-    pool = Pool(pairs, preset("mr"))
-    pool.keep({"b"})
-    with pytest.raises(PoolError, match=r"\(9, 9, 9\) voxels; its image has \(40, 40, 40\)"):
-        pool.draw(np.random.default_rng(0))
+    data = DataSet(pairs, preset("mr"))
+    data.keep({"b"})
+    with pytest.raises(DataSetError, match=r"\(9, 9, 9\) voxels; its image has \(40, 40, 40\)"):
+        data.draw(np.random.default_rng(0))
 
 
-def test_each_pool_has_its_own_intensities_and_share(pairs):
+def test_each_data_set_has_its_own_intensities_and_share(pairs):
     """MR by percentiles: about zero mean; the CT window clips all of these values to its upper end."""
-    rois, truths, clicks, *_ = next(iter(SampleStream([Pool(pairs, preset("mr"))], CONFIG, seed=1, batch=4)))
+    rois, truths, clicks, *_ = next(iter(SampleStream([DataSet(pairs, preset("mr"))], CONFIG, seed=1, batch=4)))
     assert rois.shape == truths.shape == (4, 1, 32, 32, 32) and clicks.shape[::2] == (4, 3)
     assert rois[truths].mean() > rois[~truths].mean() + 1
-    pools = [Pool(pairs, preset("ct"), share=3.0), Pool(pairs, preset("mr"), share=1.0)]
-    stream = iter(SampleStream(pools, CONFIG, seed=1, batch=1))
+    data_sets = [DataSet(pairs, preset("ct"), share=3.0), DataSet(pairs, preset("mr"), share=1.0)]
+    stream = iter(SampleStream(data_sets, CONFIG, seed=1, batch=1))
     flat = [float(roi[roi != 0].std()) < 1e-3 for roi, *_ in (next(stream) for _ in range(60))]
     assert 0.6 < np.mean(flat) < 0.9

@@ -5,8 +5,9 @@ import pytest
 import torch
 from monai.losses import DiceCELoss
 
+from lib.evaluation.simulated_user import deepest_error, depth_in_largest_error
 from lib.models.build import build_model
-from lib.training.interaction import InteractionConfig, corrective_click, dialogue_loss, draw_boxes, play
+from lib.training.interaction import InteractionConfig, corrective_click, draw_boxes, interaction_loss, play
 from lib.training.stream import Batch
 
 CONFIG = InteractionConfig()
@@ -37,6 +38,15 @@ def test_a_hand_that_is_not_steady_stays_in_the_error(truth):
     clicks = [corrective_click(answer, truth, rng, hit_share=0.0)[0] for _ in range(40)]
     assert all(truth[tuple(click)] for click in clicks)
     assert len({tuple(click) for click in clicks}) > 30
+
+
+def test_training_and_evaluation_click_in_the_same_error(truth):
+    rng = np.random.default_rng(4)
+    for share in (0.01, 0.05, 0.3):
+        error = rng.random(truth.shape) < share
+        depth, start = depth_in_largest_error(error)
+        for voxel in (deepest_error(error, 1), corrective_click(truth ^ error, truth, rng, hit_share=1.0)[0]):
+            assert depth[tuple(np.array(voxel) - start)] == depth.max() > 0
 
 
 def test_nothing_wrong_no_click(truth):
@@ -72,17 +82,17 @@ def test_each_round_adds_a_click_and_feeds_the_answer_back(batch):
     assert len(play(model, batch, 1, CONFIG, seed=3)) == 1
 
 
-def test_what_corrects_gets_gradients_from_longer_dialogues_alone(batch):
+def test_what_corrects_gets_gradients_from_longer_interactions_alone(batch):
     model = build_model("test")
     weight = model.mask_decoder.corrections.conv.weight
     loss = DiceCELoss(sigmoid=True)
-    dialogue_loss(play(model, batch, 1, CONFIG), batch.truths, loss, CONFIG).backward()
+    interaction_loss(play(model, batch, 1, CONFIG), batch.truths, loss, CONFIG).backward()
     assert weight.grad is None
-    dialogue_loss(play(model, batch, 3, CONFIG), batch.truths, loss, CONFIG).backward()
+    interaction_loss(play(model, batch, 3, CONFIG), batch.truths, loss, CONFIG).backward()
     assert weight.grad.abs().max() > 0
 
 
-def test_equal_seeds_play_equal_dialogues(batch):
+def test_equal_seeds_play_equal_interactions(batch):
     model = build_model("test")
     with torch.no_grad():
         one, two = (play(model, batch, 3, CONFIG, seed=7) for _ in range(2))
@@ -110,7 +120,7 @@ def test_what_a_user_clicked_comes_before_what_is_simulated(batch):
     assert not said.clicks_dhw.isnan().any() and said.clicks_dhw.shape == (2, 4, 3)
 
 
-def test_a_click_that_is_not_obeyed_costs(batch):
+def test_a_click_that_the_mask_does_not_follow_costs(batch):
     truths, clicks = batch.truths, batch.clicks_dhw
     model = build_model("test")
     answers = play(model, batch, 1, CONFIG)
@@ -121,7 +131,8 @@ def test_a_click_that_is_not_obeyed_costs(batch):
     wrong[:, :, d, h, w] = -5.0
     loss = DiceCELoss(sigmoid=True)
     costs = [
-        dialogue_loss([(torch.cat([-logit, logit], 1) / 2, prompts)], truths, loss, CONFIG) for logit in (right, wrong)
+        interaction_loss([(torch.cat([-logit, logit], 1) / 2, prompts)], truths, loss, CONFIG)
+        for logit in (right, wrong)
     ]
     assert costs[1] > costs[0] + 0.4
 
@@ -131,7 +142,7 @@ def test_the_loss_is_that_of_a_softmax_over_both_classes(batch):
     of_mask = DiceCELoss(include_background=False, softmax=True, to_onehot_y=True)(logits, truths.float())
     d, h, w = batch.clicks_dhw[:, 0].long().unbind(-1)
     surely = torch.log_softmax(logits, dim=1)[torch.arange(2), 1, d, h, w]
-    cheap = dialogue_loss([(logits, prompts)], truths, DiceCELoss(sigmoid=True), CONFIG)
+    cheap = interaction_loss([(logits, prompts)], truths, DiceCELoss(sigmoid=True), CONFIG)
     plain = of_mask - CONFIG.click_weight * surely.mean()
     torch.testing.assert_close(cheap, plain)
     torch.testing.assert_close(*(torch.autograd.grad(loss, logits, retain_graph=True)[0] for loss in (cheap, plain)))

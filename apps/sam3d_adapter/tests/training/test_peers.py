@@ -13,7 +13,7 @@ from lib.models.prompts import RoiPrompts
 from lib.presets import load_preset
 from lib.segmenters import families
 from lib.segmenters.frozen_store import FrozenStore
-from lib.training.data_sets import Pool
+from lib.training.data_sets import DataSet
 from lib.training.interaction import InteractionConfig
 from lib.training.sampling import SamplingConfig
 from lib.training.stream import Batch, SampleStream
@@ -27,7 +27,7 @@ SAMPLING = SamplingConfig(roi_size=32, too_fine_share=0.0)
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """Three volumes of 40 mm, each with a bright block: as a pool and, of the third, to be held out."""
+    """Three volumes of 40 mm, each with a bright block: as a data and, of the third, to be held out."""
     folder = tmp_path_factory.mktemp("data")
     write_blocks(folder, ("one", "two", "three"))
     (folder / "held_out.txt").write_text("three\n")
@@ -38,7 +38,7 @@ def trained(name: str, data: Path, out: Path, *, steps: int = 6) -> torch.nn.Mod
     """A network of the table, in the size of the tests, after a few steps by its own recipe."""
     peer = PEERS[name]
     model = peer.build("test", 1)
-    stream = peer.stream([Pool(data, load_preset(APP / "configs/ct.yaml"))], SAMPLING, 1)
+    stream = peer.stream([DataSet(data, load_preset(APP / "configs/ct.yaml"))], SAMPLING, 1)
     config = TrainingConfig(steps=steps, report_steps=steps, warm_up_steps=1, interaction=peer.interaction)
     out.mkdir(exist_ok=True)
     train(model, stream, [], config, out)
@@ -88,7 +88,7 @@ def test_the_server_gives_each_what_it_was_trained_with(data, tmp_path, name, kn
     peer = PEERS[name]
     rounds = peer.interaction if name == "published" else InteractionConfig(rounds=(0.0, 1.0), box_share=0.5)
     model = peer.build("test", 1)
-    stream = peer.stream([Pool(data, load_preset(APP / "configs/ct.yaml"))], SAMPLING, 1)
+    stream = peer.stream([DataSet(data, load_preset(APP / "configs/ct.yaml"))], SAMPLING, 1)
     train(model, stream, [], TrainingConfig(steps=8, report_steps=8, warm_up_steps=1, interaction=rounds), tmp_path)
     save(model, tmp_path, {})
     network = served(name, tmp_path)
@@ -96,8 +96,8 @@ def test_the_server_gives_each_what_it_was_trained_with(data, tmp_path, name, kn
 
 
 def test_unsigned_clicks_are_ten_on_the_object_and_twenty_anywhere(data) -> None:
-    pools = [Pool(data, load_preset(APP / "configs/ct.yaml"))]
-    plain, unsigned = (next(iter(kind(pools, SAMPLING, 1, batch=4))) for kind in (SampleStream, UnsignedClicks))
+    data_sets = [DataSet(data, load_preset(APP / "configs/ct.yaml"))]
+    plain, unsigned = (next(iter(kind(data_sets, SAMPLING, 1, batch=4))) for kind in (SampleStream, UnsignedClicks))
     assert unsigned.clicks_dhw.shape == (4, 30, 3)
     assert torch.equal(plain.rois, unsigned.rois) and torch.equal(plain.truths, unsigned.truths)
     d, h, w = unsigned.clicks_dhw.long().unbind(-1)
@@ -126,7 +126,7 @@ def test_where_the_object_is_not_to_be_seen_the_first_click_is_repeated() -> Non
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_whole_run_ends_in_a_table_and_is_not_done_twice(data, tmp_path) -> None:
-    command = [sys.executable, "-m", "benchmarks.peers", "--pool", f"ct={data}", "--images", f"ct={data}", "--trial"]
+    command = [sys.executable, "-m", "benchmarks.peers", "--data", f"ct={data}", "--images", f"ct={data}", "--trial"]
     command += ["--held-out", str(data / "held_out.txt"), "--jobs", "1", "--out", str(tmp_path)]
 
     def run(*more: str) -> subprocess.CompletedProcess[str]:

@@ -19,8 +19,8 @@ from lib.models.sam3d import Sam3dAdapter
 from lib.models.trainable import trained_names
 from lib.presets import load_preset
 from lib.pretraining import pretrain
-from lib.pretraining.initialise import build_from_scratch
-from lib.training.data_sets import Pool
+from lib.pretraining.pretrain import build_from_scratch
+from lib.training.data_sets import DataSet
 from lib.training.interaction import InteractionConfig
 from lib.training.micro_batching import MemoryShortageError
 from lib.training.sampling import SamplingConfig
@@ -35,7 +35,7 @@ SAMPLING = SamplingConfig(roi_size=32, too_fine_share=0.0)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Four volumes of 40 mm, each with one bright block."""
-    folder = tmp_path_factory.mktemp("pool")
+    folder = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(0)
     for number in range(4):
         labels = np.zeros((40, 40, 40), np.uint8)
@@ -57,9 +57,9 @@ def new_model():
 def run(folder, out, *, batch=2, model=None, **how):
     """A short training; the trained model and the curve."""
     model = model or new_model()
-    pool = Pool(folder, load_preset(APP / "configs/ct.yaml"))
-    stream = SampleStream([pool], SAMPLING, seed=1, batch=batch)
-    validation = [next(iter(SampleStream([pool], SAMPLING, seed=0)))]
+    data = DataSet(folder, load_preset(APP / "configs/ct.yaml"))
+    stream = SampleStream([data], SAMPLING, seed=1, batch=batch)
+    validation = [next(iter(SampleStream([data], SAMPLING, seed=0)))]
     out.mkdir(exist_ok=True)
     progress = train(model, stream, validation, TrainingConfig(**{"interaction": INTERACTION} | how), out)
     return model, progress.curve
@@ -78,7 +78,7 @@ def test_it_learns_goes_on_and_writes_what_loads(folder, tmp_path, caplog):
     caplog.set_level("INFO")
     average, _ = run(folder, tmp_path, minutes=0.2)
     curve = json.loads((tmp_path / "test_curve.json").read_text())
-    assert f"Going on at step {first[-1]['step']}" in caplog.text
+    assert f"Resuming at step {first[-1]['step']}" in caplog.text
     assert curve[: len(first)] == first and curve[-1]["step"] > first[-1]["step"]
     assert curve[-1]["loss"] < first[-1]["loss"]
     assert {"dice", "dice_2", "obeyed"} <= curve[-1].keys()
@@ -110,17 +110,17 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(folder, tmp_path):
         raise Killed
 
     model = new_model()
-    pool = Pool(folder, load_preset(APP / "configs/ct.yaml"))
+    data = DataSet(folder, load_preset(APP / "configs/ct.yaml"))
     state.mkdir()
     config = TrainingConfig(steps=8, interaction=INTERACTION, **how)
     with pytest.raises(Killed):
-        train(model, SampleStream([pool], SAMPLING, seed=1), [], config, state, kill)
+        train(model, SampleStream([data], SAMPLING, seed=1), [], config, state, kill)
     again, rest = run(folder, state, steps=8, **how)
     assert [point["step"] for point in rest] == [point["step"] for point in curve] == [4, 8]
     torch.testing.assert_close(values(again), values(whole), rtol=0, atol=0)
 
 
-def test_small_bites_give_the_gradients_of_the_whole(folder, tmp_path, monkeypatch):
+def test_small_micro_batches_give_the_gradients_of_the_whole(folder, tmp_path, monkeypatch):
     """Memory that runs out whenever more than one region is taken at once."""
     how = {"steps": 3, "batch": 4, "precision": "fp32", "report_steps": 3}
     whole, _ = run(folder, tmp_path / "whole", **how)
@@ -181,10 +181,10 @@ class SlowStream(SampleStream):
 
 @pytest.mark.parametrize("clock", ["wall", "cpu"])
 def test_time_that_others_take_counts_by_the_wall_clock_alone(folder, tmp_path, clock):
-    pool = Pool(folder, load_preset(APP / "configs/ct.yaml"))
+    data = DataSet(folder, load_preset(APP / "configs/ct.yaml"))
     config = TrainingConfig(steps=3, interaction=InteractionConfig(rounds=(1.0,), box_share=0), clock=clock)
     began = time.process_time()
-    progress = train(new_model(), SlowStream([pool], SAMPLING, seed=1), [], config, tmp_path)
+    progress = train(new_model(), SlowStream([data], SAMPLING, seed=1), [], config, tmp_path)
     used = time.process_time() - began
     if clock == "wall":
         assert progress.spent_s > 3 * 0.5
@@ -247,8 +247,8 @@ torch.set_num_threads(1)
 with joined_processes("cpu"):
     rank = dist.get_rank()
     model = t.build_from_scratch("test", 9 if rank else 0)  # of no consequence: the first one's values count
-    pool = t.Pool(Path({folder!r}), t.load_preset(t.APP / "configs/ct.yaml"))
-    stream = t.SampleStream([pool], t.SAMPLING, seed=1, batch=2, part=rank, parts=2)
+    data = t.DataSet(Path({folder!r}), t.load_preset(t.APP / "configs/ct.yaml"))
+    stream = t.SampleStream([data], t.SAMPLING, seed=1, batch=2, part=rank, parts=2)
     config = t.TrainingConfig(steps=4, report_steps=2, precision="fp32", interaction=t.INTERACTION)
     t.train(model, stream, [], config, Path({out!r}))
 torch.save(t.values(model), Path({out!r}) / f"{{rank}}.pt")
@@ -284,10 +284,10 @@ def test_two_processes_train_the_model_that_one_trains(folder, tmp_path):
     torch.testing.assert_close(first, values(one), rtol=1e-3, atol=2e-4)
 
 
-def test_pools_of_the_command_line(folder):
+def test_data_sets_of_the_command_line(folder):
     choice = pretrain.read_choice(f"ct={folder}:0.5")
-    pool = choice.open(frozenset({"0"}), validation=False)
-    assert pool.share == 0.5 and pool.preset.name == "ct" and [file.stem for file in pool.files] == ["1", "2", "3"]
+    data = choice.open(frozenset({"0"}), validation=False)
+    assert data.share == 0.5 and data.preset.name == "ct" and [file.stem for file in data.files] == ["1", "2", "3"]
     assert [file.stem for file in choice.open(frozenset({"0"}), validation=True).files] == ["0"]
     assert len(choice.open(frozenset({"unknown"}), validation=True).files) == 4
     for text in (str(folder), f"cct={folder}", f"ct={folder}:much"):
@@ -299,7 +299,7 @@ def test_weights_on_their_parents_base(folder, tmp_path):
     """What was trained with the parent's base kept runs on the parent's own file of it."""
     base, weights = (APP / "weights" / f"tiny_{part}.safetensors" for part in ("base", "lesions"))
     training = pretrain.Pretraining(
-        pools=(pretrain.read_choice(f"ct={folder}"),),
+        data_sets=(pretrain.read_choice(f"ct={folder}"),),
         config=TrainingConfig(steps=1, precision="fp32"),
         out=tmp_path,
         parent=(base, weights),
@@ -321,7 +321,7 @@ def test_weights_on_their_parents_base(folder, tmp_path):
 
 def test_it_says_how_far_it_is(folder, tmp_path, caplog):
     caplog.set_level("INFO")
-    run(folder, tmp_path, steps=4, told_s=0.0)
+    run(folder, tmp_path, steps=4, log_s=0.0)
     told = [line for line in caplog.messages if "min left" in line]
     assert [line.split(",")[0] for line in told] == ["step 1", "step 2", "step 3", "step 4"]
     left = [float(line.split("about ")[1].split(" ")[0]) for line in told]

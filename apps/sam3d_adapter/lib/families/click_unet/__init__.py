@@ -9,9 +9,11 @@ import torch
 from monai.networks.nets import BasicUNet
 from torch import Tensor, nn
 
-from lib.models.checkpoint import LoadReport, file_sha256, read_provenance
+from lib.files.checksums import file_sha256
+from lib.models.checkpoint import read_provenance
 from lib.models.checkpoint_error import CheckpointError
 from lib.models.config import ConfigError
+from lib.models.loading import LoadReport
 from lib.models.prompts import RoiPrompts
 from lib.models.safetensors_file import check_tensors, read_tensors, write_tensors
 from lib.segmenters.frozen_store import FrozenStore

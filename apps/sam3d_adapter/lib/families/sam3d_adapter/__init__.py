@@ -6,8 +6,9 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from lib.conversion.sam_files import SAM_FILES, SAM_URL
-from lib.models.checkpoint import LoadReport, load_model
+from lib.models.checkpoint import load_model
 from lib.models.config import MODEL_SIZES
+from lib.models.loading import LoadReport
 from lib.models.prompts import RoiPrompts
 from lib.models.sam3d import RoiEmbedding, Sam3dAdapter
 from lib.models.trainable import frozen_names

@@ -22,7 +22,7 @@ from monailabel.datastore.dicom import DICOMWebDatastore
 from pydicom.dataset import Dataset
 
 from lib.annotations.label_names import normal_name
-from lib.annotations.label_snapshots import KeptLabels
+from lib.annotations.label_snapshots import LabelSnapshots
 from lib.annotations.submitted import SavedLabel
 from lib.host.pacs.dicom_fetch import fetch_series
 from lib.host.patches.version_guard import check_host_version
@@ -34,7 +34,7 @@ _AWAY = "The DICOMweb server did not answer."
 
 
 def pacs_labels(
-    datastore: DICOMWebDatastore, kept: KeptLabels, *, expected: Collection[str], clicked: Collection[str]
+    datastore: DICOMWebDatastore, kept: LabelSnapshots, *, expected: Collection[str], clicked: Collection[str]
 ) -> list[SavedLabel]:
     """The newest label of each image, from now on also in the folder of own copies.
 
@@ -114,7 +114,12 @@ def _newest(
 
 
 def _keep_seg(
-    datastore: DICOMWebDatastore, kept: KeptLabels, image_id: str, seg: Dataset, made_at: float, names: Collection[str]
+    datastore: DICOMWebDatastore,
+    kept: LabelSnapshots,
+    image_id: str,
+    seg: Dataset,
+    made_at: float,
+    names: Collection[str],
 ) -> None:
     instances = datastore._client.retrieve_series(str(seg.StudyInstanceUID), str(seg.SeriesInstanceUID))
     whole = next(instance for instance in instances if instance.SOPInstanceUID == seg.SOPInstanceUID)

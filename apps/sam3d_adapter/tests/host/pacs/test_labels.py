@@ -17,7 +17,7 @@ from monailabel.datastore.dicom import DICOMWebDatastore
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
-from lib.annotations.label_snapshots import KeptLabels
+from lib.annotations.label_snapshots import LabelSnapshots
 from lib.annotations.patients import PatientBook
 from lib.annotations.submitted import SavedLabel, SubmittedCase, read_submitted
 from lib.audit.log import AuditLog
@@ -94,8 +94,8 @@ def store(pacs: PacsWithSegs, tmp_path: Path) -> DICOMWebDatastore:
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> KeptLabels:
-    return KeptLabels(tmp_path / "kept")
+def kept(tmp_path: Path) -> LabelSnapshots:
+    return LabelSnapshots(tmp_path / "kept")
 
 
 def labels(study: Study, *, tumor: int = 2, kidney: int = 1) -> np.ndarray:
@@ -129,7 +129,7 @@ def forget(store: DICOMWebDatastore) -> None:
     store.refresh()
 
 
-def read(store: DICOMWebDatastore, kept: KeptLabels, study: Study, **options: Any) -> list[SavedLabel]:
+def read(store: DICOMWebDatastore, kept: LabelSnapshots, study: Study, **options: Any) -> list[SavedLabel]:
     given = {"expected": ["Kidney Tumor", "lesion"], "clicked": {study.series_uid}} | options
     return pacs_labels(store, kept, **given)
 
@@ -142,7 +142,7 @@ def only_case(found: list[SavedLabel], preset: Any = KITS) -> SubmittedCase:
 
 
 def test_what_was_saved_here(
-    store: DICOMWebDatastore, kept: KeptLabels, study: Study, tmp_path: Path, pacs: PacsWithSegs
+    store: DICOMWebDatastore, kept: LabelSnapshots, study: Study, tmp_path: Path, pacs: PacsWithSegs
 ) -> None:
     save(store, study, labels(study), NAMES, tmp_path)
     assert len(pacs.stored) == 1
@@ -154,7 +154,7 @@ def test_what_was_saved_here(
 
 
 def test_label_whose_seg_left_the_pacs_is_kept(
-    store: DICOMWebDatastore, kept: KeptLabels, study: Study, tmp_path: Path, pacs: PacsWithSegs
+    store: DICOMWebDatastore, kept: LabelSnapshots, study: Study, tmp_path: Path, pacs: PacsWithSegs
 ) -> None:
     save(store, study, labels(study), NAMES, tmp_path)
     read(store, kept, study)
@@ -166,7 +166,7 @@ def test_label_whose_seg_left_the_pacs_is_kept(
 
 
 def test_seg_of_a_viewer_is_cropped_renumbered_and_found_by_name(
-    store: DICOMWebDatastore, kept: KeptLabels, study: Study, tmp_path: Path, pacs: PacsWithSegs
+    store: DICOMWebDatastore, kept: LabelSnapshots, study: Study, tmp_path: Path, pacs: PacsWithSegs
 ) -> None:
     # As OHIF numbers: by the alphabet, here the tumour first.
     save(store, study, labels(study, tumor=1, kidney=2), ("kidney tumor", "kidney"), tmp_path)
@@ -181,7 +181,7 @@ def test_seg_of_a_viewer_is_cropped_renumbered_and_found_by_name(
 
 
 def test_newest_wins(
-    store: DICOMWebDatastore, kept: KeptLabels, study: Study, tmp_path: Path, pacs: PacsWithSegs
+    store: DICOMWebDatastore, kept: LabelSnapshots, study: Study, tmp_path: Path, pacs: PacsWithSegs
 ) -> None:
     small, big = (labels(study) == 2).astype(np.uint8), (labels(study) > 0).astype(np.uint8)
     save(store, study, small, ("kidney tumor",), tmp_path)
@@ -197,7 +197,7 @@ def test_newest_wins(
 
 
 def test_seg_of_others_is_no_truth(
-    store: DICOMWebDatastore, kept: KeptLabels, study: Study, tmp_path: Path, pacs: PacsWithSegs
+    store: DICOMWebDatastore, kept: LabelSnapshots, study: Study, tmp_path: Path, pacs: PacsWithSegs
 ) -> None:
     save(store, study, labels(study), NAMES, tmp_path)
     forget(store)
@@ -213,7 +213,7 @@ def test_seg_of_others_is_no_truth(
 
 def test_damaged_seg_is_left_out_with_a_warning(
     store: DICOMWebDatastore,
-    kept: KeptLabels,
+    kept: LabelSnapshots,
     study: Study,
     tmp_path: Path,
     pacs: PacsWithSegs,
@@ -233,7 +233,7 @@ def with_empty_cache(pacs: PacsWithSegs, folder: Path) -> DICOMWebDatastore:
 
 
 def test_image_that_the_cache_has_lost_is_fetched_again(
-    store: DICOMWebDatastore, kept: KeptLabels, study: Study, tmp_path: Path, pacs: PacsWithSegs
+    store: DICOMWebDatastore, kept: LabelSnapshots, study: Study, tmp_path: Path, pacs: PacsWithSegs
 ) -> None:
     save(store, study, labels(study), NAMES, tmp_path)
     before = only_case(read(store, kept, study))
@@ -252,7 +252,7 @@ def test_image_that_the_cache_has_lost_is_fetched_again(
 )
 def test_label_whose_image_is_gone_for_good_is_left_out_with_the_reason(
     store: DICOMWebDatastore,
-    kept: KeptLabels,
+    kept: LabelSnapshots,
     study: Study,
     tmp_path: Path,
     pacs: PacsWithSegs,
@@ -290,7 +290,7 @@ def test_image_that_the_cache_has_lost_is_still_of_the_preset_that_answered_on_i
     task = FineTuneTask(CT, APP_DIR, registry, log, lambda *_: None, None)  # type: ignore[arg-type, return-value]
     save(store, study, labels(study), NAMES, tmp_path)
     for lose in (False, True):
-        material = task.material(with_empty_cache(pacs, tmp_path) if lose else store)
+        material = task.training_data(with_empty_cache(pacs, tmp_path) if lose else store)
         assert not material.train and not material.validation
         assert "was segmented with mr, not with ct" in material.skipped[0]
 
@@ -298,7 +298,7 @@ def test_image_that_the_cache_has_lost_is_still_of_the_preset_that_answered_on_i
 @pytest.mark.parametrize(("is_away", "count"), [(True, 1), (False, 3)])
 def test_pacs_that_does_not_answer_is_asked_for_one_image(
     store: DICOMWebDatastore,
-    kept: KeptLabels,
+    kept: LabelSnapshots,
     study: Study,
     tmp_path: Path,
     pacs: PacsWithSegs,
@@ -325,7 +325,7 @@ def test_pacs_that_does_not_answer_is_asked_for_one_image(
 
 
 def test_damaged_note_is_passed_over(
-    store: DICOMWebDatastore, kept: KeptLabels, study: Study, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    store: DICOMWebDatastore, kept: LabelSnapshots, study: Study, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     save(store, study, labels(study), NAMES, tmp_path)
     read(store, kept, study)

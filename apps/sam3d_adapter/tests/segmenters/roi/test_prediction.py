@@ -44,9 +44,7 @@ def predictions(
     return RoiPredictions(volume, Predictor(loaded, cache), cache, intensity, Stages())
 
 
-def test_a_cached_region_is_neither_resampled_nor_encoded(
-    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cached_region_is_neither_resampled_nor_encoded(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     cache, volume = SegmenterCache(10**9), image()
     first = predictions(loaded, cache, volume)
     expected = first(region(), [CLICK])

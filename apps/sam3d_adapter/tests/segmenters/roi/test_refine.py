@@ -254,7 +254,7 @@ def test_a_click_that_the_finer_surface_disobeys_brings_back_the_other() -> None
     near = np.linalg.norm(PLACES - np.array(click.ijk) * VOXEL_MM, axis=1).reshape(GRID)
     assert not mask[click.ijk] and np.array_equal(mask[near < CORRECTED_MM], before[near < CORRECTED_MM])
     assert np.array_equal(mask[near > 3 * CORRECTED_MM], refined[near > 3 * CORRECTED_MM])
-    # A click that both enforce_clicks changes nothing.
+    # A click that both obey changes nothing.
     mask = refined.copy()
     take_corrections(mask, before, before, [Click((30, 60, 40))], VOXEL_MM)
     assert np.array_equal(mask, refined)
