@@ -14,8 +14,8 @@ LIB = APP / "lib"
 # Each package may import those before it. A dotted entry is a sub-package that stands apart from its parent.
 ORDER = (
     "version", "files", "prompts", "geometry", "volumes", "models", "conversion", "segmenters", "segmenters.roi",
-    "presets", "phantoms", "registry", "serving", "requests", "audit", "evaluation", "training", "families",
-    "pretraining", "annotations", "learning", "infers", "host", "trainers", "activelearning", "configs", "cli",
+    "presets", "phantoms", "registry", "serving", "requests", "audit", "evaluation", "training",
+    "pretraining", "annotations", "learning", "families", "infers", "host", "trainers", "activelearning", "configs", "cli",
 )  # fmt: skip
 MAIN_MAY_IMPORT = {"configs", "host", "version"}
 

@@ -9,9 +9,8 @@ from lib.evaluation.measure import MeasureVersion
 from lib.learning.rehearsal import Rehearsal
 from lib.presets import Preset
 from lib.registry.registry import Registry
+from lib.segmenters import families
 from lib.trainers.train_task import FineTuneTask
-
-TRAINED_FAMILY = "sam3d_adapter"
 
 
 def make_trainers(
@@ -41,7 +40,7 @@ def make_trainers(
     def rehearsal(preset: Preset) -> Rehearsal:
         return Rehearsal(registry.learning_dir / "replay", preset)
 
-    trained = {name: preset for name, preset in presets.items() if preset.model.family == TRAINED_FAMILY}
+    trained = {name: preset for name, preset in presets.items() if families()[preset.model.family].training_recipe()}
     return {
         name: FineTuneTask(
             preset,

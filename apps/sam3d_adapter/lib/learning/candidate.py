@@ -1,6 +1,7 @@
 """Training a candidate: from a parent version and training data to new weights."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,23 +11,21 @@ import torch
 
 from lib.annotations.submitted_set import SubmittedDataSet
 from lib.evaluation.ledger import write_json
-from lib.files.atomic_write import replacing
 from lib.learning.forgetting import ForgettingTest
 from lib.learning.progress import ProgressFile
 from lib.learning.rehearsal import Rehearsal
 from lib.learning.settings import TrainSettings
 from lib.learning.training_data import TrainingData
-from lib.models.checkpoint import load_model, save_trained
-from lib.models.sam3d import Sam3dAdapter
-from lib.models.trainable import mark_trainable
 from lib.presets import Preset
 from lib.training.distributed import from_first, rank, world_size
+from lib.training.network import Network
 from lib.training.sampling import for_training, for_validation
 from lib.training.state import Progress
 from lib.training.stream import Batch, SampleStream, Source
 from lib.training.tracking import open_tracker
 from lib.training.train import TrainingConfig, train
 
+CANDIDATE_FILE = "candidate.safetensors"
 FORGETTING_FILE = "retention.json"
 BATCH = 4
 """Samples per step."""
@@ -43,12 +42,14 @@ WORKERS = 1
 
 
 @dataclass(frozen=True)
-class CandidateTraining:
-    """Trains a candidate.
+class CandidateJob:
+    """What a training recipe is given.
 
     Attributes:
         preset: whose network is trained.
-        base: the preset's frozen weights.
+        files: of the network by the keys of its family; the trained one is that of the parent version.
+        parent: id of the version to start from.
+        folder: of the run; a stopped training in it is resumed.
         data: training and validation cases.
         settings: of the request.
         progress: file to update.
@@ -57,28 +58,59 @@ class CandidateTraining:
     """
 
     preset: Preset
-    base: Path
+    files: Mapping[str, Path]
+    parent: str
+    folder: Path
     data: TrainingData
     settings: TrainSettings
     progress: ProgressFile
     rehearsal: Rehearsal | None
     precision: str
 
-    def __call__(self, folder: Path, parent: str, weights: Path) -> None:
-        """Trains; the first process writes ``candidate.safetensors`` and ``retention.json``.
+    @property
+    def weights(self) -> Path:
+        """Where the candidate's weights go."""
+        return self.folder / CANDIDATE_FILE
+
+    def provenance(self, inherited: Mapping[str, object]) -> dict[str, object]:
+        """Where the candidate's weights come from.
 
         Args:
-            folder: of the run; a stopped training in it is resumed.
-            parent: version to start from.
-            weights: of that version.
+            inherited: the same of the parent.
         """
-        settings, preset = self.settings, self.preset
-        self._tell(stage="training")
+        return {
+            "preset": self.preset.name,
+            "parent": self.parent,
+            "data": f"{len(self.data.train)} labels submitted on a server",
+            "licence": f"as the labels; the parent's: {inherited.get('licence', 'not stated')}",
+            "started_by": self.settings.started_by,
+        }
+
+    def tell(self, **changes: Any) -> None:
+        """Updates the progress file, from the first of several processes."""
+        if not rank():
+            self.progress.update(**changes)
+
+
+class RoiTrainingRecipe(ABC):
+    """Fine-tunes networks that see a cube: interactions with a simulated user on submitted labels, and rehearsal."""
+
+    @abstractmethod
+    def load(self, size: str, files: Mapping[str, Path], device: torch.device) -> tuple[Network, Mapping[str, object]]:
+        """The parent's network, ready to train, and the provenance of its weights."""
+
+    @abstractmethod
+    def save(self, network: Network, path: Path, provenance: Mapping[str, object]) -> None:
+        """Writes what is trained."""
+
+    def train(self, job: CandidateJob) -> None:
+        """Trains; the first process writes the candidate's weights and ``retention.json``."""
+        settings, preset, folder = job.settings, job.preset, job.folder
+        job.tell(stage="training")
         device = torch.device(settings.device)
-        model, report = load_model(size=preset.model.size, base=self.base, weights=weights)
-        mark_trainable(model.to(device))
+        network, inherited = self.load(preset.model.size, job.files, device)
         stream = SampleStream(
-            self._sources(),
+            _sources(job),
             for_training(preset.roi.size, recorded_share=RECORDED_SHARE),
             settings.seed,
             batch=max(1, BATCH // world_size()),
@@ -92,71 +124,58 @@ class CandidateTraining:
             warm_up_steps=20,
             ema_decay=EMA_DECAY,
             report_steps=STEPS_PER_EPOCH,
-            patience=PATIENCE if self.data.validation else None,
+            patience=PATIENCE if job.data.validation else None,
             seed=settings.seed,
             workers=WORKERS,
-            precision=self.precision,
+            precision=job.precision,
         )
-        forgetting = ForgettingTest.of(None if rank() else self.rehearsal, config.interaction, self.precision)
-        before = forgetting.measure(model)
+        forgetting = ForgettingTest.of(None if rank() else job.rehearsal, config.interaction, job.precision)
+        before = forgetting.measure(network)
         tracker = open_tracker(settings.tracking if not rank() else "none", folder.parents[1], preset.name, folder.name)
         try:
-            progress = train(model, stream, self._batches(), config, folder, self._reporter(config, tracker.point))
+            progress = train(network, stream, _batches(job), config, folder, _reporter(job, config, tracker.point))
         finally:
             tracker.close()
         if not rank():
-            write_json(folder / FORGETTING_FILE, {"before": before, "after": forgetting.measure(model)})
-            self._save(model, folder, parent, report.provenance)
+            write_json(folder / FORGETTING_FILE, {"before": before, "after": forgetting.measure(network)})
+            self.save(network, job.weights, job.provenance(inherited))
             curve = tuple(progress.curve)
             epochs = max(1, math.ceil(progress.step / STEPS_PER_EPOCH))
             # However early it ended, viewers see it as complete.
-            self._tell(epoch=epochs, total_epochs=epochs, seconds_left=0.0, curve=curve)
+            job.tell(epoch=epochs, total_epochs=epochs, seconds_left=0.0, curve=curve)
 
-    def _sources(self) -> list[Source]:
-        data, seed = self.data, self.settings.seed
-        labels = SubmittedDataSet(data.train, self.preset, recorded=data.recorded, seed=seed)
-        if self.rehearsal is None:
-            return [labels]
-        labels.share = 1 - self.rehearsal.share
-        return [labels, *from_first(self.rehearsal.data_sets)]
 
-    def _batches(self) -> list[Batch]:
-        if rank() or not self.data.validation:
-            return []
-        # stay=1: the few samples should not all be of one case where no two cases fit into memory.
-        cases = SubmittedDataSet(self.data.validation, self.preset, stay=1)
-        stream = iter(SampleStream([cases], for_validation(self.preset.roi.size), seed=0, batch=2))
-        return [next(stream) for _ in range(VALIDATION_BATCHES)]
+def _sources(job: CandidateJob) -> list[Source]:
+    labels = SubmittedDataSet(job.data.train, job.preset, recorded=job.data.recorded, seed=job.settings.seed)
+    if job.rehearsal is None:
+        return [labels]
+    labels.share = 1 - job.rehearsal.share
+    return [labels, *from_first(job.rehearsal.data_sets)]
 
-    def _reporter(
-        self, config: TrainingConfig, point: Callable[[dict[str, float]], None]
-    ) -> Callable[[Progress], None]:
-        def report(progress: Progress) -> None:
-            done, last = config.done(progress), progress.curve[-1]
-            point(last)
-            self._tell(
-                epoch=progress.step // STEPS_PER_EPOCH,
-                total_epochs=max(1, round(progress.step / STEPS_PER_EPOCH / done)),
-                seconds=progress.spent_s,
-                seconds_left=progress.spent_s * (1 / done - 1),
-                loss=last["loss"],
-                dice={name: value for name, value in last.items() if name.startswith("dice")},
-                curve=tuple(progress.curve),
-            )
 
-        return report
+def _batches(job: CandidateJob) -> list[Batch]:
+    if rank() or not job.data.validation:
+        return []
+    # stay=1: the few samples should not all be of one case where no two cases fit into memory.
+    cases = SubmittedDataSet(job.data.validation, job.preset, stay=1)
+    stream = iter(SampleStream([cases], for_validation(job.preset.roi.size), seed=0, batch=2))
+    return [next(stream) for _ in range(VALIDATION_BATCHES)]
 
-    def _save(self, model: Sam3dAdapter, folder: Path, parent: str, inherited: Mapping[str, object]) -> None:
-        provenance = {
-            "preset": self.preset.name,
-            "parent": parent,
-            "data": f"{len(self.data.train)} labels submitted on a server",
-            "licence": f"as the labels; the parent's: {inherited.get('licence', 'not stated')}",
-            "started_by": self.settings.started_by,
-        }
-        with replacing(folder / "candidate.safetensors") as partial:
-            save_trained(model.cpu(), partial, provenance=provenance, dtype=torch.float16)
 
-    def _tell(self, **changes: Any) -> None:
-        if not rank():
-            self.progress.update(**changes)
+def _reporter(
+    job: CandidateJob, config: TrainingConfig, point: Callable[[dict[str, float]], None]
+) -> Callable[[Progress], None]:
+    def report(progress: Progress) -> None:
+        done, last = config.done(progress), progress.curve[-1]
+        point(last)
+        job.tell(
+            epoch=progress.step // STEPS_PER_EPOCH,
+            total_epochs=max(1, round(progress.step / STEPS_PER_EPOCH / done)),
+            seconds=progress.spent_s,
+            seconds_left=progress.spent_s * (1 / done - 1),
+            loss=last["loss"],
+            dice={name: value for name, value in last.items() if name.startswith("dice")},
+            curve=tuple(progress.curve),
+        )
+
+    return report

@@ -17,7 +17,7 @@ from lib.evaluation.record import Record
 from lib.evaluation.summary import summarise
 from lib.files.checksums import file_sha256
 from lib.files.folders import remove_leftovers
-from lib.learning.candidate import FORGETTING_FILE, CandidateTraining
+from lib.learning.candidate import CANDIDATE_FILE, FORGETTING_FILE, CandidateJob
 from lib.learning.forgetting import forgetting_sentences
 from lib.learning.gate import Decision, decide
 from lib.learning.progress import ProgressFile
@@ -48,6 +48,9 @@ from lib.presets import Preset
 from lib.registry.reader import CURVE
 from lib.registry.version import SHIPPED, Facts, Version
 from lib.registry.versions import Versions
+from lib.segmenters import families
+from lib.segmenters.contract import Family
+from lib.segmenters.frozen_store import FrozenStore
 from lib.training.distributed import from_first, rank
 
 logger = logging.getLogger(__name__)
@@ -64,7 +67,7 @@ class FineTuning:
 
     Attributes:
         preset: to fine-tune.
-        files: base and weights that the preset names.
+        files: that the preset names, the weights last.
         versions: of the preset.
         data: training and validation cases.
         settings: of the request.
@@ -75,7 +78,7 @@ class FineTuning:
     """
 
     preset: Preset
-    files: tuple[Path, Path]
+    files: tuple[Path, ...]
     versions: Versions
     data: TrainingData
     settings: TrainSettings
@@ -102,7 +105,7 @@ class FineTuning:
             raise NothingToLearn(why)
         run = from_first(lambda: self._opened_run(parent, facts))
         if run.stage == TRAINING:
-            self._training()(run.folder, parent, self.weights_of(parent))
+            self._train(run.folder, parent)
             if not rank():
                 run.advance(MEASURING)
         if rank():
@@ -131,16 +134,30 @@ class FineTuning:
             save_validation_snapshot(run.folder, self.data.validation, self.data.pseudonym)
         return run
 
-    def _training(self) -> CandidateTraining:
-        return CandidateTraining(
-            preset=self.preset,
-            base=self.files[0],
-            data=self.data,
-            settings=self.settings,
-            progress=self.progress,
-            rehearsal=self.rehearsal,
-            precision=self.precision,
+    def _train(self, folder: Path, parent: str) -> None:
+        recipe = self._family.training_recipe()
+        assert recipe is not None  # without one the preset has no train task
+        recipe.train(
+            CandidateJob(
+                preset=self.preset,
+                files=self._files_with(self.weights_of(parent)),
+                parent=parent,
+                folder=folder,
+                data=self.data,
+                settings=self.settings,
+                progress=self.progress,
+                rehearsal=self.rehearsal,
+                precision=self.precision,
+            )
         )
+
+    @property
+    def _family(self) -> Family:
+        return families()[self.preset.model.family]
+
+    def _files_with(self, weights: Path) -> dict[str, Path]:
+        """The network's files by the keys of its family, with these weights."""
+        return dict(zip(self._family.files, (*self.files[:-1], weights), strict=True))
 
     def weights_of(self, version: str) -> Path:
         """The file of a version.
@@ -148,7 +165,7 @@ class FineTuning:
         Raises:
             RegistryError: there is none.
         """
-        return self.files[1] if version == SHIPPED else self.versions.weights(version)
+        return self.files[-1] if version == SHIPPED else self.versions.weights(version)
 
     def _parent(self) -> str:
         asked = self.settings.parent
@@ -183,7 +200,7 @@ class FineTuning:
             for name in ("served", "best"):
                 shutil.rmtree(run.folder / "measured" / name, ignore_errors=True)
             run.advance(MEASURING, **found)
-        files = {"candidate": run.folder / "candidate.safetensors"}
+        files = {"candidate": run.folder / CANDIDATE_FILE}
         files |= {name: self.weights_of(version) for name, version in reference.to_measure.items()}
         for name, weights in files.items():
             self._tell(stage=f"measuring the {name} version")
@@ -194,7 +211,10 @@ class FineTuning:
         return snapshot_sources(run.folder, self.data.validation, self.data.pseudonym, self.preset.name)
 
     def _reference_versions(self) -> ReferenceVersions:
-        return find_reference_versions(self.versions, self.files[0], self.preset.model.size, self.weights_of)
+        def load(weights: Path) -> object:
+            return self._family.load(self.preset.model.size, self._files_with(weights), "cpu", FrozenStore())
+
+        return find_reference_versions(self.versions, load, self.weights_of)
 
     def _records(self, run: Run) -> dict[str, list[Record]]:
         folders = sorted((run.folder / "measured").glob("*/cases.jsonl"))
@@ -248,7 +268,7 @@ class FineTuning:
             },
             files={CURVE: curve, **measured},
         )
-        return self.versions.add(run.folder / "candidate.safetensors", facts)
+        return self.versions.add(run.folder / CANDIDATE_FILE, facts)
 
     def _reasons(self, decision: Decision | None) -> tuple[str, ...]:
         if decision is None:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from lib.learning.rehearsal import Rehearsal
-from lib.models.sam3d import Sam3dAdapter
 from lib.training.interaction import InteractionConfig
+from lib.training.network import Network
 from lib.training.sampling import for_validation
 from lib.training.state import Point
 from lib.training.stream import Batch, SampleStream
@@ -41,7 +41,7 @@ class ForgettingTest:
         stream = iter(SampleStream(rehearsal.held_out(), config, seed=0, batch=2))
         return cls(tuple(next(stream) for _ in range(BATCHES)), interaction, precision)
 
-    def measure(self, model: Sam3dAdapter) -> Point:
+    def measure(self, model: Network) -> Point:
         """``dice`` after one click, ``dice_N`` after N clicks, ``obeyed``; empty without rehearsal."""
         return validate(model.eval(), self.batches, self.interaction, self.precision)
 

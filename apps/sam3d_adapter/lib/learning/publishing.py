@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib.learning.gate import Decision
-from lib.models.checkpoint import load_model
 from lib.models.checkpoint_error import CheckpointError
 from lib.registry.errors import ChangedMeanwhile, RegistryError
 from lib.registry.state import PUBLISHED
@@ -58,14 +57,13 @@ class Outcome:
 
 
 def find_reference_versions(
-    versions: Versions, base: Path, size: str, weights_of: Callable[[str], Path]
+    versions: Versions, load: Callable[[Path], object], weights_of: Callable[[str], Path]
 ) -> ReferenceVersions:
     """The served and the best version; both are loaded as the server would.
 
     Args:
         versions: of the preset.
-        base: the preset's frozen weights.
-        size: of the network.
+        load: loads a network with these weights.
         weights_of: the file of a version.
 
     Raises:
@@ -77,10 +75,14 @@ def find_reference_versions(
         try:
             if version != SHIPPED:
                 versions.verify(version)
-            load_model(size=size, base=base, weights=weights_of(version))
+            load(weights_of(version))
         except (RegistryError, CheckpointError, OSError) as error:
             # Without folders: everybody sees the reasons.
-            return str(error).replace(f"{versions.folder}{os.sep}", "").replace(f"{base.parent}{os.sep}", "")
+            return (
+                str(error)
+                .replace(f"{versions.folder}{os.sep}", "")
+                .replace(f"{weights_of(SHIPPED).parent}{os.sep}", "")
+            )
         return None
 
     state = versions.state()

@@ -37,7 +37,7 @@ class Recipe:
     """A training from scratch on phantoms and patients, by interactions with a simulated user.
 
     Attributes:
-        name: LogitPatch of the weights' file name.
+        name: Part of the weights' file name.
         patients: Volumes to train on and to validate on.
         source: Origin and licence of the patients' volumes.
         phantoms: Seeds to train on.

@@ -160,6 +160,17 @@ class LoadedModel:
     lock: threading.Lock
 
 
+class TrainingRecipe(Protocol):
+    """How the networks of a family are fine-tuned."""
+
+    def train(self, job: Any) -> None:
+        """Trains a candidate.
+
+        Args:
+            job: a `lib.learning.candidate.CandidateJob`: training data, parent weights, limits, where to write.
+        """
+
+
 class Family(Protocol):
     """How networks of one kind are described in a preset, loaded and asked. Each is a folder of this package.
 
@@ -207,6 +218,9 @@ class Family(Protocol):
             cache: shared by all segmenters of the process.
             precision: one of ``lib.models.precision.PRECISIONS``.
         """
+
+    def training_recipe(self) -> TrainingRecipe | None:
+        """How its networks are fine-tuned; None where they cannot be."""
 
     def how_to_supply(self, preset: str, size: str, missing: Sequence[str]) -> str:
         """Which steps make the weights that are missing: sentences for the user.

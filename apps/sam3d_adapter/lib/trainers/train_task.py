@@ -75,7 +75,7 @@ class FineTuneTask(TrainTask):
     ) -> None:
         super().__init__(f"Fine-tunes preset '{preset.name}' on submitted labels; a gate decides what is served.")
         self.preset = preset
-        self._files = (app_dir / preset.model.files[0], app_dir / preset.model.files[-1])
+        self._files = tuple(app_dir / file for file in preset.model.files)
         self._registry, self._audit_log = registry, audit_log
         self._measure, self._rehearsal = measure, rehearsal
         self._trainers, self._structures, self._precision = tuple(trainers), tuple(structures), precision

@@ -17,7 +17,7 @@ class Sized(Protocol):
 
     @property
     def size(self) -> str:
-        """LogitPatch of the names of the files that training writes."""
+        """Part of the names of the files that training writes."""
 
 
 class Network(Protocol):

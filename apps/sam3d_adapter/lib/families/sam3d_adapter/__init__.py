@@ -12,6 +12,7 @@ from lib.models.loading import LoadReport
 from lib.models.prompts import RoiPrompts
 from lib.models.sam3d import RoiEmbedding, Sam3dAdapter
 from lib.models.trainable import frozen_names
+from lib.segmenters.contract import TrainingRecipe
 from lib.segmenters.frozen_store import FrozenStore
 from lib.segmenters.roi.family import RoiFamily
 
@@ -69,6 +70,12 @@ class Sam3dFamily(RoiFamily):
         else:
             frozen.join(shared, model)
         return Sam3dClickModel(model).eval(), report
+
+    def training_recipe(self) -> TrainingRecipe:
+        """As `Family.training_recipe`."""
+        from lib.families.sam3d_adapter.recipe import Sam3dTrainingRecipe  # a server that only answers needs none of it
+
+        return Sam3dTrainingRecipe()
 
     def how_to_supply(self, preset: str, size: str, missing: Sequence[str]) -> str:
         """As `Family.how_to_supply`: the command that makes the files from the published checkpoint."""

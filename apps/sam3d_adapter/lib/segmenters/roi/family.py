@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from lib.files.yaml_section import Section
 from lib.segmenters.cache import SegmenterCache
-from lib.segmenters.contract import LoadedModel
+from lib.segmenters.contract import LoadedModel, TrainingRecipe
 from lib.segmenters.roi.segmenter import RoiSegmenter
 from lib.segmenters.roi.settings import RoiNetworkSettings, read_roi_settings
 
@@ -32,6 +32,10 @@ class RoiFamily:
     ) -> RoiSegmenter:
         """As `Family.segmenter`."""
         return RoiSegmenter(loaded, settings, labels[0], cache, precision)
+
+    def training_recipe(self) -> TrainingRecipe | None:
+        """None: a family that can be fine-tuned says how."""
+        return None
 
     def how_to_supply(self, preset: str, size: str, missing: Sequence[str]) -> str:
         """As `Family.how_to_supply`."""
