@@ -43,12 +43,19 @@ class Options:
     """How to segment.
 
     Attributes:
-        threshold: foreground probability above which a voxel belongs to the mask.
-        refine: whether to look at the mask's surface again at full resolution, where the segmenter can.
+        threshold: foreground probability above which a voxel belongs to the mask; between 0 and 1, both excluded.
+        refine: whether to predict the mask's surface again at full resolution, where the segmenter can.
+
+    Raises:
+        ValueError: a threshold out of range.
     """
 
     threshold: float = DEFAULT_THRESHOLD
     refine: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < 1:
+            raise ValueError(f"threshold (={self.threshold}) must lie between 0 and 1, both excluded.")
 
 
 class Stages:

@@ -1,4 +1,4 @@
-"""An evaluation from files to figures, through the task that serves users, with a small model of random weights."""
+"""An evaluation from files to figures, through the segmenter that serves users, with a small model of random weights."""
 
 import dataclasses
 import hashlib
@@ -21,6 +21,7 @@ from lib.evaluation.ledger import LedgerError, read_records
 from lib.evaluation.measure import MeasureVersion
 from lib.evaluation.record import TIMES
 from lib.evaluation.simulated_user import SimulatedClick, deepest_error
+from lib.infers.click_segmentation import ClickSegmentation
 from lib.presets import PresetError, load_preset
 from tests.support.small_app import copy_small_app
 from tests.support.weights import write_test_weights
@@ -94,7 +95,6 @@ def test_a_run_leaves_its_folder_and_nothing_else(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     before = fingerprint(data) | fingerprint(app)
     summary = evaluate(evaluation(app, data, tmp_path / "out"))
-    # The host tells twenty lines of each of these requests.
     assert [record for record in caplog.records if record.name.startswith("monailabel")] == []
     assert (fingerprint(data) | fingerprint(app)) == before and not (app / "logs").exists()
     assert list((tmp_path / "tmp").iterdir()) == []
@@ -195,7 +195,7 @@ def test_what_cannot_be_read_fails_and_the_rest_goes_on(app: Path, data: Path, t
     save(data / "images/p2.nii", np.ones(SHAPE, np.int16))
     save(data / "labels/p2.nii", np.zeros(SHAPE, np.uint8))
     one = evaluation(app, data, tmp_path / "out")
-    preset = dataclasses.replace(one.choice.preset, blind=None)
+    preset = dataclasses.replace(one.choice.preset, image_free=None)
     logging.getLogger("lib.evaluation.evaluate").setLevel(logging.ERROR)
     summary = evaluate(dataclasses.replace(one, choice=dataclasses.replace(one.choice, preset=preset)))
     assert summary["cases"] == 2 and summary["failed_cases"] == ["p0"] and summary["left_out"]["empty"] == 1
@@ -211,13 +211,14 @@ def test_the_folder_of_the_data_is_not_written_to(app: Path, data: Path) -> None
             evaluate(evaluation(app, data, out))
 
 
-def test_the_task_answers_as_it_does_for_users(app: Path, data: Path) -> None:
+def test_the_segmenter_answers_as_it_does_for_users(app: Path, data: Path) -> None:
     choice = SegmenterChoice(app, load_preset(app / "configs/unet.yaml"), "cpu", "fp32")
-    task = EvaluatedSegmenter(choice)
+    segmenter = choice()
     clicks = [SimulatedClick((20, 18, 12), (20, 18, 12), True), SimulatedClick((30, 18, 12), (30, 18, 12), False)]
-    answer = task(data / "images/p0.nii", clicks)
+    answer = segmenter(data / "images/p0.nii", clicks)
     request = {"image": str(data / "images/p0.nii"), "foreground": [[20, 18, 12]], "background": [[30, 18, 12]]}
-    file, params = choice().task({**request, "device": "cpu", "result_extension": ".nii.gz"})
+    served = ClickSegmentation(choice.preset_segmenter(), app)
+    file, params = served({**request, "device": "cpu", "result_extension": ".nii.gz"})
     mask = np.asarray(nib.load(file).dataobj) > 0
     Path(file).unlink()
     assert answer.mask.shape == SHAPE and np.array_equal(answer.mask, mask)
@@ -225,7 +226,7 @@ def test_the_task_answers_as_it_does_for_users(app: Path, data: Path) -> None:
     assert answer.encode_ms >= 0 and answer.click_ms > 0  # this network encodes nothing
 
 
-def test_a_first_click_pays_for_its_view_whoever_clicked_there_before(app: Path, data: Path) -> None:
+def test_a_first_click_pays_for_its_region_whoever_clicked_there_before(app: Path, data: Path) -> None:
     task = EvaluatedSegmenter(SegmenterChoice(app, load_preset(app / "configs/test.yaml"), "cpu", "fp32"))
     clicks = [SimulatedClick((20, 18, 12), (20, 18, 12), True), SimulatedClick((22, 18, 12), (22, 18, 12), True)]
     dialogue = [task(data / "images/p0.nii", clicks[:n]).encodes for n in (1, 2, 1, 2)]

@@ -41,7 +41,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def preset(app: Path) -> Preset:
     whole = load_preset(app / "configs/test.yaml")
-    return dataclasses.replace(whole, blind=None)
+    return dataclasses.replace(whole, image_free=None)
 
 
 @pytest.fixture

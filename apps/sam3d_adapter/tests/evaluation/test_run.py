@@ -11,8 +11,8 @@ from lib.evaluation.run import Workers
 
 
 def test_whoever_stops_a_run_does_not_wait_for_its_cases(tmp_path: Path) -> None:
-    start = time.monotonic()
+    # One that waited would be stopped by the test's own timeout.
     with pytest.raises(KeyboardInterrupt), Workers(partial(time.sleep, 0), 2, tmp_path) as workers:
-        next(workers.map(time.sleep, [(0.01,), *[(120.0,)] * 8], "sleeping"))
+        next(workers.map(time.sleep, [(0.01,), *[(3600.0,)] * 8], "sleeping"))
         raise KeyboardInterrupt
-    assert time.monotonic() - start < 60 and not multiprocessing.active_children()
+    assert not multiprocessing.active_children()

@@ -12,11 +12,10 @@ from monai.data import MetaTensor
 
 from lib.geometry import paste
 from lib.geometry.axes import as_matrix, spacing_of, voxel_to_mm
-from lib.geometry.paste import LogitPatch, PartsToImaged, paste_patches
+from lib.geometry.paste import LogitPatch, paste_patches
 from lib.geometry.resample import resample_roi
 from lib.geometry.roi import Roi, place_roi
 from lib.prompts.click import Click
-from lib.volumes.volume import make_volume
 from tests.support.geometry import GEOMETRIES, affines, make_affine
 
 SHAPE = (52, 44, 38)
@@ -24,7 +23,7 @@ CLICK = (21, 25, 20)
 
 
 def paste_mask(logit: torch.Tensor, roi: Roi, threshold: float) -> np.ndarray:
-    """The mask of one part alone."""
+    """The mask of one patch alone."""
     return paste_patches([LogitPatch(roi, logit)], threshold)
 
 
@@ -137,44 +136,30 @@ def test_interpolation_is_of_logits() -> None:
 @pytest.mark.parametrize("axes", ["SAR", "RAS"])
 @pytest.mark.parametrize("planes", [1, 5])
 def test_slabs_make_the_mask_of_the_whole(axes: str, planes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of parts that begin and end in different slabs, one of them near its click alone."""
+    """Of patches that begin and end in different slabs, one of them near its click alone."""
     affine = make_affine(*GEOMETRIES["oblique"])
     further = Click((30, 32, 28))
     rois = [place_roi([c], SHAPE, affine, size=24, spacing_mm=1.3, roi_axes=axes) for c in (Click(CLICK), further)]
     logits = torch.randn((2, 24, 24, 24), generator=torch.Generator().manual_seed(1))
-    parts = [LogitPatch(rois[0], 3 * logits[0]), LogitPatch(rois[1], 4 * logits[1], ((further,),))]
-    whole = paste_patches(parts, 0.5)
+    patches = [LogitPatch(rois[0], 3 * logits[0]), LogitPatch(rois[1], 4 * logits[1], ((further,),))]
+    whole = paste_patches(patches, 0.5)
     monkeypatch.setattr(paste, "SLAB_VOXELS", planes * 44 * 38)
-    slabs = paste_patches(parts, 0.5)
+    slabs = paste_patches(patches, 0.5)
     # The last bit of an interpolated value may differ where a slab's axes are taken in another order.
     assert np.count_nonzero(whole) > 0 and np.count_nonzero(slabs != whole) <= 2
-    assert np.count_nonzero(whole != paste_patches(parts[:1], 0.5)) > 100
+    assert np.count_nonzero(whole != paste_patches(patches[:1], 0.5)) > 100
 
 
-def test_transform_sets_what_the_writer_needs() -> None:
-    directions, spacing, degrees = GEOMETRIES["oblique sagittal"]
-    affine = make_affine(directions, spacing, degrees)
-    volume = make_volume(np.zeros(SHAPE, np.int16), affine, "a")
-    roi = place_roi([Click(CLICK)], SHAPE, affine, size=8, spacing_mm=2.0)
-    logits = MetaTensor(torch.full((8, 8, 8), 5.0))
-    beside = tuple(index + 1 for index in CLICK)
-    clicks = (Click(CLICK), Click(beside, is_foreground=False))
-    data = PartsToImaged()({"volume": volume, "parts": (LogitPatch(roi, logits),), "clicks": clicks})
-    assert data["pred"][CLICK] == 1 and data["pred"][beside] == 0
-    assert isinstance(data["pred"], MetaTensor) and data["pred"].dtype == torch.uint8 and data["pred"].any()
-    assert tuple(data["pred"].shape) == SHAPE
-    np.testing.assert_allclose(data["pred"].affine, affine)
-    np.testing.assert_allclose(data["pred_meta_dict"]["affine"], affine)
-    assert data["pred_meta_dict"]["affine"] is not volume.affine  # which all requests share
+def test_logits_of_monai_are_pasted_as_any_others() -> None:
+    roi = place_roi([Click(CLICK)], SHAPE, make_affine(*GEOMETRIES["oblique sagittal"]), size=8, spacing_mm=2.0)
+    mask = paste_mask(MetaTensor(torch.full((8, 8, 8), 5.0)), roi, 0.5)
+    assert type(mask) is np.ndarray and mask.dtype == np.uint8 and mask.any() and mask.shape == SHAPE
 
 
 def test_what_does_not_fit() -> None:
     roi = place_roi([Click(CLICK)], SHAPE, np.eye(4), size=8, spacing_mm=2.0)
     with pytest.raises(ValueError, match="do not fit"):
         paste_mask(torch.zeros(8, 8, 9), roi, 0.5)
-    for threshold in (0.0, 1.0, -1.0, float("nan")):
-        with pytest.raises(ValueError, match="threshold"):
-            PartsToImaged(threshold=threshold)
 
 
 def test_not_a_number_is_background() -> None:

@@ -1,6 +1,5 @@
 """Sampling of the ROI: right values at the right places, whatever the image's geometry."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,15 +12,12 @@ from scipy.ndimage import map_coordinates
 from lib.geometry import interpolation as separable
 from lib.geometry.axes import voxel_to_mm
 from lib.geometry.interpolation import interpolate, linear_taps
-from lib.geometry.resample import ResampleRoid, resample_roi
+from lib.geometry.resample import resample_roi
 from lib.geometry.roi import Roi, place_roi, roi_at
 from lib.prompts.click import Click
-from lib.segmenters.roi.settings import PercentileIntensity, WindowIntensity
-from lib.volumes.volume import Volume, make_volume
 from tests.support.geometry import GEOMETRIES, affines, make_affine
 
 SHAPE = (23, 31, 17)
-WINDOW = WindowIntensity(clip_hu=(-160, 240), mean=40, std=60)
 
 
 def grid(shape: tuple[int, ...]) -> np.ndarray:
@@ -134,46 +130,9 @@ def test_values_that_are_not_finite_count_as_outside() -> None:
     assert (values[inside] == 1).all()
 
 
-class FakeCache(dict):
-    """Has the ``get`` of the embedding cache, and counts."""
-
-
-def request() -> dict[str, Any]:
-    volume: Volume = make_volume(np.ones(SHAPE, np.int16), np.eye(4), "a")
-    return {"volume": volume, "roi_geometry": place((13, 15, 8), np.eye(4))}
-
-
-def test_transform_adds_roi_or_embedding() -> None:
-    cache = FakeCache()
-    missed = ResampleRoid(WINDOW, embedding_cache=cache, version="v1")({**request(), "embedding": "stale"})
-    assert "embedding" not in missed and missed["roi"].shape == (1, 20, 20, 20)
-    cache[missed["embedding_key"]] = embedding = SimpleNamespace()
-    found = ResampleRoid(WINDOW, embedding_cache=cache, version="v1")(request())
-    assert found["embedding"] is embedding and "roi" not in found and "roi_inside" not in found
-    assert found["embedding_key"] == missed["embedding_key"]
-
-
-def test_key_holds_everything_the_embedding_depends_on() -> None:
-    base = request()
-    other_image = make_volume(np.zeros(SHAPE, np.int16), np.eye(4), "a")
-    keys = [
-        ResampleRoid(intensity, version=version)(data)["embedding_key"]
-        for intensity, version, data in [
-            (WINDOW, "v1", base),
-            (WINDOW, "v2", base),
-            (WindowIntensity(clip_hu=(-160, 241), mean=40, std=60), "v1", base),
-            (PercentileIntensity(0.5, 99.5), "v1", base),
-            (WINDOW, "v1", {**base, "volume": other_image}),
-            (WINDOW, "v1", {**base, "roi_geometry": place((13, 15, 9), np.eye(4))}),
-            (WINDOW, "v1", {**base, "roi_geometry": place((13, 15, 8), np.eye(4), spacing_mm=1.4)}),
-        ]
-    ]
-    assert len(set(keys)) == len(keys)
-
-
 @pytest.mark.parametrize("spacing_mm", [0.7, 2.0, 4.5])
 @pytest.mark.parametrize("axes", ["SAR", "RSA"])
-def test_far_views_are_made_of_the_voxels_they_use_alone(
+def test_coarse_regions_are_made_of_the_voxels_they_use_alone(
     spacing_mm: float, axes: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shape = (180, 200, 160)

@@ -19,7 +19,7 @@ CONFIG = SamplingConfig(roi_size=32, too_fine_share=0.0, remap_share=0.0)
 def preset(name: str) -> Preset:
     """A shipped preset with an ROI of 32 voxels."""
     loaded = load_preset(CONFIGS / f"{name}.yaml")
-    return dataclasses.replace(loaded, roi=dataclasses.replace(loaded.roi, size=32))
+    return loaded.with_settings(roi=dataclasses.replace(loaded.roi, size=32))
 
 
 @pytest.fixture

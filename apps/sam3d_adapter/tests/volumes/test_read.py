@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from monai.data import MetaTensor
 
 from lib.volumes import volume as volume_module
-from lib.volumes.read import ImageError, LoadVolumed, VolumeCache, read_volume
+from lib.volumes.read import ImageError, VolumeCache, open_volume, read_volume
 from lib.volumes.volume import Volume, file_key, make_volume
 from tests.support.geometry import GEOMETRIES, make_affine
 
@@ -50,12 +49,15 @@ def counting(dtype: Any = np.int16) -> np.ndarray:
 )
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 def test_integers_keep_their_type(tmp_path: Path, stored: Any, loaded: torch.dtype, suffix: str) -> None:
-    data = LoadVolumed()({"image": str(write_nifti(tmp_path / f"a{suffix}", counting(stored)))})
-    image = data["image"]
-    assert isinstance(image, MetaTensor) and image.dtype == loaded
-    np.testing.assert_array_equal(image.array, counting())
+    image = open_volume(write_nifti(tmp_path / f"a{suffix}", counting(stored)))
+    assert image.voxels.dtype == loaded
+    np.testing.assert_array_equal(image.voxels.numpy(), counting())
     np.testing.assert_allclose(image.affine, AFFINE, atol=1e-5)
-    assert data["volume"].voxels.data_ptr() == image.data_ptr()  # shared, not copied
+
+
+def test_an_open_image_is_shared_not_copied(tmp_path: Path) -> None:
+    path, cache = write_nifti(tmp_path / "a.nii", counting()), VolumeCache(10**6)
+    assert open_volume(path, cache) is open_volume(path, cache)
 
 
 def test_scaled_values_become_float32(tmp_path: Path) -> None:
@@ -122,7 +124,7 @@ def test_files_that_cannot_be_read(tmp_path: Path, suffix: str, content: bytes |
 
 def test_missing_file() -> None:
     with pytest.raises(ImageError, match="gone.nii does not exist"):
-        LoadVolumed(cache=VolumeCache(10**6))({"image": "/nowhere/gone.nii"})
+        open_volume(Path("/nowhere/gone.nii"), VolumeCache(10**6))
 
 
 def test_claim_of_a_huge_image_is_refused_before_it_is_read(tmp_path: Path) -> None:
