@@ -54,9 +54,9 @@ class ClickSegmentation(InferTask):
         status = self.served.status()
         description = self.preset.description
         if status.problem and not status.can_answer:
-            description = f"{description} [not available, {self._without_paths(status.problem)}]"
+            description = f"{description} [not available, {self.without_paths(status.problem)}]"
         elif status.problem:
-            description = f"{description} [another version answers, {self._without_paths(status.problem)}]"
+            description = f"{description} [another version answers, {self.without_paths(status.problem)}]"
         return {**super().info(), "description": description, "version": status.version}
 
     def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -90,7 +90,7 @@ class ClickSegmentation(InferTask):
                 file = write_mask(segmentation.mask, image.affine, read.result_extension, compress=read.result_compress)
         answer = describe(self.preset, read, image, served, segmentation, protected)
         answer["warnings"] = [
-            *read.warnings, *warnings, *(self._without_paths(text) for text in answer["warnings"])
+            *read.warnings, *warnings, *(self.without_paths(text) for text in answer["warnings"])
         ]  # fmt: skip
         stages.add("total", (time.perf_counter() - start) * 1000)
         answer["latency_ms"] = stages.milliseconds()
@@ -99,6 +99,6 @@ class ClickSegmentation(InferTask):
         answer["request"] = {**read.to_json(), **prompts.to_json()}
         return str(file), answer
 
-    def _without_paths(self, text: str) -> str:
+    def without_paths(self, text: str) -> str:
         """A text that may leave the server: it does not say where the app lies."""
         return text.replace(f"{self._app_dir}{os.sep}", "")

@@ -71,7 +71,7 @@ class Server:
         return answer
 
 
-@pytest.mark.parametrize("users", [8, pytest.param(USERS, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("users", [8, pytest.param(USERS, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
 @pytest.mark.parametrize("model", ["test", "unet"])
 def test_nobody_gets_anothers_mask(app: Path, images: list[Path], model: str, users: int) -> None:
     alone = Server(app, 0, 0)
