@@ -250,8 +250,10 @@ class FineTuning:
         for version in self.versions.versions():
             if version.metrics.get("run") == run.id:
                 return version
+        files = {f"{name}.jsonl": run.folder / "measured" / name / "cases.jsonl" for name in records}
         curve = run.folder / f"{self.preset.model.size}_curve.json"
-        measured = {f"{name}.jsonl": run.folder / "measured" / name / "cases.jsonl" for name in records}
+        if curve.exists():  # not every recipe has one
+            files[CURVE] = curve
         facts = Facts(
             started_by=self.settings.started_by,
             parent=parent,
@@ -266,7 +268,7 @@ class FineTuning:
                 "cases": {"train": len(self.data.train), "validation": len(self.data.validation)},
                 "real_users": dict(self.data.real),
             },
-            files={CURVE: curve, **measured},
+            files=files,
         )
         return self.versions.add(run.folder / CANDIDATE_FILE, facts)
 

@@ -132,7 +132,7 @@ class Preset:
     def sha256(self) -> str:
         """Checksum of the values on which masks depend: a file of the same name may be another one next year."""
         values = dataclasses.asdict(self)
-        values |= {"label": self.label, **values.pop("settings")}
+        values |= {"label": self.label, **(values.pop("settings") or {})}
         values.pop("image_free")
         # Records of presets with one label have no list of labels.
         if len(values["labels"]) == 1:
