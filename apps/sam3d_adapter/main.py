@@ -28,6 +28,7 @@ from lib.host.patches.unknown_model import require_model
 from lib.host.patches.warm_up import warm_up_writer
 from lib.host.patches.web_app import mend_web_app
 from lib.host.request_user import current_user, remember_users
+from lib.host.same_slices import SERIES_HASH_KEY
 from lib.host.uploads.temporary_files import keep_temporary_files_apart
 from lib.host.version_endpoints import offer_versions
 from lib.version import __version__
@@ -82,6 +83,7 @@ class Sam3dAdapterApp(MONAILabelApp):
         admitted = admit_image(without_timeout(request) | {"save_label": False}, store, self.sessions())
         admitted |= admit_label_maps(request, store)
         answer = super().infer(admitted, datastore)
+        answer["params"][SERIES_HASH_KEY] = admitted.get(SERIES_HASH_KEY)
         # Before the mask is saved, so that the saved label names the record of how it came about.
         answer = self._config.auditor.record(request, answer, current_user())
         return save_mask(answer, admitted, store) if is_to_be_saved else answer

@@ -33,7 +33,9 @@ THRESHOLDS = (0.001, 0.999)
 """Lowest and highest probability; answers are bounded at logits of 8, a probability of 0.0003 and 0.9997."""
 
 # Used by the host on the way to the task or back from it.
-_HOST_KEYS = ("model", "image", "description", "session", "save_label", "label_tag", "label_info", "client_id")
+_HOST_KEYS = (
+    "model", "image", "description", "session", "save_label", "label_tag", "label_info", "client_id", "series_hash",
+)  # fmt: skip
 # Sent by viewers whatever the task is, and without a meaning for this one; see the README, "Options".
 _VIEWER_KEYS = ("label", "slice", "reset_state", "label_prompt", "label_names", "restore_label_idx", "result_dtype")
 _MAX_NAMED = 5

@@ -14,6 +14,7 @@ from lib.geometry.click_influence import BACKGROUND_REACH_MM, FOREGROUND_REACH_M
 from lib.host.patches.infer_params import MAX_PARAMS_BYTES, read_params
 from lib.host.patches.label_tag import require_safe_tag
 from lib.host.patches.save_label import read_save_label
+from lib.host.same_slices import SERIES_HASH_KEY, UNSEEN_S, read_series_hash
 from lib.infers import options
 from lib.infers.limit_mask import BOX_TOLERANCE
 from lib.infers.options import OPTIONS, THRESHOLDS, OptionError, read_request
@@ -56,7 +57,7 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_key_is_documented_and_nothing_else() -> None:
     read = {*CLICK_KEYS, "name of the preset's label", *(option.name for option in OPTIONS), "save_label", "label_tag"}
-    assert set(KEYS) == read | set(BOX_KEYS)
+    assert set(KEYS) == read | set(BOX_KEYS) | {SERIES_HASH_KEY}
 
 
 @pytest.mark.parametrize("name", [option.name for option in OPTIONS])
@@ -64,6 +65,12 @@ def test_defaults(name: str) -> None:
     default = quoted(KEYS[name][1])[-1]
     value = read_request({}, LABEL)[name]
     assert default == (value if isinstance(value, str) else json.dumps(value))
+
+
+def test_series_hash() -> None:
+    assert quoted(KEYS[SERIES_HASH_KEY][1]) == ["null"] and read_series_hash({SERIES_HASH_KEY: None}) is None
+    assert "refused (409) for an hour" in README and UNSEEN_S == 3600
+    assert read_request({SERIES_HASH_KEY: "0" * 64}, LABEL)["warnings"] == []
 
 
 def test_defaults_of_saving() -> None:

@@ -7,12 +7,14 @@ image's labels from its index when the image is added again (``:452``). We know 
 """
 
 import contextlib
+import hashlib
 import logging
 import os
 import secrets
 import shutil
 import tempfile
 import time
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -48,6 +50,15 @@ class IncompleteTransfer(RuntimeError):
     """The PACS sent less than it has."""
 
 
+def series_hash(uids: Iterable[str]) -> str:
+    """sha256 of the SOPInstanceUIDs of a series, sorted, a line each: any client that has the slices can work it out.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    return hashlib.sha256("\n".join(sorted(uids)).encode()).hexdigest()
+
+
 class SeriesCopy:
     """The files of one series in the cache: a folder of slices, and the NIfTI made of them.
 
@@ -66,6 +77,10 @@ class SeriesCopy:
     def is_there(self) -> bool:
         """Whether there is any slice."""
         return self.folder.is_dir() and any(self.folder.iterdir())
+
+    def was_given_out(self) -> bool:
+        """Whether there is a NIfTI beside the slices, as an earlier process leaves it."""
+        return self.is_there() and self._nifti.is_file()
 
     def held(self) -> frozenset[str]:
         """SOPInstanceUIDs of the slices."""

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastapi import HTTPException
+from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 from monailabel.interfaces.utils.app import app_instance
+from monailabel.utils.others.generic import file_checksum
 
 from lib.host.json_object import require_storable
 from lib.host.patches.around import put_around
@@ -20,6 +22,7 @@ from lib.host.patches.save_label import read_save_label
 from lib.host.patches.unknown_model import require_model
 from lib.host.patches.unknown_task import require_task
 from lib.host.patches.version_guard import check_host_version
+from lib.host.same_slices import SERIES_HASH_KEY, current_hash
 from lib.prompts.click import short
 
 MAX_BODY_CHARACTERS = 2**16
@@ -90,7 +93,14 @@ def _require_images(images: Any) -> None:
 def _sample(host: Any, strategy: str, params: dict | None = None, user: str | None = None) -> Any:
     require_task("strategy", strategy, app_instance()._strategies)
     require_usable(params, strategy=strategy)
-    return host(strategy, params, user)
+    chosen = host(strategy, params, user)
+    datastore = app_instance().datastore()
+    if not chosen or not isinstance(datastore, DICOMWebDatastore):
+        return chosen
+    found = current_hash(chosen["id"], datastore)
+    # By its checksum 3D Slicer notices that the file in its own cache is another by now.
+    checksum = {"checksum": file_checksum(chosen["path"])} if found else {}
+    return {**chosen, **checksum, SERIES_HASH_KEY: found}
 
 
 def _run_batch(host: Any, model: str, images: Any = None, params: dict | None = None, run_sync: Any = False) -> Any:

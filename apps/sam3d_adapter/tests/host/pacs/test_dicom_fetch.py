@@ -172,19 +172,6 @@ def test_series_whose_end_arrives_later_is_completed(tmp_path: Path, study: Stud
     np.testing.assert_array_equal(fetched(store, study), study.image)
 
 
-def test_dialogue_on_a_series_that_has_changed_is_told_once(tmp_path: Path, study: Study, clock: list[float]) -> None:
-    slices, request = by_height(study), {"image": study.series_uid}
-    pacs = Pacs(slices[3:])
-    store = open_store(pacs, tmp_path)
-    admit_image(request, store, None)
-    pacs.instances = slices
-    clock[0] += MIN_PAUSE_S + 1
-    with pytest.raises(HTTPException) as caught:
-        admit_image(request, store, None)
-    assert caught.value.status_code == 409 and "Open the study again" in caught.value.detail
-    assert admit_image(request, store, None)["image"] == study.series_uid
-
-
 def test_series_that_is_completed_before_its_first_use_is_no_change(tmp_path: Path, study: Study) -> None:
     slices = by_height(study)
     pacs = Pacs(slices[:5] + slices[6:])
