@@ -2,14 +2,18 @@
 
 import contextlib
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import requests
+from main import Sam3dAdapterApp
+from monailabel.config import settings
 from monailabel.datastore.dicom import DICOMwebClientX, DICOMWebDatastore
 from monailabel.datastore.local import LocalDatastore
 from requests.adapters import HTTPAdapter
@@ -68,6 +72,22 @@ def test_silent_pacs_is_not_waited_for_without_end(
     with pytest.raises(requests.ReadTimeout):
         ask(store._client)
     assert len(pacs.taken) == ATTEMPTS
+
+
+def test_app_sets_the_limits(pacs: SilentPacs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pacs_time_limits, "READ_S", 0.1)
+    monkeypatch.setattr(settings, "MONAI_LABEL_DICOMWEB_CACHE_PATH", str(tmp_path / "cache"))
+    # itkimage2segimage lies beside Python.
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
+    # What with_fresh_lists leaves for background tasks.
+    for name in ("MONAI_LABEL_DICOMWEB_SEARCH_FILTER", "MONAI_LABEL_DICOMWEB_CACHE_EXPIRY"):
+        monkeypatch.setenv(name, "")
+    app = object.__new__(Sam3dAdapterApp)
+    app.studies, app.app_dir, app._config = pacs.url, str(tmp_path), SimpleNamespace(presets={})
+    store = app.init_datastore()
+    store._observer.stop()
+    with pytest.raises(requests.ReadTimeout):
+        store._client.search_for_series()
 
 
 def test_limit_of_a_session_of_its_own_stays(
