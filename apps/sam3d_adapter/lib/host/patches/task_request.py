@@ -6,6 +6,7 @@ it, or cannot be started at all when it is long (``monailabel/utils/async_tasks/
 is status 500 though the task runs, for its thread changes it meanwhile (``:115``). We know of no upstream issue.
 """
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -98,8 +99,8 @@ def _sample(host: Any, strategy: str, params: dict | None = None, user: str | No
     if not chosen or not isinstance(datastore, DICOMWebDatastore):
         return chosen
     found = current_hash(chosen["id"], datastore)
-    # By its checksum 3D Slicer notices that the file in its own cache is another by now.
-    checksum = {"checksum": file_checksum(chosen["path"])} if found else {}
+    # By its checksum 3D Slicer notices that the file in its own cache is another by now; a folder of slices has none.
+    checksum = {"checksum": file_checksum(chosen["path"])} if found and os.path.isfile(chosen["path"]) else {}
     return {**chosen, **checksum, SERIES_HASH_KEY: found}
 
 
