@@ -15,7 +15,8 @@ from lib.host.log.privacy import keep_values_out_of_the_log
 from lib.host.log.reader_warnings import silence_readers
 from lib.host.log.start_errors import said_aloud
 from lib.host.pacs.lists import modalities_for, with_fresh_lists
-from lib.host.pacs_time_limits import with_time_limits
+from lib.host.pacs.same_slices import SERIES_HASH_KEY
+from lib.host.pacs.time_limits import with_time_limits
 from lib.host.patches.bundle_path import own_bundle_path
 from lib.host.patches.endpoints import mend_endpoints
 from lib.host.patches.file_names import report_file_names
@@ -28,7 +29,6 @@ from lib.host.patches.unknown_model import require_model
 from lib.host.patches.warm_up import warm_up_writer
 from lib.host.patches.web_app import mend_web_app
 from lib.host.request_user import current_user, remember_users
-from lib.host.same_slices import SERIES_HASH_KEY
 from lib.host.uploads.temporary_files import keep_temporary_files_apart
 from lib.host.version_endpoints import offer_versions
 from lib.version import __version__

@@ -11,10 +11,10 @@ from fastapi import HTTPException
 
 from lib.configs.settings import Conf
 from lib.geometry.click_influence import BACKGROUND_REACH_MM, FOREGROUND_REACH_MM
+from lib.host.pacs.same_slices import SERIES_HASH_KEY, UNSEEN_S, read_series_hash
 from lib.host.patches.infer_params import MAX_PARAMS_BYTES, read_params
 from lib.host.patches.label_tag import require_safe_tag
 from lib.host.patches.save_label import read_save_label
-from lib.host.same_slices import SERIES_HASH_KEY, UNSEEN_S, read_series_hash
 from lib.infers import options
 from lib.infers.limit_mask import BOX_TOLERANCE
 from lib.infers.options import OPTIONS, THRESHOLDS, OptionError, read_request

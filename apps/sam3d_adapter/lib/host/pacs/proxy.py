@@ -15,9 +15,9 @@ from monailabel.config import settings
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.interfaces.utils.app import app_instance
 
+from lib.host.pacs.same_slices import note_metadata
 from lib.host.patches.around import put_around
 from lib.host.patches.version_guard import check_host_version
-from lib.host.same_slices import note_metadata
 from lib.prompts.click import short
 
 _RESOURCES = ("studies", "series", "instances")

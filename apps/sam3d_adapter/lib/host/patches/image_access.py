@@ -18,8 +18,8 @@ from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.interfaces.datastore import Datastore
 
 from lib.host.pacs.dicom_fetch import fetch_series
+from lib.host.pacs.same_slices import SERIES_HASH_KEY, read_series_hash, require_same_slices
 from lib.host.patches.version_guard import check_host_version
-from lib.host.same_slices import SERIES_HASH_KEY, read_series_hash, require_same_slices
 from lib.host.uploads.infer_upload import is_received
 from lib.prompts.click import short
 

@@ -17,13 +17,13 @@ from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import file_checksum
 
 from lib.host.json_object import require_storable
+from lib.host.pacs.same_slices import SERIES_HASH_KEY, current_hash
 from lib.host.patches.around import put_around
 from lib.host.patches.label_tag import require_safe_tag
 from lib.host.patches.save_label import read_save_label
 from lib.host.patches.unknown_model import require_model
 from lib.host.patches.unknown_task import require_task
 from lib.host.patches.version_guard import check_host_version
-from lib.host.same_slices import SERIES_HASH_KEY, current_hash
 from lib.prompts.click import short
 
 MAX_BODY_CHARACTERS = 2**16

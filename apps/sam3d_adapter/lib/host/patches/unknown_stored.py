@@ -19,11 +19,11 @@ from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import get_mime_type
 
 from lib.host.pacs.dicom_fetch import fetch_series
+from lib.host.pacs.same_slices import SERIES_HASH_KEY, current_hash, note_loaded
 from lib.host.patches.around import put_around
 from lib.host.patches.image_access import is_known
 from lib.host.patches.image_checksum import require_checksum
 from lib.host.patches.version_guard import check_host_version
-from lib.host.same_slices import SERIES_HASH_KEY, current_hash, note_loaded
 from lib.prompts.click import short
 
 _ENDPOINT = "monailabel.endpoints.datastore"

@@ -19,7 +19,7 @@ from monailabel.datastore.local import LocalDatastore
 from requests.adapters import HTTPAdapter
 
 from lib.host import pacs_time_limits
-from lib.host.pacs_time_limits import ATTEMPTS, with_time_limits
+from lib.host.pacs.time_limits import ATTEMPTS, with_time_limits
 from tests.support.pacs import open_store
 
 
