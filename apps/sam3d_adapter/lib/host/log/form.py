@@ -31,9 +31,9 @@ class LogfmtFormatter(logging.Formatter):
             "logger": record.name,
             "event": record.getMessage().strip(),
             "thread": record.threadName,
+            **{key: getattr(record, key) for key in ("error", "at", "stack") if hasattr(record, key)},
             **getattr(record, "fields", {}),
         }
-        pairs |= {key: getattr(record, key) for key in ("error", "at") if hasattr(record, key)}
         if record.exc_info:
             pairs["trace"] = self.formatException(record.exc_info)
         return " ".join(f"{key}={_quoted(value)}" for key, value in pairs.items())

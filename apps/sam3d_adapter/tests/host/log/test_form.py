@@ -49,6 +49,8 @@ def test_everything_that_is_said_has_the_form() -> None:
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["time"]) for line in lines)
     assert lines[1]["at"].startswith("<string>:")
     assert lines[2]["error"] == "ValueError" and lines[2]["level"] == "CRITICAL"
+    assert re.fullmatch(r"<string>:\d+ in fail < [^/]+/threading\.py:\d+ in Thread\.run < .*", lines[2]["stack"])
+    assert re.fullmatch(r"<string>:\d+ in fail < <string>:\d+ in <module>", lines[3]["stack"])
 
 
 def test_a_record_of_several_lines_is_one_line() -> None:
