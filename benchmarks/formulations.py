@@ -38,9 +38,9 @@ from lib.presets import ModelPreset, Preset
 from lib.pretraining.pretrain import build_from_scratch
 from lib.segmenters.cache import SegmenterCache
 from lib.segmenters.contract import LoadedModel
-from lib.segmenters.roi.settings import RoiSettings, WindowIntensity
+from lib.segmenters.roi.settings import RoiNetworkSettings, RoiSettings, WindowIntensity
 from lib.serving.model_store import ModelSpec, ModelStore
-from lib.serving.preset_segmenter import SharedState
+from lib.serving.preset_segmenter import PresetSegmenter, SharedState
 from lib.volumes.read import VolumeCache
 
 SHAPE, SPACING = (512, 512, 41), (0.8, 0.8, 5.0)
@@ -95,10 +95,11 @@ def preset_of(size: str) -> Preset:
     return Preset(
         name="formulations",
         description="Random weights",
-        label="lesion",
+        labels=("lesion",),
         model=ModelPreset("sam3d_adapter", size, (f"{size}_base.safetensors", f"{size}.safetensors")),
-        roi=RoiSettings(size=128, spacing_mm=1.0, axes="SAR"),
-        intensity=WindowIntensity(clip_hu=(-160, 240), mean=40, std=60),
+        settings=RoiNetworkSettings(
+            RoiSettings(size=128, spacing_mm=1.0, axes="SAR"), WindowIntensity(clip_hu=(-160, 240), mean=40, std=60)
+        ),
     )
 
 
@@ -115,7 +116,6 @@ def write_files(folder: Path, sizes: list[str]) -> None:
 def answer(task: ClickSegmentation, image: Path, clicks: tuple[tuple[int, int, int], ...]) -> dict[str, float]:
     """Milliseconds by stage of one request."""
     file, told = task({"image": str(image), "device": "cpu", "foreground": [list(click) for click in clicks]})
-    assert file is not None  # the writer is never skipped
     Path(file).unlink()
     return dict(told["latency_ms"])
 
@@ -130,8 +130,9 @@ def one_row(folder: Path, size: str, form: str, dtype: str, repeats: int) -> Non
     rows, base = [], 0.0
     for _ in range(repeats):
         shared = SharedState(models, SegmenterCache(0 if is_plain else 2**30), VolumeCache(2**28), dtype)
-        task = ClickSegmentation(preset, folder, shared)
-        models.get(task.spec, "cpu")
+        segmenter = PresetSegmenter(preset, folder, shared)
+        models.get(segmenter.spec, "cpu")
+        task = ClickSegmentation(segmenter, folder)
         base = base or peak_mib()
         first = answer(task, folder / "ct.nii.gz", CLICKS[:1])
         further = answer(task, folder / "ct.nii.gz", CLICKS[:1] if is_plain else CLICKS)

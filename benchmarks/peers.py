@@ -142,7 +142,8 @@ def _served(preset: Preset, peer: Peer, arguments: argparse.Namespace) -> Preset
     roi = dataclasses.replace(preset.roi, size=TRIAL_ROI) if arguments.trial else preset.roi
     if arguments.spacing_mm is not None:
         roi = dataclasses.replace(roi, spacing_mm=arguments.spacing_mm, wider_spacings_mm=())
-    return dataclasses.replace(preset, model=ModelPreset(peer.family, _size(peer, arguments), files), roi=roi)
+    model = ModelPreset(peer.family, _size(peer, arguments), files)
+    return dataclasses.replace(preset, model=model).with_settings(roi=roi)
 
 
 def _size(peer: Peer, arguments: argparse.Namespace) -> str:

@@ -14,7 +14,6 @@ import json
 import multiprocessing
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -31,22 +30,21 @@ from benchmarks.results import Row, Value, add_option, report
 from benchmarks.results import interval as rounded
 from benchmarks.tune_baselines import frozen
 from lib.files.checksums import file_sha256
-from lib.infers.click_segmentation import ClickSegmentation
-from lib.infers.options import read_request
 from lib.models.precision import PRECISIONS
 from lib.phantoms.phantom import Phantom
 from lib.presets import load_preset
-from lib.segmenters.cache import SegmenterCache
-from lib.serving.model_store import ModelStore
-from lib.serving.preset_segmenter import SharedState
-from lib.volumes.read import VolumeCache
+from lib.prompts.click import Click
+from lib.prompts.prompts import Prompts
+from lib.segmenters.contract import Stages
+from lib.serving.preset_segmenter import PresetSegmenter, SharedState
+from lib.volumes.read import open_volume
 
 APP = Path(__file__).resolve().parent.parent / "apps" / "sam3d_adapter"
 TEST_SEED = 100
 
 
 class Served:
-    """The infer task of a preset, without the server around it.
+    """The segmenter of a preset, without the server around it.
 
     Args:
         preset: Name of the preset.
@@ -60,31 +58,23 @@ class Served:
         if weights is not None:
             files = tuple(str(weights.resolve() / Path(file).name) for file in loaded.model.files)
             loaded = dataclasses.replace(loaded, model=dataclasses.replace(loaded.model, files=files))
-        shared = SharedState(ModelStore(), SegmenterCache(2**30), VolumeCache(2**30), precision)
-        self.task = ClickSegmentation(loaded, APP, shared)
+        self._segmenter = PresetSegmenter(loaded, APP, SharedState.of(precision=precision))
         self._folder = folder
 
     @property
     def version(self) -> str:
         """sha256 of the weights."""
-        return file_sha256(self.task.spec.weights)
+        return file_sha256(self._segmenter.spec.weights)
 
     def __call__(self, phantom: Phantom, name: str, click: Voxel) -> tuple[np.ndarray, dict[str, float]]:
         """The mask (i, j, k) bool for one click, and milliseconds by stage."""
         path = self._folder / f"{name}.nii"
         if not path.exists():
             nib.save(nib.Nifti1Image(phantom.image, phantom.affine), path)
-        request = {"image": str(path), "foreground": [list(click)], "device": "cpu"}
-        data = read_request(request, self.task.preset.label)
-        for transform in self.task.pre_transforms(data):
-            data = transform(data)
-        data = self.task.run_inferer(data)
-        start = time.perf_counter()
-        for transform in self.task.post_transforms(data):
-            data = transform(data)
-        milliseconds = data["stages"].milliseconds()
-        milliseconds["paste"] = (time.perf_counter() - start) * 1000
-        return np.asarray(data["pred"]) > 0, milliseconds
+        stages = Stages()
+        volume = open_volume(path, self._segmenter.shared.volumes)
+        found = self._segmenter.open("cpu").segment(volume, Prompts((Click(click),)), stages=stages)
+        return found.mask > 0, stages.milliseconds()
 
 
 def interval(scores: dict[int, list[float]]) -> dict[str, float]:

@@ -44,24 +44,24 @@ class Viewer:
     """One image and one click, looked at from anywhere."""
 
     def __init__(self, task: EvaluatedSegmenter, preset: Preset, volume: Volume, click: Click) -> None:
-        loaded = task.shared.models.get(task.task.spec, "cpu")
-        predictor = Predictor(loaded, task.shared.embeddings, task.shared.precision)
-        self._looks = RoiPredictions(volume, predictor, task.shared.embeddings, preset.intensity, Stages())
+        loaded = task.shared.models.get(task.segmenter.spec, "cpu")
+        predictor = Predictor(loaded, task.shared.cache, task.shared.precision)
+        self._predictions = RoiPredictions(volume, predictor, task.shared.cache, preset.intensity, Stages())
         self._preset, self._click = preset, click
 
     @functools.cached_property
     def first(self) -> ZoomedPrediction:
         """What users get."""
-        return predict_first_click(self._looks, self._preset.roi, self._click, 0.5)
+        return predict_first_click(self._predictions, self._preset.roi, self._click, 0.5)
 
     def probability(self, spacing_mm: float) -> np.ndarray:
         """(i, j, k) of the foreground at the image's voxels, NaN outside the view."""
-        volume, preset = self._looks.volume, self._preset.roi
+        volume, preset = self._predictions.volume, self._preset.roi
         shape = volume.voxels.shape
         roi = place_roi(
             [self._click], shape, volume.affine, size=preset.size, spacing_mm=spacing_mm, roi_axes=preset.axes
         )
-        logits = self._looks(roi, [self._click])
+        logits = self._predictions(roi, [self._click])
         return _on_image(roi, torch.sigmoid(logits[1] - logits[0]).numpy())
 
     def mask(self, probability: np.ndarray) -> np.ndarray:
@@ -87,7 +87,7 @@ def tried(
     own_mm = zoom_spacings_mm(preset.roi)
     seen = {mm: viewer.probability(mm) for mm in dict.fromkeys((*own_mm, *SPACINGS_MM))}
     masks = {mm: viewer.mask(probability) for mm, probability in seen.items()}
-    row = {"as served": dice(paste_patches([viewer.first.part], 0.5) > 0, truth)}
+    row = {"as served": dice(paste_patches([viewer.first.patch], 0.5) > 0, truth)}
     row |= {f"always {mm:g} mm": dice(masks[mm], truth) for mm in SPACINGS_MM}
     row["best own zoom level"] = max(dice(masks[mm], truth) for mm in own_mm)
     with np.errstate(invalid="ignore"):

@@ -15,6 +15,8 @@ from lib.host.log.privacy import keep_values_out_of_the_log
 from lib.host.log.reader_warnings import silence_readers
 from lib.host.log.start_errors import said_aloud
 from lib.host.pacs.lists import modalities_for, with_fresh_lists
+from lib.host.pacs.same_slices import SERIES_HASH_KEY
+from lib.host.pacs.time_limits import with_time_limits
 from lib.host.patches.bundle_path import own_bundle_path
 from lib.host.patches.endpoints import mend_endpoints
 from lib.host.patches.file_names import report_file_names
@@ -58,7 +60,8 @@ class Sam3dAdapterApp(MONAILabelApp):
         offer_versions(self._infers, Path(app_dir))
 
     def init_datastore(self) -> Any:
-        return with_fresh_lists(super().init_datastore(), modalities_for(self._config.presets.values()))
+        datastore = with_time_limits(super().init_datastore())
+        return with_fresh_lists(datastore, modalities_for(self._config.presets.values()))
 
     def init_infers(self) -> dict[str, Any]:
         return self._config.infers()
@@ -80,6 +83,7 @@ class Sam3dAdapterApp(MONAILabelApp):
         admitted = admit_image(without_timeout(request) | {"save_label": False}, store, self.sessions())
         admitted |= admit_label_maps(request, store)
         answer = super().infer(admitted, datastore)
+        answer["params"][SERIES_HASH_KEY] = admitted.get(SERIES_HASH_KEY)
         # Before the mask is saved, so that the saved label names the record of how it came about.
         answer = self._config.auditor.record(request["image"], answer, current_user())
         return save_mask(answer, admitted, store) if is_to_be_saved else answer

@@ -1,4 +1,4 @@
-"""A box in regions of interest: the region it asks for, and its place in one."""
+"""A box in regions of interest: the region that it asks for, and where it lies in one."""
 
 from collections.abc import Sequence
 
@@ -23,8 +23,8 @@ def place_roi_on_box(
 ) -> Roi:
     """The ROI around a box, at the first spacing at which the box fits into it.
 
-    It fits where it keeps `MARGIN` from the faces. The ROI is centred on the box; one that fits nowhere is looked at
-    from its clicks, at the last spacing.
+    It fits where it keeps `MARGIN` from the faces. The ROI is centred on the box. A box that fits at no spacing gets
+    the ROI of its clicks, at the last spacing.
 
     Args:
         box: of the image.

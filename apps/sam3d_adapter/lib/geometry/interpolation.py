@@ -82,7 +82,7 @@ def sample(source: Tensor, taps: Sequence[Taps]) -> Tensor:
     if all(2 * len(planes) > tap.stop - tap.first for planes, tap in zip(used, taps, strict=True)):
         box = source[tuple(slice(tap.first, tap.stop) for tap in taps)]
         return interpolate(box.to(torch.float32).contiguous(), taps)
-    # From afar most voxels lie between the positions: a view of half a metre would convert a whole CT.
+    # At a coarse spacing most voxels lie between the positions: a region of half a metre would convert a whole CT.
     picked = source.numpy()[np.ix_(*(tap.first + planes for planes, tap in zip(used, taps, strict=True)))]
     near = [
         Taps(0, len(planes), np.searchsorted(planes, tap.lower), tap.weight)

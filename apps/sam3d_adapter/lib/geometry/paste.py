@@ -1,4 +1,4 @@
-"""Logits of ROIs, and perhaps a mask that they correct -> mask on the image's own grid."""
+"""Logits of ROIs, and perhaps a mask that they correct -> mask on the image's grid."""
 
 import math
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ from lib.geometry.tiles import shifted
 from lib.prompts.click import Click
 
 BACKGROUND = -8.0
-"""Foreground logit where nothing was looked at."""
+"""Foreground logit where nothing was predicted."""
 MASK_LOGIT = 4.0
-"""Of a voxel of a mask prompt: the network reads it as a probability of 98 %."""
+"""Logit of a voxel of a mask prompt: the network reads it as a probability of 98 %."""
 SLAB_VOXELS = 2**21
-"""Of the image, worked out at a time: of a structure of 30 cm the whole would take hundreds of megabytes."""
+"""Voxels of the image that are computed at a time: a structure of 30 cm as a whole would take hundreds of megabytes."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +47,15 @@ def mask_logit(mask: Mask, roi: Roi) -> Tensor:
     return MASK_LOGIT * (2 * share[0] - 1)
 
 
-def paste_patches(parts: Sequence[LogitPatch], threshold: float) -> np.ndarray:
-    """The mask of a sum of parts on the whole image.
+def paste_patches(patches: Sequence[LogitPatch], threshold: float) -> np.ndarray:
+    """The mask of a sum of patches on the whole image.
 
-    Each part is interpolated trilinearly to the centres of the image's voxels. The first one is the logit of the
+    Each patch is interpolated trilinearly to the centres of the image's voxels. The first one is the logit of the
     foreground probability; image voxels whose centre lies outside its ROI are background to it. The others are added to
     it, as 0 from one of their own voxels beyond their border on.
 
     Args:
-        parts: of one image, their ROIs' axes along the same image axes; at least one.
+        patches: of one image, their ROIs' axes along the same image axes; at least one.
         threshold: foreground probability, between 0 and 1.
 
     Returns:
@@ -65,64 +65,64 @@ def paste_patches(parts: Sequence[LogitPatch], threshold: float) -> np.ndarray:
         ValueError: logits of another shape than their ROI's.
     """
     level = math.log(threshold / (1 - threshold))
-    _require_fit(parts)
-    first = parts[0].roi
-    grids = [_Grid(part.roi, beyond=number > 0) for number, part in enumerate(parts)]
-    used = [(part, grid) for part, grid in zip(parts, grids, strict=True) if not grid.is_empty]
+    _require_fit(patches)
+    first = patches[0].roi
+    grids = [_Grid(patch.roi, beyond=number > 0) for number, patch in enumerate(patches)]
+    used = [(patch, grid) for patch, grid in zip(patches, grids, strict=True) if not grid.is_empty]
     # i fastest, as files are written; NumPy's zeros cost nothing where they are not touched.
     mask = np.zeros(first.image_shape, np.uint8, order="F")
     if not used:
         return mask
     low = np.min([grid.low for _, grid in used], axis=0)
     high = np.max([grid.high for _, grid in used], axis=0)
-    sources = [_plain(part.logit) if part is parts[0] else _padded(part.logit) for part, _ in used]
+    sources = [_plain(patch.logit) if patch is patches[0] else _padded(patch.logit) for patch, _ in used]
     shown = mask.transpose(first.image_axes)
     planes = max(1, SLAB_VOXELS // int(np.prod(high[1:] - low[1:])))
     for start in range(int(low[0]), int(high[0]), planes):
         at, end = np.array([start, *low[1:]]), np.array([min(start + planes, int(high[0])), *high[1:]])
         logit = np.full(tuple(end - at), BACKGROUND, np.float32)
-        for (part, whole), values_dhw in zip(used, sources, strict=True):
+        for (patch, whole), values_dhw in zip(used, sources, strict=True):
             grid = whole.between(start, int(end[0]))
             if grid.is_empty:
                 continue
             values = grid.interpolate(values_dhw)
-            if part is parts[0]:
+            if patch is patches[0]:
                 logit[grid.within(at)] = values
             else:
-                logit[grid.within(at)] += np.where(_near(part, grid), values, 0)
+                logit[grid.within(at)] += np.where(_near(patch, grid), values, 0)
         shown[_slices(at, end)] = logit > level
     return mask
 
 
-def correct_mask(parts: Sequence[LogitPatch], start: Mask) -> np.ndarray:
-    """A mask (i, j, k) uint8 that was started from, with what parts change of it.
+def correct_mask(patches: Sequence[LogitPatch], start: Mask) -> np.ndarray:
+    """A mask (i, j, k) uint8 that was started from, with what patches change of it.
 
-    Where no part changes anything it is as it was, to the voxel. Elsewhere it is the sum of the parts and of its own
-    logit on their grid, interpolated to the image's voxels; but a voxel changes only the way that the parts push it,
-    so that it matters nowhere how well their grid resolves the mask.
+    Where no patch changes anything, the mask stays as it is, to the voxel. Elsewhere it is the sum of the patches and
+    of its own logit on their grid, interpolated to the image's voxels. A voxel changes only in the direction in which
+    the patches push it, so it does not matter how well their grid resolves the mask.
 
     Args:
-        parts: corrections, whose ROIs lie on one grid of the image; perhaps none. They begin from `mask_logit`,
+        patches: corrections, whose ROIs lie on one grid of the image; perhaps none. They begin from `mask_logit`,
             in which 0 is the border of the mask whatever the threshold.
         start: (i, j, k), the mask.
 
     Raises:
         ValueError: logits of another shape than their ROI's.
     """
-    _require_fit(parts)
+    _require_fit(patches)
     mask = start.astype(np.uint8, order="F")
-    used = [(part, grid) for part in parts if not (grid := _Grid(part.roi, beyond=True)).is_empty]
+    used = [(patch, grid) for patch in patches if not (grid := _Grid(patch.roi, beyond=True)).is_empty]
     if not used:
         return mask
     low = np.min([grid.low for _, grid in used], axis=0)
     high = np.max([grid.high for _, grid in used], axis=0)
-    own = mask.transpose(parts[0].roi.image_axes)[_slices(low, high)]
+    own = mask.transpose(patches[0].roi.image_axes)[_slices(low, high)]
     change = np.zeros(own.shape, np.float32)
     logit = np.zeros(own.shape, np.float32)
-    for part, grid in used:
-        near, box = _near(part, grid), grid.within(low)
-        change[box] += np.where(near, grid.interpolate(_padded(part.logit)), 0)
-        around = shifted(part.roi, (-1, -1, -1), _grown(part.roi.size_dhw))
+    for patch, grid in used:
+        near, box = _near(patch, grid), grid.within(low)
+        change[box] += np.where(near, grid.interpolate(_padded(patch.logit)), 0)
+        around = shifted(patch.roi, (-1, -1, -1), _grown(patch.roi.size_dhw))
         logit[box] = np.where(near, grid.interpolate(mask_logit(start, around)), logit[box])
     own[(change > 0) & (logit + change > 0)] = 1
     own[(change < 0) & (logit + change <= 0)] = 0
@@ -130,11 +130,11 @@ def correct_mask(parts: Sequence[LogitPatch], start: Mask) -> np.ndarray:
 
 
 class _Grid:
-    """The image's voxels that a part has a say in, along the image axes of D, H and W.
+    """The image's voxels that a patch covers, along the image axes of D, H and W.
 
     Args:
-        roi: of the part.
-        beyond: whether it goes on to 0 beyond its border, for one voxel.
+        roi: of the patch.
+        beyond: whether the patch falls to 0 over one further voxel beyond its border.
     """
 
     def __init__(self, roi: Roi, *, beyond: bool) -> None:
@@ -152,13 +152,13 @@ class _Grid:
 
     def between(self, start: int, stop: int) -> "_Grid":
         """Those of its voxels that lie from ``start`` to below ``stop`` along the first axis."""
-        part = copy(self)
+        patch = copy(self)
         first, last = max(start, int(self.low[0])), min(stop, int(self.high[0]))
-        part.low, part.high = np.array([first, *self.low[1:]]), np.array([last, *self.high[1:]])
+        patch.low, patch.high = np.array([first, *self.low[1:]]), np.array([last, *self.high[1:]])
         along = self._positions[0][max(0, first - int(self.low[0])) : max(0, last - int(self.low[0]))]
-        part._positions = [along, *self._positions[1:]]
-        part.is_empty = not all(map(len, part._positions))
-        return part
+        patch._positions = [along, *self._positions[1:]]
+        patch.is_empty = not all(map(len, patch._positions))
+        return patch
 
     def within(self, low: NDArray[np.int64]) -> tuple[slice, ...]:
         """The place of those voxels in an array that begins at ``low``."""
@@ -180,22 +180,22 @@ def _padded(logit: Tensor) -> Tensor:
     return torch.nn.functional.pad(_plain(logit), (1,) * 6)
 
 
-def _near(part: LogitPatch, grid: _Grid) -> Mask:
+def _near(patch: LogitPatch, grid: _Grid) -> Mask:
     """Which of the grid's voxels lie within reach of one click of each list."""
-    axes = list(part.roi.image_axes)
-    spacing_mm = part.roi.spacing_mm / np.abs(part.roi.steps)
+    axes = list(patch.roi.image_axes)
+    spacing_mm = patch.roi.spacing_mm / np.abs(patch.roi.steps)
     axes_mm = [np.arange(a, b) * mm for a, b, mm in zip(grid.low, grid.high, spacing_mm, strict=True)]
     near = np.ones(tuple(map(len, axes_mm)), bool)
-    for clicks in part.near:
+    for clicks in patch.near:
         clicks_mm = np.array([click.ijk for click in clicks])[:, axes] * spacing_mm
         near &= near_clicks(axes_mm, clicks_mm, influence_radius_mm(clicks))
     return near
 
 
-def _require_fit(parts: Sequence[LogitPatch]) -> None:
-    for part in parts:
-        if tuple(part.logit.shape) != part.roi.size_dhw:
-            raise ValueError(f"Logits of shape {tuple(part.logit.shape)} do not fit an ROI of {part.roi.size_dhw}.")
+def _require_fit(patches: Sequence[LogitPatch]) -> None:
+    for patch in patches:
+        if tuple(patch.logit.shape) != patch.roi.size_dhw:
+            raise ValueError(f"Logits of shape {tuple(patch.logit.shape)} do not fit an ROI of {patch.roi.size_dhw}.")
 
 
 def _slices(low: NDArray[np.int64], high: NDArray[np.int64]) -> tuple[slice, ...]:

@@ -13,13 +13,13 @@ Offset = tuple[int, int, int]
 
 
 STAYS = 3 / 8
-"""Share of the ROI's side that a click may lie from its middle, along any axis, to be looked at in the first ROI."""
+"""Share of the ROI's side: a click that lies no farther from its middle along each axis belongs to the first ROI."""
 NEAREST = 1 / 4
 """The share beyond which the middle of another ROI is nearer."""
 
 
 def tile_offset(first: Roi, click: Click, stays: float = STAYS) -> Offset:
-    """Where the ROI begins in which a click is looked at: a pure function of the first ROI and of this click.
+    """Where the ROI of a click begins: a pure function of the first ROI and of this click.
 
     That is the first ROI unless the click lies near its faces or beyond. Otherwise ROIs half a side apart cover space,
     and the one is taken whose middle is nearest, so that clicks near one another share an ROI and its embedding.

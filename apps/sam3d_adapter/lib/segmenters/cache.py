@@ -1,4 +1,4 @@
-"""Least-recently-used store of ROI embeddings and of the steps of dialogues, bounded in bytes."""
+"""Least-recently-used cache of ROI embeddings and of the steps of interactions, bounded in bytes."""
 
 import logging
 import threading
@@ -23,11 +23,10 @@ class CacheStats:
 
 
 class SegmenterCache:
-    """Keeps what was worked out for the ROIs clicked last: anything that tells its ``nbytes``.
+    """Keeps what was computed for the ROIs that were clicked last; every entry has ``nbytes``.
 
-    A key must hold everything the entry depends on: content of the volume, ROI, intensity rule, model version and
-    device, and for a step the clicks up to it. Entries are shared between requests and must not be changed by those who
-    get them.
+    A key must hold everything that the entry depends on: content of the volume, ROI, intensity rule, model version and
+    device, and for a step the clicks up to it. Requests share entries; whoever gets one must not change it.
 
     Args:
         max_bytes: budget for the tensors. An entry larger than the whole budget is not kept.

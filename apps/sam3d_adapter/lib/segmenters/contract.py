@@ -30,7 +30,7 @@ class Capabilities:
     Attributes:
         prompts: kinds that its network reads, as `Prompt.kind` names them; others may still place or bound the mask.
         background_clicks: whether its network tells background clicks from foreground ones.
-        sees: what it looks at for one answer: ``"region"``, ``"slices"`` or ``"volume"``.
+        sees: how much of the image its network sees at once: ``"region"``, ``"slices"`` or ``"volume"``.
     """
 
     prompts: frozenset[str]
@@ -107,7 +107,7 @@ class Segmentation:
         used: prompts that the answer depends on; a prompt that the weights cannot read is missing.
         encodes: image encoder passes.
         decodes: decoder passes.
-        details: further entries of the JSON answer, such as the region that was looked at.
+        details: further entries of the JSON answer, such as the first region.
         warnings: what the user should know.
     """
 

@@ -1,4 +1,4 @@
-"""An evaluation from files to figures, through the segmenter that serves users, with a small model of random weights."""
+"""An evaluation from files to figures, through the segmenter that serves users, with random weights."""
 
 import dataclasses
 import hashlib

@@ -1,6 +1,7 @@
 """What the real server prints and leaves behind while patients' data go through it."""
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -193,6 +194,10 @@ def test_the_log_still_tells_what_happened(traffic: Traffic) -> None:
     # uvicorn does not write into the file.
     failed = next(line for line in traffic.console.splitlines() if "Exception in ASGI application" in line)
     assert 'error="FileExistsError EEXIST" at=' in failed and "datastore/local.py:" in failed
+    # From where it was raised to the server itself.
+    assert re.search(
+        r'stack="[^"]* < endpoints/datastore\.py:\d+ in \w+ < [^"]* in RequestResponseCycle\.run_asgi"', failed
+    )
     lines = traffic.log.splitlines()
     assert all(line.startswith("time=") for line in lines), [x for x in lines if not x.startswith("time=")]
     answered = next(line for line in lines if "Click answered" in line)

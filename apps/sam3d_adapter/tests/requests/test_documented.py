@@ -12,6 +12,7 @@ from fastapi import HTTPException
 
 from lib.configs.settings import Conf
 from lib.geometry.click_influence import BACKGROUND_RADIUS_MM, FOREGROUND_RADIUS_MM
+from lib.host.pacs.same_slices import SERIES_HASH_KEY, UNSEEN_S, read_series_hash
 from lib.host.patches.infer_params import MAX_PARAMS_BYTES, read_params
 from lib.host.patches.label_tag import require_safe_tag
 from lib.host.patches.save_label import read_save_label
@@ -68,7 +69,7 @@ def read(name: str, **request: Any) -> Any:
 
 def test_every_key_is_documented_and_nothing_else() -> None:
     prompts = {key for viewer in viewers() for key in viewer.KEYS}
-    assert set(KEYS) == {*prompts, "name of the preset's label", *OPTIONS, "save_label", "label_tag"}
+    assert set(KEYS) == {*prompts, "name of the preset's label", *OPTIONS, "save_label", "label_tag", SERIES_HASH_KEY}
     # Whatever a request may hold is an option here, a prompt, or passed over as the README says.
     fields = {field.name for field in dataclasses.fields(Request)} | {"threshold", "refine"}
     assert set(OPTIONS) == fields - {
@@ -81,6 +82,12 @@ def test_defaults(name: str) -> None:
     default = quoted(KEYS[name][1])[-1]
     value = read(name)
     assert default == (value if isinstance(value, str) else json.dumps(value))
+
+
+def test_series_hash() -> None:
+    assert quoted(KEYS[SERIES_HASH_KEY][1]) == ["null"] and read_series_hash({SERIES_HASH_KEY: None}) is None
+    assert "refused (409) for an hour" in README and UNSEEN_S == 3600
+    assert Request.read({SERIES_HASH_KEY: "0" * 64}, LABEL).warnings == ()
 
 
 def test_defaults_of_saving() -> None:

@@ -1,10 +1,12 @@
 """The form of the log: one line an event, ``time=… level=… logger=… event="…"`` and further ``key=value``.
 
-That is logfmt, which collectors of logs read as it is. Times are UTC.
+That is logfmt, which collectors of logs read as it is. Times are UTC. structlog would save five lines of it and none of
+``log_privacy``, for it gets what others log as finished texts; and its logfmt lets a carriage return begin a new line.
 """
 
 import json
 import logging
+import logging.config
 import re
 import sys
 import threading
@@ -31,9 +33,9 @@ class LogfmtFormatter(logging.Formatter):
             "logger": record.name,
             "event": record.getMessage().strip(),
             "thread": record.threadName,
+            **{key: getattr(record, key) for key in ("error", "at", "stack") if hasattr(record, key)},
             **getattr(record, "fields", {}),
         }
-        pairs |= {key: getattr(record, key) for key in ("error", "at") if hasattr(record, key)}
         if record.exc_info:
             pairs["trace"] = self.formatException(record.exc_info)
         return " ".join(f"{key}={_quoted(value)}" for key, value in pairs.items())
@@ -45,14 +47,30 @@ def _quoted(value: Any) -> str:
 
 
 def form_log() -> None:
-    """Gives every handler this form, also those that are made later, and takes in what else is printed: warnings of
-    Python, and errors that nobody caught."""
-    formatter = LogfmtFormatter()
-    # On the class: uvicorn sets up handlers anew, and packages bring their own at any time.
-    logging.Handler.format = lambda handler, record: formatter.format(record)
+    """Gives every handler this form, also those of a later ``dictConfig``, and takes in what else is printed: warnings
+    of Python, and errors that nobody caught.
+
+    A handler that somebody adds by hand afterwards keeps its own form.
+    """
+    logging.config.dictConfigClass = _FormingConfigurator
+    _form_handlers()
     warnings.showwarning = _log_warning
     sys.excepthook = _log_uncaught
     threading.excepthook = lambda args: _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
+
+
+class _FormingConfigurator(logging.config.DictConfigurator):
+    """How uvicorn sets up MONAI Label's handlers, and packages theirs, whenever they are imported."""
+
+    def configure(self) -> None:
+        super().configure()
+        _form_handlers()
+
+
+def _form_handlers() -> None:
+    known = [logging.root, *logging.root.manager.loggerDict.values()]
+    for handler in {handler for one in known if isinstance(one, logging.Logger) for handler in one.handlers}:
+        handler.setFormatter(LogfmtFormatter())
 
 
 def _log_warning(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:

@@ -4,7 +4,7 @@ MONAI Label 0.8.5 logs each request as it came (``monailabel/endpoints/infer.py:
 ``monailabel/tasks/infer/basic_infer.py:280``), every image it adds, finds or removes, and every session with its path;
 errors carry the names of the files they met. There are too many such lines to name them one by one, and a newer
 version has others. So the rule is the other way round: of a line, only the words that stand in the source are kept.
-Values are replaced by "…", save numbers that the logger gets as numbers; of an error, its type and its place are kept.
+Values are replaced by "…", save numbers that the logger gets as numbers; of an error, its type and its stack are kept.
 The app's own loggers (``lib``) may say words as well, but nothing that looks like a path or a UID.
 
 A server that is told to log everything (``start_server -v DEBUG``) logs everything. We know of no upstream issue.
@@ -14,16 +14,14 @@ import errno
 import logging
 import numbers
 import re
+import sys
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import PurePath
-from types import TracebackType
 from typing import Any
 
 from lib.host.log.words import PERCENT, VALUE, is_written, written_words
 from lib.host.patches.version_guard import check_host_version
-
-ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 _MARK = "_sam3d_adapter_inner"
 _OWN = ("lib", "serve")
@@ -35,7 +33,8 @@ _ROUTES = (
 _HIDDEN = re.compile(r"(?:[A-Za-z]:\\|~?/|\.\.?/)\S*|\b\d+(?:\.\d+){3,}\b|\S*\.(?:nii|gz|nrrd|mha|mhd|dcm)\b")
 # Lines of a training process: it has this very log, and its lines were cleaned there.
 _CLEANED = re.compile(r"time=\S+ level=\S+ logger=\S+ event=")
-_FRAMES = 4
+_FRAMES = 64
+"""Most places told of one error: more come of endless recursion alone."""
 
 
 def keep_values_out_of_the_log() -> None:
@@ -56,27 +55,43 @@ def keep_values_out_of_the_log() -> None:
 
 
 def clean(record: logging.LogRecord) -> None:
-    """Removes from a record what may name a patient; what is left of an error goes into ``error`` and ``at``."""
+    """Removes from a record what may name a patient; what is left of an error is ``error``, ``at`` and ``stack``."""
     special = _SPECIAL.get(record.name)
     text = special(record) if special else _text(record)
-    if isinstance(record.exc_info, tuple) and record.exc_info[1] is not None:
-        record.error, record.at = describe_error(record.exc_info)
+    if (error := _error_of(record)) is not None:
+        record.error, record.at, record.stack = describe_error(error)
     record.msg, record.args = text, None
     record.exc_info = record.exc_text = record.stack_info = None
 
 
-def describe_error(exc_info: ExcInfo) -> tuple[str, str]:
-    """Type of an error with that of its cause, and the last places it came through; no text of it."""
-    kind, error, trace = exc_info
-    names = [kind.__name__ + _errno(error)]
-    seen = {id(error)}
-    while (cause := error.__cause__ or error.__context__) is not None and id(cause) not in seen:
+def describe_error(error: BaseException) -> tuple[str, str, str]:
+    """Of an error and its causes: types, the place of the first, and every place they came through; no text of them."""
+    names, stacks, seen = [], [], set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
         seen.add(id(cause))
         names.append(type(cause).__name__ + _errno(cause))
-        error = cause
-    frames = traceback.extract_tb(trace)[-_FRAMES:]
-    places = [f"{'/'.join(PurePath(frame.filename).parts[-2:])}:{frame.lineno}" for frame in reversed(frames)]
-    return " < ".join(names), " < ".join(places)
+        stacks.append(_places(cause))
+        cause = cause.__cause__ or cause.__context__
+    return " < ".join(names), stacks[0][0], "; caused by ".join(" < ".join(places) for places in stacks)
+
+
+def _places(error: BaseException) -> list[str]:
+    """Where it was raised first, then who called that."""
+    steps = [(frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__)][::-1]
+    places = [f"{'/'.join(PurePath(code.co_filename).parts[-2:])}:{line} in {code.co_qualname}" for code, line in steps]
+    # An error that was made but never raised came from nowhere.
+    return [*places[:_FRAMES], VALUE] if len(places) > _FRAMES else places or [VALUE]
+
+
+def _error_of(record: logging.LogRecord) -> BaseException | None:
+    """What a record is about: the error it was given, one that is its message or a value of it, or, from a warning on,
+    the one that is being handled."""
+    if isinstance(record.exc_info, tuple) and record.exc_info[1] is not None:
+        return record.exc_info[1]
+    values = record.args.values() if isinstance(record.args, Mapping) else record.args or ()
+    raised = (value for value in (record.msg, *values) if isinstance(value, BaseException) and value.__traceback__)
+    return next(raised, sys.exception() if record.levelno >= logging.WARNING else None)
 
 
 def _errno(error: BaseException) -> str:

@@ -15,12 +15,12 @@ def said_aloud(*in_full: type[Exception]) -> Iterator[None]:
     """Logs the error that ends the start, and lets it pass.
 
     Args:
-        in_full: errors whose text is logged too, because it can only speak of settings; of others, type and place are.
+        in_full: errors whose text is logged too, because it can only speak of settings; of others, type and stack are.
     """
     try:
         yield
     except in_full as error:
-        logger.critical("The app cannot start.", extra={"fields": {"reason": str(error)}})
+        logger.critical("The app cannot start.", exc_info=True, extra={"fields": {"reason": str(error)}})
         raise
     except Exception:
         logger.critical("The app cannot start.", exc_info=True)

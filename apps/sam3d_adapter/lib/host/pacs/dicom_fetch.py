@@ -12,12 +12,11 @@ import math
 import threading
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from fastapi import HTTPException
 from monailabel.datastore.dicom import DICOMWebDatastore
 
-from lib.host.pacs.series_copy import SeriesCopy
+from lib.host.pacs.series_copy import SeriesCopy, series_hash
 from lib.host.patches.request_errors import storage_problem
 from lib.host.patches.version_guard import check_host_version
 from lib.volumes.dicom_series import DicomSeries, check_series
@@ -35,6 +34,20 @@ WAIT_S = 5.0
 _now = time.monotonic
 
 
+@dataclass(frozen=True)
+class FetchedSeries:
+    """The slices of a series that lie in the cache.
+
+    Attributes:
+        hash: `lib.host.pacs.series_copy.series_hash` of them.
+        changed_s: seconds since other slices than these were found to be out of date that had been given out before;
+            inf where that never was.
+    """
+
+    hash: str
+    changed_s: float
+
+
 @dataclass
 class _Known:
     """What this process knows of a series.
@@ -44,11 +57,13 @@ class _Known:
         compared_at: when the PACS was asked last, in seconds of ``_now``; -inf if never.
         same_since: since when it has given the same answer.
         listed: hash of the SOPInstanceUIDs that the PACS told when the copy was fetched; None if it was not.
-        state: modification time of the folder, in ns, when ``problem`` was found out.
+        state: modification time of the folder, in ns, when ``problem`` and ``hash`` were found out.
+        hash: of the slices.
         problem: what is wrong with the slices.
         series: the slices, where nothing is.
         used: modification time of the folder when it was given out last; None if it never was.
-        has_changed: whether the slices that were given out were replaced, and nobody was told.
+        given: hash of the slices that were given out last, by this process or the one before; None if none were.
+        changed_at: when other slices were given out than before, in seconds of ``_now``; -inf if never.
     """
 
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -56,10 +71,12 @@ class _Known:
     same_since: float = 0.0
     listed: int | None = None
     state: int | None = None
+    hash: str = ""
     problem: str | None = None
     series: DicomSeries | None = None
     used: int | None = None
-    has_changed: bool = False
+    given: str | None = None
+    changed_at: float = -math.inf
 
     def is_due(self) -> bool:
         pause = min(max(self.compared_at - self.same_since, MIN_PAUSE_S), MAX_PAUSE_S)
@@ -76,7 +93,7 @@ _series: dict[str, _Known] = {}
 _lock = threading.Lock()
 
 
-def fetch_series(image_id: str, datastore: DICOMWebDatastore) -> None:
+def fetch_series(image_id: str, datastore: DICOMWebDatastore, *, is_due: bool = False) -> FetchedSeries:
     """Makes sure that a series lies in the cache of the data store, as the PACS has it and on a regular grid.
 
     The PACS is asked whether it has other slices by now at the first use of a series, each time while the series is
@@ -86,6 +103,7 @@ def fetch_series(image_id: str, datastore: DICOMWebDatastore) -> None:
     Args:
         image_id: SeriesInstanceUID.
         datastore: of the app.
+        is_due: whether the PACS is asked now, however short ago it was.
 
     Raises:
         HTTPException: 503 where the PACS does not answer or the server lacks the memory, 404 where the PACS has no such
@@ -95,8 +113,10 @@ def fetch_series(image_id: str, datastore: DICOMWebDatastore) -> None:
     copy = SeriesCopy(image_id, datastore)
     known = _known_of(copy)
     with known.lock:
-        is_new = _bring_up_to_date(copy, known)
-        problem = _problem(copy.folder, known)
+        if known.compared_at == -math.inf and copy.was_given_out():
+            known.given = series_hash(copy.held())
+        is_new = _bring_up_to_date(copy, known, is_due=is_due)
+        problem = _problem(copy, known)
         if known.series is None:
             raise HTTPException(422, problem)
         try:
@@ -111,26 +131,10 @@ def fetch_series(image_id: str, datastore: DICOMWebDatastore) -> None:
             if storage_problem(error) is None:
                 copy.remove_slices()
             raise _answer(error) from error
-        known.has_changed |= known.used not in (None, known.state)
-        known.used = known.state
-
-
-def require_unchanged(image_id: str, datastore: DICOMWebDatastore) -> None:
-    """Passes if a series is what this server has given out before; of a change, it is told once.
-
-    Clicks are counted in slices of the volume that the viewer shows, and it shows the one that it has opened.
-
-    Raises:
-        HTTPException: 409 where slices have come or gone since then.
-    """
-    known = _known_of(SeriesCopy(image_id, datastore))
-    with known.lock:
-        has_changed, known.has_changed = known.has_changed, False
-    if has_changed:
-        raise HTTPException(
-            409, "The DICOMweb server has other slices of this series than when it was used here last, as while a "
-            "series arrives. Open the study again, so that the viewer shows all of them, then set the clicks anew."
-        )  # fmt: skip
+        if known.given not in (None, known.hash):
+            known.changed_at = _now()
+        known.given, known.used = known.hash, known.state
+        return FetchedSeries(known.hash, _now() - known.changed_at)
 
 
 def _known_of(copy: SeriesCopy) -> _Known:
@@ -138,12 +142,12 @@ def _known_of(copy: SeriesCopy) -> _Known:
         return _series.setdefault(str(copy.folder), _Known())
 
 
-def _bring_up_to_date(copy: SeriesCopy, known: _Known) -> bool:
+def _bring_up_to_date(copy: SeriesCopy, known: _Known, *, is_due: bool) -> bool:
     """Fetches the series if it is not there or the PACS has another one; whether it was fetched."""
     if not copy.is_there():
         return _fetch(copy, known, copy.listed(WAIT_S))
-    problem = _problem(copy.folder, known)
-    if problem is None and not known.is_due():
+    problem = _problem(copy, known)
+    if problem is None and not (is_due or known.is_due()):
         return False
     is_first = known.compared_at == -math.inf
     listed = copy.listed(WAIT_S)
@@ -176,13 +180,13 @@ def _answer(error: Exception) -> HTTPException:
     )
 
 
-def _problem(folder: Path, known: _Known) -> str | None:
+def _problem(copy: SeriesCopy, known: _Known) -> str | None:
     """What is wrong with the slices; worked out once for each state of the folder."""
-    state = folder.stat().st_mtime_ns
+    state = copy.folder.stat().st_mtime_ns
     if known.state != state:
         try:
-            known.series, known.problem = check_series(folder), None
+            known.series, known.problem = check_series(copy.folder), None
         except ImageError as error:
             known.series, known.problem = None, str(error)
-        known.state = state
+        known.state, known.hash = state, series_hash(copy.held())
     return known.problem

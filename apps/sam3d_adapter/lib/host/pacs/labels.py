@@ -10,7 +10,7 @@ import logging
 import tempfile
 from collections.abc import Collection
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -178,10 +178,21 @@ def _image_of(seg: Dataset) -> str:
 
 def _made_at(seg: Dataset) -> float:
     """Seconds since 1970; 0 where the SEG does not say."""
+    zone = _zone(seg)
     for kind in ("Series", "Content", "InstanceCreation"):
         day, time = (str(seg.get(f"{kind}{part}") or "") for part in ("Date", "Time"))
         try:
-            return datetime.strptime(f"{day} {time[:6].ljust(6, '0')}", "%Y%m%d %H%M%S").timestamp()
+            made = datetime.strptime(f"{day} {time[:6].ljust(6, '0')}", "%Y%m%d %H%M%S")
+            return made.replace(tzinfo=zone).timestamp()
         except ValueError:
             continue
     return 0.0
+
+
+def _zone(seg: Dataset) -> tzinfo | None:
+    """The time zone of the SEG's dates and times; None for that of this server."""
+    try:
+        return datetime.strptime(str(seg.get("TimezoneOffsetFromUTC") or ""), "%z").tzinfo
+    except ValueError:
+        # Missing, or not as DICOM has it: we assume that whoever made the SEG is in the server's own time zone.
+        return None

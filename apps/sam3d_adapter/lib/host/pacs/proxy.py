@@ -12,7 +12,10 @@ from typing import Any
 
 from fastapi import HTTPException
 from monailabel.config import settings
+from monailabel.datastore.dicom import DICOMWebDatastore
+from monailabel.interfaces.utils.app import app_instance
 
+from lib.host.pacs.same_slices import note_metadata
 from lib.host.patches.around import put_around
 from lib.host.patches.version_guard import check_host_version
 from lib.prompts.reading import short
@@ -44,4 +47,13 @@ def _proxy_dicom(host: Any, request: Any, op: str, path: str) -> Any:
             404, f"Nothing can be sent to {short(path)}. New instances are stored in the PACS by POST to studies or "
             "studies/UID, as DICOMweb has it."
         )  # fmt: skip
-    return host(request, op, path)
+    answer = host(request, op, path)
+    return _noting(answer) if segments[-1] == "metadata" and "instances" not in segments else answer
+
+
+async def _noting(coming: Any) -> Any:
+    answer = await coming
+    datastore = app_instance().datastore()
+    if answer.status_code == 200 and isinstance(datastore, DICOMWebDatastore):
+        note_metadata(answer.body, answer.headers.get("content-encoding"), datastore)
+    return answer

@@ -7,14 +7,15 @@ image's labels from its index when the image is added again (``:452``). We know 
 """
 
 import contextlib
+import hashlib
 import logging
 import os
-import queue
 import secrets
 import shutil
 import tempfile
-import threading
 import time
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import nibabel as nib
@@ -37,11 +38,25 @@ _PARTIAL = ".partial"
 _ABANDONED_S = 3600.0
 _PLACE_TOLERANCE = 0.01
 """Share of the slice distance; NIfTI files have places as float32."""
+WORKERS = 2
+"""Threads that ask a PACS which slices it has: one that is silent must not keep them from asking about other series."""
+_workers = ThreadPoolExecutor(WORKERS, "series-listing")
+_questions: dict[Path, Future[frozenset[str]]] = {}
+"""By the folder of the series: those that nobody waits for any more, and that are not answered."""
 _SOP_INSTANCE_UID, _STUDY_INSTANCE_UID, _SERIES_INSTANCE_UID = "00080018", "0020000D", "0020000E"
 
 
 class IncompleteTransfer(RuntimeError):
     """The PACS sent less than it has."""
+
+
+def series_hash(uids: Iterable[str]) -> str:
+    """sha256 of the SOPInstanceUIDs of a series, sorted, a line each: any client that has the slices can work it out.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    return hashlib.sha256("\n".join(sorted(uids)).encode()).hexdigest()
 
 
 class SeriesCopy:
@@ -63,6 +78,10 @@ class SeriesCopy:
         """Whether there is any slice."""
         return self.folder.is_dir() and any(self.folder.iterdir())
 
+    def was_given_out(self) -> bool:
+        """Whether there is a NIfTI beside the slices, as an earlier process leaves it."""
+        return self.is_there() and self._nifti.is_file()
+
     def held(self) -> frozenset[str]:
         """SOPInstanceUIDs of the slices."""
         return _uids(self.folder) if self.folder.is_dir() else frozenset()
@@ -70,24 +89,26 @@ class SeriesCopy:
     def listed(self, wait_s: float) -> frozenset[str] | None:
         """SOPInstanceUIDs of what the PACS has of the series; None where it does not answer.
 
+        A question that it has not answered yet is not waited for once more. Callers take turns with a series.
+
         Args:
-            wait_s: at most, in seconds; MONAI Label's client itself waits as long as the network does.
+            wait_s: at most, in seconds; the client itself waits longer.
         """
-        answer: queue.SimpleQueue[frozenset[str] | None] = queue.SimpleQueue()
-
-        def ask() -> None:
-            try:
-                answer.put(self._ask())
-            # Broad: the client raises whatever HTTP or DICOM error it met.
-            except Exception:
-                logger.warning("The DICOMweb server did not say which slices a series has.", exc_info=True)
-                answer.put(None)
-
-        threading.Thread(target=ask, name="series-listing", daemon=True).start()
-        try:
-            return answer.get(timeout=wait_s)
-        except queue.Empty:
+        question = _questions.pop(self.folder, None)
+        if question is None or question.done():
+            question = _workers.submit(self._ask)
+            wait([question], wait_s)
+        if not question.done():
+            # One that no worker has taken up is taken back: they never have more to do than they began.
+            if not question.cancel():
+                _questions[self.folder] = question
             logger.warning("The DICOMweb server did not say within %g s which slices a series has.", wait_s)
+            return None
+        try:
+            return question.result()
+        # Broad: the client raises whatever HTTP or DICOM error it met.
+        except Exception:
+            logger.warning("The DICOMweb server did not say which slices a series has.", exc_info=True)
             return None
 
     def download(self, listed: frozenset[str] | None) -> None:

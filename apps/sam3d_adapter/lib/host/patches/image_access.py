@@ -17,7 +17,8 @@ from fastapi import HTTPException
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.interfaces.datastore import Datastore
 
-from lib.host.pacs.dicom_fetch import fetch_series, require_unchanged
+from lib.host.pacs.dicom_fetch import fetch_series
+from lib.host.pacs.same_slices import SERIES_HASH_KEY, read_series_hash, require_same_slices
 from lib.host.patches.version_guard import check_host_version
 from lib.host.uploads.infer_upload import is_received
 from lib.prompts.reading import short
@@ -29,7 +30,7 @@ _RESULT_EXTENSIONS = (".nii.gz", ".nii", ".nrrd")
 
 
 def admit_image(request: Mapping[str, Any], datastore: Datastore, sessions: Any) -> dict[str, Any]:
-    """The request with an image that may be read.
+    """The request with an image that may be read, and the ``series_hash`` of the slices of a series of a PACS.
 
     Args:
         request: as MONAI Label hands it to the app.
@@ -37,7 +38,8 @@ def admit_image(request: Mapping[str, Any], datastore: Datastore, sessions: Any)
         sessions: MONAI Label's ``Sessions``, or None where they are switched off.
 
     Raises:
-        HTTPException: 404 where there is no such image; what ``fetch_series`` and ``require_unchanged`` raise.
+        HTTPException: 404 where there is no such image, 422 for a ``series_hash`` of what is no series of a PACS; what
+            ``fetch_series`` and ``require_same_slices`` raise.
     """
     check_host_version("image_access")
     admitted = dict(request)
@@ -50,15 +52,18 @@ def admit_image(request: Mapping[str, Any], datastore: Datastore, sessions: Any)
     is_name = "\x00" not in image
     if is_name and is_known(image, datastore):
         if isinstance(datastore, DICOMWebDatastore):
-            fetch_series(image, datastore)
-            require_unchanged(image, datastore)
+            admitted[SERIES_HASH_KEY] = require_same_slices(image, datastore, request)
+        else:
+            _require_no_series_hash(request)
         # MONAI Label prefers a file of that name in the working directory of the server to the image of that id.
         if os.path.exists(image):
             admitted["image"] = datastore.get_image_uri(image)
         return admitted
     if is_name and _is_session_image(image, sessions):
+        _require_no_series_hash(request)
         return admitted
     if is_received(image):
+        _require_no_series_hash(request)
         # MITK reads the answer by the extension of what it sent.
         extension = next((known for known in _RESULT_EXTENSIONS if image.endswith(known)), None)
         if extension and not request.get("result_extension"):
@@ -86,6 +91,13 @@ def is_known(image: str, datastore: Datastore) -> bool:
             return False
         raise
     return True
+
+
+def _require_no_series_hash(request: Mapping[str, Any]) -> None:
+    if sent := read_series_hash(request):
+        raise HTTPException(
+            422, f"series_hash is {short(sent)}, but this image is no series of a DICOMweb server; leave it out."
+        )
 
 
 def _is_session_image(image: str, sessions: Any) -> bool:

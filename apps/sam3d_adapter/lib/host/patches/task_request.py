@@ -6,14 +6,18 @@ it, or cannot be started at all when it is long (``monailabel/utils/async_tasks/
 is status 500 though the task runs, for its thread changes it meanwhile (``:115``). We know of no upstream issue.
 """
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from fastapi import HTTPException
+from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 from monailabel.interfaces.utils.app import app_instance
+from monailabel.utils.others.generic import file_checksum
 
 from lib.host.json_object import require_storable
+from lib.host.pacs.same_slices import SERIES_HASH_KEY, current_hash
 from lib.host.patches.around import put_around
 from lib.host.patches.label_tag import require_safe_tag
 from lib.host.patches.save_label import read_save_label
@@ -90,7 +94,14 @@ def _require_images(images: Any) -> None:
 def _sample(host: Any, strategy: str, params: dict | None = None, user: str | None = None) -> Any:
     require_task("strategy", strategy, app_instance()._strategies)
     require_usable(params, strategy=strategy)
-    return host(strategy, params, user)
+    chosen = host(strategy, params, user)
+    datastore = app_instance().datastore()
+    if not chosen or not isinstance(datastore, DICOMWebDatastore):
+        return chosen
+    found = current_hash(chosen["id"], datastore)
+    # By its checksum 3D Slicer notices that the file in its own cache is another by now; a folder of slices has none.
+    checksum = {"checksum": file_checksum(chosen["path"])} if found and os.path.isfile(chosen["path"]) else {}
+    return {**chosen, **checksum, SERIES_HASH_KEY: found}
 
 
 def _run_batch(host: Any, model: str, images: Any = None, params: dict | None = None, run_sync: Any = False) -> Any:

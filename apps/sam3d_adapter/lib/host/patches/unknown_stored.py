@@ -19,6 +19,7 @@ from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import get_mime_type
 
 from lib.host.pacs.dicom_fetch import fetch_series
+from lib.host.pacs.same_slices import SERIES_HASH_KEY, current_hash, note_loaded
 from lib.host.patches.around import put_around
 from lib.host.patches.image_access import is_known
 from lib.host.patches.image_checksum import require_checksum
@@ -80,9 +81,11 @@ def remove_label(host: Any, id: str, tag: str, user: str | None = None) -> Any:
 
 
 def download_image(host: Any, image: str, check_only: bool = False, check_sum: str | None = None) -> Any:
-    """Sends an image that the data store knows."""
+    """Sends an image that the data store knows; of a PACS, as that has it now."""
     datastore = app_instance().datastore()
     require_image(image, datastore)
+    if isinstance(datastore, DICOMWebDatastore) and not check_only and (found := current_hash(image, datastore)):
+        note_loaded(image, datastore, found)
     if check_only and check_sum:
         require_checksum(datastore.get_image_uri(image), check_sum)
     return host(image, check_only)
@@ -101,10 +104,14 @@ def download_label(host: Any, label: str, tag: str, check_only: bool = False) ->
 
 
 def get_image_info(host: Any, image: str) -> Any:
-    """Answers 404 to an unknown id. A series that was not fetched yet has an empty description."""
-    if not (_is_plain(image) and is_known(image, app_instance().datastore())):
-        require_image(image, app_instance().datastore())
-    return host(image)
+    """Answers 404 to an unknown id; says ``series_hash`` of a series of a PACS, null of one that cannot be used now."""
+    datastore = app_instance().datastore()
+    if not (_is_plain(image) and is_known(image, datastore)):
+        require_image(image, datastore)
+    if not isinstance(datastore, DICOMWebDatastore):
+        return host(image)
+    found = current_hash(image, datastore)
+    return {**host(image), SERIES_HASH_KEY: found}
 
 
 def get_label_info(host: Any, label: str, tag: str) -> Any:

@@ -11,12 +11,13 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
+from lib.host.client_address import RememberAddress
 from lib.host.patches.request_errors import on_http_error, on_storage_error, on_validation_error
 from lib.host.uploads.body_limit import BodyLimit
 
 
 def mend_web_app(max_body_bytes: int) -> None:
-    """Limits bodies and words errors; does nothing in a process that serves no HTTP. May be called again.
+    """Limits bodies, remembers addresses, words errors; does nothing in a process without HTTP. May be called again.
 
     Args:
         max_body_bytes: most bytes of a request's body.
@@ -28,6 +29,7 @@ def mend_web_app(max_body_bytes: int) -> None:
     web.host_state = (list(web.user_middleware), dict(web.exception_handlers))
     # Last, so that the headers that browsers ask for (CORS) are on its answers as well.
     web.user_middleware.append(Middleware(BodyLimit, max_bytes=max_body_bytes))
+    web.user_middleware.append(Middleware(RememberAddress))
     web.add_exception_handler(HTTPException, on_http_error)
     web.add_exception_handler(RequestValidationError, on_validation_error)
     web.add_exception_handler(OSError, on_storage_error)

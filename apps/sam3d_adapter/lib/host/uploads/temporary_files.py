@@ -26,7 +26,10 @@ from typing import Any
 import schedule
 from fastapi import Response
 from fastapi.background import BackgroundTasks
+from monailabel.datastore import local
+from monailabel.datastore.utils import convert
 from monailabel.endpoints import datastore, infer, session
+from monailabel.transform import writer
 from monailabel.utils.others.generic import remove_file
 
 from lib.host.patches.version_guard import check_host_version
@@ -39,6 +42,8 @@ ENDPOINTS = (
     (datastore, "download_dataset"),
 )
 """Functions of MONAI Label that name temporary files."""
+NAMING = (infer, session, datastore, local, convert, writer)
+"""Modules of MONAI Label in which they do."""
 
 _PREFIX = "sam3d_adapter-"
 _FOLDER = re.compile(_PREFIX + r"(\d+)-\w+")
@@ -61,12 +66,28 @@ def keep_temporary_files_apart() -> Path:
         folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
         tempfile.tempdir = str(folder)
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        tempfile.NamedTemporaryFile = _noting(tempfile.NamedTemporaryFile)
+        for module in NAMING:
+            module.tempfile = NotingTempfile()
         for module, name in ENDPOINTS:
             setattr(module, name, clean_up_after(getattr(module, name)))
         # MONAI Label runs what is due every 30 s.
         schedule.every(_SWEEP_MINUTES).minutes.do(sweep, folder)
     return folder
+
+
+class NotingTempfile:
+    """The module ``tempfile``, for a module that names files by it for an endpoint: they are noted."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(tempfile, name)
+
+    @staticmethod
+    def NamedTemporaryFile(*args: Any, **kwargs: Any) -> Any:
+        """A file as of ``tempfile``."""
+        file = tempfile.NamedTemporaryFile(*args, **kwargs)  # noqa: SIM115 - the host closes it
+        if (named := _named.get()) is not None:
+            named.append(file.name)
+        return file
 
 
 def clean_up_after(endpoint: Callable[..., Any]) -> Callable[..., Any]:
@@ -112,18 +133,6 @@ def sweep(folder: Path, max_age_s: float = _MAX_AGE_S) -> None:
 def _remove(path: str) -> None:
     with contextlib.suppress(OSError):
         remove_file(path)
-
-
-def _noting(make: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(make)
-    def noting(*args: Any, **kwargs: Any) -> Any:
-        file = make(*args, **kwargs)
-        named = _named.get()
-        if named is not None:
-            named.append(file.name)
-        return file
-
-    return noting
 
 
 def _remove_of_the_dead(parent: Path) -> None:

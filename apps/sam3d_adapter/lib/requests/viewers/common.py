@@ -7,7 +7,10 @@ from lib.prompts.reading import read_list
 
 KEYS = ("foreground", "background", "box")
 # Used by the host on the way to the task or back from it.
-IGNORED = ("model", "image", "description", "session", "save_label", "label_tag", "label_info", "client_id")
+IGNORED = (
+    *("model", "image", "description", "session", "save_label", "label_tag", "label_info", "client_id"),
+    "series_hash",
+)
 
 
 def read(request: Mapping[str, Any], label: str) -> dict[str, dict[str, Any]]:

@@ -57,7 +57,7 @@ def refine_along_surface(
     offset: Offset | None = (side // 2,) * 3
     while offset is not None:
         further += 1
-        # Counted from the first region, whose own numbers must come out to the last bit: its embedding may be at hand.
+        # Placed relative to the first region, whose numbers must come out bit for bit: its embedding may be cached.
         region = shifted(centre, (offset[0] - side // 2, offset[1] - side // 2, offset[2] - side // 2))
         box, core = _box(offset, side), _box(offset, side, MARGIN)
         with predictions.stages.time("paste"):

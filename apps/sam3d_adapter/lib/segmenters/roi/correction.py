@@ -1,4 +1,4 @@
-"""How a click corrects: which part of the network's new prediction is taken over into the answer before it."""
+"""How a click corrects: which part of the network's new prediction replaces the answer before it."""
 
 import math
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class CorrectionContext:
     Attributes:
         roi: around it.
         new: clicks that correct here.
-        told: all of the user's clicks up to these that lie in the ROI, the new ones included.
+        told: all clicks of the user so far that lie in the ROI, the new ones included.
         pseudo: at most one pseudo-click that the network was shown.
         support: (D, H, W), voxels that may change.
         before: (D, H, W) foreground logit that is corrected.

@@ -19,7 +19,7 @@ class InitialPrediction:
     Attributes:
         roi: the first region of all corrections; they lie on its grid.
         key: identifies all that the answer depends on, except for the further clicks.
-        tiles: how many regions may be predicted because of clicks of each kind.
+        tiles: how many regions may be predicted for the clicks of each kind.
         box: around the structure.
         head: the click that was answered first; None with a mask prompt, which all clicks correct.
         is_pseudo: whether ``head`` is not the user's.

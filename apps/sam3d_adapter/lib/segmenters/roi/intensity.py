@@ -1,4 +1,4 @@
-"""Intensities of the image -> intensities the model was trained on."""
+"""Intensities of the image -> intensities that the network was trained on."""
 
 import math
 
@@ -19,7 +19,7 @@ def apply_window(roi: Tensor, inside: Tensor, window: WindowIntensity) -> Tensor
 
 
 def intensity_window(intensity: IntensitySettings, volume: Volume) -> WindowIntensity:
-    """The rule in numbers; for percentiles they come from the whole image, so that they do not move with the ROI.
+    """The window of an image; percentiles are those of the whole image, so that they do not depend on the ROI.
 
     Raises:
         ImageError: percentiles of an image without contrast.
@@ -33,7 +33,7 @@ def intensity_window(intensity: IntensitySettings, volume: Volume) -> WindowInte
 def percentile_window(voxels: Tensor, intensity: PercentileIntensity) -> WindowIntensity:
     """Percentiles, and mean and deviation between them, of the voxels that are finite and not 0.
 
-    Of a large image every n-th voxel along each axis is looked at, with the smallest n that leaves ``MAX_SAMPLES``.
+    Of a large image every n-th voxel along each axis counts, with the smallest n that leaves ``MAX_SAMPLES``.
 
     Args:
         voxels: (i, j, k), any real type.

@@ -129,7 +129,7 @@ def _steps(roi: Roi, clicks: Sequence[Click], stays: float) -> list[Step]:
 
 
 def _first_tiles(steps: Sequence[Step], initial: InitialPrediction) -> set[Offset]:
-    """The regions that are predicted because of clicks of one kind; clicks beyond them are only enforced."""
+    """The regions that are predicted because of clicks of one kind; clicks elsewhere are only enforced."""
     seen = {(0, 0, 0)} if initial.first is not None else set[Offset]()
     wanted = dict.fromkeys(step.offset for step in steps if step.clicks and step.offset not in seen)
     return seen | set(list(wanted)[: initial.tiles])
@@ -138,7 +138,7 @@ def _first_tiles(steps: Sequence[Step], initial: InitialPrediction) -> set[Offse
 class _Lattice:
     """One request's lattice; see the module.
 
-    Args: see `answer_interaction`; both kinds in steps, the foreground's from that of the initial prediction on.
+    Args: see `answer_interaction`; the clicks of each kind in steps, the first foreground one for the initial prediction.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""One ROI and its clicks to logits: encode at most once per ROI, decode what is asked."""
+"""One ROI and its clicks -> logits; each ROI is encoded at most once."""
 
 import contextlib
 import time
@@ -16,7 +16,7 @@ from lib.segmenters.roi.network import Embedding
 
 
 class PredictorError(ValueError):
-    """A prediction that was asked for with parts that do not fit."""
+    """Arguments of a prediction that do not fit together or do not fit the network."""
 
 
 @dataclass(frozen=True)

@@ -27,27 +27,27 @@ from lib.segmenters.roi.prediction import MAX_ENCODES, RoiPredictions
 from lib.segmenters.roi.settings import RoiSettings
 
 REGIONS = MAX_ENCODES
-"""At most, each of which costs an encode where it is not at hand."""
+"""Regions at most; each costs an encode unless it is cached."""
 WORTHWHILE = 1 / 50
 """Share of the surface that a region must hold."""
 AGREES = 0.85
-"""Dice of what the network sees in a region and of the mask there: below, it took the inside for the outside."""
+"""Dice of the prediction and the mask in a region; below it, the network segmented something else, and we drop it."""
 BAND_MM = 4.0
-"""How far from where it was the surface may come to lie, mm."""
+"""How far the surface may move, mm."""
 CORRECTED_MM = 2 * BAND_MM
-"""Around what clicks changed, the corrected mask counts: twice as far as the finer surface may lie from the other."""
+"""Distance from what clicks changed within which the corrected mask counts, mm: twice what the surface may move."""
 
 Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)
 class RefinedMask:
-    """The mask that an interaction begins with, as it was and with the finer surface, each packed to bits.
+    """The initial mask, before and after refinement, each packed to bits.
 
     Attributes:
-        box: of the image's voxels, outside which both are empty.
-        before: of the voxels in it.
-        after: likewise.
+        box: part of the image outside which both are empty.
+        before: bits of the voxels in the box, before refinement.
+        after: the same after it.
         regions: how many were predicted.
     """
 
@@ -150,7 +150,7 @@ def _initial_mask(
 
 
 def refine_surface(
-    predictions: RoiPredictions, settings: RoiSettings, view: Roi, mask: Mask, told: Sequence[Click], threshold: float
+    predictions: RoiPredictions, settings: RoiSettings, roi: Roi, mask: Mask, told: Sequence[Click], threshold: float
 ) -> tuple[Mask, int]:
     """Predicts the surface of a mask at the finest spacing, in the regions that hold most of it.
 
@@ -160,16 +160,16 @@ def refine_surface(
     Args:
         predictions: of the image.
         settings: size, axes and spacing of the regions.
-        view: the regions lie on a lattice around its middle.
+        roi: the regions lie on a lattice around its middle.
         mask: (i, j, k).
-        told: foreground clicks in the mask, which stay in it; the network is told of them, and where a region holds
-            none, of the place that is deepest in the mask.
+        told: foreground clicks in the mask, which stay in it. The network is shown those in a region; where there is
+            none, the place that is deepest in the mask.
         threshold: foreground probability.
 
     Returns:
         The mask, and how many regions were predicted.
     """
-    middle = view.dhw_to_ijk([[size // 2 for size in view.size_dhw]])[0]
+    middle = roi.dhw_to_ijk([[size // 2 for size in roi.size_dhw]])[0]
     spacing_mm = finest_spacing_mm(predictions, settings)
     lattice = roi_at(middle, mask.shape, predictions.volume.affine, settings.size, spacing_mm, settings.axes)
     with predictions.stages.time("paste"):

@@ -9,12 +9,12 @@ from lib.models.config import ConfigError
 # One letter per anatomical line: the direction in which the index of that ROI axis grows.
 AXIS_PAIRS = ("SI", "AP", "RL")
 MAX_FURTHER_AXES = 2
-"""Beyond it, too few encodes of a request were left for clicks elsewhere."""
+"""More would leave too few encodes of a request for clicks elsewhere."""
 OPTIONAL_ROI = ("wider_spacings_mm", "large_share", "closer_spacing_mm", "small_share", "further_axes")
 LARGE_SHARE = 0.42
-"""Where a preset says nothing: chosen on sarcomas of 2 to 30 cm and on lesions of phantoms together."""
+"""Default; tuned on sarcomas of 2 to 30 cm together with lesions of phantoms."""
 SMALL_SHARE = 0.35
-"""Likewise: chosen on lesions of phantoms 1-20."""
+"""Default; tuned on lesions of phantoms 1 to 20."""
 INTENSITY_MODES = ("window", "percentile")
 
 
@@ -59,13 +59,13 @@ class RoiSettings:
         size: voxels along each side of the cube.
         spacing_mm: isotropic voxel spacing of the ROI, mm.
         axes: anatomical directions in which the ROI indices (D, H, W) grow, e.g. ``"SAR"``.
-        wider_spacings_mm: ascending spacings, mm, at which to look again while the mask outgrows the ROI.
-        large_share: of the ROI's side; a mask whose sphere of equal volume is wider outgrows it even where it reaches
-            no face.
-        closer_spacing_mm: spacing, mm, at which to look again where the mask is small; None for not at all.
-        small_share: of the ROI's side; a mask whose sphere of equal volume is narrower is small.
-        further_axes: the same as ``axes``: other directions along which the view of a first click is looked at as well,
-            for the mean of the probabilities.
+        wider_spacings_mm: ascending spacings, mm, to zoom out to while the mask outgrows the ROI.
+        large_share: share of the ROI's side; a mask whose sphere of equal volume is wider outgrows the ROI even where
+            it touches no face.
+        closer_spacing_mm: spacing, mm, to zoom in to where the mask is small; None for never.
+        small_share: share of the ROI's side; a mask whose sphere of equal volume is narrower is small.
+        further_axes: further values of ``axes`` for test-time augmentation: the region of a first click is predicted
+            along each of them too, and the probabilities are averaged.
     """
 
     size: int
@@ -79,7 +79,7 @@ class RoiSettings:
 
     @property
     def seen_spacings_mm(self) -> tuple[float, ...]:
-        """Ascending, mm: the spacings at which structures are looked at, for training to draw from."""
+        """Spacings of all zoom levels, ascending, mm; training draws from them."""
         closer = () if self.closer_spacing_mm is None else (self.closer_spacing_mm,)
         return (*closer, self.spacing_mm, *self.wider_spacings_mm)
 

@@ -17,13 +17,20 @@ HOST_LIKE = """
 import logging, logging.config, threading, warnings
 from lib.host.log.form import form_log
 from lib.host.log.privacy import keep_values_out_of_the_log
+format_of_all = logging.Handler.format
 logging.basicConfig(level=logging.INFO)
+own = logging.StreamHandler()
+own.setFormatter(logging.Formatter("mine %(message)s"))
+logging.getLogger("own").addHandler(own)
+logging.getLogger("own").propagate = False
 keep_values_out_of_the_log(); form_log(); form_log()
 logging.config.dictConfig({"version": 1, "disable_existing_loggers": False,
     "formatters": {"f": {"format": "plain %(message)s"}},
     "handlers": {"h": {"class": "logging.StreamHandler", "formatter": "f"}},
     "root": {"level": "INFO", "handlers": ["h"]}})
 logging.getLogger("a.b").info("Ready with %s", "Mustermann")
+logging.getLogger("own").info("Here with %s", "Mustermann")
+print(logging.Handler.format is format_of_all)
 warnings.warn("Mustermann", stacklevel=1)
 def fail(): raise ValueError("Mustermann")
 thread = threading.Thread(target=fail, name="worker"); thread.start(); thread.join()
@@ -42,13 +49,18 @@ def test_everything_that_is_said_has_the_form() -> None:
     lines = [parse(line) for line in done.stderr.splitlines()]
     assert [(line["logger"], line["event"]) for line in lines] == [
         ("a.b", "Ready with …"),
+        ("own", "Here with …"),
         ("lib.host.log.form", "UserWarning"),
         ("lib.host.log.form", "An error was not caught."),
         ("lib.host.log.form", "An error was not caught."),
     ]
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["time"]) for line in lines)
-    assert lines[1]["at"].startswith("<string>:")
-    assert lines[2]["error"] == "ValueError" and lines[2]["level"] == "CRITICAL"
+    assert done.stdout == "True\n"  # handlers of others are as Python ships them
+    warned, thread, main = lines[2:]
+    assert warned["at"].startswith("<string>:")
+    assert thread["error"] == "ValueError" and thread["level"] == "CRITICAL"
+    assert re.fullmatch(r"<string>:\d+ in fail < [^/]+/threading\.py:\d+ in Thread\.run < .*", thread["stack"])
+    assert re.fullmatch(r"<string>:\d+ in fail < <string>:\d+ in <module>", main["stack"])
 
 
 def test_a_record_of_several_lines_is_one_line() -> None:

@@ -2,17 +2,28 @@
 
 import importlib.util
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lib.host.log import privacy as log_privacy
+from lib.host.log.form import LogfmtFormatter
 from lib.host.log.privacy import clean, fill, keep_values_out_of_the_log
 from lib.host.log.words import _calls
 
 MONAILABEL = Path(importlib.util.find_spec("monailabel").origin).parent
 SECRET = "Mustermann_Erika"
+
+
+@pytest.fixture
+def factory() -> Iterator[None]:
+    before, level = logging.getLogRecordFactory(), logging.getLogger().level
+    yield
+    logging.setLogRecordFactory(before)
+    logging.getLogger().setLevel(level)
 
 
 def record(message: object, *args: object, name: str = "monailabel.x", file: str = __file__, line: int = 0):
@@ -85,7 +96,67 @@ def test_of_an_error_type_and_place_are_kept() -> None:
     clean(made)
     assert made.error == "ValueError < FileNotFoundError ENOENT"
     assert made.at.startswith("log/test_privacy.py:")
+    here = r"log/test_privacy\.py:\d+ in test_of_an_error_type_and_place_are_kept"
+    assert re.fullmatch(f"{here}; caused by {here}", made.stack)
     assert SECRET not in logging.Formatter("%(message)s").format(made)
+
+
+def raise_far_below(calls: int) -> None:
+    if not calls:
+        raise ValueError(f"{SECRET}, born 1970")
+    raise_far_below(calls - 1)
+
+
+def caught(calls: int = 0) -> ValueError:
+    with pytest.raises(ValueError, match=SECRET) as caught:
+        raise_far_below(calls)
+    return caught.value
+
+
+def test_the_whole_stack_of_an_error_is_one_field_of_its_line() -> None:
+    error = caught(calls=9)
+    made = logging.LogRecord("x", logging.ERROR, __file__, 0, "Failed.", None, (ValueError, error, error.__traceback__))
+    clean(made)
+    line = LogfmtFormatter().format(made)
+    assert "\n" not in line and SECRET not in line
+    places = re.search(r'stack="([^"]*)"', line)[1].split(" < ")
+    assert len(places) == 11 and places[0] == made.at
+    assert re.fullmatch(r"host/test_log_privacy\.py:\d+ in raise_far_below", places[0])
+    assert re.fullmatch(r"host/test_log_privacy\.py:\d+ in caught", places[-1])
+
+
+def test_endless_recursion_ends_in_the_log() -> None:
+    made = record("Failed.")
+    made.exc_info = (ValueError, error := caught(calls=200), error.__traceback__)
+    clean(made)
+    assert made.stack.count(" < ") == 64 and made.stack.endswith(" < …")
+
+
+@pytest.mark.parametrize("name", ["lib.serving.model_store", "monailabel.datastore.local"])
+@pytest.mark.parametrize(
+    ("message", "values"), [("Not served: %s", (caught(),)), ("%(why)s", ({"why": caught()},)), (caught(), ())]
+)
+def test_an_error_that_is_logged_as_a_value_has_its_stack(name: str, message: object, values: Any) -> None:
+    made = logging.LogRecord(name, logging.ERROR, __file__, 0, message, values, None)
+    clean(made)
+    assert made.error == "ValueError" and made.stack.startswith("host/test_log_privacy.py:")
+    assert SECRET not in made.getMessage() + made.stack
+
+
+def test_whoever_complains_while_an_error_is_handled_has_its_stack(
+    factory: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    keep_values_out_of_the_log()
+    log = logging.getLogger("monailabel.datastore.local")
+    try:
+        raise_far_below(1)
+    except ValueError as error:
+        log.error(str(error))
+        log.info("Going on.")
+    log.error("Another matter.")
+    told, *others = caplog.records
+    assert told.error == "ValueError" and "raise_far_below < " in told.stack and SECRET not in told.getMessage()
+    assert not any(hasattr(other, "stack") for other in others)
 
 
 def test_request_lines_keep_method_route_and_status() -> None:
@@ -106,14 +177,6 @@ def test_lines_of_a_task_are_kept_only_if_they_were_cleaned_there() -> None:
     clean(made)
     assert made.getMessage() == line and made.verbatim
     assert cleaned(f"Traceback: {SECRET}", name="task_train") == "Output of the task: …"
-
-
-@pytest.fixture
-def factory() -> Iterator[None]:
-    before, level = logging.getLogRecordFactory(), logging.getLogger().level
-    yield
-    logging.setLogRecordFactory(before)
-    logging.getLogger().setLevel(level)
 
 
 def test_installed_it_reaches_every_logger_and_only_once(factory: None, caplog: pytest.LogCaptureFixture) -> None:

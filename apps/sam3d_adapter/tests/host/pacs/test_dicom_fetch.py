@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,11 +14,12 @@ import pytest
 import requests
 from fastapi import HTTPException
 from monailabel.datastore.dicom import DICOMWebDatastore
-from monailabel.datastore.local import LocalDatastore
+from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
 from monailabel.datastore.utils.convert import dicom_to_nifti
 
-from lib.host.pacs import dicom_fetch
+from lib.host.pacs import dicom_fetch, series_copy
 from lib.host.pacs.dicom_fetch import MAX_PAUSE_S, MIN_PAUSE_S, fetch_series
+from lib.host.pacs.series_copy import SeriesCopy
 from lib.host.patches.image_access import admit_image
 from lib.volumes.read import read_volume
 from tests.support.dicom_study import Study
@@ -171,19 +172,6 @@ def test_series_whose_end_arrives_later_is_completed(tmp_path: Path, study: Stud
     np.testing.assert_array_equal(fetched(store, study), study.image)
 
 
-def test_dialogue_on_a_series_that_has_changed_is_told_once(tmp_path: Path, study: Study, clock: list[float]) -> None:
-    slices, request = by_height(study), {"image": study.series_uid}
-    pacs = Pacs(slices[3:])
-    store = open_store(pacs, tmp_path)
-    admit_image(request, store, None)
-    pacs.instances = slices
-    clock[0] += MIN_PAUSE_S + 1
-    with pytest.raises(HTTPException) as caught:
-        admit_image(request, store, None)
-    assert caught.value.status_code == 409 and "Open the study again" in caught.value.detail
-    assert admit_image(request, store, None)["image"] == study.series_uid
-
-
 def test_series_that_is_completed_before_its_first_use_is_no_change(tmp_path: Path, study: Study) -> None:
     slices = by_height(study)
     pacs = Pacs(slices[:5] + slices[6:])
@@ -256,6 +244,71 @@ def test_pacs_that_is_silent_is_waited_for_once_and_not_long(
         assert fetched(store, study).shape == study.image.shape
     assert len(asked) == 1 and time.perf_counter() - began < 5
     wake.set()
+
+
+@pytest.fixture
+def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """UIDs of the series that a PACS is asked about that answers when the test is over; nobody waits for it long."""
+    wake, asked = threading.Event(), list[str]()
+
+    def hang(_: Pacs, study: str, series: str) -> list:
+        asked.append(series)
+        assert wake.wait(60)
+        return []
+
+    monkeypatch.setattr(dicom_fetch, "WAIT_S", 0.05)
+    monkeypatch.setattr(Pacs, "search_for_instances", hang)
+    yield asked
+    wake.set()
+
+
+def listing_threads() -> int:
+    return sum(thread.name.startswith("series-listing") for thread in threading.enumerate())
+
+
+def test_refused_series_asks_a_silent_pacs_one_question_at_a_time(
+    tmp_path: Path, study: Study, request: pytest.FixtureRequest
+) -> None:
+    slices = by_height(study)
+    store = open_store(Pacs(slices[:5] + slices[6:]), tmp_path)
+    assert refusal(store, study.series_uid).status_code == 422
+    asked = request.getfixturevalue("hanging")
+    for _ in range(20):
+        assert refusal(store, study.series_uid).status_code == 422
+    assert asked == [study.series_uid] and listing_threads() <= series_copy.WORKERS
+
+
+def test_silent_pacs_is_asked_about_few_series_at_once(tmp_path: Path, study: Study, hanging: list[str]) -> None:
+    store = open_store(Pacs(list(study.instances)), tmp_path)
+    store._datastore.objects |= {
+        f"1.2.{number}": ImageLabelModel(image=DataModel(info={"StudyInstanceUID": study.study_uid}))
+        for number in range(10)
+    }
+    for number in range(10):
+        assert SeriesCopy(f"1.2.{number}", store).listed(0.05) is None
+    assert len(hanging) <= series_copy.WORKERS and listing_threads() <= series_copy.WORKERS
+
+
+def test_pacs_that_was_silent_is_asked_again(tmp_path: Path, study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it says too late is not taken for its answer to a later question."""
+    pacs = Pacs(list(study.instances))
+    store = open_store(pacs, tmp_path)
+    wake, has_answered = threading.Event(), threading.Event()
+    answer = pacs.search_for_instances
+
+    def late(*names: str) -> list:
+        found = answer(*names)
+        assert wake.wait(60)
+        has_answered.set()
+        return found[:3]
+
+    with monkeypatch.context() as context:
+        context.setattr(pacs, "search_for_instances", late)
+        assert SeriesCopy(study.series_uid, store).listed(0.05) is None
+        wake.set()
+        assert has_answered.wait(60)
+    listed = SeriesCopy(study.series_uid, store).listed(60)
+    assert listed == {str(instance.SOPInstanceUID) for instance in study.instances}
 
 
 @pytest.mark.parametrize("is_told", [True, False])

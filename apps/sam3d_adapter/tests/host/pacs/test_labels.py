@@ -3,6 +3,7 @@
 import copy
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -113,11 +114,11 @@ def save(store: DICOMWebDatastore, study: Study, voxels: np.ndarray, names: tupl
     store.save_label(study.series_uid, str(folder / "label.nii.gz"), "final", info)
 
 
-def as_if_of_ohif(pacs: PacsWithSegs, time: str = "20500101 120000") -> Dataset:
+def as_if_of_ohif(pacs: PacsWithSegs, made: str = "20500101 120000") -> Dataset:
     """The last SEG once more, as a series that did not pass this server."""
     seg = copy.deepcopy(pacs.stored[-1])
     seg.SeriesInstanceUID, seg.SOPInstanceUID = generate_uid(), generate_uid()
-    seg.SeriesDate, seg.SeriesTime = time.split()
+    seg.SeriesDate, seg.SeriesTime = made.split()
     pacs.stored.append(seg)
     return seg
 
@@ -193,6 +194,49 @@ def test_newest_wins(
     np.testing.assert_array_equal(only_case(read(store, kept, study)).read().labels, small)
     # Older than what is kept already.
     as_if_of_ohif(pacs, "20200101 120000")
+    np.testing.assert_array_equal(only_case(read(store, kept, study)).read().labels, small)
+
+
+@pytest.fixture
+def tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The server's own time zone, nine hours before UTC."""
+    with monkeypatch.context() as context:
+        context.setenv("TZ", "JST-9")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("older", "offset", "newer", "newer_offset"),
+    [
+        pytest.param("120000", "+0900", "040000", "+0000", id="both"),
+        pytest.param("040000", "+0000", "000000", "-0500", id="west"),
+        pytest.param("120000", None, "040000", "+0000", id="older in the server's zone"),
+        pytest.param("130000", "+1100", "120000", None, id="newer in the server's zone"),
+        pytest.param("120000", "Tokyo", "040000", "+0000", id="no offset as DICOM has it"),
+    ],
+)
+@pytest.mark.usefixtures("tokyo")
+def test_newest_wins_wherever_its_clock_stands(
+    store: DICOMWebDatastore,
+    kept: LabelSnapshots,
+    study: Study,
+    tmp_path: Path,
+    pacs: PacsWithSegs,
+    older: str,
+    offset: str | None,
+    newer: str,
+    newer_offset: str | None,
+) -> None:
+    small, big = (labels(study) == 2).astype(np.uint8), (labels(study) > 0).astype(np.uint8)
+    for voxels, at, from_utc in ((small, newer, newer_offset), (big, older, offset)):
+        save(store, study, voxels, ("kidney tumor",), tmp_path)
+        seg = as_if_of_ohif(pacs, f"20500101 {at}")
+        if from_utc is not None:
+            seg.TimezoneOffsetFromUTC = from_utc
+    np.testing.assert_array_equal(only_case(read(store, kept, study)).read().labels, small)
+    pacs.stored.reverse()
     np.testing.assert_array_equal(only_case(read(store, kept, study)).read().labels, small)
 
 

@@ -6,6 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from monailabel.config import settings
+from monailabel.interfaces.utils.app import app_instance, apps
 
 from tests.support.live_app import LiveApp, check_refusal
 
@@ -38,8 +39,10 @@ class PacsHost:
 
 
 @pytest.fixture
-def pacs(monkeypatch: pytest.MonkeyPatch) -> Iterator[PacsHost]:
+def pacs(live: LiveApp, monkeypatch: pytest.MonkeyPatch) -> Iterator[PacsHost]:
     host = PacsHost()
+    # MONAI Label would make another app for another address.
+    monkeypatch.setitem(apps, settings.MONAI_LABEL_APP_DIR + host.url, app_instance())
     thread = threading.Thread(target=host.server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     monkeypatch.setattr(settings, "MONAI_LABEL_STUDIES", host.url)

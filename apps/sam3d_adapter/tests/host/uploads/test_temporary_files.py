@@ -8,22 +8,33 @@ import tempfile
 import time
 from pathlib import Path
 
+import monailabel
 import pytest
 from fastapi.background import BackgroundTasks
 from fastapi.responses import FileResponse
+from monailabel.endpoints import infer
 
 from lib.host.uploads import temporary_files
-from lib.host.uploads.temporary_files import ENDPOINTS, _noting, clean_up_after, sweep
+from lib.host.uploads.temporary_files import ENDPOINTS, NAMING, NotingTempfile, clean_up_after, sweep
 
 APP = Path(__file__).parents[3]
+MONAILABEL = Path(monailabel.__file__).parent
+NAMING_ELSEWHERE = {
+    # What the server is started with, what a training or another process does.
+    *("utils/others/generic.py", "tasks/train/basic_train.py", "client/client.py"),
+    # No image of ours goes through them: refused, or for other kinds of images and networks.
+    *("endpoints/model.py", "endpoints/wsi_infer.py", "datastore/cvat.py", "sam2/infer.py"),
+    *("utils/others/detection.py", "utils/others/pathology.py"),
+}
 SERVE = """
 import os, sys, tempfile
 from monailabel.endpoints import infer
 from lib.host.uploads.temporary_files import keep_temporary_files_apart
-before = infer.run_inference
+before, of_all = infer.run_inference, tempfile.NamedTemporaryFile
 folder = keep_temporary_files_apart()
 assert keep_temporary_files_apart() == folder and infer.run_inference.__wrapped__ is before
-open(tempfile.NamedTemporaryFile(suffix=".nii.gz").name, "w").close()
+assert tempfile.NamedTemporaryFile is of_all
+open(infer.tempfile.NamedTemporaryFile(suffix=".nii.gz").name, "w").close()
 print(folder, oct(os.stat(folder).st_mode & 0o777), tempfile.gettempdir(), len(os.listdir(folder)), flush=True)
 if sys.argv[1] == "die":
     os.kill(os.getpid(), 9)
@@ -33,13 +44,13 @@ if sys.argv[1] == "die":
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(tempfile, "NamedTemporaryFile", _noting(tempfile.NamedTemporaryFile))
+    monkeypatch.setattr(infer, "tempfile", NotingTempfile())
     return tmp_path
 
 
 def named(suffix: str = ".nii") -> Path:
     """A file as MONAI Label makes it."""
-    path = Path(tempfile.NamedTemporaryFile(suffix=suffix).name)  # noqa: SIM115
+    path = Path(infer.tempfile.NamedTemporaryFile(suffix=suffix).name)
     path.write_text("image")
     return path
 
@@ -47,7 +58,7 @@ def named(suffix: str = ".nii") -> Path:
 def test_after_an_error_everything_is_gone_at_once(folder: Path) -> None:
     def endpoint(tasks: BackgroundTasks, what: str) -> None:
         named()
-        Path(tempfile.NamedTemporaryFile().name).mkdir()  # noqa: SIM115
+        Path(infer.tempfile.NamedTemporaryFile().name).mkdir()
         raise ValueError(what)
 
     with pytest.raises(ValueError, match="text"):
@@ -83,9 +94,28 @@ def test_files_of_others_stay(folder: Path) -> None:
     assert mine.exists()
 
 
+def test_what_others_name_meanwhile_stays(folder: Path) -> None:
+    def endpoint(tasks: BackgroundTasks) -> None:
+        with tempfile.NamedTemporaryFile(delete=False) as file:
+            pass
+        raise ValueError(file.name)
+
+    with pytest.raises(ValueError, match=str(folder)) as error:
+        clean_up_after(endpoint)(BackgroundTasks())
+    assert Path(str(error.value)).exists()
+
+
 def test_the_functions_of_the_host_are_there() -> None:
     for module, name in ENDPOINTS:
         assert callable(getattr(module, name))
+
+
+def test_no_module_of_the_host_that_names_files_is_forgotten() -> None:
+    naming = {path for path in MONAILABEL.rglob("*.py") if "tempfile.NamedTemporaryFile(" in path.read_text()}
+    named = {str(path.relative_to(MONAILABEL)) for path in naming - {Path(module.__file__) for module in NAMING}}
+    assert named == NAMING_ELSEWHERE
+    # All of them have it as a module: another import of it would not be seen.
+    assert not [path for path in MONAILABEL.rglob("*.py") if "from tempfile" in path.read_text()]
 
 
 def test_sweep_takes_what_is_old(folder: Path) -> None:
