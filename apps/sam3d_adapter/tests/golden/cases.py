@@ -81,9 +81,8 @@ MASKS: dict[str, Click] = {
     "ct: background click far from the structure": Click("ct", "ct_axial", _click(LESION, not_=([90, 8, 40],))),
     "ct: foreground click far from the structure": Click("ct", "ct_axial", _click(LESION, [6, 70, 38])),
     "ct: click on the border": Click("ct", "ct_axial", _click([41, 40, 20])),
-    "ct: eleven clicks of each kind": Click(
-        "ct", "ct_axial",
-        _click(*([25 + n, 40, 20] for n in range(11)), not_=tuple([25 + n, 54, 20] for n in range(11))),
+    "ct: eleven clicks": Click(
+        "ct", "ct_axial", _click(*([25 + n, 40, 20] for n in range(10)), [30, 54, 20], not_=(INSIDE,))
     ),
     # Grids.
     "ct: oblique": Click("ct", "ct_oblique", _click([24, 34, 12])),
