@@ -81,9 +81,8 @@ MASKS: dict[str, Click] = {
     "ct: background click far from the structure": Click("ct", "ct_axial", _click(LESION, not_=([90, 8, 40],))),
     "ct: foreground click far from the structure": Click("ct", "ct_axial", _click(LESION, [6, 70, 38])),
     "ct: click on the border": Click("ct", "ct_axial", _click([41, 40, 20])),
-    "ct: eleven clicks of each kind": Click(
-        "ct", "ct_axial",
-        _click(*([25 + n, 40, 20] for n in range(11)), not_=tuple([25 + n, 54, 20] for n in range(11))),
+    "ct: eleven clicks": Click(
+        "ct", "ct_axial", _click(*([25 + n, 40, 20] for n in range(10)), [30, 54, 20], not_=(INSIDE,))
     ),
     # Grids.
     "ct: oblique": Click("ct", "ct_oblique", _click([24, 34, 12])),
@@ -101,8 +100,10 @@ MASKS: dict[str, Click] = {
     "ct: large": Click("ct", "ct_large", _click(ORGAN)),
     "ct: large, off the middle": Click("ct", "ct_large", _click(ORGAN_END)),
     "ct: large, clicks at both ends": Click("ct", "ct_large", _click(ORGAN, ORGAN_END, ORGAN_FAR_END)),
-    "ct: large, background click": Click("ct", "ct_large", _click(ORGAN, not_=([50, 36, 22],))),
-    "ct: large, both kinds": Click("ct", "ct_large", _click(ORGAN, [72, 40, 26], not_=([32, 30, 20],))),
+    "ct: large, background click in the middle": Click("ct", "ct_large", _click(ORGAN, not_=([50, 36, 22],))),
+    "ct: large, background click at the border": Click("ct", "ct_large", _click(ORGAN, not_=(ORGAN_END,))),
+    "ct: large, foreground click beyond the border": Click("ct", "ct_large", _click(ORGAN, [64, 46, 24])),
+    "ct: large, both kinds": Click("ct", "ct_large", _click(ORGAN, [72, 40, 26], not_=([40, 52, 22],))),
     "mr: large": Click("mr", "mr_large", _click([38, 36, 24])),
     "mr: large, both kinds": Click("mr", "mr_large", _click([38, 36, 24], [70, 36, 24], not_=([44, 36, 24],))),
     # The other presets.
@@ -115,6 +116,7 @@ MASKS: dict[str, Click] = {
     "pet: warm lesion": Click("pet", "pet", _click([38, 26, 24])),
     "pet: both lesions": Click("pet", "pet", _click([22, 24, 18], [38, 26, 24])),
     "pet: in the background": Click("pet", "pet", _click([30, 10, 8])),
+    "pet: in the background, both kinds": Click("pet", "pet", _click([30, 10, 8], not_=([30, 26, 20],))),
     "ct_lesion": Click("ct_lesion", "ct_axial", _click(LESION)),
     "ct_lesion: both kinds": Click("ct_lesion", "ct_axial", _click(LESION, OUTSIDE, not_=(INSIDE,))),
     "ct_lesion: small lesion": Click("ct_lesion", "ct_axial", _click(SMALL)),

@@ -29,7 +29,7 @@ from tests.support.dicom_study import Geometry, make_study
 from tests.support.odd_series import as_file
 from tests.support.server import AppServer, copy_app, start_server
 
-THOTHERS = 1
+THREADS = 1
 """Of PyTorch in the server: how sums are rounded depends on their number, and every machine has one."""
 
 _VOLATILE = (
@@ -70,12 +70,12 @@ def observe(folder: Path) -> Observed:
         for name, call in OTHERS.items():
             answers["others"][name] = site.call(call)
         for name, click in MASKS.items():
-            answers["masks"][name], masks[f"masks/{name}"] = site.click(click)
+            answers["masks"][name] = site.click(click, masks, f"masks/{name}")
         for name, call in REFUSALS.items():
             answers["refusals"][name] = site.call(call)
     with _site(folder / "bf16", "bf16") as site:
         for name in BFLOAT16:
-            answers["bfloat16"][name], masks[f"bfloat16/{name}"] = site.click(MASKS[name])
+            answers["bfloat16"][name] = site.click(MASKS[name], masks, f"bfloat16/{name}")
     return Observed(answers, masks)
 
 
@@ -88,7 +88,7 @@ def machine() -> dict[str, Any]:
         cpu = {}
     named = {key: cpu.get(key) for key in ("model name", "cpu family", "model")}
     versions = {name: importlib.metadata.version(name) for name in ("torch", "numpy", "scipy", "monai")}
-    return {**named, "instructions": torch.backends.cpu.get_cpu_capability(), "threads": THOTHERS, **versions}
+    return {**named, "instructions": torch.backends.cpu.get_cpu_capability(), "threads": THREADS, **versions}
 
 
 @contextmanager
@@ -99,7 +99,7 @@ def _site(folder: Path, precision: str) -> Iterator["_Site"]:
         content = images.packed(images.nifti(phantom.voxels(), phantom.affine))
         (studies / f"{name}.nii.gz").write_bytes(content)
     (studies / "four_d.nii.gz").write_bytes(images.packed(_files()["image of four axes"]))
-    threads = {name: str(THOTHERS) for name in ("OMP_NUM_THOTHERS", "MKL_NUM_THOTHERS")}
+    threads = {name: str(THREADS) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     (folder / "tmp").mkdir()
     with start_server(
         copy_app(folder / "app"),
@@ -136,31 +136,33 @@ class _Site:
         )
         return {"status": answer.status_code, "headers": self._headers(answer.headers), **self._body(call, answer)}
 
-    def click(self, click: Click) -> tuple[dict[str, Any], np.ndarray]:
-        """Answer, audit record and description of the mask; and the mask, (i, j, k) bool."""
+    def click(self, click: Click, masks: dict[str, np.ndarray], key: str) -> dict[str, Any]:
+        """Answer, audit record and description of the mask, which is put into ``masks``; or what a refusal says."""
         phantom = images.PHANTOMS[click.image]
-        query, parts = {"image": click.image}, {"params": (None, json.dumps(click.params))}
+        query = {"image": click.image}
+        parts: dict[str, Any] = {"params": (None, json.dumps(click.params))}
         if click.sent_as == "session":
             query = {"session_id": self._session(click.image)}
         elif click.sent_as != "stored":
             query = {}
-            parts["file"] = (f"a scan.{click.sent_as}", _image_file(phantom, click.sent_as))  # type: ignore[assignment]
+            parts["file"] = (f"a scan.{click.sent_as}", _image_file(phantom, click.sent_as))
         if click.label_map:
-            parts["label"] = _label_file(click.image, click.label_map)  # type: ignore[assignment]
+            parts["label"] = _label_file(click.image, click.label_map)
         answer = requests.post(f"{self.server.url}/infer/{click.preset}", params=query, files=parts, timeout=300)
-        assert answer.status_code == 200, f"{click}: {answer.status_code} {answer.text}"
+        if answer.status_code != 200:
+            return {"status": answer.status_code, "text": self.settled(answer.text)}
         told, file = MultipartDecoder.from_response(answer).parts
         params = json.loads(told.content)
         name, kind = (file.headers[key].decode() for key in (b"Content-Disposition", b"Content-Type"))
         voxels, affine = _read_mask(file.content, name)
-        seen = {
+        masks[key] = voxels != 0
+        return {
             "status": answer.status_code,
             "headers": self._headers(answer.headers),
             "answer": self.settled(params),
             "audit": self.settled(self._record(params["audit_id"])),
             "mask": {"file": self.settled(name), "type": kind, **_described(voxels, affine)},
         }
-        return seen, voxels != 0
 
     def settled(self, value: Any, key: str = "") -> Any:
         """A value as it is each time: no times, no names made up, no folders."""

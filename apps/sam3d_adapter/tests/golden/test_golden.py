@@ -40,10 +40,10 @@ def test_every_request_is_recorded() -> None:
     assert {click.preset for click in MASKS.values()} == {"ct", "mr", "pet", "ct_lesion"}
 
 
-@pytest.mark.parametrize("name", REFUSALS)
-def test_a_refusal_is_recorded_as_one(name: str) -> None:
-    answer = GOLDEN.answers["refusals"][name]
-    assert 400 <= answer["status"] <= 503 and answer["status"] != 500 and isinstance(answer["json"]["detail"], str)
+def test_what_is_recorded_as_refused_was_refused_with_a_sentence() -> None:
+    for name, answer in GOLDEN.answers["refusals"].items():
+        assert answer["status"] in (400, 403, 404, 409, 413, 422, 503), name
+        assert isinstance(answer["json"]["detail"], str), name
 
 
 @pytest.mark.parametrize("names", SAME, ids=lambda names: names[0])
@@ -56,13 +56,13 @@ def test_requests_that_mean_the_same_have_the_same_mask(names: tuple[str, ...]) 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_info_is_as_recorded(found: Observed) -> None:
     assert found.answers["info"] == GOLDEN.answers["info"]
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("kind", "name"), CASES, ids=lambda value: value)
 def test_answer_is_as_recorded(found: Observed, kind: str, name: str) -> None:
     answer, golden = found.answers[kind][name], GOLDEN.answers[kind][name]

@@ -138,7 +138,7 @@ def _first_tiles(steps: Sequence[Step], initial: InitialPrediction) -> set[Offse
 class _Lattice:
     """One request's lattice; see the module.
 
-    Args: see `answer_interaction`; the clicks of each kind in steps, the first foreground one for the initial prediction.
+    Args: see `answer_interaction`; clicks come in steps, and the first foreground step is the initial prediction.
     """
 
     def __init__(
