@@ -13,6 +13,7 @@ import torch
 from monai.losses import DiceCELoss
 from torch.utils.data import DataLoader
 
+from lib.files.atomic_write import replacing
 from lib.files.folders import remove_leftovers
 from lib.training.distributed import agreed, average_gradients, rank, share_curve, start_alike
 from lib.training.interaction import InteractionConfig, interaction_loss, play
@@ -121,7 +122,7 @@ def train(
     optimizer = torch.optim.AdamW(parameters, lr=config.peak_lr, weight_decay=config.weight_decay, fused=True)
     progress = Progress()
     if not rank():
-        remove_leftovers(out.glob(f"{state_path.name}.*.partial"))  # of a killed run: each is as large as the state
+        remove_leftovers(out.glob(f"{size}_*.partial"))  # of a killed run: each may be as large as the state
     if state_path.exists():
         progress, values, averaged, moments = load_state(state_path)
         with torch.no_grad():
@@ -168,8 +169,10 @@ def train(
             progress.curve.append(point)
             _keep_best(progress, average, config)
             logger.info(" ".join(f"{name}={value:.4g}" for name, value in point.items()))
+            # Curve first: whoever finds a finished state finds its curve as well.
+            with replacing(curve_path) as partial:
+                partial.write_text(json.dumps(progress.curve, indent=1))
             save_state(state_path, progress, trained, average.tensors, optimizer.state_dict())
-            curve_path.write_text(json.dumps(progress.curve, indent=1))
             if on_report is not None:
                 on_report(progress)
         share_curve(progress)

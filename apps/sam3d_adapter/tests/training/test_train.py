@@ -20,6 +20,7 @@ from lib.models.trainable import trained_names
 from lib.presets import load_preset
 from lib.pretraining import pretrain
 from lib.pretraining.pretrain import build_from_scratch
+from lib.training import train as train_module
 from lib.training.data_sets import DataSet
 from lib.training.interaction import InteractionConfig
 from lib.training.micro_batching import MemoryShortageError
@@ -118,6 +119,18 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(folder, tmp_path):
     again, rest = run(folder, state, steps=8, **how)
     assert [point["step"] for point in rest] == [point["step"] for point in curve] == [4, 8]
     torch.testing.assert_close(values(again), values(whole), rtol=0, atol=0)
+
+
+def test_a_saved_state_has_its_curve(folder, tmp_path, monkeypatch):
+    """Killed between the two, a finished training would have no curve."""
+    saved = []
+
+    def save(path, progress, *values):
+        saved.append((progress.step, json.loads((tmp_path / "test_curve.json").read_text())[-1]["step"]))
+
+    monkeypatch.setattr(train_module, "save_state", save)
+    run(folder, tmp_path, steps=2, report_steps=1)
+    assert saved == [(1, 1), (2, 2)]
 
 
 def test_small_micro_batches_give_the_gradients_of_the_whole(folder, tmp_path, monkeypatch):
