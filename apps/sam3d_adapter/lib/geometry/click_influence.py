@@ -1,4 +1,4 @@
-"""A click changes the answer around it alone: what is near to clicks, and what is taken away there."""
+"""The influence of clicks: a click changes the answer only within a radius around it."""
 
 from collections.abc import Sequence
 
@@ -13,23 +13,23 @@ Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 FOREGROUND_RADIUS_MM = 30.0
-"""No voxel of the image changes farther from a foreground click than this because of it."""
+"""A foreground click changes no voxel of the image farther away than this."""
 BACKGROUND_RADIUS_MM = 30.0
-"""The same of a background click."""
+"""A background click changes no voxel of the image farther away than this."""
 
 
 def influence_radius_mm(clicks: Sequence[Click]) -> float:
-    """How far clicks of one kind, at least one, change the mask, mm."""
+    """Influence radius of clicks of one kind, mm; at least one click."""
     return FOREGROUND_RADIUS_MM if clicks[0].is_foreground else BACKGROUND_RADIUS_MM
 
 
 def near_clicks(axes_mm: Sequence[NDArray[np.float64]], clicks_mm: NDArray[np.float64], reach_mm: float) -> Mask:
-    """Which voxels of a grid lie within reach of any of some clicks.
+    """Which voxels of a grid lie within a radius of any click.
 
     Args:
-        axes_mm: places of the grid's voxels along each of its three axes, mm.
-        clicks_mm: (N, 3) the clicks' along the same axes, also outside.
-        reach_mm: how far that is, mm.
+        axes_mm: positions of the grid's voxels along each of its three axes, mm.
+        clicks_mm: (N, 3) positions of the clicks along the same axes, also outside the grid.
+        reach_mm: the radius, mm.
     """
     near = np.zeros(tuple(map(len, axes_mm)), bool)
     for click in clicks_mm:
@@ -39,16 +39,16 @@ def near_clicks(axes_mm: Sequence[NDArray[np.float64]], clicks_mm: NDArray[np.fl
 
 
 def near_in_roi(roi: Roi, clicks: Sequence[Click], reach_mm: float) -> Mask:
-    """Which voxels (D, H, W) of an ROI lie within reach of any of some clicks, or half a voxel beyond.
+    """Which voxels (D, H, W) of an ROI lie within a radius of any click, plus half a voxel.
 
-    So that what lies just within reach in the image has what it is interpolated from.
+    The half voxel gives image voxels just inside the radius something to be interpolated from.
     """
     axes_mm = [np.arange(n) * roi.spacing_mm for n in roi.size_dhw]
     return near_clicks(axes_mm, roi.clicks_to_dhw(clicks) * roi.spacing_mm, reach_mm + roi.spacing_mm / 2)
 
 
 def border_distance(mask: Mask, click_dhw: NDArray[np.float64], sign: bool) -> float:
-    """How far a click lies from the nearest voxel of the label it asks for, in voxels; infinite where there is none.
+    """Distance from a click to the nearest voxel of the label that it asks for, in voxels; infinite if there is none.
 
     Args:
         mask: (D, H, W) that it corrects.
@@ -62,7 +62,7 @@ def border_distance(mask: Mask, click_dhw: NDArray[np.float64], sign: bool) -> f
 
 
 def unclicked(mask: Mask, support: Mask, clicks_dhw: NDArray[np.float64]) -> Mask:
-    """Voxels of those pieces of the mask that hold no click and lie wholly where voxels may change.
+    """Voxels of the pieces of a mask that hold no click and lie wholly where voxels may change.
 
     Args:
         mask: (D, H, W).

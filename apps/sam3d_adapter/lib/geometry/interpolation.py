@@ -1,4 +1,4 @@
-"""Trilinear interpolation between grids with parallel axes: one axis after the other, on the box needed alone."""
+"""Trilinear interpolation between grids with parallel axes: axis by axis, in the box that is needed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,7 +69,7 @@ def interpolate(box: Tensor, taps: Sequence[Taps]) -> Tensor:
 
 
 def sample(source: Tensor, taps: Sequence[Taps]) -> Tensor:
-    """Trilinear values of a source of any real type, of which no more is converted than they are made of.
+    """Trilinear values of a source of any real type; only the voxels that are needed are converted to float.
 
     Args:
         source: all of its voxels along each axis.

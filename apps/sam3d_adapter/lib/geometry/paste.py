@@ -32,8 +32,8 @@ class LogitPatch:
     Attributes:
         roi: where it is.
         logit: (D, H, W).
-        near: lists of clicks, each of one kind; it counts within reach of one click of each list alone. Empty for
-            everywhere.
+        near: lists of clicks, each of one kind; the patch counts only where each list has a click within its influence
+            radius. Empty for everywhere.
     """
 
     roi: Roi
@@ -152,13 +152,13 @@ class _Grid:
 
     def between(self, start: int, stop: int) -> "_Grid":
         """Those of its voxels that lie from ``start`` to below ``stop`` along the first axis."""
-        patch = copy(self)
+        cut = copy(self)
         first, last = max(start, int(self.low[0])), min(stop, int(self.high[0]))
-        patch.low, patch.high = np.array([first, *self.low[1:]]), np.array([last, *self.high[1:]])
+        cut.low, cut.high = np.array([first, *self.low[1:]]), np.array([last, *self.high[1:]])
         along = self._positions[0][max(0, first - int(self.low[0])) : max(0, last - int(self.low[0]))]
-        patch._positions = [along, *self._positions[1:]]
-        patch.is_empty = not all(map(len, patch._positions))
-        return patch
+        cut._positions = [along, *self._positions[1:]]
+        cut.is_empty = not all(map(len, cut._positions))
+        return cut
 
     def within(self, low: NDArray[np.int64]) -> tuple[slice, ...]:
         """The place of those voxels in an array that begins at ``low``."""
@@ -181,7 +181,7 @@ def _padded(logit: Tensor) -> Tensor:
 
 
 def _near(patch: LogitPatch, grid: _Grid) -> Mask:
-    """Which of the grid's voxels lie within reach of one click of each list."""
+    """Which of the grid's voxels lie within the influence radius of a click of each list."""
     axes = list(patch.roi.image_axes)
     spacing_mm = patch.roi.spacing_mm / np.abs(patch.roi.steps)
     axes_mm = [np.arange(a, b) * mm for a, b, mm in zip(grid.low, grid.high, spacing_mm, strict=True)]

@@ -1,4 +1,4 @@
-"""Further regions of interest around the first one, on one grid with it, for what is clicked beyond its middle."""
+"""Further regions of interest on the grid of the first one, for clicks far from its middle."""
 
 from collections.abc import Iterable
 
@@ -15,7 +15,7 @@ Offset = tuple[int, int, int]
 STAYS = 3 / 8
 """Share of the ROI's side: a click that lies no farther from its middle along each axis belongs to the first ROI."""
 NEAREST = 1 / 4
-"""The share beyond which the middle of another ROI is nearer."""
+"""Share of the ROI's side beyond which the middle of another ROI is nearer."""
 
 
 def tile_offset(first: Roi, click: Click, stays: float = STAYS) -> Offset:

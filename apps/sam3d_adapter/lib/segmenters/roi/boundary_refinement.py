@@ -17,13 +17,13 @@ from lib.prompts.click import Click
 from lib.segmenters.roi.prediction import RoiPredictions
 
 FURTHER = 2
-"""Regions beside the one in the middle, each of which costs an encode."""
+"""Further regions at most; each costs an encode."""
 WORTHWHILE = 1 / 20
-"""Share of the surface that a further region must hold."""
+"""Least share of the surface for which a further region is predicted."""
 MARGIN = 1 / 16
-"""Share of a region's side along its faces, in which the network sees too little around."""
+"""Margin at a region's faces, share of its side: there the network sees too little context."""
 SURFACE = 2
-"""Voxels of the coarser grid within which the surface may lie elsewhere."""
+"""How far the surface may move, in voxels of the coarser grid."""
 
 
 def refine_along_surface(
@@ -108,7 +108,7 @@ def deepest_in(logit: Tensor, region: Roi, threshold: float) -> Click | None:
 
 
 def _grown(mask: Tensor, reach: int) -> Tensor:
-    """A mask (1, 1, D, H, W) and all that is near it along each axis."""
+    """A mask (1, 1, D, H, W) dilated by ``reach`` voxels along each axis."""
     width = 2 * reach + 1
     for kernel in ((width, 1, 1), (1, width, 1), (1, 1, width)):
         mask = F.max_pool3d(mask, kernel, stride=1, padding=tuple(k // 2 for k in kernel))
@@ -122,7 +122,7 @@ def _box(offset: Offset, side: int, margin: float = 0) -> tuple[slice, ...]:
 
 
 def _most_left(left: Tensor, side: int, least: float) -> Offset | None:
-    """Where, in steps of half a side, a region holds most of what is left; None where that is not worth an encode."""
+    """Offset, in steps of half a side, of the region with most of what is left; None if it is not worth an encode."""
     counts = {
         as_offset(offset): int(left[_box(as_offset(offset), side, MARGIN)].sum())
         for offset in itertools.product((0, side // 2, side), repeat=3)

@@ -1,4 +1,4 @@
-"""What was clicked on is one structure: pieces of the mask elsewhere are not what the user meant."""
+"""The clicked component of a mask: pieces elsewhere are not what the user meant."""
 
 import math
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from lib.geometry.roi import Roi
 
 _DROPPED = -20.0
-"""Logit of voxels that are dropped: a probability of 2e-9, finite so that interpolation stays finite."""
+"""Logit of dropped voxels: a probability of 2e-9; finite, so that interpolation stays finite."""
 
 
 def clicked_component(logits: Tensor, clicks_dhw: np.ndarray, threshold: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
@@ -33,7 +33,7 @@ def clicked_component(logits: Tensor, clicks_dhw: np.ndarray, threshold: float =
 
 
 def keep_clicked(logits: Tensor, clicks_dhw: np.ndarray, threshold: float = 0.5) -> Tensor:
-    """Logits (2, D, H, W) in which the unclicked pieces of the mask are background."""
+    """The logits (2, D, H, W) with the unclicked pieces of the mask as background."""
     mask, kept = clicked_component(logits, clicks_dhw, threshold)
     dropped = torch.from_numpy(mask & ~kept).to(logits.device)
     return torch.stack([logits[0], torch.where(dropped, logits[0] + _DROPPED, logits[1])])
@@ -42,7 +42,7 @@ def keep_clicked(logits: Tensor, clicks_dhw: np.ndarray, threshold: float = 0.5)
 def outgrows_roi(logits: Tensor, clicks_dhw: np.ndarray, threshold: float, large_share: float) -> bool:
     """Whether a wider ROI may show more of the clicked structure.
 
-    Either it reaches a face of the ROI, or it is so large for it that the network may have stopped short of its border.
+    Either the structure touches a face of the ROI, or it is so large that the network may have missed its border.
 
     Args:
         logits: (2, D, H, W).

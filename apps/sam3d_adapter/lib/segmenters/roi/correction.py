@@ -18,12 +18,12 @@ from lib.segmenters.roi.enforce_clicks import enforce_clicks
 EXTENT = 2.0
 """Correction radius, as a multiple of the click's distance to the nearest correctly labelled voxel."""
 LEAST_VOXELS = 2.0
-"""Least correction radius, in voxels of the region: the border that it is measured to may be wrong itself."""
+"""Least correction radius, in voxels of the region: the border to which it is measured may itself be wrong."""
 
 START_LEAST_MM = 5.0
 """Least correction radius in a mask of the user, mm."""
 _LEAST = 0.5
-"""Logit that puts a voxel on its side where only a click speaks for it."""
+"""Distance from the threshold's logit at which the click's own voxel is set, where nothing else supports it."""
 
 Obeyed = tuple[tuple[Click, bool], ...]
 """Clicks that the network was shown, and whether it obeyed them."""
@@ -84,7 +84,7 @@ class CorrectionContext:
 
 
 def may_correct(context: CorrectionContext) -> bool:
-    """Whether the clicks can change anything: what is not in the mask cannot be taken out of it."""
+    """Whether the clicks can change anything: background clicks need a mask to remove something from."""
     if not context.support.any():
         return False
     adds = all(click.is_foreground for click in context.new)
@@ -104,7 +104,7 @@ def correct(context: CorrectionContext, predicted: Floats | None) -> tuple[Float
         taken = context.support & context.influence(new, LEAST_VOXELS * context.roi.spacing_mm)
         kinds = {click.is_foreground for click in context.new}
         if len(kinds) == 1:
-            # What is missing is added, what is too much taken away: not both because of clicks of one kind.
+            # Foreground clicks only add, background clicks only remove.
             taken &= (predicted > context.before) == kinds.pop()
         now[taken] = predicted[taken]
     enforced, obeyed = context.enforced(now)
@@ -116,7 +116,7 @@ def correct(context: CorrectionContext, predicted: Floats | None) -> tuple[Float
 
 
 def contradicting(context: CorrectionContext, start: MaskPrompt, untouched: Floats) -> list[Click]:
-    """The new clicks in the ROI that ask for something: not those that the mask agrees with.
+    """The new clicks in the ROI that the mask contradicts; the others ask for nothing.
 
     Args:
         context: where.
@@ -128,7 +128,7 @@ def contradicting(context: CorrectionContext, start: MaskPrompt, untouched: Floa
         if not context.roi.holds(click) or not context.support[context.voxel(click)]:
             continue
         now, then = (float(logit[context.voxel(click)]) for logit in (context.before, untouched))
-        # Where nothing has changed the image's own grid is exact.
+        # Where nothing has changed, the mask on the image's grid is exact.
         says = bool(start.mask[click.ijk]) if now == then else now > context.level
         if says != click.is_foreground:
             asking.append(click)
@@ -140,8 +140,9 @@ def correct_mask_prompt(
 ) -> tuple[Floats, Obeyed]:
     """The logit of an ROI with what clicks ask for, and nothing else.
 
-    A foreground click adds and a background click takes away what the prediction, with all clicks enforced, changes in
-    that direction: voxels connected with the click, within its influence. Without a prediction, its own voxel.
+    A foreground click adds, and a background click removes, the voxels that the prediction with all clicks enforced
+    changes in that direction, if they are connected with the click and within its influence. Without a prediction, only
+    the click's voxel changes.
 
     Args:
         context: where.

@@ -1,4 +1,4 @@
-"""A click decides about the voxel under it, and about as much around it as the network sees as one with it."""
+"""A click decides about its voxel, and about what the network sees as one structure with that voxel."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from torch import Tensor
 from lib.geometry.click_influence import BACKGROUND_RADIUS_MM, FOREGROUND_RADIUS_MM
 
 _LEAST = 0.5
-"""Logit by which a voxel is put on its side of the threshold, so that interpolation keeps it there."""
+"""Distance from the threshold's logit at which a voxel is set, so that interpolation keeps it on its side."""
 
 Mask = NDArray[np.bool_]
 
@@ -29,14 +29,14 @@ def enforce_clicks(
 ) -> tuple[Tensor, list[bool]]:
     """Changes the answer where it contradicts a click, along borders that the network itself sees.
 
-    - A foreground click outside the mask adds the voxels around it that are connected with it and at least as probable
-      as it is itself. Where these have no border within reach, so that the network sees nothing there, it adds its own
-      voxel alone.
-    - A background click inside the mask takes away what belongs to it rather than to a foreground click: the mask is
-      divided among the clicks by flooding from each, least probable voxels last (watershed). Where that has no border
-      within reach, it takes away its own voxel alone: a ball around the click is nothing that the network sees.
+    - A foreground click outside the mask adds the voxels connected with it that are at least as probable as its own.
+      If these have no border within the click's influence radius, the network sees nothing there: only the click's
+      voxel is added.
+    - A background click inside the mask removes what belongs to it rather than to a foreground click: a watershed
+      divides the mask among the clicks, flooding from each, least probable voxels last. If the click's share has no
+      border within the radius, only its voxel is removed: a ball around the click is nothing that the network sees.
 
-    No click changes anything beyond its reach, see `lib.geometry.click_influence`.
+    No click changes anything beyond its influence radius, see `lib.geometry.click_influence`.
 
     Args:
         logits: (2, D, H, W), channel 1 the foreground.
@@ -44,11 +44,11 @@ def enforce_clicks(
         signs: of each click, true on the structure.
         spacing_mm: of the ROI.
         threshold: foreground probability.
-        anchors_dhw: (M, 3) ROI indices of places that keep what belongs to them from background clicks, and add
-            nothing.
+        anchors_dhw: (M, 3) ROI indices that keep their share of the mask from background clicks, as foreground clicks
+            do, but add nothing.
 
     Returns:
-        The logits, the very ones where nothing had to be changed; for each click whether the network had obeyed it.
+        The logits, the same object where nothing had to change; for each click whether the network obeyed it.
     """
     level = math.log(threshold / (1 - threshold))
     margin = (logits[1] - logits[0]).float().cpu().numpy() - level  # above 0 in the mask
@@ -59,7 +59,7 @@ def enforce_clicks(
         return logits, obeyed
     taken = {voxel for voxel, sign in zip(voxels, signs, strict=True) if not sign}
     for voxel, sign in zip(voxels, signs, strict=True):
-        # Two clicks may share a voxel of a coarse ROI; the image's own grid settles it, see `paste_mask`.
+        # Two clicks may share a voxel of a coarse ROI; `RoiSegmenter` settles that on the image's grid.
         if sign and margin[voxel] <= 0 and voxel not in taken:
             grown = _one_with(margin, voxel, FOREGROUND_RADIUS_MM / spacing_mm)
             margin[grown] = np.maximum(-margin[grown], _LEAST)
@@ -85,7 +85,7 @@ def _within(shape: tuple[int, ...], voxel: tuple[int, ...], reach: float) -> Mas
 
 
 def _one_with(margin: np.ndarray, voxel: tuple[int, ...], reach: float) -> Mask:
-    """What a foreground click adds: see `enforce_clicks`."""
+    """The voxels that a foreground click adds, see `enforce_clicks`."""
     ball = _within(margin.shape, voxel, reach)
     pieces, _ = label((margin >= margin[voxel]) & ball)
     piece: Mask = pieces == pieces[voxel]
@@ -106,7 +106,7 @@ def _alone(voxel: tuple[int, ...], shape: tuple[int, ...]) -> Mask:
 def _belongs_to(
     margin: np.ndarray, background: list[tuple[int, ...]], foreground: list[tuple[int, ...]], reach: float
 ) -> Mask:
-    """What background clicks take away: see `enforce_clicks`."""
+    """The voxels that background clicks remove, see `enforce_clicks`."""
     mask = margin > 0
     pieces, _ = label(mask)
     markers = np.zeros(margin.shape, np.int32)

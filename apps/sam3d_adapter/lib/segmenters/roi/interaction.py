@@ -1,16 +1,16 @@
-"""From the initial prediction to the answer to all clicks: each one changes the answer around it alone, in any order.
+"""From the initial prediction to the answer to all clicks: each click changes the answer around it alone, in any order.
 
-A request holds a list of foreground clicks and one of background clicks, and not which came when. So the answer A is
-defined on pairs of how many of each list are given, and every list that grows by a click is one step on that lattice:
+A request lists foreground clicks and background clicks, but does not say in which order the two kinds were set. So the
+answer A(i, j) is defined for the first i foreground and the first j background clicks:
 
-- At its corner lies the initial prediction: A(1, 0), for the first foreground click, or for a box and that click; or a
-  mask that the user started from, A(0, 0).
-- Elsewhere A(i, j) differs from A(i - 1, j) around foreground click i alone, and from A(i, j - 1) around background
-  click j alone. Where only one of the two may differ, that leaves no choice. Where both may, the network decides: it is
-  shown all i + j clicks and the answer that follows from the others.
+- It starts from the initial prediction. That is A(1, 0) for the first foreground click, or for a box and that click. It
+  is A(0, 0) for a mask prompt.
+- A(i, j) differs from A(i - 1, j) only around foreground click i, and from A(i, j - 1) only around background click j.
+  Where only one of the two may differ, this determines A(i, j). Where both may differ, the network decides: it is shown
+  all i + j clicks and the answer that follows from the others.
 
-Hence the answer is a sum: the initial prediction, and a correction for each pair, which counts only where both clicks
-reach. A further click adds one row or column of corrections and leaves the others as they are, so they are cached.
+So the answer is a sum: the initial prediction, and for each pair (i, j) a correction, which counts only near both
+clicks. A further click adds one row or column of corrections and leaves the others unchanged, so they are cached.
 """
 
 import functools
@@ -50,9 +50,9 @@ class Step:
     """Clicks of one kind that are answered together.
 
     Attributes:
-        clicks: one, or those beyond the tenth in one region; none in the step of an initial prediction without a click.
+        clicks: one click, or those beyond the tenth that share a region; none in the first step with a mask prompt.
         offset: of the region, in voxels from that of the first click.
-        before: the clicks of this kind up to this step, it included.
+        before: the clicks of this kind up to this step and of this step.
     """
 
     clicks: tuple[Click, ...]
@@ -67,7 +67,7 @@ class Correction:
     Attributes:
         offset: of its first voxel, in voxels from the first click's region.
         change: (D, H, W), to be added to the logit near the clicks of both steps.
-        obeyed: those of its steps' clicks that the network was shown, and whether it obeyed them.
+        obeyed: the clicks of its steps that the network was shown, and whether it obeyed them.
     """
 
     offset: Offset
@@ -85,7 +85,7 @@ class InteractionResult:
     """The answer to all clicks, as logit patches that `lib.geometry.paste` adds up.
 
     Attributes:
-        patches: the initial prediction, unless a mask was started from, then the corrections.
+        patches: the initial prediction (none with a mask prompt), then the corrections.
         obeyed: for each click, whether the network itself obeyed it.
     """
 
@@ -101,7 +101,8 @@ def answer_interaction(
     Args:
         predictions: of the image.
         initial: what they correct.
-        clicks: of both kinds, each kind in its order; its head, where it is the user's, is the first foreground click.
+        clicks: of both kinds, each kind in its order. The first foreground click is that of the initial prediction,
+            unless that one is a pseudo-click.
         threshold: foreground probability.
     """
     foreground = [click for click in clicks if click.is_foreground]
@@ -160,7 +161,7 @@ class _Lattice:
         self._initials: dict[Offset, Floats] = {}
 
     def answer(self, clicks: Sequence[Click]) -> InteractionResult:
-        """Every pair in lexical order, in which corrections are also summed up: far from a click no sum is another."""
+        """All pairs in lexical order: a fixed order of summands keeps the answer far from a click bit for bit."""
         initial = self._initial
         obeyed: dict[Click, bool] = {}
         patches = []
@@ -173,20 +174,20 @@ class _Lattice:
             if not steps:
                 continue
             correction = self._corrections[pair] = self._correction(pair, steps)
-            # Once disobeyed, always: later the answer so far holds what was enforced.
+            # A click that was disobeyed once stays so: later, the answer so far holds what was enforced.
             obeyed |= {click: obeyed.get(click, True) and good for click, good in correction.obeyed}
             if correction.change.numel():
                 roi = shifted(initial.roi, correction.offset, as_offset(correction.change.shape))
                 patches.append(LogitPatch(roi, correction.change, tuple(step.clicks for step in steps)))
-        # A click that needed no prediction has what it asks for; foreground clicks always need one, unless the mask was
-        # the user's.
+        # A click without a prediction already had what it asks for. Only with a mask prompt can that be a foreground
+        # click.
         unasked = initial.start is not None
         return InteractionResult(
             tuple(patches), {click: obeyed.get(click, unasked or not click.is_foreground) for click in clicks}
         )
 
     def _steps_of(self, i: int, j: int) -> list[Step]:
-        """The steps near whose clicks the pair may differ from its neighbours; none for the initial prediction."""
+        """The steps whose clicks the pair may change something near; none for the initial prediction."""
         return [*([self._foreground[i]] if i else []), *([self._background[j - 1]] if j else [])]
 
     def _correction(self, pair: tuple[int, int], steps: Sequence[Step]) -> Correction:
@@ -204,7 +205,7 @@ class _Lattice:
     def _new_correction(
         self, pair: tuple[int, int], steps: Sequence[Step], offset: Offset, clicks: Sequence[Click], is_predicted: bool
     ) -> Correction:
-        """What is corrected near the clicks of the steps, by the network where it can be asked."""
+        """The correction near the clicks of the steps, from a new prediction where there may be one."""
         roi, start = shifted(self._initial.roi, offset), self._initial.start
         time = self._predictions.stages.time
         with time("paste"):
@@ -236,13 +237,13 @@ class _Lattice:
             return Correction(*_cropped(now - before, offset), obeyed)
 
     def _place_in(self, start: MaskPrompt, roi: Roi, clicks: Sequence[Click], new: Click) -> tuple[Click, ...]:
-        """What stands for a foreground click where there is none: a place deep in the mask, near the new click."""
+        """A pseudo-click where there is no foreground click: deep in the mask, near the new click."""
         reach_mm = NEAREST * roi.size_dhw[0] * roi.spacing_mm
         place = deepest(start.mask, self._predictions.volume.affine, (new, *clicks), reach_mm)
         return (place,) if place is not None and roi.holds(place) else ()
 
     def _ask(self, roi: Roi, shown: Sequence[Click], before: Floats, offset: Offset) -> Floats:
-        # The box is known to lie in the first region alone.
+        # Only the first region is sure to hold the box.
         box = None if any(offset) else self._initial.box
         seen = self._predictions(roi, shown, torch.from_numpy(np.clip(before, BACKGROUND, -BACKGROUND)), box)
         return torch.clamp(seen[1] - seen[0] - self._level, BACKGROUND, -BACKGROUND).numpy()
@@ -285,7 +286,7 @@ def _put(target: Floats, target_offset: Offset, values: Floats, offset: Offset, 
 
 
 def _cropped(change: Floats, offset: Offset) -> tuple[Offset, Tensor]:
-    """The smallest box that holds every change, and its place."""
+    """The offset of the smallest box that holds every change, and the changes in it."""
     where = np.argwhere(change)
     if not len(where):
         return offset, torch.zeros((0, 0, 0))

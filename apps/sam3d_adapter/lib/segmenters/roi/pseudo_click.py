@@ -1,4 +1,4 @@
-"""What the network is shown as a foreground click where the user set none: a place in his box or in his mask."""
+"""Pseudo-clicks: what the network is shown as a foreground click where the user set none."""
 
 from collections.abc import Sequence
 
@@ -27,13 +27,13 @@ def centre_of_box(box: Box, background: Sequence[Click]) -> Click:
 
 
 def deepest(mask: NDArray[np.bool_], affine: ArrayLike, clicks: Sequence[Click], reach_mm: float) -> Click | None:
-    """The voxel of a mask deepest in it, at most so far from the first click along each axis; None if none is there.
+    """The deepest voxel of a mask near the first click; None if the mask has none there.
 
     Args:
         mask: (i, j, k).
         affine: (4, 4), voxel index to RAS mm.
         clicks: background clicks, which count as outside the mask.
-        reach_mm: along each axis.
+        reach_mm: how far from the first click it may lie along each axis, mm.
     """
     spacing = spacing_of(affine)
     reach = np.maximum(1, np.floor(reach_mm / spacing)).astype(int)

@@ -29,7 +29,7 @@ from lib.segmenters.roi.settings import RoiSettings
 REGIONS = MAX_ENCODES
 """Regions at most; each costs an encode unless it is cached."""
 WORTHWHILE = 1 / 50
-"""Share of the surface that a region must hold."""
+"""Least share of the surface for which a region is predicted."""
 AGREES = 0.85
 """Dice of the prediction and the mask in a region; below it, the network segmented something else, and we drop it."""
 BAND_MM = 4.0
@@ -210,13 +210,13 @@ def _refine_region(
         support = near_surface(before, 0.5, round(BAND_MM / region.spacing_mm)) & inside
         after = torch.where(support, (seen + before) / 2, before)
         pieces = unclicked((after > 0).numpy(), support.numpy(), region.clicks_to_dhw(held).reshape(-1, 3))
-        # A piece that hangs on nothing is none of the structure.
+        # A piece that is not connected to the mask does not belong to the structure.
         after = torch.where(torch.from_numpy(pieces), before.clamp(max=-1.0), after)
         return correct_mask([LogitPatch(region, after - before)], mask).astype(bool, order="F")
 
 
 def surface_regions(mask: Mask, lattice: Roi) -> list[Offset]:
-    """Where the regions lie that hold most of a mask's surface, at most `REGIONS`, each half a side from the next.
+    """Offsets of the regions that hold most of a mask's surface, at most `REGIONS`, in steps of half a side.
 
     Args:
         mask: (i, j, k).
@@ -256,7 +256,7 @@ def _surface(mask: Mask, spacing_mm: float, affine: ArrayLike) -> NDArray[np.flo
 
 
 def _core(region: Roi) -> Tensor:
-    """(D, H, W) bool: a region without the margin in which the network sees too little around."""
+    """(D, H, W) bool: a region without the margin in which the network sees too little context."""
     core = torch.zeros(region.size_dhw, dtype=torch.bool)
     less = int(MARGIN * region.size_dhw[0])
     core[(slice(less, -less),) * 3] = True
@@ -266,15 +266,15 @@ def _core(region: Roi) -> Tensor:
 def take_corrections(
     refined: Mask, before: Mask, corrected: Mask, further: Sequence[Click], spacing: NDArray[np.float64]
 ) -> None:
-    """Gives a refined mask what clicks correct of the one that it was made from.
+    """Takes the clicks' corrections of the unrefined mask over into the refined one.
 
-    Around every voxel that they changed, and around clicks that the refined mask alone does not obey, it becomes the
-    corrected mask; but nowhere farther from a click than clicks reach.
+    The corrected mask replaces the refined one around every voxel that clicks changed, and around clicks that only the
+    refined mask disobeys. It does so nowhere beyond the influence radius of the clicks.
 
     Args:
         refined: (i, j, k), changed in place.
-        before: the mask that it was made from.
-        corrected: that mask corrected by the clicks, which obeys them.
+        before: the mask before refinement.
+        corrected: the mask before refinement, corrected by the clicks; it obeys them.
         further: the clicks, at least one.
         spacing: of the voxels along i, j and k, mm.
     """

@@ -1,4 +1,4 @@
-"""What was seen of a region along other axes, on the region's own voxels."""
+"""Test-time augmentation: a prediction along other axes, brought back to the region's own voxels."""
 
 import numpy as np
 import torch
@@ -8,17 +8,17 @@ from lib.geometry.roi import Roi
 
 
 def rotated_back(values: Tensor, rotated: Roi, roi: Roi, outside: Tensor) -> Tensor:
-    """Values on the voxels of an ROI, from those of the same places in one whose axes run otherwise.
+    """Values of an ROI, from those at the same places of an ROI with other axes.
 
     Args:
-        values: (D, H, W) of the other ROI, a cube like this one.
-        rotated: the other ROI, of the same size and spacing and with index ``size // 2`` at the same place.
-        roi: this one.
-        outside: (D, H, W) of this one, taken for the places that the other does not hold: along an axis that runs the
-            other way those of index 0, where the side is of an even number of voxels.
+        values: (D, H, W) of the rotated ROI, a cube like this one.
+        rotated: has the same size and spacing, and index ``size // 2`` at the same place.
+        roi: the ROI whose values are wanted.
+        outside: (D, H, W) of that ROI, for the places that the rotated one does not hold: with an even number of
+            voxels a side, index 0 of each axis that runs the other way.
 
     Raises:
-        ValueError: the two are of other sizes or spacings, or lie elsewhere.
+        ValueError: the two differ in size, spacing or place.
     """
     middle = [[size // 2 for size in roi.size_dhw]]
     same = rotated.size_dhw == roi.size_dhw and rotated.spacing_mm == roi.spacing_mm
