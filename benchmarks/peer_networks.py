@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.families.click_unet import CLICK_UNET_SIZES, ClickUnet, ClickUnetFamily, save_click_unet
+from lib.families.click_unet import ClickUnetFamily
+from lib.families.click_unet.config import CLICK_UNET_SIZES
+from lib.families.click_unet.network import ClickUnet, save_click_unet
 from lib.families.sam3d_adapter import Sam3dFamily
 from lib.models.adapter import SpatialAdapter
 from lib.models.checkpoint import save_base, save_trained

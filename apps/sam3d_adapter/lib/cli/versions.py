@@ -3,13 +3,12 @@
 import json
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
-import yaml
 
 from lib.cli.app_dir import pass_app_dir
 from lib.files.checksums import file_sha256
@@ -20,10 +19,6 @@ from lib.registry.version import SHIPPED, Version, shipped_base
 from lib.registry.versions import Versions
 
 logger = logging.getLogger("versions")
-
-# lib.presets reads presets in full, and needs torch for it; here three values of them are enough.
-_DEFAULT_FAMILY = "sam3d_adapter"
-_FILES = {"sam3d_adapter": ("base", "weights"), "click_unet": ("weights",)}
 
 _PATH = click.Path(path_type=Path)
 _id = click.argument("id")
@@ -66,12 +61,14 @@ def _of_a_preset(action: Callable[..., str]) -> Callable[..., None]:
     @pass_app_dir
     @wraps(action)
     def command(app_dir: Path, preset: str, learning_dir: Path, **options: Any) -> None:
+        from lib.presets import PresetError, load_presets
+
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
         try:
-            model = _model_of(app_dir / "configs", preset)
-            found = Registry(app_dir / learning_dir).of(preset, model["size"], model["family"])
-            text = action(_Weights(found, tuple(app_dir / file for file in model["files"])), **options)
-        except (RegistryError, OSError) as error:
+            model = load_presets(app_dir / "configs", (preset,))[preset].model
+            found = Registry(app_dir / learning_dir).of(preset, model.size, model.family)
+            text = action(_Weights(found, tuple(app_dir / file for file in model.files)), **options)
+        except (PresetError, RegistryError, OSError) as error:
             logger.error("%s", " ".join(str(error).split()))
             raise SystemExit(1) from error
         sys.stdout.write(f"{text}\n")
@@ -186,16 +183,3 @@ def _told(event: Any) -> str:
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-def _model_of(configs: Path, preset: str) -> Mapping[str, Any]:
-    """Family, size and files of a preset's network."""
-    names = sorted(path.stem for path in configs.glob("*.yaml"))
-    if preset not in names:
-        raise RegistryError(f"There is no preset {preset!r}; choose from: {', '.join(names)}.")
-    try:
-        model = yaml.safe_load((configs / f"{preset}.yaml").read_text(encoding="utf-8"))["model"]
-        family = model.get("family", _DEFAULT_FAMILY)
-        return {"family": family, "size": model["size"], "files": [model[key] for key in _FILES[family]]}
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise RegistryError(f"configs/{preset}.yaml names no network that can be served ({error}).") from error

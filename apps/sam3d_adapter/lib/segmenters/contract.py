@@ -1,24 +1,29 @@
 """The seam: what answers a user's prompts about an image, whatever network is behind it."""
 
+# Presets and the list of families need no torch: whoever only reads versions does not wait for it.
+from __future__ import annotations
+
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
-from lib.files.yaml_section import Section
-from lib.models.checkpoint import LoadReport
 from lib.prompts.click import Click
 from lib.prompts.prompts import Prompts
-from lib.segmenters.cache import SegmenterCache
-from lib.segmenters.frozen_store import FrozenStore
-from lib.volumes.volume import Volume
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+    from lib.files.yaml_section import Section
+    from lib.models.loading import LoadReport
+    from lib.segmenters.cache import SegmenterCache
+    from lib.segmenters.frozen_store import FrozenStore
+    from lib.volumes.volume import Volume
 
 DEFAULT_THRESHOLD = 0.5
 

@@ -7,7 +7,7 @@ import pytest
 
 from lib.configs.settings import ConfError
 from lib.configs.task_config import Sam3dAdapterConfig
-from lib.families import sam3d_adapter as sam3d
+from lib.families.sam3d_adapter import network as sam3d
 from lib.presets import PresetError
 
 APP = Path(__file__).parents[2]

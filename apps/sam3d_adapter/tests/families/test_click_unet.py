@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lib.families.click_unet import CLICK_UNET_SIZES, FORMAT, ClickUnet, load_click_unet
+from lib.families.click_unet.config import CLICK_UNET_SIZES
+from lib.families.click_unet.network import FORMAT, ClickUnet, load_click_unet
 from lib.models.checkpoint_error import CheckpointError
 from lib.models.config import ConfigError
 from lib.models.prompts import RoiPrompts

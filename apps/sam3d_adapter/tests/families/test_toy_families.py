@@ -184,3 +184,5 @@ def test_trained_by_its_own_recipe(site: Site) -> None:
     trained = [version for version in versions["versions"] if version["id"] != "shipped"]
     assert len(trained) == 1, versions
     assert trained[0]["parent"] == "shipped" and trained[0]["metrics"]["cases"]["train"] == 2
+    listed = site.sam3d("versions", "list", "--preset", "slicewise")
+    assert listed.returncode == 0 and trained[0]["id"] in listed.stdout, listed.stderr

@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 import torch
 
-from lib.families.sam3d_adapter import Sam3dClickModel
+from lib.families.sam3d_adapter.network import Sam3dClickModel
 from lib.models.build import build_model
 from lib.models.checkpoint import load_model, save_base, save_trained
 from lib.models.corrections import Corrections

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lib.families import sam3d_adapter as sam3d
+from lib.families.sam3d_adapter import network as sam3d
 from lib.models.checkpoint_error import CheckpointError
 from lib.serving.model_store import ModelSpec, ModelStore
 from tests.support.weights import write_test_weights

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lib.families import sam3d_adapter as sam3d
+from lib.families.sam3d_adapter import network as sam3d
 from lib.files.checksums import file_sha256
 from lib.models.checkpoint_error import CheckpointError
 from lib.registry.registry import Registry

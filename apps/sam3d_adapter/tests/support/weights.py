@@ -4,7 +4,8 @@ from pathlib import Path
 
 import torch
 
-from lib.families.click_unet import CLICK_UNET_SIZES, ClickUnet, save_click_unet
+from lib.families.click_unet.config import CLICK_UNET_SIZES
+from lib.families.click_unet.network import ClickUnet, save_click_unet
 from lib.models.build import build_model
 from lib.models.checkpoint import save_base, save_trained
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from lib.families.click_unet import CLICK_UNET_SIZES, ClickUnet
+from lib.families.click_unet.config import CLICK_UNET_SIZES
+from lib.families.click_unet.network import ClickUnet
 from lib.models.checkpoint import load_model
 from lib.models.sam3d import Sam3dAdapter
 from lib.models.trainable import trained_names

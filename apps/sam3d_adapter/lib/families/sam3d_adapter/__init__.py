@@ -1,44 +1,23 @@
-"""3DSAM-adapter (arXiv 2306.13465): a frozen SAM base that all tasks of one size share, and a trained set for each."""
+"""3DSAM-adapter (arXiv 2306.13465): a frozen SAM base that all tasks of one size share, and a trained set for each.
+
+What needs torch is imported when it is used: the list of families is read without.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from lib.conversion.sam_files import SAM_FILES, SAM_URL
-from lib.models.checkpoint import load_model
 from lib.models.config import MODEL_SIZES
-from lib.models.loading import LoadReport
-from lib.models.prompts import RoiPrompts
-from lib.models.sam3d import RoiEmbedding, Sam3dAdapter
-from lib.models.trainable import frozen_names
-from lib.segmenters.contract import TrainingRecipe
-from lib.segmenters.frozen_store import FrozenStore
 from lib.segmenters.roi.family import RoiFamily
 
-
-class Sam3dClickModel(nn.Module):
-    """A `Sam3dAdapter` behind the contract.
-
-    What it can do follows from its weights: the published ones know foreground clicks alone, and would take a
-    background click for one of them, until they are trained with signs, previous answers and boxes.
-    """
-
-    def __init__(self, model: Sam3dAdapter) -> None:
-        super().__init__()
-        self.model = model
-        corrections = model.mask_decoder.corrections
-        self.takes_previous = corrections.knows_previous
-        self.takes_background = corrections.knows_background
-        self.takes_box = corrections.knows_box
-
-    def encode(self, roi: Tensor) -> RoiEmbedding:
-        """As `Sam3dAdapter.encode`."""
-        return self.model.encode(roi)
-
-    def decode(self, embedding: RoiEmbedding, prompts: RoiPrompts) -> Tensor:
-        """As `Sam3dAdapter.decode`."""
-        return self.model.decode(embedding, prompts)
+if TYPE_CHECKING:
+    from lib.families.sam3d_adapter.network import Sam3dClickModel
+    from lib.models.loading import LoadReport
+    from lib.segmenters.contract import TrainingRecipe
+    from lib.segmenters.frozen_store import FrozenStore
 
 
 class Sam3dFamily(RoiFamily):
@@ -55,25 +34,14 @@ class Sam3dFamily(RoiFamily):
     def load(
         self, size: str, files: Mapping[str, Path], device: str, frozen: FrozenStore
     ) -> tuple[Sam3dClickModel, LoadReport]:
-        """Load base and weights; the frozen tensors are those of other models on the same base, where there are any.
+        """As `Family.load`."""
+        from lib.families.sam3d_adapter.network import load_network
 
-        Raises:
-            CheckpointError: A file is absent or does not verify.
-        """
-        model, report = load_model(size=size, base=files["base"], weights=files["weights"])
-        model = model.to(device).eval().requires_grad_(False)
-        # By what they hold, not by the file: a base that was copied or replaced by an equal one is shared as well.
-        key = (self.name, size, report.base_sha256, device)
-        shared = frozen.get(key)
-        if shared is None:
-            frozen.share(key, {name: model.get_parameter(name) for name in frozen_names(model)}, model)
-        else:
-            frozen.join(shared, model)
-        return Sam3dClickModel(model).eval(), report
+        return load_network(self.name, size, files, device, frozen)
 
     def training_recipe(self) -> TrainingRecipe:
         """As `Family.training_recipe`."""
-        from lib.families.sam3d_adapter.recipe import Sam3dTrainingRecipe  # a server that only answers needs none of it
+        from lib.families.sam3d_adapter.recipe import Sam3dTrainingRecipe
 
         return Sam3dTrainingRecipe()
 

@@ -1,12 +1,16 @@
 """What families of networks that see a cube have in common."""
 
-from collections.abc import Sequence
+from __future__ import annotations
 
-from lib.files.yaml_section import Section
-from lib.segmenters.cache import SegmenterCache
-from lib.segmenters.contract import LoadedModel, TrainingRecipe
-from lib.segmenters.roi.segmenter import RoiSegmenter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from lib.segmenters.roi.settings import RoiNetworkSettings, read_roi_settings
+
+if TYPE_CHECKING:
+    from lib.files.yaml_section import Section
+    from lib.segmenters.cache import SegmenterCache
+    from lib.segmenters.contract import LoadedModel, Segmenter, TrainingRecipe
 
 
 class RoiFamily:
@@ -29,8 +33,10 @@ class RoiFamily:
         labels: Sequence[str],
         cache: SegmenterCache,
         precision: str,
-    ) -> RoiSegmenter:
+    ) -> Segmenter:
         """As `Family.segmenter`."""
+        from lib.segmenters.roi.segmenter import RoiSegmenter  # needs torch, which the list of families does not
+
         return RoiSegmenter(loaded, settings, labels[0], cache, precision)
 
     def training_recipe(self) -> TrainingRecipe | None:
