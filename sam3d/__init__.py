@@ -1,10 +1,16 @@
 """Click-to-segment in 3-D with 3DSAM-adapter: the program ``sam3d`` and the MONAI Label app that it runs.
 
-Importing this package makes the app's own package ``lib`` importable.
+Importing this package makes the app's own package ``lib`` importable. From Python:
+
+    segmenter = sam3d.load("ct")
+    image = sam3d.read("liver_3.nii.gz")
+    mask = segmenter.segment(image, sam3d.Click((201, 188, 61))).mask
 """
 
+import importlib
 import sys
 from pathlib import Path
+from typing import Any
 
 _INSTALLED = Path(__file__).resolve().parent / "app"
 _CHECKOUT = Path(__file__).resolve().parents[1] / "apps/sam3d_adapter"
@@ -16,4 +22,18 @@ sys.path.insert(0, str(APP_DIR))
 
 from lib.version import __version__  # noqa: E402 (found on the path set above)
 
-__all__ = ["APP_DIR", "__version__"]
+_WHERE = {
+    **dict.fromkeys(("LoadedSegmenter", "load", "read"), "sam3d.api"),
+    "Box": "lib.prompts.box",
+    "Click": "lib.prompts.click",
+    "MaskPrompt": "lib.prompts.mask",
+}
+
+__all__ = ["APP_DIR", "Box", "Click", "LoadedSegmenter", "MaskPrompt", "__version__", "load", "read"]
+
+
+def __getattr__(name: str) -> Any:
+    """The Python interface, imported when it is used: the program's help does not wait for torch."""
+    if name in _WHERE:
+        return getattr(importlib.import_module(_WHERE[name]), name)
+    raise AttributeError(f"module 'sam3d' has no attribute '{name}'")
