@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from lib.geometry.interpolation import interpolate, linear_taps, within
 from lib.geometry.paste import BACKGROUND, LogitPatch
 from lib.geometry.roi import Roi
-from lib.geometry.tiles import Offset, as_offset, shifted
+from lib.geometry.tiles import Offset, shifted
 from lib.prompts.click import Click
 from lib.segmenters.roi.prediction import RoiPredictions
 
@@ -123,9 +123,9 @@ def _box(offset: Offset, side: int, margin: float = 0) -> tuple[slice, ...]:
 
 def _most_left(left: Tensor, side: int, least: float) -> Offset | None:
     """Offset, in steps of half a side, of the region with most of what is left; None if it is not worth an encode."""
+    starts = (0, side // 2, side)
     counts = {
-        as_offset(offset): int(left[_box(as_offset(offset), side, MARGIN)].sum())
-        for offset in itertools.product((0, side // 2, side), repeat=3)
+        (d, h, w): int(left[_box((d, h, w), side, MARGIN)].sum()) for d, h, w in itertools.product(starts, repeat=3)
     }
     best = max(counts, key=lambda offset: counts[offset])
     return best if counts[best] > least else None
