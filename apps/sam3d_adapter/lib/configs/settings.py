@@ -1,4 +1,7 @@
-"""The server's ``--conf key value`` pairs, which arrive as strings."""
+"""The server's ``--conf key value`` pairs, which arrive as strings.
+
+Not pydantic: MONAI Label mixes keys of its own in, and each complaint says which settings there are.
+"""
 
 import re
 from collections.abc import Mapping

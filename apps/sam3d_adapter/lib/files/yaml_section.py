@@ -1,4 +1,7 @@
-"""A mapping of a YAML file, read strictly: every complaint names file, key and the valid choices."""
+"""A mapping of a YAML file, read strictly: every complaint names file, key and the valid choices.
+
+Not pydantic: its errors name neither the file nor the valid keys, and which keys are valid depends on the family.
+"""
 
 import math
 from collections.abc import Mapping
