@@ -1,4 +1,7 @@
-"""Settings of a training request: parsing and checking."""
+"""Settings of a training request: parsing and checking.
+
+Not pydantic: viewers send lists of choices and emptied fields, and every rule has a sentence of its own.
+"""
 
 import math
 import re

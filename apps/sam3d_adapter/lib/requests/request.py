@@ -3,8 +3,8 @@
 Viewers send much more: Slicer every option of every panel, OHIF whatever an earlier dialog left behind. Foreign keys
 are dropped, so that none of them can be mistaken for one that the server sets.
 
-Not pydantic: nearly every field needs a rule and a sentence of its own (emptied numbers, lists of choices, JSON as text),
-and a model around these rules would only add lines.
+Not pydantic: nearly every field needs a rule and a sentence of its own (emptied numbers, lists of choices, JSON as
+text), and a model around these rules would only add lines.
 """
 
 import math
