@@ -1,1 +1,1 @@
-"""What MONAI Label needs mended, one file a defect."""
+"""What MONAI Label needs patched, one file a defect."""

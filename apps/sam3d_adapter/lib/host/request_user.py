@@ -1,4 +1,4 @@
-"""Mends: who asks is known to MONAI Label's endpoints, but an app is not told.
+"""Patches: who asks is known to MONAI Label's endpoints, but an app is not told.
 
 In MONAI Label 0.8.5 each endpoint gets the user from its check of roles (``monailabel/endpoints/user/auth.py:135``);
 ``/infer`` does not hand him on. The check is wrapped, and leaves the name where the app finds it while it answers that
@@ -21,7 +21,7 @@ _MARK = "_sam3d_adapter_user"
 
 def remember_users() -> None:
     """From now on ``current_user`` knows who sent the request that is being answered."""
-    check_host_version("request_user")
+    check_host_version(__name__)
     # The host loads lib again at each reload of the app: the variable of the check that is in force is the one to read.
     if hasattr(RBAC.__call__, _MARK):
         return

@@ -50,7 +50,7 @@ class Decision(BaseModel, extra="forbid"):
     reason: str = ""
 
 
-def offer_versions(tasks: Mapping[str, Any], app_dir: Path) -> None:
+def add_version_endpoints(tasks: Mapping[str, Any], app_dir: Path) -> None:
     """Adds the endpoints; does nothing in a process that serves no HTTP. May be called again, with the tasks of a new
     app.
 
@@ -58,18 +58,18 @@ def offer_versions(tasks: Mapping[str, Any], app_dir: Path) -> None:
         tasks: infer tasks by name; those without versions are passed over.
         app_dir: the app folder, which no answer reveals.
     """
-    check_host_version("version_endpoints")
+    check_host_version(__name__)
     web = _web_app()
     if web is None:
         return
-    withdraw_versions()
+    remove_version_endpoints()
     before = list(web.router.routes)
     web.include_router(_router(tasks, app_dir), prefix=settings.MONAI_LABEL_API_STR)
     setattr(web, _ROUTES, [route for route in web.router.routes if route not in before])
     web.openapi_schema = None
 
 
-def withdraw_versions() -> None:
+def remove_version_endpoints() -> None:
     """Takes the endpoints off again."""
     web = _web_app()
     if web is not None and hasattr(web, _ROUTES):

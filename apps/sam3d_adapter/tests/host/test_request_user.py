@@ -14,7 +14,7 @@ from lib.host.request_user import current_user, remember_users
 
 
 @pytest.fixture(autouse=True)
-def unmended() -> Iterator[None]:
+def unpatched() -> Iterator[None]:
     before = RBAC.__call__
     yield
     RBAC.__call__ = before

@@ -1,7 +1,8 @@
 """The form of the log: one line an event, ``time=… level=… logger=… event="…"`` and further ``key=value``.
 
-That is logfmt, which collectors of logs read as it is. Times are UTC. structlog would save five lines of it and none of
-``log_privacy``, for it gets what others log as finished texts; and its logfmt lets a carriage return begin a new line.
+That is logfmt, which collectors of logs read as it is. Times are UTC. structlog would save five lines here and none in
+`lib.host.log.privacy`, which gets what others log as finished texts; and its logfmt lets a carriage return start a new
+line.
 """
 
 import json
@@ -46,7 +47,7 @@ def _quoted(value: Any) -> str:
     return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
 
 
-def form_log() -> None:
+def use_logfmt() -> None:
     """Gives every handler this form, also those of a later ``dictConfig``, and takes in what else is printed: warnings
     of Python, and errors that nobody caught.
 

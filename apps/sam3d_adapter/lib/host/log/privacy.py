@@ -1,4 +1,4 @@
-"""Mends: the server's log carries patients' ids, file names, paths and whole requests.
+"""Patches: the server's log carries patients' ids, file names, paths and whole requests.
 
 MONAI Label 0.8.5 logs each request as it came (``monailabel/endpoints/infer.py:169``,
 ``monailabel/tasks/infer/basic_infer.py:280``), every image it adds, finds or removes, and every session with its path;
@@ -37,9 +37,9 @@ _FRAMES = 64
 """Most places told of one error: more come of endless recursion alone."""
 
 
-def keep_values_out_of_the_log() -> None:
+def remove_values_from_log() -> None:
     """From now on every log record of the process is cleaned as it is made, before any handler or formatter sees it."""
-    check_host_version("log_privacy")
+    check_host_version(__name__)
     make = logging.getLogRecordFactory()
     # The host loads lib again at each reload of the app; the factory of the former copy is replaced, not wrapped.
     make = getattr(make, _MARK, make)

@@ -1,6 +1,6 @@
-"""Mends: why an app cannot start stands in a trace that the web server logs as one text.
+"""Patches: the reason why an app cannot start is lost, because the web server logs it as one text with a trace.
 
-Such a text is kept out of the log (``log_privacy``), so the app says itself what is wrong before it gives up.
+`lib.host.log.privacy` removes such texts from the log, so the app logs the reason itself before it gives up.
 """
 
 import contextlib
@@ -11,11 +11,11 @@ logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def said_aloud(*in_full: type[Exception]) -> Iterator[None]:
-    """Logs the error that ends the start, and lets it pass.
+def log_and_reraise(*in_full: type[Exception]) -> Iterator[None]:
+    """Logs the error that ends the start, and raises it again.
 
     Args:
-        in_full: errors whose text is logged too, because it can only speak of settings; of others, type and stack are.
+        in_full: Errors whose text is logged too, because it can only name settings. Of others, type and stack are.
     """
     try:
         yield

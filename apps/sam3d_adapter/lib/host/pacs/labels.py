@@ -50,7 +50,7 @@ def pacs_labels(
         expected: names of the structures that the presets segment.
         clicked: ids of images on which this server answered clicks.
     """
-    check_host_version("pacs_labels")
+    check_host_version(__name__)
     sent = set()
     for label in saved_labels(datastore):
         # The host's own conversion of a SEG, without names; the SEG itself is read below.

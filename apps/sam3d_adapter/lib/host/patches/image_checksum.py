@@ -1,4 +1,4 @@
-"""Mends: an image never has the checksum that is asked for, and one of an unknown kind is status 500.
+"""Patches: an image never has the checksum that is asked for, and one of an unknown kind is status 500.
 
 ``HEAD /datastore/image?check_sum=SHA256:...`` of MONAI Label 0.8.5 cuts the name of the algorithm, and digits that are
 in it, from what was asked for and compares the rest with a text that begins with that name
@@ -24,7 +24,7 @@ def require_checksum(file: str, check_sum: str) -> None:
     Raises:
         HTTPException: 422 for an unknown algorithm, 404 for another checksum.
     """
-    check_host_version("image_checksum")
+    check_host_version(__name__)
     algorithm, _, digits = check_sum.rpartition(":")
     algorithm = algorithm or _ALGORITHMS[0]
     if algorithm not in _ALGORITHMS:

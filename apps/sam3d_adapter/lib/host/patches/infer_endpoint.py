@@ -1,4 +1,4 @@
-"""Puts the mends of ``/infer`` that have to act before the app is asked around MONAI Label's endpoint.
+"""Patches ``/infer`` where a check must come before the app is asked.
 
 The function that answers in MONAI Label 0.8.5 is ``run_inference`` (``monailabel/endpoints/infer.py:116``).
 """
@@ -8,20 +8,20 @@ from typing import Any
 
 from monailabel.interfaces.utils.app import app_instance
 
-from lib.host.patches.around import put_around
 from lib.host.patches.dicom_seg import require_seg_output, seg_or_reason
 from lib.host.patches.infer_params import read_params
 from lib.host.patches.infer_source import require_source
+from lib.host.patches.wrapping import wrap
 from lib.host.uploads.infer_upload import received
 from lib.requests.request import LABEL_FILE_KEY
 
 _ENDPOINT = "monailabel.endpoints.infer"
 
 
-def mend_infer_endpoint() -> None:
-    """Puts the checks around the endpoint's function; does nothing in a process that serves no HTTP."""
-    put_around(_ENDPOINT, "run_inference", _infer)
-    put_around(_ENDPOINT, "nifti_to_dicom_seg", seg_or_reason)
+def patch_infer_endpoint() -> None:
+    """Wraps the endpoint's function; does nothing in a process that serves no HTTP."""
+    wrap(_ENDPOINT, "run_inference", _infer)
+    wrap(_ENDPOINT, "nifti_to_dicom_seg", seg_or_reason)
 
 
 def _infer(

@@ -1,4 +1,4 @@
-"""Mends: ``params`` of ``/infer`` that are no JSON object end in status 500, and may name another image or model.
+"""Patches: ``params`` of ``/infer`` that are no JSON object end in status 500, and may name another image or model.
 
 MONAI Label 0.8.5 reads them without a check (``monailabel/endpoints/infer.py:165``), takes the last of equal keys, lets
 ``image`` and ``model`` override the address, and copies and prints whatever depth they have. We know of no upstream
@@ -32,7 +32,7 @@ def read_params(text: str, *, model: str, image: str) -> dict[str, Any]:
     Raises:
         HTTPException: 413 for too many, 422 for all else.
     """
-    check_host_version("infer_params")
+    check_host_version(__name__)
     params = read_object(text, "params", _EXPECTED)
     for key, address in (("model", model), ("image", image)):
         if params.pop(key, address) != address:

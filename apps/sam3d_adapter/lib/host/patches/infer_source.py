@@ -1,4 +1,4 @@
-"""Mends: no image at all ends in status 500, and a session that is over is answered with whatever else was named.
+"""Patches: no image at all ends in status 500, and a session that is over is answered with whatever else was named.
 
 MONAI Label 0.8.5 raises status 500 for the first (``monailabel/endpoints/infer.py:131``); for the second it goes on
 with ``image`` of the address, so that the mask belongs to another image than the one the user sees (``:168``). The id
@@ -29,7 +29,7 @@ def require_source(image: str, session_id: str, has_file: bool, sessions: Any) -
     Raises:
         HTTPException: 422 where nothing is named, 404 where the session is over.
     """
-    check_host_version("infer_source")
+    check_host_version(__name__)
     if not (image or session_id or has_file):
         raise HTTPException(422, _NO_IMAGE)
     if session_id and not is_alive(session_id, sessions):

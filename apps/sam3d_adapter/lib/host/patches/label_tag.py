@@ -1,4 +1,4 @@
-"""Mends: the tag under which a mask is saved is joined to a path of the data store without a check.
+"""Patches: the tag under which a mask is saved is joined to a path of the data store without a check.
 
 In MONAI Label 0.8.5 ``params`` of an inference may hold ``save_label`` and ``label_tag``
 (``monailabel/interfaces/app.py:310``), and ``PUT /datastore/label`` takes one as ``tag``
@@ -26,7 +26,7 @@ def require_safe_tag(tag: object, name: str = "label_tag") -> None:
     Raises:
         HTTPException: 422.
     """
-    check_host_version("label_tag")
+    check_host_version(__name__)
     if tag is not None and not (isinstance(tag, str) and _TAG.fullmatch(tag)):
         raise HTTPException(
             422, f"{name} is {short(tag)}; it must be a plain name of letters, digits, '.', '_' and '-', at most 64 of "

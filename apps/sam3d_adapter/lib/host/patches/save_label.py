@@ -1,4 +1,4 @@
-"""Mends: ``save_label`` saves for every value that is not empty, "false" included, and on a full disk does harm.
+"""Patches: ``save_label`` saves for every value that is not empty, "false" included, and on a full disk does harm.
 
 MONAI Label 0.8.5 takes the value as it comes, though forms of viewers send text, says nothing where it does not save,
 and leaves the mask in the temporary folder where saving fails (``monailabel/interfaces/app.py:311``). On a full disk it
@@ -30,7 +30,7 @@ def read_save_label(value: Any) -> bool:
     Raises:
         HTTPException: 422.
     """
-    check_host_version("save_label")
+    check_host_version(__name__)
     if value is None or isinstance(value, bool):
         return bool(value)
     text = str(value).strip().lower() if isinstance(value, str | int) else None

@@ -1,4 +1,4 @@
-"""Mends: the id of a session is joined to a path unchecked, and the folder it leads to may be deleted.
+"""Patches: the id of a session is joined to a path unchecked, and the folder it leads to may be deleted.
 
 ``GET`` and ``DELETE /session/<id>`` of MONAI Label 0.8.5 take ``..`` for an id (``monailabel/utils/sessions.py:87``):
 what describes a session there is read, and where its image is gone the folder is removed with all that is in it
@@ -12,17 +12,17 @@ from typing import Any
 from fastapi import HTTPException
 from monailabel.interfaces.utils.app import app_instance
 
-from lib.host.patches.around import put_around
 from lib.host.patches.infer_source import is_alive
 from lib.host.patches.version_guard import check_host_version
+from lib.host.patches.wrapping import wrap
 
 _ENDPOINT = "monailabel.endpoints.session"
 
 
-def mend_session_ids() -> None:
-    """Puts the checks around the endpoints' functions; does nothing in a process that serves no HTTP."""
-    put_around(_ENDPOINT, "get_session", _get_session)
-    put_around(_ENDPOINT, "remove_session", _remove_session)
+def patch_session_ids() -> None:
+    """Wraps the endpoints' functions; does nothing in a process that serves no HTTP."""
+    wrap(_ENDPOINT, "get_session", _get_session)
+    wrap(_ENDPOINT, "remove_session", _remove_session)
 
 
 def _get_session(host: Any, session_id: str, update_ts: bool = False, image: bool = False) -> Any:
@@ -39,7 +39,7 @@ def _remove_session(host: Any, session_id: str) -> Any:
 
 def _require_alive(session_id: str) -> Any:
     """The sessions; None where they are switched off, which the host says in its own words."""
-    check_host_version("session_id")
+    check_host_version(__name__)
     sessions = app_instance().sessions()
     if sessions is not None and not is_alive(session_id, sessions):
         raise HTTPException(404, "There is no such session here, or it is over. Send the image again.")

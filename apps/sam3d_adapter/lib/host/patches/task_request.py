@@ -1,4 +1,4 @@
-"""Mends: values of any kind go into the request of a training, a scoring, a batch or a choice of the next sample.
+"""Patches: values of any kind go into the request of a training, a scoring, a batch or a choice of the next sample.
 
 MONAI Label 0.8.5 lets the body of a request override what its address names, keeps what cannot be written as JSON in
 the index of its images (``monailabel/endpoints/activelearning.py:51``), and hands the rest to a process that ends by
@@ -18,12 +18,12 @@ from monailabel.utils.others.generic import file_checksum
 
 from lib.host.json_object import require_storable
 from lib.host.pacs.same_slices import SERIES_HASH_KEY, current_hash
-from lib.host.patches.around import put_around
 from lib.host.patches.label_tag import require_safe_tag
 from lib.host.patches.save_label import read_save_label
 from lib.host.patches.unknown_model import require_model
 from lib.host.patches.unknown_task import require_task
 from lib.host.patches.version_guard import check_host_version
+from lib.host.patches.wrapping import wrap
 from lib.prompts.reading import short
 
 MAX_BODY_CHARACTERS = 2**16
@@ -41,14 +41,14 @@ _KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
 """What MONAI Label itself reads; a task reads the rest."""
 
 
-def mend_task_endpoints() -> None:
-    """Puts the checks around the endpoints' functions; does nothing in a process that serves no HTTP."""
-    put_around("monailabel.endpoints.activelearning", "sample", _sample)
-    put_around("monailabel.endpoints.batch_infer", "run", _run_batch)
+def patch_task_endpoints() -> None:
+    """Wraps the endpoints' functions; does nothing in a process that serves no HTTP."""
+    wrap("monailabel.endpoints.activelearning", "sample", _sample)
+    wrap("monailabel.endpoints.batch_infer", "run", _run_batch)
     for name, one, every in (("train", "run_model", _run_trainer), ("scoring", "run_method", _run_scoring)):
-        put_around(f"monailabel.endpoints.{name}", one, every)
-    put_around("monailabel.endpoints.train", "run", _run_trainers)
-    put_around("monailabel.endpoints.scoring", "run", _run_all)
+        wrap(f"monailabel.endpoints.{name}", one, every)
+    wrap("monailabel.endpoints.train", "run", _run_trainers)
+    wrap("monailabel.endpoints.scoring", "run", _run_all)
 
 
 def require_usable(params: Mapping[str, Any] | None, **address: str) -> None:
@@ -61,7 +61,7 @@ def require_usable(params: Mapping[str, Any] | None, **address: str) -> None:
     Raises:
         HTTPException: 413 for too much, 422 for all else.
     """
-    check_host_version("task_request")
+    check_host_version(__name__)
     if not params:
         return
     length = len(require_storable(params, "body"))

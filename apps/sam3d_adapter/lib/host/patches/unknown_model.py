@@ -1,4 +1,4 @@
-"""Mends: an unknown model name is an opaque 500.
+"""Patches: an unknown model name is an opaque 500.
 
 MONAI Label 0.8.5 raises its own exception for it (``monailabel/interfaces/app.py:275``), whose text never reaches a
 client. We know of no upstream issue.
@@ -18,7 +18,7 @@ def require_model(name: object, models: Iterable[str]) -> None:
     Raises:
         HTTPException: 404 with the names there are.
     """
-    check_host_version("unknown_model")
+    check_host_version(__name__)
     known = sorted(models)
     if name not in known:
         raise HTTPException(404, f"There is no model {short(name)} here; choose from: {', '.join(known)}.")

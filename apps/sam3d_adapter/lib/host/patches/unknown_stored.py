@@ -1,4 +1,4 @@
-"""Mends: what is not in the data store is status 500, or a success; and ids of a PACS are joined to paths unchecked.
+"""Patches: what is not in the data store is status 500, or a success; and ids of a PACS are joined to paths unchecked.
 
 MONAI Label 0.8.5 raises its own exception, whose text never reaches a client, for an unknown image
 (``monailabel/datastore/local.py:462``) and says nothing of an unknown label
@@ -20,19 +20,19 @@ from monailabel.utils.others.generic import get_mime_type
 
 from lib.host.pacs.dicom_fetch import fetch_series
 from lib.host.pacs.same_slices import SERIES_HASH_KEY, current_hash, note_loaded
-from lib.host.patches.around import put_around
 from lib.host.patches.image_access import is_known
 from lib.host.patches.image_checksum import require_checksum
 from lib.host.patches.version_guard import check_host_version
+from lib.host.patches.wrapping import wrap
 from lib.prompts.reading import short
 
 _ENDPOINT = "monailabel.endpoints.datastore"
 
 
-def mend_datastore_ids() -> None:
-    """Puts the checks around the endpoints' functions; does nothing in a process that serves no HTTP."""
+def patch_datastore_ids() -> None:
+    """Wraps the endpoints' functions; does nothing in a process that serves no HTTP."""
     for function in (remove_image, remove_label, download_image, download_label, get_image_info, get_label_info):
-        put_around(_ENDPOINT, function.__name__, function)
+        wrap(_ENDPOINT, function.__name__, function)
 
 
 def require_image(image: str, datastore: Any) -> None:
@@ -41,7 +41,7 @@ def require_image(image: str, datastore: Any) -> None:
     Raises:
         HTTPException: 404 where there is none; what ``fetch_series`` raises.
     """
-    check_host_version("unknown_stored")
+    check_host_version(__name__)
     if not (_is_plain(image) and is_known(image, datastore)):
         raise HTTPException(404, f"There is no image {short(image)} here; GET /datastore/?output=all lists the ids.")
     if isinstance(datastore, DICOMWebDatastore):
@@ -54,7 +54,7 @@ def require_label(label: str, tag: str, datastore: Any) -> None:
     Raises:
         HTTPException: 404.
     """
-    check_host_version("unknown_stored")
+    check_host_version(__name__)
     if not (_is_plain(label) and _is_plain(tag) and datastore._datastore.label(label, tag)):
         raise HTTPException(
             404, f"There is no label of image {short(label)} with tag {short(tag)} here; GET /datastore/?output=all "

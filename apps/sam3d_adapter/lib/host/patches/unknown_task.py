@@ -1,4 +1,4 @@
-"""Mends: an unknown strategy is status 500; an unknown trainer, scoring or model a process that fails in silence.
+"""Patches: an unknown strategy is status 500; an unknown trainer, scoring or model a process that fails in silence.
 
 MONAI Label 0.8.5 starts the whole app once more in a process of its own before it finds that there is nothing of that
 name (``monailabel/endpoints/train.py:52``, ``scoring.py:52``, ``batch_infer.py:40``), and tells only its log; for a
@@ -24,7 +24,7 @@ def require_task(kind: str, name: str, known: Iterable[str]) -> None:
     Raises:
         HTTPException: 404 with those names.
     """
-    check_host_version("unknown_task")
+    check_host_version(__name__)
     names = sorted(known)
     if name not in names:
         choice = f"choose from: {', '.join(names)}" if names else f"this server has no {kind} at all"

@@ -1,4 +1,4 @@
-"""Mends: the first mask that a server writes takes seconds, because ITK loads its image writers when first used.
+"""Patches: the first mask that a server writes takes seconds, because ITK loads its image writers when first used.
 
 Seen with monailabel 0.8.5 and itk 5.4 (``monailabel/transform/writer.py`` calls ``itk.imwrite``); we know of no
 upstream issue. The radiologist who clicks first should not wait for it.
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 def warm_up_writer() -> None:
     """Write a mask of a few voxels the way the host writes answers, and forget it."""
-    check_host_version("warm_up")
+    check_host_version(__name__)
     try:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "warm_up.nrrd"

@@ -1,4 +1,4 @@
-"""Mends: a file that comes with ``/infer`` is named by the client, and stays for ever where the request is refused.
+"""Patches: a file that comes with ``/infer`` is named by the client, and stays for ever where the request is refused.
 
 MONAI Label 0.8.5 takes the end of the client's file name, whatever is in it, into the name of its temporary file, and
 removes that file only after an answer of status 200 (``monailabel/endpoints/infer.py:139-158``). A mask sent as
@@ -36,7 +36,7 @@ def received(file: Any) -> Iterator[str]:
         HTTPException: 422 for a file of a type that cannot be read.
         OSError: it cannot be stored.
     """
-    check_host_version("uploads")
+    check_host_version(__name__)
     if not file:
         yield ""
         return

@@ -1,4 +1,4 @@
-"""A file that came with a request, on the server's disk while it is looked at: shared by the mends of uploads."""
+"""A file that came with a request, on the server's disk while it is looked at: shared by the patches of uploads."""
 
 import shutil
 import tempfile
@@ -32,7 +32,7 @@ def split_name(name: str | None, suffixes: Sequence[str]) -> tuple[str, str]:
 
 
 @contextmanager
-def looked_at(file: Any, name: str) -> Iterator[Path]:
+def stored_copy(file: Any, name: str) -> Iterator[Path]:
     """The path of a copy of an uploaded file; what is wrong with its content is answered with 422 or 503.
 
     Args:

@@ -1,4 +1,4 @@
-"""Mends: ``PUT /session`` unpacks any archive, and names files as the client does.
+"""Patches: ``PUT /session`` unpacks any archive, and names files as the client does.
 
 MONAI Label 0.8.5 hands an archive to ``shutil.unpack_archive`` (``monailabel/utils/sessions.py:132``), which bounds
 neither size nor, for some formats, place; a name that is no name of a file ends in status 500, and of two files of one
@@ -11,22 +11,22 @@ from typing import Any
 
 from fastapi import HTTPException
 
-from lib.host.patches.around import put_around
 from lib.host.patches.version_guard import check_host_version
+from lib.host.patches.wrapping import wrap
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 _MAX_NAME = 100
 
 
-def mend_session_endpoint() -> None:
-    """Puts the checks around the endpoint's function; does nothing in a process that serves no HTTP."""
-    put_around("monailabel.endpoints.session", "create_session", _create_session)
+def patch_session_endpoint() -> None:
+    """Wraps the endpoint's function; does nothing in a process that serves no HTTP."""
+    wrap("monailabel.endpoints.session", "create_session", _create_session)
 
 
 def _create_session(
     host: Any, background_tasks: Any, uncompress: bool = False, expiry: int = 0, files: Any = ()
 ) -> Any:
-    check_host_version("session_upload")
+    check_host_version(__name__)
     if uncompress:
         raise HTTPException(422, "Archives are not unpacked. Send the files themselves.")
     for file, name in zip(files, safe_names([file.filename or "" for file in files]), strict=True):

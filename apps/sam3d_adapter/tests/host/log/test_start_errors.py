@@ -7,7 +7,7 @@ import pytest
 
 from lib.host.log.form import LogfmtFormatter
 from lib.host.log.privacy import clean
-from lib.host.log.start_errors import said_aloud
+from lib.host.log.start_errors import log_and_reraise
 
 
 class SettingError(ValueError):
@@ -22,7 +22,7 @@ class SettingError(ValueError):
     ],
 )
 def test_settings_in_full_and_the_rest_by_type(error: Exception, said: str, caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(type(error)), said_aloud(SettingError):
+    with pytest.raises(type(error)), log_and_reraise(SettingError):
         raise error
     record = caplog.records[-1]
     clean(record)
@@ -32,6 +32,6 @@ def test_settings_in_full_and_the_rest_by_type(error: Exception, said: str, capl
 
 
 def test_a_good_start_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.DEBUG), said_aloud(SettingError):
+    with caplog.at_level(logging.DEBUG), log_and_reraise(SettingError):
         pass
     assert not caplog.records

@@ -1,7 +1,7 @@
-"""What MONAI Label answers without the mends: the day one of these fails, its mend can go.
+"""What MONAI Label answers without the patches: the day one of these fails, its patch can go.
 
-Each request is sent twice, to the real application: with the mends taken off it ends as the mend's file says, with them
-in a refusal or a mask.
+Each request is sent twice, to the real application: without the patches it ends as the patch's file says, with
+them in a refusal or a mask.
 """
 
 import errno
@@ -18,8 +18,8 @@ import requests
 from monailabel.endpoints import infer as endpoint
 from monailabel.utils.sessions import Sessions
 
-from lib.host.patches.endpoints import mend_endpoints
-from lib.host.patches.web_app import mend_web_app, restore_web_app
+from lib.host.patches.endpoints import patch_endpoints
+from lib.host.patches.web_app import patch_web_app, restore_web_app
 from tests.support.hostile_images import nifti, packed, voxels
 from tests.support.live_app import LiveApp
 from tests.support.noise_site import CLICK
@@ -43,7 +43,7 @@ def session(live: LiveApp, name: str, content: bytes = b"x", **query: str) -> re
     return requests.put(f"{live.url}/session/", params=query, files=[("files", (name, content))], timeout=60)
 
 
-# Mend: (request, status without it, status with it).
+# Patch: (request, status without it, status with it).
 REQUESTS: dict[str, tuple[Send, int, int]] = {
     "infer_params, no JSON": (lambda live: live.infer("nonsense"), 500, 422),
     "infer_params, no object": (lambda live: live.infer("[1]"), 500, 422),
@@ -63,26 +63,26 @@ REQUESTS: dict[str, tuple[Send, int, int]] = {
 
 
 @pytest.mark.parametrize("case", REQUESTS)
-def test_host_without_the_mend(unmended: LiveApp, case: str) -> None:
+def test_host_without_the_patch(unpatched: LiveApp, case: str) -> None:
     send, without, _ = REQUESTS[case]
-    assert send(unmended).status_code == without
+    assert send(unpatched).status_code == without
 
 
 @pytest.mark.parametrize("case", REQUESTS)
-def test_host_with_the_mend(live: LiveApp, case: str) -> None:
-    send, _, mended = REQUESTS[case]
+def test_host_with_the_patch(live: LiveApp, case: str) -> None:
+    send, _, patched = REQUESTS[case]
     answer = send(live)
-    assert answer.status_code == mended, answer.text
-    if mended >= 400:
+    assert answer.status_code == patched, answer.text
+    if patched >= 400:
         assert isinstance(answer.json()["detail"], str)
 
 
-def test_answers_of_the_framework_are_no_text(unmended: LiveApp) -> None:
-    assert isinstance(post(unmended, file=(None, "x")).json()["detail"], list)
+def test_answers_of_the_framework_are_no_text(unpatched: LiveApp) -> None:
+    assert isinstance(post(unpatched, file=(None, "x")).json()["detail"], list)
 
 
-def test_refused_upload_stays(unmended: LiveApp) -> None:
-    assert unmended.upload("a.nii", nifti(voxels())).status_code == 404  # its name is the host's, not ours
+def test_refused_upload_stays(unpatched: LiveApp) -> None:
+    assert unpatched.upload("a.nii", nifti(voxels())).status_code == 404  # its name is the host's, not ours
     time.sleep(0.5)  # what is removed is removed after the answer
     assert [path.suffix for path in Path(tempfile.gettempdir()).iterdir()] == [".nii"]
 
@@ -108,11 +108,11 @@ def test_disk_that_cannot_be_written(live: LiveApp, monkeypatch: pytest.MonkeyPa
     try:
         assert live.infer(request).status_code == 500
     finally:
-        mend_web_app(LIMIT)
+        patch_web_app(LIMIT)
 
 
-def test_what_others_put_around_the_endpoint_stays(live: LiveApp) -> None:
-    """MONAI Label builds the app anew after /reload, and the mends are put on again."""
+def test_wrappers_of_others_stay(live: LiveApp) -> None:
+    """MONAI Label builds the app anew after /reload, and the patches are applied again."""
     calls = []
 
     @functools.wraps(endpoint.run_inference)
@@ -122,7 +122,7 @@ def test_what_others_put_around_the_endpoint_stays(live: LiveApp) -> None:
 
     before, endpoint.run_inference = endpoint.run_inference, counting
     try:
-        mend_endpoints()
+        patch_endpoints()
         assert live.infer("nonsense").status_code == 422 and calls == [1]
     finally:
         endpoint.run_inference = before
