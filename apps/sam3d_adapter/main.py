@@ -9,26 +9,24 @@ from typing import Any
 from monailabel.interfaces.app import MONAILabelApp
 
 from lib.configs.task_config import Sam3dAdapterConfig
+from lib.host.file_names import report_file_names
+from lib.host.itk_setup import silence_readers, warm_up_writer
 from lib.host.label_maps import admit_label_maps
 from lib.host.log.form import use_logfmt
 from lib.host.log.privacy import remove_values_from_log
-from lib.host.log.reader_warnings import silence_readers
 from lib.host.log.start_errors import log_and_reraise
 from lib.host.pacs.lists import modalities_for, with_fresh_lists
 from lib.host.pacs.same_slices import SERIES_HASH_KEY
 from lib.host.pacs.time_limits import with_time_limits
 from lib.host.patches.bundle_path import own_bundle_path
 from lib.host.patches.endpoints import patch_endpoints
-from lib.host.patches.file_names import report_file_names
 from lib.host.patches.image_access import admit_image
-from lib.host.patches.infer_timeout import without_timeout
-from lib.host.patches.label_tag import require_safe_tag
-from lib.host.patches.save_label import read_save_label, save_mask
+from lib.host.patches.infer_endpoint import without_timeout
+from lib.host.patches.save_label import read_save_label, require_safe_tag, save_mask
 from lib.host.patches.train_stats import newest_first, with_safe_stats
-from lib.host.patches.unknown_model import require_model
-from lib.host.patches.warm_up import warm_up_writer
+from lib.host.patches.unknown_names import require_model
 from lib.host.patches.web_app import patch_web_app
-from lib.host.request_user import current_user, remember_users
+from lib.host.requester import current_user, remember_users
 from lib.host.uploads.temporary_files import use_private_temp_folder
 from lib.host.version_endpoints import add_version_endpoints
 from lib.version import __version__

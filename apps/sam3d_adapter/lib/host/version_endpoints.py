@@ -28,7 +28,7 @@ from pydantic import BaseModel
 from starlette.background import BackgroundTask
 
 from lib.host.patches.version_guard import check_host_version
-from lib.host.request_user import current_user
+from lib.host.requester import current_user
 from lib.infers.click_segmentation import ClickSegmentation
 from lib.learning.versions_page import versions_page
 from lib.models.checkpoint_error import CheckpointError

@@ -161,8 +161,9 @@ def _access(record: logging.LogRecord) -> str:
 def _task_output(record: logging.LogRecord) -> str:
     """Output of a training, scoring or batch process, line by line."""
     text = str(record.msg)
-    record.verbatim = bool(_CLEANED.match(text))
-    return text if record.verbatim else f"Output of the task: {VALUE}"
+    is_clean = bool(_CLEANED.match(text))
+    setattr(record, "verbatim", is_clean)  # noqa: B010 - no attribute of its type
+    return text if is_clean else f"Output of the task: {VALUE}"
 
 
 _SPECIAL: dict[str, Callable[[logging.LogRecord], str]] = {

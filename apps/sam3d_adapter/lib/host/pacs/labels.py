@@ -8,7 +8,7 @@ asked here.
 
 import logging
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Set
 from dataclasses import replace
 from datetime import datetime, tzinfo
 from pathlib import Path
@@ -94,7 +94,7 @@ def _with_images(datastore: DICOMWebDatastore, labels: list[SavedLabel], *, has_
 
 
 def _newest(
-    datastore: DICOMWebDatastore, names: Collection[str], clicked: Collection[str]
+    datastore: DICOMWebDatastore, names: Set[str], clicked: Collection[str]
 ) -> dict[str, tuple[float, Dataset]]:
     """Image id -> when its newest admitted SEG was made, and the SEG without its frames."""
     newest: dict[str, tuple[float, Dataset]] = {}

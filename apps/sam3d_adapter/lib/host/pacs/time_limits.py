@@ -19,8 +19,8 @@ ATTEMPTS = 2
 
 
 class _TimedAdapter(HTTPAdapter):
-    def send(self, *request: Any, timeout: Any = None, **options: Any) -> Any:
-        return super().send(*request, timeout=timeout or (CONNECT_S, READ_S), **options)
+    def send(self, request: Any, *, timeout: Any = None, **options: Any) -> Any:  # type: ignore[override]
+        return super().send(request, timeout=timeout or (CONNECT_S, READ_S), **options)
 
 
 def with_time_limits(datastore: Any) -> Any:

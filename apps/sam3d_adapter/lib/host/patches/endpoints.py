@@ -1,34 +1,28 @@
 """All patches of MONAI Label's endpoints."""
 
-from lib.host.log.server_log import patch_log_endpoints
 from lib.host.pacs.proxy import patch_proxy
-from lib.host.patches.empty_dataset import patch_dataset_endpoint
+from lib.host.patches.datastore_endpoints import patch_datastore_endpoints
 from lib.host.patches.infer_endpoint import patch_infer_endpoint
+from lib.host.patches.log_endpoints import patch_log_endpoints
 from lib.host.patches.ohif_files import patch_ohif_endpoint
-from lib.host.patches.session_id import patch_session_ids
+from lib.host.patches.refused_endpoints import refuse_endpoints
+from lib.host.patches.sessions import patch_session_endpoints
 from lib.host.patches.stored_info import patch_info_endpoints
 from lib.host.patches.task_request import patch_task_endpoints
-from lib.host.patches.unknown_stored import patch_datastore_ids
 from lib.host.patches.wrapping import unwrap
-from lib.host.patches.wsi_endpoint import patch_wsi_endpoint
 from lib.host.uploads.image_upload import patch_image_upload
 from lib.host.uploads.label_upload import patch_label_upload
-from lib.host.uploads.model_upload import patch_model_upload
-from lib.host.uploads.session_upload import patch_session_endpoint
 from lib.host.version_endpoints import remove_version_endpoints
 
 _PATCHES = (
     patch_infer_endpoint,
-    patch_session_endpoint,
-    patch_session_ids,
+    patch_session_endpoints,
     patch_image_upload,
     patch_label_upload,
-    patch_datastore_ids,
+    patch_datastore_endpoints,
     patch_info_endpoints,
-    patch_dataset_endpoint,
     patch_task_endpoints,
-    patch_wsi_endpoint,
-    patch_model_upload,
+    refuse_endpoints,
     patch_log_endpoints,
     patch_ohif_endpoint,
     patch_proxy,

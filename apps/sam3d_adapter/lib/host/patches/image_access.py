@@ -20,7 +20,7 @@ from monailabel.interfaces.datastore import Datastore
 from lib.host.pacs.dicom_fetch import fetch_series
 from lib.host.pacs.same_slices import SERIES_HASH_KEY, read_series_hash, require_same_slices
 from lib.host.patches.version_guard import check_host_version
-from lib.host.uploads.infer_upload import is_received
+from lib.host.uploads.received_file import is_received
 from lib.prompts.reading import short
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from fastapi import HTTPException
 from monailabel.interfaces.utils.app import app_instance
 
 from lib.host.json_object import read_object, require_storable
-from lib.host.patches.unknown_stored import require_image, require_label
+from lib.host.patches.datastore_endpoints import require_image, require_label
 from lib.host.patches.version_guard import check_host_version
 from lib.host.patches.wrapping import wrap
 from lib.prompts.reading import short

@@ -11,8 +11,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
-from lib.host.client_address import RememberAddress
 from lib.host.patches.request_errors import on_http_error, on_storage_error, on_validation_error
+from lib.host.requester import RememberAddress
 from lib.host.uploads.body_limit import BodyLimit
 
 

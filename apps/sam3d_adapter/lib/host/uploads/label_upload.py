@@ -22,10 +22,9 @@ from monailabel.interfaces.datastore import DefaultLabelTag
 from monailabel.interfaces.utils.app import app_instance
 
 from lib.host.json_object import read_object, require_storable
+from lib.host.patches.datastore_endpoints import require_image
 from lib.host.patches.dicom_seg import require_label_info, seg_or_reason
-from lib.host.patches.label_tag import require_safe_tag
-from lib.host.patches.save_label import require_room
-from lib.host.patches.unknown_stored import require_image
+from lib.host.patches.save_label import require_room, require_safe_tag
 from lib.host.patches.version_guard import check_host_version
 from lib.host.patches.wrapping import wrap
 from lib.host.uploads.received_file import split_name, stored_copy

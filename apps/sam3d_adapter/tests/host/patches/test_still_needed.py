@@ -45,20 +45,20 @@ def session(live: LiveApp, name: str, content: bytes = b"x", **query: str) -> re
 
 # Patch: (request, status without it, status with it).
 REQUESTS: dict[str, tuple[Send, int, int]] = {
-    "infer_params, no JSON": (lambda live: live.infer("nonsense"), 500, 422),
-    "infer_params, no object": (lambda live: live.infer("[1]"), 500, 422),
-    "infer_params, deep": (lambda live: live.infer('{"a":' + "[" * 900 + "]" * 900 + "}"), 500, 422),
-    "infer_params, key twice": (lambda live: live.infer(f'{{"foreground": [], "foreground": [{CLICK}]}}'), 200, 422),
-    "infer_params, another image": (lambda live: live.infer({**FOREGROUND, "image": "case_2"}), 200, 422),
-    "infer_source, nothing": (lambda live: live.infer(FOREGROUND, image=""), 500, 422),
-    "infer_source, session": (lambda live: live.infer(FOREGROUND, session_id="over"), 200, 404),
-    "uploads, name": (lambda live: live.upload("a." + "x" * 300, b"x"), 500, 422),
-    "uploads, mask": (lambda live: post(live, label=("a.bin", b"12345")), 500, 422),
+    "infer_endpoint, no JSON": (lambda live: live.infer("nonsense"), 500, 422),
+    "infer_endpoint, no object": (lambda live: live.infer("[1]"), 500, 422),
+    "infer_endpoint, deep params": (lambda live: live.infer('{"a":' + "[" * 900 + "]" * 900 + "}"), 500, 422),
+    "infer_endpoint, key twice": (lambda live: live.infer(f'{{"foreground": [], "foreground": [{CLICK}]}}'), 200, 422),
+    "infer_endpoint, another image": (lambda live: live.infer({**FOREGROUND, "image": "case_2"}), 200, 422),
+    "infer_endpoint, nothing": (lambda live: live.infer(FOREGROUND, image=""), 500, 422),
+    "infer_endpoint, session": (lambda live: live.infer(FOREGROUND, session_id="over"), 200, 404),
+    "received_file, name": (lambda live: live.upload("a." + "x" * 300, b"x"), 500, 422),
+    "received_file, mask": (lambda live: post(live, label=("a.bin", b"12345")), 500, 422),
     "dicom_seg": (lambda live: live.infer(FOREGROUND, output="dicom_seg"), 500, 422),
     "request_errors, text": (lambda live: post(live, file=(None, "x")), 422, 422),
     "body_limit": (lambda live: live.upload("a.nii", bytes(LIMIT)), 404, 413),
-    "session_upload, archive": (lambda live: session(live, "a.zip", b"x", uncompress="true"), 500, 422),
-    "session_upload, name": (lambda live: session(live, ".."), 500, 200),
+    "sessions, archive": (lambda live: session(live, "a.zip", b"x", uncompress="true"), 500, 422),
+    "sessions, name": (lambda live: session(live, ".."), 500, 200),
 }
 
 

@@ -10,7 +10,7 @@ from monailabel.config import settings
 from monailabel.endpoints.user import auth
 from monailabel.endpoints.user.auth import RBAC, User, get_current_user
 
-from lib.host.request_user import current_user, remember_users
+from lib.host.requester import current_user, remember_users
 
 
 @pytest.fixture(autouse=True)
