@@ -12,9 +12,8 @@ from lib.configs.task_config import Sam3dAdapterConfig
 from lib.host.file_names import report_file_names
 from lib.host.itk_setup import silence_readers, warm_up_writer
 from lib.host.label_maps import admit_label_maps
-from lib.host.log.form import use_logfmt
+from lib.host.log.form import log_and_reraise, use_logfmt
 from lib.host.log.privacy import remove_values_from_log
-from lib.host.log.start_errors import log_and_reraise
 from lib.host.pacs.lists import modalities_for, with_fresh_lists
 from lib.host.pacs.same_slices import SERIES_HASH_KEY
 from lib.host.pacs.time_limits import with_time_limits

@@ -1,4 +1,4 @@
-"""Adds: the versions of the weights over HTTP, which MONAI Label 0.8.5 does not know.
+"""The versions of the weights over HTTP, which MONAI Label 0.8.5 does not know.
 
 ``GET /versions/``, ``GET /versions/{preset}``, ``GET /versions/{preset}/page``, ``GET /versions/{preset}/{id}``,
 ``GET /versions/{preset}/{id}/export``, ``POST /versions/{preset}/{id}/publish``, ``POST /versions/{preset}/roll_back``.
@@ -70,7 +70,7 @@ def add_version_endpoints(tasks: Mapping[str, Any], app_dir: Path) -> None:
 
 
 def remove_version_endpoints() -> None:
-    """Takes the endpoints off again."""
+    """Removes the endpoints."""
     web = _web_app()
     if web is not None and hasattr(web, _ROUTES):
         for route in getattr(web, _ROUTES):

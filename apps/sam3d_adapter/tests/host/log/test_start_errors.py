@@ -5,9 +5,8 @@ import re
 
 import pytest
 
-from lib.host.log.form import LogfmtFormatter
+from lib.host.log.form import LogfmtFormatter, log_and_reraise
 from lib.host.log.privacy import clean
-from lib.host.log.start_errors import log_and_reraise
 
 
 class SettingError(ValueError):
