@@ -9,7 +9,7 @@ PIP_ARGS    ?=
 APP  := apps/sam3d_adapter
 PY   := $(VENV)/bin/python
 DONE := $(VENV)/.installed
-TYPED := $(filter-out $(APP)/lib/host/ $(APP)/lib/__pycache__/,$(wildcard $(APP)/lib/*/))
+TYPED := $(filter-out $(APP)/lib/__pycache__/,$(wildcard $(APP)/lib/*/))
 PYTEST_ARGS ?=
 
 # Given as NAME=value, handed on as --name=value.

@@ -1,6 +1,6 @@
 """MONAI Label app that serves 3DSAM-adapter: click on a structure in OHIF, 3D Slicer or MITK, get its 3-D mask.
 
-Wiring only: what is built lies in ``lib.configs``, what MONAI Label needs mended in ``lib.host``.
+Wiring only: what is built lies in ``lib.configs``, what MONAI Label needs patched in ``lib.host``.
 """
 
 from pathlib import Path
@@ -9,28 +9,25 @@ from typing import Any
 from monailabel.interfaces.app import MONAILabelApp
 
 from lib.configs.task_config import Sam3dAdapterConfig
+from lib.host.file_names import report_file_names
+from lib.host.itk_setup import silence_readers, warm_up_writer
 from lib.host.label_maps import admit_label_maps
-from lib.host.log.form import form_log
-from lib.host.log.privacy import keep_values_out_of_the_log
-from lib.host.log.reader_warnings import silence_readers
-from lib.host.log.start_errors import said_aloud
+from lib.host.log.form import log_and_reraise, use_logfmt
+from lib.host.log.privacy import remove_values_from_log
 from lib.host.pacs.lists import modalities_for, with_fresh_lists
 from lib.host.pacs.same_slices import SERIES_HASH_KEY
 from lib.host.pacs.time_limits import with_time_limits
 from lib.host.patches.bundle_path import own_bundle_path
-from lib.host.patches.endpoints import mend_endpoints
-from lib.host.patches.file_names import report_file_names
+from lib.host.patches.endpoints import patch_endpoints
 from lib.host.patches.image_access import admit_image
-from lib.host.patches.infer_timeout import without_timeout
-from lib.host.patches.label_tag import require_safe_tag
-from lib.host.patches.save_label import read_save_label, save_mask
+from lib.host.patches.infer_endpoint import without_timeout
+from lib.host.patches.save_label import read_save_label, require_safe_tag, save_mask
 from lib.host.patches.train_stats import newest_first, with_safe_stats
-from lib.host.patches.unknown_model import require_model
-from lib.host.patches.warm_up import warm_up_writer
-from lib.host.patches.web_app import mend_web_app
-from lib.host.request_user import current_user, remember_users
-from lib.host.uploads.temporary_files import keep_temporary_files_apart
-from lib.host.version_endpoints import offer_versions
+from lib.host.patches.unknown_names import require_model
+from lib.host.patches.web_app import patch_web_app
+from lib.host.requester import current_user, remember_users
+from lib.host.uploads.temporary_files import use_private_temp_folder
+from lib.host.version_endpoints import add_version_endpoints
 from lib.version import __version__
 
 DESCRIPTION = (
@@ -42,12 +39,12 @@ class Sam3dAdapterApp(MONAILabelApp):
     """The app that ``monailabel start_server`` finds: the one class here with MONAILabelApp as its direct base."""
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str] | None) -> None:
-        keep_values_out_of_the_log()
-        form_log()
+        remove_values_from_log()
+        use_logfmt()
         # Before the base class, whose constructor calls the init_* methods. Its ValueErrors speak of settings.
-        with said_aloud(ValueError):
+        with log_and_reraise(ValueError):
             self._config = Sam3dAdapterConfig(Path(app_dir), conf or {})
-        with said_aloud():
+        with log_and_reraise():
             super().__init__(
                 app_dir=app_dir,
                 studies=studies,
@@ -56,8 +53,8 @@ class Sam3dAdapterApp(MONAILabelApp):
                 description=DESCRIPTION,
                 version=__version__,
             )
-        mend_endpoints()
-        offer_versions(self._infers, Path(app_dir))
+        patch_endpoints()
+        add_version_endpoints(self._infers, Path(app_dir))
 
     def init_datastore(self) -> Any:
         datastore = with_time_limits(super().init_datastore())
@@ -91,11 +88,11 @@ class Sam3dAdapterApp(MONAILabelApp):
     def on_init_complete(self) -> None:
         super().on_init_complete()
         self._config.prepare_versions()
-        keep_temporary_files_apart()
+        use_private_temp_folder()
         remember_users()
         silence_readers()
         report_file_names(self.datastore())
-        mend_web_app(self._config.max_upload_bytes)
+        patch_web_app(self._config.max_upload_bytes)
         warm_up_writer()
 
     def bundle_path(self, model: str) -> str:

@@ -22,7 +22,7 @@ MAIN_MAY_IMPORT = {"configs", "host", "version"}
 # Third-party packages that a package may import; the others are bound by the rule below only.
 ALLOWED = {
     "version": set(),
-    "files": set(),
+    "files": {"filelock"},
     "prompts": {"numpy"},
     "geometry": {"torch", "numpy", "scipy"},
     "models": {"torch", "numpy", "safetensors", "segment_anything"},

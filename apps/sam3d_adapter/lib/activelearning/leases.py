@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.files.atomic_write import replacing
-from lib.files.lock import wait_for_lock
+from lib.files.lock import file_lock, locked
 
 logger = logging.getLogger(__name__)
 
@@ -79,15 +79,11 @@ def opened_leases(path: Path) -> Iterator[Leases]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # A separate lock file, because the file itself is replaced.
-    fd = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        if not wait_for_lock(fd, _LOCK_TIMEOUT_S):
-            raise LeasesError("Another process keeps the list of shown cases locked.")
+    lock = file_lock(path.with_name(f"{path.name}.lock"), _LOCK_TIMEOUT_S)
+    with locked(lock, LeasesError("Another process keeps the list of shown cases locked.")):
         leases = _read(path)
         yield leases
         _write(path, leases)
-    finally:
-        os.close(fd)
 
 
 def _read(path: Path) -> Leases:

@@ -14,7 +14,7 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.strategy import Strategy
 
 from lib.activelearning.leases import Lease, Leases, LeasesError, annotator_hash, opened_leases
-from lib.host.request_user import current_user
+from lib.host.requester import current_user
 
 logger = logging.getLogger(__name__)
 

@@ -6,9 +6,8 @@ import hashlib
 import hmac
 import json
 import logging
-import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 
 from lib.annotations.patients import Patient
 from lib.files.atomic_write import replacing
-from lib.files.lock import wait_for_lock
+from lib.files.lock import file_lock, locked
 
 logger = logging.getLogger(__name__)
 
@@ -170,16 +169,10 @@ class Splits:
             partial.touch(mode=0o600)
             partial.write_text(text, encoding="utf-8")
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self) -> contextlib.AbstractContextManager[None]:
         self.folder.mkdir(parents=True, exist_ok=True)
-        fd = os.open(self.folder / "splits.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            if not wait_for_lock(fd, _LOCK_TIMEOUT_S):
-                raise SplitsError(f"Another process keeps {self.folder / 'splits.lock'} locked.")
-            yield
-        finally:
-            os.close(fd)
+        path = self.folder / "splits.lock"
+        return locked(file_lock(path, _LOCK_TIMEOUT_S), SplitsError(f"Another process keeps {path} locked."))
 
 
 def _assign(state: _State, said: Mapping[str, str], key: bytes) -> None:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lib.files.lock import wait_for_lock
+from lib.files.lock import file_lock, locked
 
 logger = logging.getLogger(__name__)
 
@@ -122,17 +122,10 @@ class AuditLog:
             new.replace(path)
         return path.read_bytes()
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self) -> contextlib.AbstractContextManager[None]:
         self._require_private_folder()
-        fd = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            # A process that was stopped with the lock in its hands must not stop the clicks of this one.
-            if not wait_for_lock(fd, _LOCK_TIMEOUT_S):
-                raise AuditError("Another process keeps the audit folder locked.")
-            yield
-        finally:
-            os.close(fd)
+        busy = AuditError("Another process keeps the audit folder locked.")
+        return locked(file_lock(self.folder / "lock", _LOCK_TIMEOUT_S), busy)
 
     def _require_private_folder(self) -> None:
         self.folder.parent.mkdir(parents=True, exist_ok=True)
@@ -141,7 +134,7 @@ class AuditLog:
         found = self.folder.stat()
         if not stat.S_ISDIR(found.st_mode):
             raise AuditError("Where the audit folder should be is something else.")
-        # Not mended silently: whoever names a folder that exists may have others in mind who read it.
+        # Not corrected silently: whoever names a folder that exists may have others in mind who read it.
         if found.st_mode & 0o077:
             raise AuditError(f"The audit folder is open to others (mode {stat.S_IMODE(found.st_mode):o}); make it 700.")
 

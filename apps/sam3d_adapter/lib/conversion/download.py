@@ -1,6 +1,5 @@
 """Downloads one large file over HTTP: resumes after an interruption; checks the sha256 before the final rename."""
 
-import fcntl
 import http.client
 import logging
 import os
@@ -15,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from filelock import lock_descriptor
 
 from lib.files.checksums import file_sha256
 
@@ -102,9 +103,9 @@ def download(
 
 def _lock(file: BinaryIO, partial: Path) -> None:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        current = lock_descriptor(file.fileno(), blocking=False)
         # Another process may have finished, and moved the file away, between opening and locking.
-        current = partial.stat().st_ino == os.fstat(file.fileno()).st_ino
+        current &= partial.stat().st_ino == os.fstat(file.fileno()).st_ino
     except OSError:
         current = False
     if not current:

@@ -1,52 +1,56 @@
-"""Locks between processes, which the kernel gives up with the process that held them, however that ended."""
+"""Locks between processes; the kernel releases them when the process ends, even if it is killed."""
 
-import fcntl
-import os
-import time
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 _POLL_S = 0.01
 
 
-def wait_for_lock(fd: int, timeout_s: float) -> bool:
-    """Take the lock of an open file, for as long as that is open.
-
-    Such locks belong to the open file: threads that open it anew exclude each other as well.
+def file_lock(path: Path, timeout_s: float) -> FileLock:
+    """The lock of a file, for `with`. A thread that holds this object may take it again; it keeps out all others.
 
     Args:
-        fd: Of the file.
-        timeout_s: How long to wait for another that holds it; 0 not to wait.
-
-    Returns:
-        Whether it was taken. A process that was stopped with the lock in its hands must not stop this one for good.
+        path: Lock file; made for its user alone if it is absent.
+        timeout_s: How long to wait for another holder; 0 not to wait.
     """
-    deadline = time.monotonic() + timeout_s
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(_POLL_S)
+    # Not the soft lock, which outlives a process that is killed.
+    return FileLock(path, timeout_s, mode=0o600, poll_interval=_POLL_S, fallback_to_soft=False)
+
+
+@contextlib.contextmanager
+def locked(lock: FileLock, busy: Exception) -> Iterator[None]:
+    """Holds a lock.
+
+    Args:
+        lock: From `file_lock`.
+        busy: Raised if another keeps the lock for the whole timeout, so that a stopped process cannot block this one.
+
+    Raises:
+        OSError: The folder is missing or cannot be written to.
+    """
+    try:
+        held = lock.acquire()
+    except Timeout:
+        raise busy from None
+    with held:
+        yield
 
 
 def is_locked(path: Path) -> bool:
-    """Whether somebody holds the lock of a file; a file that is not there has none, one that is closed to us counts.
+    """Whether somebody holds the lock of a file. A missing file is not locked; one that we may not open is.
 
-    To find out, the lock is taken for a moment: whoever wants it has to wait that long.
+    The check takes the lock for a moment, and whoever wants it waits that long.
 
     Args:
         path: The file.
     """
     try:
-        # To write: a network file system locks no other files.
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    except PermissionError:
+        if path.exists():
+            with file_lock(path, 0):
+                pass
+    except (Timeout, PermissionError):
         return True
-    try:
-        return not wait_for_lock(fd, 0)
-    finally:
-        os.close(fd)
+    return False

@@ -1,1 +1,1 @@
-"""What MONAI Label needs mended, one file a defect."""
+"""What stands between MONAI Label and the app: patches of its defects, PACS, uploads, the log, starting the server."""

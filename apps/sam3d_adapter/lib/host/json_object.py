@@ -1,4 +1,4 @@
-"""What a client sends as the text of a JSON object, read strictly: shared by the mends of several endpoints."""
+"""What a client sends as the text of a JSON object, read strictly: shared by the patches of several endpoints."""
 
 import json
 from collections.abc import Sequence

@@ -13,8 +13,8 @@ from fastapi import HTTPException
 from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.datastore import Datastore
 
-from lib.host.patches.label_tag import require_safe_tag
-from lib.host.uploads.infer_upload import is_received
+from lib.host.patches.save_label import require_safe_tag
+from lib.host.uploads.received_file import is_received
 from lib.prompts.reading import short
 from lib.requests.request import DEFAULT_READ_TAG, LABEL_FILE_KEY, SAVED_LABEL_KEY, SAVED_NAMES_KEY, SERVER_KEYS
 
@@ -48,7 +48,7 @@ def admit_label_maps(request: Mapping[str, Any], datastore: Datastore) -> dict[s
             "mask as the part 'label' of the form, and say 'upload' in place of 'label'."
         )  # fmt: skip
     # The data store of a DICOMweb server takes the id of a final label for the UID of a series of the PACS.
-    path = LocalDatastore.get_label_uri(datastore, image, tag)  # type: ignore[arg-type]
+    path = LocalDatastore.get_label_uri(datastore, image, tag)
     if not path or not os.path.isfile(path):
         tags = sorted(datastore.get_labels_by_image_id(image))
         known = f"there are {', '.join(map(short, tags))}" if tags else "it has none"
@@ -56,7 +56,7 @@ def admit_label_maps(request: Mapping[str, Any], datastore: Datastore) -> dict[s
             404, f"Image {short(image)} has no saved label with tag {short(tag)}; {known}. Save one, or name its tag "
             "in 'read_tag'."
         )  # fmt: skip
-    info = LocalDatastore.get_label_info(datastore, image, tag)  # type: ignore[arg-type]
+    info = LocalDatastore.get_label_info(datastore, image, tag)
     return {SAVED_LABEL_KEY: path, SAVED_NAMES_KEY: _names(info)}
 
 

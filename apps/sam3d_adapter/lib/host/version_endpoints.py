@@ -1,4 +1,4 @@
-"""Adds: the versions of the weights over HTTP, which MONAI Label 0.8.5 does not know.
+"""The versions of the weights over HTTP, which MONAI Label 0.8.5 does not know.
 
 ``GET /versions/``, ``GET /versions/{preset}``, ``GET /versions/{preset}/page``, ``GET /versions/{preset}/{id}``,
 ``GET /versions/{preset}/{id}/export``, ``POST /versions/{preset}/{id}/publish``, ``POST /versions/{preset}/roll_back``.
@@ -28,7 +28,7 @@ from pydantic import BaseModel
 from starlette.background import BackgroundTask
 
 from lib.host.patches.version_guard import check_host_version
-from lib.host.request_user import current_user
+from lib.host.requester import current_user
 from lib.infers.click_segmentation import ClickSegmentation
 from lib.learning.versions_page import versions_page
 from lib.models.checkpoint_error import CheckpointError
@@ -50,7 +50,7 @@ class Decision(BaseModel, extra="forbid"):
     reason: str = ""
 
 
-def offer_versions(tasks: Mapping[str, Any], app_dir: Path) -> None:
+def add_version_endpoints(tasks: Mapping[str, Any], app_dir: Path) -> None:
     """Adds the endpoints; does nothing in a process that serves no HTTP. May be called again, with the tasks of a new
     app.
 
@@ -58,19 +58,19 @@ def offer_versions(tasks: Mapping[str, Any], app_dir: Path) -> None:
         tasks: infer tasks by name; those without versions are passed over.
         app_dir: the app folder, which no answer reveals.
     """
-    check_host_version("version_endpoints")
+    check_host_version(__name__)
     web = _web_app()
     if web is None:
         return
-    withdraw_versions()
+    remove_version_endpoints()
     before = list(web.router.routes)
     web.include_router(_router(tasks, app_dir), prefix=settings.MONAI_LABEL_API_STR)
     setattr(web, _ROUTES, [route for route in web.router.routes if route not in before])
     web.openapi_schema = None
 
 
-def withdraw_versions() -> None:
-    """Takes the endpoints off again."""
+def remove_version_endpoints() -> None:
+    """Removes the endpoints."""
     web = _web_app()
     if web is not None and hasattr(web, _ROUTES):
         for route in getattr(web, _ROUTES):

@@ -1,6 +1,6 @@
 """A mask -> a whole file, or none.
 
-Mends as well: on a full disk, MONAI Label 0.8.5 (``monailabel/transform/writer.py``) leaves half a file behind, and
+Also a patch: on a full disk, MONAI Label 0.8.5 (``monailabel/transform/writer.py``) leaves half a file behind, and
 answers with it where it is NIfTI or compressed, for ITK's writers then report no failure. We know of no upstream issue.
 """
 

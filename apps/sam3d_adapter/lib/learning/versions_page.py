@@ -3,13 +3,14 @@
 It is one HTML file with its pictures inside; it loads nothing from the network.
 """
 
-import html
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lib.files.atomic_write import replacing
 from lib.learning.page_figures import finite, learning_picture, training_picture
@@ -22,18 +23,6 @@ PAGE = "versions.html"
 CLICKS_SHOWN = (1, 3, 5, 10)
 CURVES_SHOWN = 12
 """Training curves of the newest versions; older ones appear in the table only."""
-_STYLE = """
-:root { color-scheme: light }
-body { font: 15px/1.45 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1d2730 }
-h1 { font-size: 1.5rem; margin: 0 0 .3rem } h2 { font-size: 1.1rem; margin: 1.6rem 0 .4rem }
-.now { border-left: .4rem solid #2a7f62; background: #eef6f2; padding: .7rem 1rem; margin: 1rem 0 }
-.now.refused { border-color: #b7791f; background: #fbf4e6 }
-table { border-collapse: collapse; width: 100% } td, th { padding: .3rem .5rem; text-align: left; vertical-align: top }
-td:first-child, td:nth-child(2) { white-space: nowrap }
-th { border-bottom: 2px solid #9aa7b2; font-weight: 600 } td { border-bottom: 1px solid #dde3e8 }
-.served td { background: #eef6f2 } small, .faint { color: #5d6b78 } img { max-width: 100% }
-summary { cursor: pointer; padding: .25rem 0 } ul { margin: .3rem 0 }
-"""
 
 
 @dataclass(frozen=True)
@@ -80,6 +69,11 @@ class PageEntry:
     real: Mapping[str, float | None] = field(default_factory=dict)
     simulated: Mapping[str, float | None] = field(default_factory=dict)
     training_cases: int | None = None
+
+    @property
+    def own(self) -> Scores:
+        """Its own scores; empty ones if it was not measured."""
+        return self.scores.get("candidate", Scores())
 
 
 def write_versions_page(versions: Versions) -> Path:
@@ -130,131 +124,49 @@ def write_page(path: Path, title: str, versions: Sequence[PageEntry]) -> None:
 
 def render_page(title: str, versions: Sequence[PageEntry]) -> str:
     """The page as text; see ``write_page``."""
-    parts = [
-        "<!doctype html><html lang=en><meta charset=utf-8>",
-        '<meta name=viewport content="width=device-width,initial-scale=1">',
-        f"<title>Versions of {_text(title)}</title><style>{_STYLE}</style>",
-        f"<h1>Versions of {_text(title)}</h1>",
-        "<p class=faint>Research use only; not a medical device. Scores run from 0 to 1, higher is better; they are of "
-        "a simulated user on patients who were not trained on. In brackets: 95 % interval.</p>",
-        *_now(versions),
-    ]
-    if versions:
-        parts += _overview(versions) + _table(versions) + _trainings(versions)
-    return "\n".join(parts) + "\n"
-
-
-def _now(versions: Sequence[PageEntry]) -> list[str]:
-    """The summary: which version answers, and what was decided about the newest."""
     served = next((one for one in reversed(versions) if one.state == "served"), None)
-    boxes = []
-    if served is not None:
-        words = [f"<b>{_text(served.id)} answers now</b>", _since(served), _score_words(served)]
-        boxes.append(f"<div class=now>{'. '.join(word for word in words if word)}.</div>")
-    else:
-        boxes.append("<div class=now><b>The weights that ship with the app answer now.</b></div>")
-    newest = versions[-1] if versions else None
-    if newest is not None and newest.reasons:
-        kind = "now" if newest.published else "now refused"
-        decision = "accepted" if newest.published else "refused"
-        sentences = "".join(f"<li>{_text(reason)}</li>" for reason in newest.reasons)
-        boxes.append(
-            f"<div class='{kind}'><b>The newest, {_text(newest.id)}, was {decision}.</b><ul>{sentences}</ul></div>"
-        )
-    return boxes
+    curves = {one.id: training_picture(one.curve) for one in versions[-CURVES_SHOWN:]}
+    shown = [(one, curves.get(one.id)) for one in reversed(versions)]
+    return _TEMPLATE.render(
+        title=title,
+        versions=versions,
+        served=served,
+        newest=versions[-1] if versions else None,
+        picture=learning_picture(versions),
+        trainings=[(one, curve) for one, curve in shown if curve or one.reasons or len(one.scores) > 1],
+    )
 
 
 def _since(version: PageEntry) -> str:
     words = [f"made {_date(version.created)}" if version.created else ""]
-    words.append(f"from {_text(version.parent)}" if version.parent else "")
+    words.append(f"from {version.parent}" if version.parent else "")
     words.append(f"on {version.training_cases} cases" if version.training_cases is not None else "")
-    return " ".join(word for word in words if word).capitalize() if any(words) else ""
+    return " ".join(word for word in words if word).capitalize()
 
 
 def _score_words(version: PageEntry) -> str:
-    own = version.scores.get("candidate")
-    first, fifth = (_interval(own.dice.get(clicks)) if own else "" for clicks in ("1", "5"))
-    said = [f"{score} after {words}" for score, words in ((first, "one click"), (fifth, "five")) if score]
-    return f"Dice {', '.join(said)} ({_patients(own)})" if said and own else ""
+    scores = (" ".join(_interval(version.own.dice, clicks)).strip() for clicks in (1, 5))
+    said = [f"{score} after {words}" for score, words in zip(scores, ("one click", "five"), strict=True) if score]
+    return f"Dice {', '.join(said)} ({_patients(version.own)})" if said else ""
 
 
 def _patients(scores: Scores) -> str:
     return "number of patients unknown" if scores.n is None else f"{scores.n} patient{'s' * (scores.n != 1)}"
 
 
-def _overview(versions: Sequence[PageEntry]) -> list[str]:
-    picture = learning_picture(versions)
-    if not picture:
-        return ["<p>No version has been measured yet.</p>"]
-    return ["<h2>Scores over versions</h2>", _image(picture, "Dice and outline agreement over versions")]
-
-
-def _table(versions: Sequence[PageEntry]) -> list[str]:
-    clicks = [str(number) for number in CLICKS_SHOWN]
-    heads = ["version", "made", "state", *(f"Dice, {number} click{'s' * (number != '1')}" for number in clicks[:3])]
-    heads += ["outline, 5 clicks", "simulated: clicks, s", "people: clicks, s"]
-    rows = [f"<tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>"]
-    for one in reversed(versions):
-        own = one.scores.get("candidate", Scores())
-        parent = f"<br><small>from {_text(one.parent)}</small>" if one.parent else ""
-        cells = [f"{_text(one.id)}{parent}", _date(one.created), _text(one.state) or "-"]
-        cells += [_interval(own.dice.get(number), small=True) or "-" for number in clicks[:3]]
-        cells += [_interval(own.nsd2.get("5"), small=True) or "-", _effort(one.simulated), _effort(one.real)]
-        kind = " class=served" if one.state == "served" else ""
-        rows.append(f"<tr{kind}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
-    note = (
-        "<p class=faint>Outline: share of the surface within 2 mm (NSD). Clicks and seconds: simulated, to Dice 0.85; "
-        "of people, medians until the mask was accepted, with the number of cases. Each version was measured on the "
-        "patients there were at the time, so compare two by the decisions below, which are on the same cases.</p>"
-    )
-    return ["<h2>All versions, newest first</h2>", f"<table>{''.join(rows)}</table>", note]
-
-
-def _trainings(versions: Sequence[PageEntry]) -> list[str]:
-    parts = ["<h2>Decisions and trainings</h2>"]
-    for number, one in enumerate(reversed(versions)):
-        picture = training_picture(one.curve) if number < CURVES_SHOWN else None
-        body = "".join(f"<li>{_text(reason)}</li>" for reason in one.reasons)
-        body = f"<ul>{body}</ul>" if body else ""
-        beside = _beside(one)
-        image = _image(picture, f"training of {one.id}") if picture else ""
-        if body or beside or image:
-            decision = {True: "accepted", False: "refused", None: "not judged"}[one.published]
-            opened = " open" if number == 0 else ""
-            name = f"{_text(one.id)}: {decision}"
-            parts.append(f"<details{opened}><summary>{name}</summary>{body}{beside}{image}</details>")
-    return parts if len(parts) > 1 else []
-
-
-def _beside(version: PageEntry) -> str:
-    """Candidate, served and best on the same cases."""
-    if len(version.scores) < 2:
-        return ""
-    heads = "".join(f"<th>Dice, {number} click{'s' * (number != 1)}</th>" for number in CLICKS_SHOWN)
-    rows = [f"<tr><th>on the same cases</th>{heads}</tr>"]
-    for name, scores in version.scores.items():
-        cells = "".join(
-            f"<td>{_interval(scores.dice.get(str(number)), small=True) or '-'}</td>" for number in CLICKS_SHOWN
-        )
-        rows.append(f"<tr><td>{_text(name)}</td>{cells}</tr>")
-    return f"<table>{''.join(rows)}</table>"
-
-
-def _effort(figures: Mapping[str, float | None]) -> str:
+def _effort(figures: Mapping[str, float | None]) -> tuple[str, str]:
+    """Clicks with seconds, and the number of cases; "" where unknown."""
     clicks, seconds, cases = (finite(figures.get(key)) for key in ("clicks", "seconds", "cases"))
     said = [f"{clicks:.1f}" if clicks is not None else "", f"{seconds:.0f} s" if seconds is not None else ""]
-    text = ", ".join(word for word in said if word) or "-"
-    return text + (f"<br><small>{cases:.0f} cases</small>" if cases is not None and text != "-" else "")
+    return ", ".join(word for word in said if word), f"{cases:.0f}" if cases is not None else ""
 
 
-def _interval(value: Mapping[str, float | None] | None, *, small: bool = False) -> str:
-    mean, low, high = (finite((value or {}).get(key)) for key in ("mean", "low", "high"))
+def _interval(values: Mapping[str, Mapping[str, float | None]], clicks: int) -> tuple[str, str]:
+    """The mean, and the ends of its interval; "" where unknown."""
+    mean, low, high = (finite(values.get(str(clicks), {}).get(key)) for key in ("mean", "low", "high"))
     if mean is None:
-        return ""
-    if low is None or high is None:
-        return f"{mean:.2f}"
-    ends = f"[{low:.2f}, {high:.2f}]"
-    return f"{mean:.2f}<br><small>{ends}</small>" if small else f"{mean:.2f} {ends}"
+        return "", ""
+    return f"{mean:.2f}", "" if low is None or high is None else f"[{low:.2f}, {high:.2f}]"
 
 
 def _date(created: str | datetime | None) -> str:
@@ -262,16 +174,8 @@ def _date(created: str | datetime | None) -> str:
         try:
             created = datetime.fromisoformat(created.replace("Z", "+00:00"))
         except ValueError:
-            return _text(created)
+            return str(created)
     return f"{created:%Y-%m-%d %H:%M}" if created else "-"
-
-
-def _image(data: str, words: str) -> str:
-    return f'<img alt="{_text(words)}" src="data:image/png;base64,{data}">'
-
-
-def _text(value: object) -> str:
-    return html.escape("" if value is None else str(value))
 
 
 def _entries(versions: Versions) -> list[PageEntry]:
@@ -331,3 +235,21 @@ def _curve(path: Path) -> list[dict[str, float]]:
         return list(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return []
+
+
+_environment = Environment(
+    loader=FileSystemLoader(Path(__file__).parent),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_environment.globals.update(
+    clicks=CLICKS_SHOWN,
+    date=_date,
+    effort_of=_effort,
+    interval=_interval,
+    score_words=_score_words,
+    since=_since,
+)
+_TEMPLATE = _environment.get_template("versions_page.html")

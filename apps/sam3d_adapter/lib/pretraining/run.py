@@ -1,13 +1,12 @@
 """Makes the shipped weights by a recipe: phantoms, training, weights, curve, manifests. Finished parts are kept."""
 
-import contextlib
 import hashlib
 import json
 import logging
 import os
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from matplotlib.figure import Figure
 
 from lib.files.atomic_write import replacing
 from lib.files.checksums import file_sha256
-from lib.files.lock import wait_for_lock
+from lib.files.lock import file_lock, locked
 from lib.phantoms.data_set import phantom_file, write_phantoms
 from lib.pretraining.plan import MADE_FILE, Machine, agree, read_device, shorter_lengths
 from lib.pretraining.pretrain import LOG_S, Pretraining, pretrain
@@ -88,7 +87,8 @@ def make_weights(recipe: Recipe, data: Path, held_out: Path, out: Path, device: 
         "held_out": {"file": held_out.name, "sha256": file_sha256(held_out)},
     }
     out.mkdir(parents=True, exist_ok=True)
-    with locked(out / "make_weights.lock", 0.0, f"Another command is making weights in {out}."):
+    lock = file_lock(out / "make_weights.lock", 0)
+    with locked(lock, RecipeError(f"Another command is making weights in {out}.")):
         machine = agree(out, recipe, facts, device)
         log_to(out / LOG_FILE, logging.INFO)
         provenance = _provenance(recipe, cases, machine) | facts
@@ -168,10 +168,10 @@ def _train(number: int, training: Pretraining, machine: Machine, port: int) -> N
     log_to(training.out / LOG_FILE, logging.WARNING if number else logging.INFO)
     torch.set_num_threads(1)
     join_as(number, machine.processes, port)
-    lock = training.out / f"training_{number}.lock"
     # Processes of a command that was just killed may still run and must not write any more.
+    lock = file_lock(training.out / f"training_{number}.lock", _ORPHANS_S)
     with (
-        locked(lock, _ORPHANS_S, f"A process of an earlier command is still training in {training.out}."),
+        locked(lock, RecipeError(f"A process of an earlier command is still training in {training.out}.")),
         joined_processes(machine.device) as device,
     ):
         pretrain(training, device)
@@ -244,22 +244,6 @@ def log_to(path: Path, level: int) -> None:
         handlers=[logging.StreamHandler(), logging.FileHandler(path, encoding="utf-8")],
         force=True,
     )
-
-
-@contextlib.contextmanager
-def locked(path: Path, timeout_s: float, refusal: str) -> Iterator[None]:
-    """Holds a lock file.
-
-    Raises:
-        RecipeError: Another process has it; the text is ``refusal``.
-    """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        if not wait_for_lock(fd, timeout_s):
-            raise RecipeError(refusal)
-        yield
-    finally:
-        os.close(fd)
 
 
 def _quoted(path: Path) -> str:

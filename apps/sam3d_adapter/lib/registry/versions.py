@@ -22,9 +22,9 @@ from lib.files.folders import (
     remove_leftovers,
     temporary_folders,
 )
-from lib.registry.errors import ChangedMeanwhile, RegistryError
+from lib.files.lock import file_lock, locked
+from lib.registry.errors import ChangedMeanwhile, RegistryBusy, RegistryError
 from lib.registry.json_format import to_json
-from lib.registry.lock import LOCK_TIMEOUT_S, FolderLock
 from lib.registry.reader import FACTS, WEIGHTS, VersionsReader
 from lib.registry.state import PRUNED, PUBLISHED, REFUSED, ROLLED_BACK, Event, State, append_state, read_history
 from lib.registry.upgrade import FLAT_ORIGIN, read_flat_file
@@ -32,6 +32,8 @@ from lib.registry.version import SHIPPED, Facts, Version, base_of, make_id, numb
 
 logger = logging.getLogger(__name__)
 
+LOCK_TIMEOUT_S = 30.0
+"""How long a writer waits: others copy files of some hundred megabytes at most."""
 _MOST_ROLLBACKS = 100
 _MOST_REASON = 2000
 
@@ -51,7 +53,7 @@ class Versions(VersionsReader):
         self, folder: Path, preset: str, size: str, family: str, *, lock_timeout_s: float = LOCK_TIMEOUT_S
     ) -> None:
         super().__init__(folder, preset, size, family)
-        self._lock = FolderLock(folder / "lock", lock_timeout_s)
+        self._lock = file_lock(folder / "lock", lock_timeout_s)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -62,8 +64,12 @@ class Versions(VersionsReader):
             NewerFormat: a later release of the app has written here.
             OSError: the folder cannot be written to.
         """
-        with self._lock() as is_outermost:
-            if is_outermost:
+        busy = RegistryBusy(
+            f"Another process has kept the versions locked for {self._lock.timeout:g} s. Try again; if it stays so, "
+            "look for a training or a command that hangs."
+        )
+        with locked(self._lock, busy):
+            if self._lock.lock_counter == 1:
                 self._tidy()
             yield
 

@@ -18,7 +18,7 @@ from lib.annotations.label_snapshots import LabelSnapshots
 from lib.annotations.patients import PatientBook
 from lib.annotations.real_clicks import presets_used
 from lib.audit.log import AuditLog
-from lib.files.lock import is_locked, wait_for_lock
+from lib.files.lock import file_lock, is_locked, locked
 from lib.host.pacs.labels import pacs_labels
 from lib.host.saved_labels import saved_labels, studies_folder
 from lib.learning.fine_tune import FineTuning, Measure, remove_partial_files
@@ -195,17 +195,12 @@ class FineTuneTask(TrainTask):
     @contextlib.contextmanager
     def _only_one(self) -> Iterator[None]:
         self._lock.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            if not wait_for_lock(fd, LOCK_WAIT_S):
-                raise TrainingRunningError(
-                    f"Preset '{self.preset.name}' is being trained by another process on this folder. Wait for it to "
-                    "end."
-                )
+        busy = TrainingRunningError(
+            f"Preset '{self.preset.name}' is being trained by another process on this folder. Wait for it to end."
+        )
+        with locked(file_lock(self._lock, LOCK_WAIT_S), busy):
             remove_partial_files(self.versions.folder)
             yield
-        finally:
-            os.close(fd)
 
 
 def lower_priority(by: int = 10) -> None:

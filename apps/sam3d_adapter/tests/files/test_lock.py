@@ -1,30 +1,45 @@
 """Locks of files: held as long as the process lives, and looked at without keeping anybody out."""
 
+import contextlib
 import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
-from lib.files.lock import is_locked, wait_for_lock
+import pytest
+
+from lib.files.lock import file_lock, is_locked, locked
+from tests.support.small_disk import small_disk
+
+APP = Path(__file__).parents[2]
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from lib.files.lock import file_lock
+with file_lock(Path(sys.argv[1]), 0):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
 def test_a_lock_is_seen_until_its_holder_is_gone(tmp_path):
     path = tmp_path / "lock"
-    assert not is_locked(path)
+    assert not is_locked(path) and not path.exists()
     path.touch()
     assert not is_locked(path)
-    ready, wait = os.pipe(), os.pipe()
-    pid = os.fork()
-    if not pid:
-        wait_for_lock(os.open(path, os.O_RDWR), 0)
-        os.write(ready[1], b"x")
-        os.read(wait[0], 1)
-        os._exit(0)
-    os.read(ready[0], 1)
-    assert is_locked(path) and is_locked(path)
-    os.kill(pid, 9)
-    os.waitpid(pid, 0)
+    command = [sys.executable, "-c", HOLDER, str(path)]
+    with subprocess.Popen(command, cwd=APP, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            assert holder.stdout.readline() == "held\n"
+            assert is_locked(path) and is_locked(path)
+            with pytest.raises(BlockingIOError, match="in use"), locked(file_lock(path, 0), BlockingIOError("in use")):
+                pass
+        finally:
+            holder.kill()
     assert not is_locked(path)
-    for fd in (*ready, *wait):
-        os.close(fd)
 
 
 def test_whoever_waits_a_moment_gets_it_however_often_others_look(tmp_path):
@@ -36,9 +51,8 @@ def test_whoever_waits_a_moment_gets_it_however_often_others_look(tmp_path):
         looker.start()
     try:
         for _ in range(50):
-            fd = os.open(path, os.O_RDWR)
-            assert wait_for_lock(fd, 1.0)
-            os.close(fd)
+            with locked(file_lock(path, 1.0), RuntimeError("The lookers have it.")):
+                pass
     finally:
         is_over.set()
         for looker in lookers:
@@ -49,5 +63,34 @@ def test_a_lock_that_another_user_took_counts(tmp_path, monkeypatch):
     def closed(*_: object) -> int:
         raise PermissionError(13, "Permission denied")
 
+    (path := tmp_path / "lock").touch()
     monkeypatch.setattr(os, "open", closed)
-    assert is_locked(tmp_path / "lock")
+    assert is_locked(path)
+
+
+def test_a_thread_may_take_what_it_holds_again_and_no_other(tmp_path):
+    lock, refused = file_lock(tmp_path / "lock", 0), []
+
+    def other() -> None:
+        with contextlib.suppress(RuntimeError), locked(lock, RuntimeError()):
+            return
+        refused.append(threading.current_thread().name)
+
+    with locked(lock, RuntimeError()), locked(lock, RuntimeError()):
+        thread = threading.Thread(target=other, name="other")
+        thread.start()
+        thread.join()
+    assert refused == ["other"] and not is_locked(tmp_path / "lock")
+
+
+@pytest.mark.parametrize("name", ["lock", "new"])
+def test_a_disk_that_cannot_be_written_is_an_error_and_not_waited_for(tmp_path, name):
+    with contextlib.ExitStack() as stack:
+        try:
+            disk = stack.enter_context(small_disk(tmp_path / "disk", 2**17))
+        except OSError as error:
+            pytest.skip(f"needs the right to mount a disk: {error}")
+        (disk.folder / "lock").touch()
+        stack.enter_context(disk.read_only())
+        with pytest.raises(OSError, match="Read-only"), locked(file_lock(disk.folder / name, 1e6), RuntimeError()):
+            pass

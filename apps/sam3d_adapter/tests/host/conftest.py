@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lib.host.patches.endpoints import mend_endpoints, restore_endpoints
-from lib.host.patches.web_app import mend_web_app, restore_web_app
+from lib.host.patches.endpoints import patch_endpoints, restore_endpoints
+from lib.host.patches.web_app import patch_web_app, restore_web_app
 from tests.support.live_app import LiveApp, live_app
 from tests.support.noise_site import copy_app, write_studies
 
@@ -24,12 +24,12 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveApp]:
 
 
 @pytest.fixture
-def unmended(live: LiveApp) -> Iterator[LiveApp]:
+def unpatched(live: LiveApp) -> Iterator[LiveApp]:
     """The same application as MONAI Label ships it."""
     restore_endpoints()
     restore_web_app()
     yield live
-    mend_endpoints()
-    mend_web_app(LIMIT_MB * 2**20)
+    patch_endpoints()
+    patch_web_app(LIMIT_MB * 2**20)
     for left in Path(tempfile.gettempdir()).iterdir():
         shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)

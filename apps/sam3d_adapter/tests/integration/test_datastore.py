@@ -274,7 +274,7 @@ def test_next_sample_when_all_were_served_just_now(live: LiveApp) -> None:
         info = json.dumps({"strategy": {"shuffled": {"ts": int(time.time()) + 1000}}})
         assert live.ask("PUT", f"/datastore/image/info?image={image}", data={"info": info}).status_code == 200
     with pytest.raises(ValueError, match="weights"):
-        Random()({"strategy": "shuffled"}, app_instance().datastore())  # the day it does not, the mend can go
+        Random()({"strategy": "shuffled"}, app_instance().datastore())  # the day it does not, the patch can go
     assert live.ask("POST", "/activelearning/shuffled", json={}).json()["id"] in images
 
 

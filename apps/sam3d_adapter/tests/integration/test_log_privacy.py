@@ -25,7 +25,7 @@ UID = "1.2.840.113619.2.55.3.604688119.971"
 FOLDER = "Station_Zauberberg"
 TELLTALES = ("Mustermann", "604688119", "Zauberberg", "Castorp", "Settembrini", "0.4321")
 CLICK = [12, 10, 8]
-MENDS = ("keep_values_out_of_the_log", "form_log", "keep_temporary_files_apart")
+PATCHES = ("remove_values_from_log", "use_logfmt", "use_private_temp_folder")
 
 
 def write_image(path: Path) -> Path:
@@ -126,7 +126,7 @@ def run(folder: Path, how: str) -> Traffic:
     """Starts a server, sends everything, stops it.
 
     Args:
-        how: "launcher" as ``make serve`` does it, "plain" as ``monailabel start_server`` does it, "unmended" as that,
+        how: "launcher" as ``make serve`` does it, "plain" as ``monailabel start_server`` does it, "unpatched" as that,
             without what is tested here.
     """
     app = copy_small_app(folder / "app")
@@ -136,12 +136,12 @@ def run(folder: Path, how: str) -> Traffic:
     for name in (PATIENT, UID):
         write_image(studies / f"{name}.nii.gz")
     upload = write_image(folder / "Castorp^Hans.1.2.840.604688119.nii.gz")
-    if how == "unmended":
+    if how == "unpatched":
         main = app / "main.py"
         text = main.read_text()
-        for mend in MENDS:
-            assert f"        {mend}()\n" in text
-            text = text.replace(f"        {mend}()\n", "")
+        for patch in PATCHES:
+            assert f"        {patch}()\n" in text
+            text = text.replace(f"        {patch}()\n", "")
         main.write_text(text)
     with pytest.MonkeyPatch.context() as patch:
         if how != "launcher":
@@ -213,8 +213,8 @@ def test_no_temporary_file_stays(traffic: Traffic) -> None:
 
 @pytest.mark.slow
 def test_the_host_still_needs_it(tmp_path: Path) -> None:
-    """Without the mends everything is in the log; when this fails, they can go."""
-    done = run(tmp_path, "unmended")
+    """Without the patches everything is in the log; when this fails, they can go."""
+    done = run(tmp_path, "unpatched")
     for telltale in TELLTALES:
         assert any(telltale in line for line in leaks(done.log)), telltale
     assert len(done.after) > len(done.before)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import requests
 
-from lib.host.patches.infer_params import MAX_PARAMS_BYTES
+from lib.host.json_object import MAX_CHARACTERS as MAX_PARAMS_BYTES
 from lib.prompts.click import MAX_CLICKS
 from tests.support.live_app import LiveApp, check_refusal
 from tests.support.noise_site import CLICK, SECOND_CLICK

@@ -258,13 +258,13 @@ def test_an_old_answer_can_be_computed_again_until_its_version_is_pruned(
 def test_the_endpoints_are_withdrawn_and_offered_again(live: LiveApp) -> None:
     from monailabel.interfaces.utils.app import app_instance
 
-    from lib.host.version_endpoints import offer_versions, withdraw_versions
+    from lib.host.version_endpoints import add_version_endpoints, remove_version_endpoints
 
-    withdraw_versions()
-    withdraw_versions()
+    remove_version_endpoints()
+    remove_version_endpoints()
     assert live.ask("GET", "/versions/").status_code == 404
     for _ in range(2):
-        offer_versions(app_instance()._infers, live.folder / "app")
+        add_version_endpoints(app_instance()._infers, live.folder / "app")
         assert set(live.ask("GET", "/versions/").json()["presets"]) >= {"test", "percentiles"}
     from monailabel.app import app
 

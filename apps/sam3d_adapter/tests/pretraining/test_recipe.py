@@ -14,12 +14,13 @@ import torch
 
 from lib.cli.weights import run, weights
 from lib.evaluation.manifest import from_manifest
+from lib.files.lock import file_lock
 from lib.learning import rehearsal as rehearsal
 from lib.presets import load_preset
 from lib.pretraining import run as recipe_run
 from lib.pretraining.plan import CPU_BATCH, Machine, agree, read_device, shorter_lengths
 from lib.pretraining.recipe import LESIONS, RecipeError, check_data, trial
-from lib.pretraining.run import Made, _make_some, locked, make_phantoms
+from lib.pretraining.run import Made, _make_some, make_phantoms, make_weights
 from lib.pretraining.spawning import ProcessFailedError, run_together
 from lib.training.data_sets import DataSet, case_name
 from lib.training.sampling import SamplingConfig
@@ -248,15 +249,10 @@ def test_a_machine_is_used_as_far_as_its_memory_goes(monkeypatch) -> None:
     assert Machine.here("cpu", LESIONS).processes == Machine.here("cuda", LESIONS).workers == 1
 
 
-def test_two_commands_do_not_work_in_one_folder(tmp_path) -> None:
-    with (
-        locked(tmp_path / "lock", 0.0, "Another one."),
-        pytest.raises(RecipeError, match="Another one"),
-        locked(tmp_path / "lock", 0.0, "Another one."),
-    ):
-        pass
-    with locked(tmp_path / "lock", 0.0, "Another one."):
-        pass
+def test_two_commands_do_not_work_in_one_folder(complete, tmp_path) -> None:
+    with file_lock(tmp_path / "make_weights.lock", 0), pytest.raises(RecipeError, match="Another command is making"):
+        make_weights(RECIPE, complete, HELD_OUT, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["make_weights.lock"]
 
 
 def test_the_list_of_held_out_cases_is_one_that_the_evaluation_reads(complete, tmp_path) -> None:

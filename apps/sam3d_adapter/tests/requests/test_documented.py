@@ -12,10 +12,10 @@ from fastapi import HTTPException
 
 from lib.configs.settings import Conf
 from lib.geometry.click_influence import BACKGROUND_RADIUS_MM, FOREGROUND_RADIUS_MM
+from lib.host.json_object import MAX_CHARACTERS as MAX_PARAMS_BYTES
 from lib.host.pacs.same_slices import SERIES_HASH_KEY, UNSEEN_S, read_series_hash
-from lib.host.patches.infer_params import MAX_PARAMS_BYTES, read_params
-from lib.host.patches.label_tag import require_safe_tag
-from lib.host.patches.save_label import read_save_label
+from lib.host.patches.infer_endpoint import read_params
+from lib.host.patches.save_label import read_save_label, require_safe_tag
 from lib.prompts.box import Box
 from lib.prompts.click import MAX_CLICKS, Click
 from lib.prompts.prompts import Prompts

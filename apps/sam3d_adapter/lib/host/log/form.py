@@ -1,9 +1,11 @@
 """The form of the log: one line an event, ``time=… level=… logger=… event="…"`` and further ``key=value``.
 
-That is logfmt, which collectors of logs read as it is. Times are UTC. structlog would save five lines of it and none of
-``log_privacy``, for it gets what others log as finished texts; and its logfmt lets a carriage return begin a new line.
+That is logfmt, which collectors of logs read as it is. Times are UTC. structlog would save five lines here and none in
+`lib.host.log.privacy`, which gets what others log as finished texts; and its logfmt lets a carriage return start a new
+line.
 """
 
+import contextlib
 import json
 import logging
 import logging.config
@@ -11,6 +13,7 @@ import re
 import sys
 import threading
 import warnings
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -46,28 +49,47 @@ def _quoted(value: Any) -> str:
     return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
 
 
-def form_log() -> None:
+def use_logfmt() -> None:
     """Gives every handler this form, also those of a later ``dictConfig``, and takes in what else is printed: warnings
     of Python, and errors that nobody caught.
 
     A handler that somebody adds by hand afterwards keeps its own form.
     """
-    logging.config.dictConfigClass = _FormingConfigurator
-    _form_handlers()
+    logging.config.dictConfigClass = _LogfmtConfigurator
+    _set_formatters()
     warnings.showwarning = _log_warning
     sys.excepthook = _log_uncaught
     threading.excepthook = lambda args: _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
 
 
-class _FormingConfigurator(logging.config.DictConfigurator):
+@contextlib.contextmanager
+def log_and_reraise(*in_full: type[Exception]) -> Iterator[None]:
+    """Logs the error that ends the start, and raises it again.
+
+    The web server would log it as one text with a trace, and `lib.host.log.privacy` removes such texts.
+
+    Args:
+        in_full: Errors whose text is logged too, because it can only name settings. Of others, type and stack are.
+    """
+    try:
+        yield
+    except in_full as error:
+        logger.critical("The app cannot start.", exc_info=True, extra={"fields": {"reason": str(error)}})
+        raise
+    except Exception:
+        logger.critical("The app cannot start.", exc_info=True)
+        raise
+
+
+class _LogfmtConfigurator(logging.config.DictConfigurator):
     """How uvicorn sets up MONAI Label's handlers, and packages theirs, whenever they are imported."""
 
     def configure(self) -> None:
         super().configure()
-        _form_handlers()
+        _set_formatters()
 
 
-def _form_handlers() -> None:
+def _set_formatters() -> None:
     known = [logging.root, *logging.root.manager.loggerDict.values()]
     for handler in {handler for one in known if isinstance(one, logging.Logger) for handler in one.handlers}:
         handler.setFormatter(LogfmtFormatter())

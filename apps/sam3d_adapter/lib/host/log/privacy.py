@@ -1,4 +1,4 @@
-"""Mends: the server's log carries patients' ids, file names, paths and whole requests.
+"""Patches: the server's log carries patients' ids, file names, paths and whole requests.
 
 MONAI Label 0.8.5 logs each request as it came (``monailabel/endpoints/infer.py:169``,
 ``monailabel/tasks/infer/basic_infer.py:280``), every image it adds, finds or removes, and every session with its path;
@@ -37,9 +37,9 @@ _FRAMES = 64
 """Most places told of one error: more come of endless recursion alone."""
 
 
-def keep_values_out_of_the_log() -> None:
+def remove_values_from_log() -> None:
     """From now on every log record of the process is cleaned as it is made, before any handler or formatter sees it."""
-    check_host_version("log_privacy")
+    check_host_version(__name__)
     make = logging.getLogRecordFactory()
     # The host loads lib again at each reload of the app; the factory of the former copy is replaced, not wrapped.
     make = getattr(make, _MARK, make)
@@ -161,8 +161,9 @@ def _access(record: logging.LogRecord) -> str:
 def _task_output(record: logging.LogRecord) -> str:
     """Output of a training, scoring or batch process, line by line."""
     text = str(record.msg)
-    record.verbatim = bool(_CLEANED.match(text))
-    return text if record.verbatim else f"Output of the task: {VALUE}"
+    is_clean = bool(_CLEANED.match(text))
+    setattr(record, "verbatim", is_clean)  # noqa: B010 - no attribute of its type
+    return text if is_clean else f"Output of the task: {VALUE}"
 
 
 _SPECIAL: dict[str, Callable[[logging.LogRecord], str]] = {

@@ -46,7 +46,7 @@ def is_written(file: str, text: str) -> bool:
 @functools.lru_cache(maxsize=512)
 def _calls(file: str) -> tuple[tuple[int, int, str, bool], ...]:
     """First line, last line, words and kind of every logging call of a file."""
-    return tuple(_describe(node) for node in _nodes(file) if _is_log_call(node))
+    return tuple(found for node in _nodes(file) if (found := _describe(node)))
 
 
 @functools.lru_cache(maxsize=512)
@@ -63,14 +63,13 @@ def _nodes(file: str) -> Iterator[ast.AST]:
         return
 
 
-def _is_log_call(node: ast.AST) -> bool:
+def _describe(node: ast.AST) -> tuple[int, int, str, bool] | None:
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _LOG_METHODS):
-        return False
-    return len(node.args) > (node.func.attr == "log")
-
-
-def _describe(node: ast.Call) -> tuple[int, int, str, bool]:
-    message = node.args[1 if node.func.attr == "log" else 0]
+        return None
+    place = int(node.func.attr == "log")
+    if len(node.args) <= place:
+        return None
+    message = node.args[place]
     is_template = isinstance(message, ast.Constant) and isinstance(message.value, str)
     return node.lineno, node.end_lineno or node.lineno, "".join(_words(message)), is_template
 

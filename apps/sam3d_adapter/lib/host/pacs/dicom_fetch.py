@@ -1,4 +1,4 @@
-"""Mends: a series of the PACS is taken as it comes: half of it while it arrives, gaps and tilt without a word.
+"""Patches: a series of the PACS is taken as it comes: half of it while it arrives, gaps and tilt without a word.
 
 MONAI Label 0.8.5 takes a folder with one file for the whole series (``monailabel/datastore/dicom.py:86``) and never
 asks again, so that a transfer that broke off, and a series that was still on its way into the PACS, are never
@@ -109,7 +109,7 @@ def fetch_series(image_id: str, datastore: DICOMWebDatastore, *, is_due: bool = 
         HTTPException: 503 where the PACS does not answer or the server lacks the memory, 404 where the PACS has no such
             series, 422 where its slices are no regular volume.
     """
-    check_host_version("dicom_fetch")
+    check_host_version(__name__)
     copy = SeriesCopy(image_id, datastore)
     known = _known_of(copy)
     with known.lock:

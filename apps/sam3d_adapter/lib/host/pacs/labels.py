@@ -8,7 +8,7 @@ asked here.
 
 import logging
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Set
 from dataclasses import replace
 from datetime import datetime, tzinfo
 from pathlib import Path
@@ -50,7 +50,7 @@ def pacs_labels(
         expected: names of the structures that the presets segment.
         clicked: ids of images on which this server answered clicks.
     """
-    check_host_version("pacs_labels")
+    check_host_version(__name__)
     sent = set()
     for label in saved_labels(datastore):
         # The host's own conversion of a SEG, without names; the SEG itself is read below.
@@ -94,7 +94,7 @@ def _with_images(datastore: DICOMWebDatastore, labels: list[SavedLabel], *, has_
 
 
 def _newest(
-    datastore: DICOMWebDatastore, names: Collection[str], clicked: Collection[str]
+    datastore: DICOMWebDatastore, names: Set[str], clicked: Collection[str]
 ) -> dict[str, tuple[float, Dataset]]:
     """Image id -> when its newest admitted SEG was made, and the SEG without its frames."""
     newest: dict[str, tuple[float, Dataset]] = {}

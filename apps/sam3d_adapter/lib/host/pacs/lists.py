@@ -1,4 +1,4 @@
-"""Mends: of a PACS only CT is listed, and for two hours neither what arrives nor what is labelled is noticed.
+"""Patches: of a PACS only CT is listed, and for two hours neither what arrives nor what is labelled is noticed.
 
 MONAI Label 0.8.5 asks for the modality CT (``monailabel/config.py:69``), one value, for QIDO-RS need not match several;
 keeps both lists for 7200 s (``monailabel/datastore/dicom.py:128``); asks, to renew the list of labelled series, for
@@ -50,7 +50,7 @@ def with_fresh_lists(datastore: Any, modalities: Collection[str]) -> Any:
     """
     if not isinstance(datastore, DICOMWebDatastore):
         return datastore
-    check_host_version("pacs_lists")
+    check_host_version(__name__)
     chosen = settings.model_fields_set
     wanted = settings.MONAI_LABEL_DICOMWEB_SEARCH_FILTER if _FILTER in chosen else {"Modality": list(modalities)}
     expiry = settings.MONAI_LABEL_DICOMWEB_CACHE_EXPIRY if _EXPIRY in chosen else EXPIRY_S

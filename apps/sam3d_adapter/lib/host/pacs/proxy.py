@@ -1,4 +1,4 @@
-"""Mends: whoever reaches the server reaches everything on the PACS's host, with the server's own account.
+"""Patches: whoever reaches the server reaches everything on the PACS's host, with the server's own account.
 
 MONAI Label 0.8.5 joins what follows ``/proxy/dicom`` to the address of the PACS as it is, and sends it there with the
 server's password (``monailabel/endpoints/proxy.py:73``): ``..``, written as ``%2e%2e``, leaves DICOMweb for whatever
@@ -16,8 +16,8 @@ from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.interfaces.utils.app import app_instance
 
 from lib.host.pacs.same_slices import note_metadata
-from lib.host.patches.around import put_around
 from lib.host.patches.version_guard import check_host_version
+from lib.host.patches.wrapping import wrap
 from lib.prompts.reading import short
 
 _RESOURCES = ("studies", "series", "instances")
@@ -26,13 +26,13 @@ _RESOURCES = ("studies", "series", "instances")
 _SEGMENT = re.compile(r"[A-Za-z0-9._~,:=+-]+", re.ASCII)
 
 
-def mend_proxy() -> None:
-    """Puts the check around the endpoints' function; does nothing in a process that serves no HTTP."""
-    put_around("monailabel.endpoints.proxy", "proxy_dicom", _proxy_dicom)
+def patch_proxy() -> None:
+    """Wraps the endpoints' function; does nothing in a process that serves no HTTP."""
+    wrap("monailabel.endpoints.proxy", "proxy_dicom", _proxy_dicom)
 
 
 def _proxy_dicom(host: Any, request: Any, op: str, path: str) -> Any:
-    check_host_version("pacs_proxy")
+    check_host_version(__name__)
     if not settings.MONAI_LABEL_STUDIES.startswith(("http://", "https://")):
         raise HTTPException(404, "There is no PACS behind this server: its images lie in a folder.")
     segments = path.removesuffix("/").split("/")

@@ -31,9 +31,9 @@ from fastapi import HTTPException
 from monailabel.datastore.dicom import DICOMWebDatastore
 from urllib3 import HTTPResponse
 
-from lib.host.client_address import current_address
 from lib.host.pacs.dicom_fetch import FetchedSeries, fetch_series
 from lib.host.pacs.series_copy import series_hash
+from lib.host.requester import current_address
 from lib.prompts.click import MAX_CLICKS
 from lib.prompts.reading import ClickError, read_list, short
 

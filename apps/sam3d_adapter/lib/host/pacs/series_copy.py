@@ -1,6 +1,6 @@
 """The copy of a series of a PACS in the cache of the data store: never half of one, and replaced at once.
 
-Mends: MONAI Label 0.8.5 writes slices one by one to where they are looked for
+Patches: MONAI Label 0.8.5 writes slices one by one to where they are looked for
 (``monailabel/datastore/utils/dicom.py:84``), loses the errors of slices that it fetches frame by frame (``:108``),
 copies the NIfTI made of them over what readers may have open (``monailabel/datastore/local.py:445``), and drops an
 image's labels from its index when the image is added again (``:452``). We know of no upstream issue.
@@ -68,7 +68,7 @@ class SeriesCopy:
     """
 
     def __init__(self, image_id: str, datastore: DICOMWebDatastore) -> None:
-        check_host_version("series_copy")
+        check_host_version(__name__)
         self._id, self._datastore = image_id, datastore
         self.folder = Path(os.path.realpath(os.path.join(datastore._datastore.image_path(), image_id)))
         self._nifti = self.folder.with_name(image_id + _SUFFIX)

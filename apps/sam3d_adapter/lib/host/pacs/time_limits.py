@@ -1,4 +1,4 @@
-"""Mends: a PACS is waited for as long as the network does, and asked five times.
+"""Patches: a PACS is waited for as long as the network does, and asked five times.
 
 MONAI Label 0.8.5 makes its DICOMweb client without a time-out (``monailabel/interfaces/app.py:168``), and
 dicomweb-client 0.60 repeats whatever failed, with pauses of 30 s together (``dicomweb_client/web.py:135``). Nobody is
@@ -19,8 +19,8 @@ ATTEMPTS = 2
 
 
 class _TimedAdapter(HTTPAdapter):
-    def send(self, *request: Any, timeout: Any = None, **options: Any) -> Any:
-        return super().send(*request, timeout=timeout or (CONNECT_S, READ_S), **options)
+    def send(self, request: Any, *, timeout: Any = None, **options: Any) -> Any:  # type: ignore[override]
+        return super().send(request, timeout=timeout or (CONNECT_S, READ_S), **options)
 
 
 def with_time_limits(datastore: Any) -> Any:
@@ -30,7 +30,7 @@ def with_time_limits(datastore: Any) -> Any:
         datastore: as MONAI Label made it; of a PACS, its client's session is changed.
     """
     if isinstance(datastore, DICOMWebDatastore):
-        check_host_version("pacs_time_limits")
+        check_host_version(__name__)
         for scheme in ("https://", "http://"):
             datastore._client._session.mount(scheme, _TimedAdapter())
         datastore._client.set_http_retry_params(max_attempts=ATTEMPTS)

@@ -1,4 +1,4 @@
-"""Mends: ``POST /train`` (and scoring, batch inference) puts a caller's ``bundle_path`` on the PYTHONPATH of the task.
+"""Patches: ``POST /train`` (and scoring, batch inference) puts a caller's ``bundle_path`` on the task's PYTHONPATH.
 
 MONAI Label 0.8.5 starts these tasks as processes and appends ``request["bundle_path"]`` to their PYTHONPATH
 (``monailabel/utils/async_tasks/utils.py:50``); a ``sitecustomize.py`` in that folder is then executed. The caller's
@@ -11,5 +11,5 @@ from lib.host.patches.version_guard import check_host_version
 
 def own_bundle_path(app_dir: str) -> str:
     """The path that replaces whatever the caller of a background task asked for."""
-    check_host_version("bundle_path")
+    check_host_version(__name__)
     return app_dir

@@ -1,4 +1,4 @@
-"""Mends: an answer as DICOM SEG that cannot be made is status 500, after all the work.
+"""Patches: an answer as DICOM SEG that cannot be made is status 500, after all the work.
 
 MONAI Label 0.8.5 looks only after the inference whether images come from a PACS at all
 (``monailabel/endpoints/infer.py:180``), and for an empty mask sends a file that was never written
@@ -28,7 +28,7 @@ def require_seg_output(output: Any, *, datastore: Any, is_stored: bool, label_in
     Raises:
         HTTPException: 422.
     """
-    check_host_version("dicom_seg")
+    check_host_version(__name__)
     if output != "dicom_seg":
         return
     if not isinstance(datastore, DICOMWebDatastore) or not is_stored:
@@ -49,7 +49,7 @@ def require_label_info(label_info: Any) -> None:
     Raises:
         HTTPException: 422.
     """
-    check_host_version("dicom_seg")
+    check_host_version(__name__)
     entries = [] if label_info is None else label_info
     if not isinstance(entries, list) or not all(_is_segment(entry) for entry in entries):
         raise HTTPException(

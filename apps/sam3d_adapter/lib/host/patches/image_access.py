@@ -1,4 +1,4 @@
-"""Mends: ``/infer`` opens any file of the server that is named in place of an image id.
+"""Patches: ``/infer`` opens any file of the server that is named in place of an image id.
 
 MONAI Label 0.8.5 takes ``image``, from the query or from ``params``, as a path if it exists
 (``monailabel/interfaces/app.py:283``), and answers 500 to an id it does not know. Here only images of the data store,
@@ -20,7 +20,7 @@ from monailabel.interfaces.datastore import Datastore
 from lib.host.pacs.dicom_fetch import fetch_series
 from lib.host.pacs.same_slices import SERIES_HASH_KEY, read_series_hash, require_same_slices
 from lib.host.patches.version_guard import check_host_version
-from lib.host.uploads.infer_upload import is_received
+from lib.host.uploads.received_file import is_received
 from lib.prompts.reading import short
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def admit_image(request: Mapping[str, Any], datastore: Datastore, sessions: Any)
         HTTPException: 404 where there is no such image, 422 for a ``series_hash`` of what is no series of a PACS; what
             ``fetch_series`` and ``require_same_slices`` raise.
     """
-    check_host_version("image_access")
+    check_host_version(__name__)
     admitted = dict(request)
     image = request.get("image")
     if not isinstance(image, str) or not image:

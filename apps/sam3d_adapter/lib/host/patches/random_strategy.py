@@ -1,4 +1,4 @@
-"""Mends: the next sample is status 500 where all images were served within the second, as one image alone soon was.
+"""Patches: the next sample is status 500 where all images were served within the second, as one image alone soon was.
 
 MONAI Label 0.8.5 draws by the seconds since each was served, and Python draws nothing where all are 0
 (``monailabel/tasks/activelearning/random.py:45``). We know of no upstream issue.
@@ -17,7 +17,7 @@ class RandomStrategy(Random):
 
     def __call__(self, request: dict[str, Any], datastore: Any) -> dict[str, Any] | None:
         """See ``monailabel.interfaces.tasks.strategy.Strategy``."""
-        check_host_version("random_strategy")
+        check_host_version(__name__)
         try:
             return super().__call__(request, datastore)
         except ValueError:

@@ -1,4 +1,4 @@
-"""Mends: what is wrong with the form of a request is told in the words of the frameworks, or wrongly.
+"""Patches: what is wrong with the form of a request is told in the words of the frameworks, or wrongly.
 
 MONAI Label 0.8.5 leaves these answers to FastAPI: a list of records where Slicer shows ``detail`` as a text, "There was
 an error parsing the body" where the disk of the server is full, and status 500 where a file cannot be written or the
@@ -33,7 +33,7 @@ def storage_problem(error: BaseException | None) -> HTTPException | None:
     Args:
         error: as raised, or as the cause of what was raised.
     """
-    check_host_version("request_errors")
+    check_host_version(__name__)
     if isinstance(error, requests.RequestException):
         return HTTPException(503, "The DICOMweb server does not answer as it should. Try again later.")
     if isinstance(error, TimeoutError):

@@ -1,12 +1,15 @@
-"""Mends: ``save_label`` saves for every value that is not empty, "false" included, and on a full disk does harm.
+"""Patches: a mask is saved where nobody asked for it, or outside the data store; a full disk damages saved labels.
 
-MONAI Label 0.8.5 takes the value as it comes, though forms of viewers send text, says nothing where it does not save,
-and leaves the mask in the temporary folder where saving fails (``monailabel/interfaces/app.py:311``). On a full disk it
-has by then overwritten the label of before, and may cut its index of all labels to nothing
-(``monailabel/datastore/local.py:502``, ``:687``). We know of no upstream issue.
+MONAI Label 0.8.5 saves for every value of ``save_label`` that is not empty, "false" included, though forms of viewers
+send text, says nothing where it does not save, and leaves the mask in the temporary folder where saving fails
+(``monailabel/interfaces/app.py:311``). On a full disk it has by then overwritten the label of before, and may cut its
+index of all labels to nothing (``monailabel/datastore/local.py:502``, ``:687``). It joins ``label_tag`` in ``params``,
+and ``tag`` of ``PUT /datastore/label``, to a path unchecked (``:495``): ``../../x`` writes outside the data store. We
+know of no upstream issue.
 """
 
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +21,7 @@ from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from lib.host.patches.version_guard import check_host_version
 from lib.prompts.reading import short
 
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 _TEXTS = {"true": True, "1": True, "false": False, "0": False, "": False}
 _INDEX_BYTES = 2**20
 """Room for the index of the labels."""
@@ -30,13 +34,31 @@ def read_save_label(value: Any) -> bool:
     Raises:
         HTTPException: 422.
     """
-    check_host_version("save_label")
+    check_host_version(__name__)
     if value is None or isinstance(value, bool):
         return bool(value)
     text = str(value).strip().lower() if isinstance(value, str | int) else None
     if text not in _TEXTS:
         raise HTTPException(422, f"save_label is {short(value)}; true or false is needed.")
     return _TEXTS[text]
+
+
+def require_safe_tag(tag: object, name: str = "label_tag") -> None:
+    """Passes if ``tag`` is absent or a plain name.
+
+    Args:
+        tag: as sent.
+        name: of what it came in, for messages.
+
+    Raises:
+        HTTPException: 422.
+    """
+    check_host_version(__name__)
+    if tag is not None and not (isinstance(tag, str) and _TAG.fullmatch(tag)):
+        raise HTTPException(
+            422, f"{name} is {short(tag)}; it must be a plain name of letters, digits, '.', '_' and '-', at most 64 of "
+            "them, the first no '.'. Choose another."
+        )  # fmt: skip
 
 
 def save_mask(answer: Mapping[str, Any], request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
@@ -57,7 +79,7 @@ def save_mask(answer: Mapping[str, Any], request: Mapping[str, Any], datastore: 
         return dict(answer)
     tag = request.get("label_tag") or DefaultLabelTag.ORIGINAL
     try:
-        require_room(Path(datastore._datastore.label_path(None)), os.path.getsize(file))  # type: ignore[attr-defined]
+        require_room(Path(datastore._datastore.label_path(None)), os.path.getsize(file))
         label = datastore.save_label(image, file, tag, {"model": request["model"], "params": params})
     except BaseException:
         Path(file).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Mends: descriptions of images and labels are taken as they come, and may stop the data store for everybody.
+"""Patches: descriptions of images and labels are taken as they come, and may stop the data store for everybody.
 
 MONAI Label 0.8.5 answers 500 to one that is not JSON or belongs to nothing, and keeps whatever else it gets
 (``monailabel/endpoints/datastore.py:170``, ``:185``): after a NaN no list of the data store can be sent, after half a
@@ -13,18 +13,18 @@ from fastapi import HTTPException
 from monailabel.interfaces.utils.app import app_instance
 
 from lib.host.json_object import read_object, require_storable
-from lib.host.patches.around import put_around
-from lib.host.patches.unknown_stored import require_image, require_label
+from lib.host.patches.datastore_endpoints import require_image, require_label
 from lib.host.patches.version_guard import check_host_version
+from lib.host.patches.wrapping import wrap
 from lib.prompts.reading import short
 
 _ENDPOINT = "monailabel.endpoints.datastore"
 
 
-def mend_info_endpoints() -> None:
-    """Puts the checks around the endpoints' functions; does nothing in a process that serves no HTTP."""
-    put_around(_ENDPOINT, "update_image_info", _update_image_info)
-    put_around(_ENDPOINT, "update_label_info", _update_label_info)
+def patch_info_endpoints() -> None:
+    """Wraps the endpoints' functions; does nothing in a process that serves no HTTP."""
+    wrap(_ENDPOINT, "update_image_info", _update_image_info)
+    wrap(_ENDPOINT, "update_label_info", _update_label_info)
 
 
 def read_info(text: str, name: str) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def read_info(text: str, name: str) -> dict[str, Any]:
     Raises:
         HTTPException: 413, 422.
     """
-    check_host_version("stored_info")
+    check_host_version(__name__)
     info = read_object(text, name)
     require_storable(info, name)
     served = info.get("strategy", {})

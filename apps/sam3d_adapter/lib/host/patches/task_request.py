@@ -1,4 +1,4 @@
-"""Mends: values of any kind go into the request of a training, a scoring, a batch or a choice of the next sample.
+"""Patches: values of any kind go into the request of a training, a scoring, a batch or a choice of the next sample.
 
 MONAI Label 0.8.5 lets the body of a request override what its address names, keeps what cannot be written as JSON in
 the index of its images (``monailabel/endpoints/activelearning.py:51``), and hands the rest to a process that ends by
@@ -18,12 +18,10 @@ from monailabel.utils.others.generic import file_checksum
 
 from lib.host.json_object import require_storable
 from lib.host.pacs.same_slices import SERIES_HASH_KEY, current_hash
-from lib.host.patches.around import put_around
-from lib.host.patches.label_tag import require_safe_tag
-from lib.host.patches.save_label import read_save_label
-from lib.host.patches.unknown_model import require_model
-from lib.host.patches.unknown_task import require_task
+from lib.host.patches.save_label import read_save_label, require_safe_tag
+from lib.host.patches.unknown_names import require_model, require_task
 from lib.host.patches.version_guard import check_host_version
+from lib.host.patches.wrapping import wrap
 from lib.prompts.reading import short
 
 MAX_BODY_CHARACTERS = 2**16
@@ -41,14 +39,14 @@ _KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
 """What MONAI Label itself reads; a task reads the rest."""
 
 
-def mend_task_endpoints() -> None:
-    """Puts the checks around the endpoints' functions; does nothing in a process that serves no HTTP."""
-    put_around("monailabel.endpoints.activelearning", "sample", _sample)
-    put_around("monailabel.endpoints.batch_infer", "run", _run_batch)
+def patch_task_endpoints() -> None:
+    """Wraps the endpoints' functions; does nothing in a process that serves no HTTP."""
+    wrap("monailabel.endpoints.activelearning", "sample", _sample)
+    wrap("monailabel.endpoints.batch_infer", "run", _run_batch)
     for name, one, every in (("train", "run_model", _run_trainer), ("scoring", "run_method", _run_scoring)):
-        put_around(f"monailabel.endpoints.{name}", one, every)
-    put_around("monailabel.endpoints.train", "run", _run_trainers)
-    put_around("monailabel.endpoints.scoring", "run", _run_all)
+        wrap(f"monailabel.endpoints.{name}", one, every)
+    wrap("monailabel.endpoints.train", "run", _run_trainers)
+    wrap("monailabel.endpoints.scoring", "run", _run_all)
 
 
 def require_usable(params: Mapping[str, Any] | None, **address: str) -> None:
@@ -61,7 +59,7 @@ def require_usable(params: Mapping[str, Any] | None, **address: str) -> None:
     Raises:
         HTTPException: 413 for too much, 422 for all else.
     """
-    check_host_version("task_request")
+    check_host_version(__name__)
     if not params:
         return
     length = len(require_storable(params, "body"))
@@ -73,8 +71,8 @@ def require_usable(params: Mapping[str, Any] | None, **address: str) -> None:
         if value != address.get(key, value):
             raise HTTPException(422, f"The body names another {key} than the address; name it in the address alone.")
         kinds, expected = _KINDS.get(key, ((object,), ""))
-        is_number = isinstance(value, int) and not isinstance(value, bool)
-        if not isinstance(value, kinds) or (kinds == (int,) and not (is_number and value >= 0)):
+        is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+        if not isinstance(value, kinds) or (kinds == (int,) and not is_count):
             raise HTTPException(422, f"'{key}' is {short(value)}; {expected} is expected. Correct it, or leave it out.")
     _require_images(params.get("images", "all"))
     require_safe_tag(params.get("label_tag"))
@@ -159,8 +157,9 @@ def _run_all(host: Any, params: dict | None = None, *how: Any) -> Any:
     """Of trainers or scorings; the body holds an object for each, and what is for all of them."""
     require_usable(params)
     app = app_instance()
-    for name in (params or {}).keys() & (app._trainers.keys() | app._scoring_methods.keys()):
-        if not isinstance(params[name], dict):
-            raise HTTPException(422, f"'{name}' is {short(params[name])}; an object of its values is expected.")
-        require_usable(params[name])
+    body = params or {}
+    for name in body.keys() & (app._trainers.keys() | app._scoring_methods.keys()):
+        if not isinstance(body[name], dict):
+            raise HTTPException(422, f"'{name}' is {short(body[name])}; an object of its values is expected.")
+        require_usable(body[name])
     return host(params, *how)

@@ -1,4 +1,4 @@
-"""Mends: one unreadable or not-a-number entry of the training statistics makes ``/info`` and every click fail.
+"""Patches: one unreadable or not-a-number entry of the training statistics makes ``/info`` and every click fail.
 
 MONAI Label 0.8.5 reads every trainer's statistics file at each ``/info`` and before each inference
 (``monailabel/interfaces/app.py:219``). A file that is just being written, or that holds NaN or infinity, which JSON
@@ -24,7 +24,7 @@ def with_safe_stats(trainers: Trainers) -> Trainers:
     Args:
         trainers: MONAI Label train tasks by name; their ``stats`` is replaced.
     """
-    check_host_version("train_stats")
+    check_host_version(__name__)
     for name, trainer in trainers.items():
         trainer.stats = _safe(trainer.stats, name)
     return trainers

@@ -1,4 +1,4 @@
-"""Says aloud when a mend meets a MONAI Label that it was never tried with."""
+"""Warns if a patch meets a MONAI Label that it was never tested with."""
 
 import functools
 import importlib.metadata
@@ -7,22 +7,22 @@ import re
 
 logger = logging.getLogger(__name__)
 
-MENDED_VERSION = "0.8.5"  # the newest release the mends of this package were tried with
+PATCHED_VERSION = "0.8.5"  # the newest release that the patches were tested with
 
 
 @functools.cache
-def check_host_version(mend: str) -> None:
-    """Logs a warning, once per mend, where a newer MONAI Label is installed: the mend may have become unnecessary.
+def check_host_version(module: str) -> None:
+    """Logs a warning, once per module, if a newer MONAI Label is installed: its patch may have become unnecessary.
 
     Args:
-        mend: module name of the mend in ``lib.host``.
+        module: Full name of the patch's module.
     """
     installed = importlib.metadata.version("monailabel")
-    if _numbers(installed) > _numbers(MENDED_VERSION):
+    if _numbers(installed) > _numbers(PATCHED_VERSION):
         logger.warning(
-            "lib.host.%s was written for MONAI Label %s; %s is installed. Run its test to see if it is still needed.",
-            mend,
-            MENDED_VERSION,
+            "%s was written for MONAI Label %s; %s is installed. Run its test to see if it is still needed.",
+            module,
+            PATCHED_VERSION,
             installed,
         )
 

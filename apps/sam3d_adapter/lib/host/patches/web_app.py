@@ -1,7 +1,7 @@
-"""Puts the mends of what happens before and after MONAI Label's endpoints into its web application.
+"""Patches what happens before and after MONAI Label's endpoints, in its web application.
 
 The application of MONAI Label 0.8.5 is made before the app of this folder is loaded, and closed for additions when it
-starts; so what stands around the endpoints is built anew for the requests to come.
+starts. So its middleware stack is rebuilt for the requests to come.
 """
 
 import sys
@@ -11,12 +11,12 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
-from lib.host.client_address import RememberAddress
 from lib.host.patches.request_errors import on_http_error, on_storage_error, on_validation_error
+from lib.host.requester import RememberAddress
 from lib.host.uploads.body_limit import BodyLimit
 
 
-def mend_web_app(max_body_bytes: int) -> None:
+def patch_web_app(max_body_bytes: int) -> None:
     """Limits bodies, remembers addresses, words errors; does nothing in a process without HTTP. May be called again.
 
     Args:
@@ -37,7 +37,7 @@ def mend_web_app(max_body_bytes: int) -> None:
 
 
 def restore_web_app() -> None:
-    """Takes the mends off again, as if the app had not been loaded."""
+    """Removes the patches, as if the app had not been loaded."""
     web = _web_app()
     if web is None or not hasattr(web, "host_state"):
         return

@@ -13,16 +13,16 @@ def main() -> None:
     app_dir = str(Path(__file__).resolve().parents[3])
     # In place of this file's folder, and for these imports only: MONAI Label puts the app there when it loads it.
     sys.path[0] = app_dir
-    from lib.host.log.form import form_log
-    from lib.host.log.privacy import keep_values_out_of_the_log
+    from lib.host.log.form import use_logfmt
+    from lib.host.log.privacy import remove_values_from_log
 
     sys.path.remove(app_dir)
-    keep_values_out_of_the_log()
+    remove_values_from_log()
     from monailabel.main import Main
 
     # It sets up the log.
     server = Main()
-    form_log()
+    use_logfmt()
     server.run()
 
 

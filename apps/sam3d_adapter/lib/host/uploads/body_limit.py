@@ -1,4 +1,4 @@
-"""Mends: a request of any size is taken in and written to the temporary folder before anybody looks at it.
+"""Patches: a request of any size is taken in and written to the temporary folder before anybody looks at it.
 
 MONAI Label 0.8.5 and the frameworks below it set no limit. We know of no upstream issue.
 """
@@ -26,7 +26,7 @@ class BodyLimit:
     """
 
     def __init__(self, app: Asgi, max_bytes: int) -> None:
-        check_host_version("body_limit")
+        check_host_version(__name__)
         self._app, self._max_bytes = app, max_bytes
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:

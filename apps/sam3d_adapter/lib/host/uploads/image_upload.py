@@ -1,4 +1,4 @@
-"""Mends: an image is stored under whatever name it is given, whatever is in it, over whatever is there.
+"""Patches: an image is stored under whatever name it is given, whatever is in it, over whatever is there.
 
 ``PUT /datastore/image`` of MONAI Label 0.8.5 joins the id to a path unchecked (``monailabel/datastore/local.py:441``):
 ``../../x`` writes outside the data store. It takes any file for an image, cuts an id out of a file's name at its first
@@ -16,11 +16,11 @@ from fastapi import HTTPException
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.interfaces.utils.app import app_instance
 
-from lib.host.patches.around import put_around
 from lib.host.patches.save_label import require_room
 from lib.host.patches.stored_info import read_info
 from lib.host.patches.version_guard import check_host_version
-from lib.host.uploads.received_file import looked_at, split_name
+from lib.host.patches.wrapping import wrap
+from lib.host.uploads.received_file import split_name, stored_copy
 from lib.prompts.reading import short
 from lib.volumes.memory import MemoryShortage
 from lib.volumes.read import read_volume
@@ -32,9 +32,9 @@ _MAX_ID_BYTES = 200
 """File systems take names of 255."""
 
 
-def mend_image_upload() -> None:
-    """Puts the checks around the endpoint's function; does nothing in a process that serves no HTTP."""
-    put_around("monailabel.endpoints.datastore", "add_image", _add_image)
+def patch_image_upload() -> None:
+    """Wraps the endpoint's function; does nothing in a process that serves no HTTP."""
+    wrap("monailabel.endpoints.datastore", "add_image", _add_image)
 
 
 def require_id(image: str) -> None:
@@ -60,7 +60,7 @@ def require_id(image: str) -> None:
 def _add_image(
     host: Any, background_tasks: Any, image: str | None = None, params: str = "{}", file: Any = None, *user: Any
 ) -> Any:
-    check_host_version("image_upload")
+    check_host_version(__name__)
     datastore = app_instance().datastore()
     if isinstance(datastore, DICOMWebDatastore):
         # The host puts it into its cache of the PACS, where nobody finds it.
@@ -69,7 +69,7 @@ def _add_image(
     stem, suffix = split_name(file.filename, SUFFIXES)
     image = image or stem
     require_id(image)
-    with looked_at(file, f"image{suffix}") as path:
+    with stored_copy(file, f"image{suffix}") as path:
         volume = read_volume(path)
         if _is_there(image, datastore):
             return _same_or_refused(image, datastore, volume)

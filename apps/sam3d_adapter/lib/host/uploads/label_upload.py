@@ -1,4 +1,4 @@
-"""Mends: a label is stored over the one before whatever it is, and under whatever tag.
+"""Patches: a label is stored over the one before whatever it is, and under whatever tag.
 
 ``PUT /datastore/label`` of MONAI Label 0.8.5 joins the tag to a path unchecked (``monailabel/datastore/local.py:495``),
 copies any file over the label of before (``:502``), and answers 500 to an unknown image, to ``params`` that are no JSON
@@ -22,13 +22,12 @@ from monailabel.interfaces.datastore import DefaultLabelTag
 from monailabel.interfaces.utils.app import app_instance
 
 from lib.host.json_object import read_object, require_storable
-from lib.host.patches.around import put_around
+from lib.host.patches.datastore_endpoints import require_image
 from lib.host.patches.dicom_seg import require_label_info, seg_or_reason
-from lib.host.patches.label_tag import require_safe_tag
-from lib.host.patches.save_label import require_room
-from lib.host.patches.unknown_stored import require_image
+from lib.host.patches.save_label import require_room, require_safe_tag
 from lib.host.patches.version_guard import check_host_version
-from lib.host.uploads.received_file import looked_at, split_name
+from lib.host.patches.wrapping import wrap
+from lib.host.uploads.received_file import split_name, stored_copy
 from lib.volumes.read import read_array
 from lib.volumes.volume import require_one_volume
 
@@ -37,10 +36,10 @@ RAW = ".bin"
 """Bytes, one a voxel, in the order of the image's NIfTI file."""
 
 
-def mend_label_upload() -> None:
-    """Puts the checks around the endpoint's function; does nothing in a process that serves no HTTP."""
-    put_around("monailabel.endpoints.datastore", "save_label", _save_label)
-    put_around("monailabel.datastore.dicom", "nifti_to_dicom_seg", seg_or_reason)
+def patch_label_upload() -> None:
+    """Wraps the endpoint's function; does nothing in a process that serves no HTTP."""
+    wrap("monailabel.endpoints.datastore", "save_label", _save_label)
+    wrap("monailabel.datastore.dicom", "nifti_to_dicom_seg", seg_or_reason)
 
 
 def _save_label(
@@ -52,7 +51,7 @@ def _save_label(
     label: Any = None,
     *user: Any,
 ) -> Any:
-    check_host_version("label_upload")
+    check_host_version(__name__)
     tag = tag or DefaultLabelTag.FINAL.value
     require_safe_tag(tag, "tag")
     read = read_object(params, "params")
@@ -62,7 +61,7 @@ def _save_label(
     is_pacs = isinstance(datastore, DICOMWebDatastore)
     _, suffix = split_name(label.filename, (*SUFFIXES, RAW) if is_pacs else SUFFIXES)
     require_image(image, datastore)
-    with looked_at(label, f"label{suffix}") as path:
+    with stored_copy(label, f"label{suffix}") as path:
         voxels = _read_raw(path, datastore.get_image_uri(image)) if suffix == RAW else _read_label(path)
         # A grid other than the image's is let through: what reads labels resamples them.
         if is_pacs and tag == DefaultLabelTag.FINAL and not voxels.any():

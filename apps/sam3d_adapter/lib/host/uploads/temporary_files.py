@@ -1,4 +1,4 @@
-"""Mends: uploads and results lie about in the system's temporary folder, readable for all, and stay after an error.
+"""Patches: uploads and results lie about in the system's temporary folder, readable for all, and stay after an error.
 
 MONAI Label 0.8.5 names its files there with ``tempfile.NamedTemporaryFile(...).name`` and opens them anew, with the
 permissions of any file. It removes them after the answer, but not if there is none: FastAPI drops the tasks that were
@@ -53,13 +53,13 @@ _SWEEP_MINUTES = 5
 _named: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("sam3d_adapter_temporary", default=None)
 
 
-def keep_temporary_files_apart() -> Path:
+def use_private_temp_folder() -> Path:
     """Gives the process its own temporary folder and cleans up behind the endpoints.
 
     Returns:
         The folder; it is removed when the process ends.
     """
-    check_host_version("temporary_files")
+    check_host_version(__name__)
     folder = Path(tempfile.gettempdir())
     if not _FOLDER.fullmatch(folder.name):
         _remove_of_the_dead(folder)

@@ -15,15 +15,15 @@ APP = Path(__file__).parents[3]
 
 HOST_LIKE = """
 import logging, logging.config, threading, warnings
-from lib.host.log.form import form_log
-from lib.host.log.privacy import keep_values_out_of_the_log
+from lib.host.log.form import use_logfmt
+from lib.host.log.privacy import remove_values_from_log
 format_of_all = logging.Handler.format
 logging.basicConfig(level=logging.INFO)
 own = logging.StreamHandler()
 own.setFormatter(logging.Formatter("mine %(message)s"))
 logging.getLogger("own").addHandler(own)
 logging.getLogger("own").propagate = False
-keep_values_out_of_the_log(); form_log(); form_log()
+remove_values_from_log(); use_logfmt(); use_logfmt()
 logging.config.dictConfig({"version": 1, "disable_existing_loggers": False,
     "formatters": {"f": {"format": "plain %(message)s"}},
     "handlers": {"h": {"class": "logging.StreamHandler", "formatter": "f"}},

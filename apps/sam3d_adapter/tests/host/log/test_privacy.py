@@ -11,7 +11,7 @@ import pytest
 
 from lib.host.log import privacy as log_privacy
 from lib.host.log.form import LogfmtFormatter
-from lib.host.log.privacy import clean, fill, keep_values_out_of_the_log
+from lib.host.log.privacy import clean, fill, remove_values_from_log
 from lib.host.log.words import _calls
 
 MONAILABEL = Path(importlib.util.find_spec("monailabel").origin).parent
@@ -121,8 +121,8 @@ def test_the_whole_stack_of_an_error_is_one_field_of_its_line() -> None:
     assert "\n" not in line and SECRET not in line
     places = re.search(r'stack="([^"]*)"', line)[1].split(" < ")
     assert len(places) == 11 and places[0] == made.at
-    assert re.fullmatch(r"host/test_log_privacy\.py:\d+ in raise_far_below", places[0])
-    assert re.fullmatch(r"host/test_log_privacy\.py:\d+ in caught", places[-1])
+    assert re.fullmatch(r"log/test_privacy\.py:\d+ in raise_far_below", places[0])
+    assert re.fullmatch(r"log/test_privacy\.py:\d+ in caught", places[-1])
 
 
 def test_endless_recursion_ends_in_the_log() -> None:
@@ -139,14 +139,14 @@ def test_endless_recursion_ends_in_the_log() -> None:
 def test_an_error_that_is_logged_as_a_value_has_its_stack(name: str, message: object, values: Any) -> None:
     made = logging.LogRecord(name, logging.ERROR, __file__, 0, message, values, None)
     clean(made)
-    assert made.error == "ValueError" and made.stack.startswith("host/test_log_privacy.py:")
+    assert made.error == "ValueError" and made.stack.startswith("log/test_privacy.py:")
     assert SECRET not in made.getMessage() + made.stack
 
 
 def test_whoever_complains_while_an_error_is_handled_has_its_stack(
     factory: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    keep_values_out_of_the_log()
+    remove_values_from_log()
     log = logging.getLogger("monailabel.datastore.local")
     try:
         raise_far_below(1)
@@ -181,8 +181,8 @@ def test_lines_of_a_task_are_kept_only_if_they_were_cleaned_there() -> None:
 
 def test_installed_it_reaches_every_logger_and_only_once(factory: None, caplog: pytest.LogCaptureFixture) -> None:
     logging.getLogger().setLevel(logging.INFO)
-    keep_values_out_of_the_log()
-    keep_values_out_of_the_log()
+    remove_values_from_log()
+    remove_values_from_log()
     inner = getattr(logging.getLogRecordFactory(), log_privacy._MARK)
     assert not hasattr(inner, log_privacy._MARK)
     logging.getLogger("third.party").info("Read %s", SECRET)
@@ -191,7 +191,7 @@ def test_installed_it_reaches_every_logger_and_only_once(factory: None, caplog: 
 
 
 def test_a_server_told_to_log_everything_does(factory: None, caplog: pytest.LogCaptureFixture) -> None:
-    keep_values_out_of_the_log()
+    remove_values_from_log()
     logging.getLogger().setLevel(logging.DEBUG)
     logging.getLogger("third.party").info(f"Read {SECRET}")
     assert caplog.records[0].getMessage() == f"Read {SECRET}"

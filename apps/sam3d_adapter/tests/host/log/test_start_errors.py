@@ -5,9 +5,8 @@ import re
 
 import pytest
 
-from lib.host.log.form import LogfmtFormatter
+from lib.host.log.form import LogfmtFormatter, log_and_reraise
 from lib.host.log.privacy import clean
-from lib.host.log.start_errors import said_aloud
 
 
 class SettingError(ValueError):
@@ -22,16 +21,16 @@ class SettingError(ValueError):
     ],
 )
 def test_settings_in_full_and_the_rest_by_type(error: Exception, said: str, caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(type(error)), said_aloud(SettingError):
+    with pytest.raises(type(error)), log_and_reraise(SettingError):
         raise error
     record = caplog.records[-1]
     clean(record)
     line = LogfmtFormatter().format(record)
-    assert re.search(r'stack="host/test_start_errors.py:\d+ in test_settings', line)
+    assert re.search(r'stack="log/test_start_errors.py:\d+ in test_settings', line)
     assert said in line and "level=CRITICAL" in line and "Mustermann" not in line
 
 
 def test_a_good_start_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.DEBUG), said_aloud(SettingError):
+    with caplog.at_level(logging.DEBUG), log_and_reraise(SettingError):
         pass
     assert not caplog.records

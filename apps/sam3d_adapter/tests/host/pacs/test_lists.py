@@ -254,7 +254,7 @@ def test_a_folder_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_still_needed(pacs: Queried, tmp_path: Path) -> None:
-    """MONAI Label as it is, with its defaults; the day this fails, the mend can go."""
+    """MONAI Label as it is, with its defaults; the day this fails, the patch can go."""
     store = open_store(pacs, tmp_path)
     assert sorted(store.list_images()) == ["1.1", "1.2"]
     assert type(settings).model_fields[EXPIRY].default == 7200

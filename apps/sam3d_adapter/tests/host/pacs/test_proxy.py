@@ -135,8 +135,8 @@ def test_no_pacs(live: LiveApp) -> None:
 @pytest.mark.parametrize(
     ("path", "sent"), [("%2e%2e/patients", "/patients"), ("%252e%252e/patients", "/dicom-web/../patients")]
 )
-def test_still_needed(unmended: LiveApp, pacs: PacsHost, path: str, sent: str) -> None:
-    """MONAI Label as it is; the day this fails, the mend can go."""
-    assert unmended.ask("GET", f"/proxy/dicom/{path}").status_code == 200
+def test_still_needed(unpatched: LiveApp, pacs: PacsHost, path: str, sent: str) -> None:
+    """MONAI Label as it is; the day this fails, the patch can go."""
+    assert unpatched.ask("GET", f"/proxy/dicom/{path}").status_code == 200
     ((method, reached, authorization),) = pacs.reached
     assert (method, reached) == ("GET", sent) and authorization

@@ -28,6 +28,6 @@ def test_own_folder_replaces_the_callers(monkeypatch: pytest.MonkeyPatch, starte
 
 
 def test_the_host_still_needs_it(monkeypatch: pytest.MonkeyPatch, started: list) -> None:
-    """What the base class answers leaves the caller's path standing; when this fails, the mend can go."""
+    """What the base class answers leaves the caller's path standing; when this fails, the patch can go."""
     start(monkeypatch, None)
     assert started[0]["bundle_path"] == "/tmp/planted"

@@ -1,4 +1,4 @@
-"""What the other endpoints of MONAI Label answer without the mends, as ``test_still_needed`` has it for ``/infer``.
+"""What the other endpoints of MONAI Label answer without the patches, as ``test_still_needed`` has it for ``/infer``.
 
 Each request is sent twice, to the real application. The host does as it is told, so what lies in the folder of the
 images is put back after it.
@@ -102,14 +102,14 @@ def task(kind: str, name: str, body: Any) -> Send:
     return send
 
 
-# Mend: (request, status without it, status with it).
+# Patch: (request, status without it, status with it).
 REQUESTS: dict[str, tuple[Send, int, int]] = {
-    "unknown_stored, image": (ask("DELETE", "/datastore/image?id=nope"), 500, 404),
-    "unknown_stored, image, old address": (ask("DELETE", "/datastore/?id=nope"), 500, 404),
-    "unknown_stored, label": (ask("DELETE", "/datastore/label?id=nope&tag=final"), 200, 404),
-    "unknown_stored, tag": (ask("DELETE", "/datastore/label?id=case_1&tag=nope"), 200, 404),
-    "unknown_stored, image info": (ask("GET", "/datastore/image/info?image=nope"), 200, 404),
-    "unknown_stored, label info": (ask("GET", "/datastore/label/info?label=nope&tag=final"), 200, 404),
+    "datastore_endpoints, image": (ask("DELETE", "/datastore/image?id=nope"), 500, 404),
+    "datastore_endpoints, image, old address": (ask("DELETE", "/datastore/?id=nope"), 500, 404),
+    "datastore_endpoints, label": (ask("DELETE", "/datastore/label?id=nope&tag=final"), 200, 404),
+    "datastore_endpoints, tag": (ask("DELETE", "/datastore/label?id=case_1&tag=nope"), 200, 404),
+    "datastore_endpoints, image info": (ask("GET", "/datastore/image/info?image=nope"), 200, 404),
+    "datastore_endpoints, label info": (ask("GET", "/datastore/label/info?label=nope&tag=final"), 200, 404),
     "stored_info, image": (info("{}", image="nope"), 500, 404),
     "stored_info, label": (ask("PUT", "/datastore/label/info?label=nope&tag=a", data={"info": "{}"}), 500, 404),
     "stored_info, label, old": (ask("PUT", "/datastore/updatelabelinfo?label=nope&tag=a"), 500, 404),
@@ -120,10 +120,10 @@ REQUESTS: dict[str, tuple[Send, int, int]] = {
     "stored_info, half a character": (info('{"x": "\\ud800"}'), 200, 422),
     "stored_info, strategy": (info('{"strategy": 5}'), 200, 422),
     "stored_info, time": (info('{"strategy": {"random": {"ts": "now"}}}'), 200, 422),
-    "image_checksum, right": (checksum(), 404, 200),
-    "image_checksum, kind": (checksum("CRC:"), 500, 422),
-    "image_checksum, other": (checksum("SHA512:"), 404, 404),
-    "empty_dataset": (ask("GET", "/datastore/dataset"), 500, 404),
+    "datastore_endpoints, checksum, right": (checksum(), 404, 200),
+    "datastore_endpoints, checksum, kind": (checksum("CRC:"), 500, 422),
+    "datastore_endpoints, checksum, other": (checksum("SHA512:"), 404, 404),
+    "datastore_endpoints, empty data set": (ask("GET", "/datastore/dataset"), 500, 404),
     "image_upload, outside": (image(image="../evil"), 200, 422),
     "image_upload, folder": (image(image="a/b"), 500, 422),
     "image_upload, NUL": (image(image="a\x00b"), 500, 422),
@@ -155,10 +155,10 @@ REQUESTS: dict[str, tuple[Send, int, int]] = {
     "label_upload, image for a label": (label(content=GOOD), 200, 422),
     "label_upload, 4-D": (label(content=packed(nifti(voxels((*SHAPE[:2], 4, 2)) * 0))), 200, 422),
     "label_upload, slice": (label(content=packed(nifti(voxels((*SHAPE[:2], 1)) * 0))), 200, 422),
-    "unknown_task, strategy": (task("activelearning", "nope", {}), 500, 404),
-    "unknown_task, trainer": (task("train", "nope", {}), 200, 404),
-    "unknown_task, scoring": (task("scoring", "nope", {}), 200, 404),
-    "unknown_task, model": (task("batch/infer", "nope", {}), 200, 404),
+    "unknown_names, strategy": (task("activelearning", "nope", {}), 500, 404),
+    "unknown_names, trainer": (task("train", "nope", {}), 200, 404),
+    "unknown_names, scoring": (task("scoring", "nope", {}), 200, 404),
+    "unknown_names, model": (task("batch/infer", "nope", {}), 200, 404),
     "task_request, other": (task("activelearning", "random", {"strategy": "x"}), 500, 422),
     "task_request, NaN": (task("activelearning", "random", {"client_id": float("nan")}), 200, 422),
     "task_request, client": (task("activelearning", "random", {"client_id": {"a": 1}}), 200, 422),
@@ -169,59 +169,59 @@ REQUESTS: dict[str, tuple[Send, int, int]] = {
     "task_request, device": (task("batch/infer", "test", {"device": 5}), 200, 422),
     "task_request, long": (task("batch/infer", "test", {"x": "x" * 2**17}), 200, 413),
     "task_request, deep": (task("batch/infer", "test", {"x": json.loads("[" * 90 + "]" * 90)}), 200, 422),
-    "wsi_endpoint": (ask("POST", "/infer/wsi_v2/test"), 500, 404),
-    "wsi_endpoint, form": (ask("POST", "/infer/wsi_v2/test?image=case_1", data={"wsi": "x"}), 500, 404),
-    "wsi_endpoint, old": (ask("POST", "/infer/wsi/test", json={}), 500, 404),
-    "model_upload": (ask("PUT", "/model/test", files={"file": ("x.pt", b"x")}), 500, 403),
-    "model_upload, unknown": (ask("PUT", "/model/nope", files={"file": ("x.pt", b"x")}), 500, 404),
-    "server_log": (log(f"lines={10**30}"), 500, 200),
+    "refused_endpoints, slides": (ask("POST", "/infer/wsi_v2/test"), 500, 404),
+    "refused_endpoints, slides, form": (ask("POST", "/infer/wsi_v2/test?image=case_1", data={"wsi": "x"}), 500, 404),
+    "refused_endpoints, slides, old": (ask("POST", "/infer/wsi/test", json={}), 500, 404),
+    "refused_endpoints, weights": (ask("PUT", "/model/test", files={"file": ("x.pt", b"x")}), 500, 403),
+    "refused_endpoints, weights, unknown": (ask("PUT", "/model/nope", files={"file": ("x.pt", b"x")}), 500, 404),
+    "log_endpoints": (log(f"lines={10**30}"), 500, 200),
     "ohif_files": (ask("GET", "/ohif/assets"), 500, 200),
     "ohif_files, outside": (ask("GET", "/ohif/%2e%2e"), 500, 200),
 }
 
 
 @pytest.mark.parametrize("case", REQUESTS)
-def test_host_without_the_mend(unmended: LiveApp, case: str) -> None:
+def test_host_without_the_patch(unpatched: LiveApp, case: str) -> None:
     send, without, _ = REQUESTS[case]
-    answer = send(unmended)
+    answer = send(unpatched)
     # The answer of the host is now and then 500 where its task has begun already.
     has_begun = "/batch/" in answer.url and answer.status_code == 500
     assert answer.status_code == without or has_begun, answer.text
-    (unmended.folder / "evil.nii.gz").unlink(missing_ok=True)
+    (unpatched.folder / "evil.nii.gz").unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("case", REQUESTS)
-def test_host_with_the_mend(live: LiveApp, case: str) -> None:
-    send, _, mended = REQUESTS[case]
+def test_host_with_the_patch(live: LiveApp, case: str) -> None:
+    send, _, patched = REQUESTS[case]
     before = live.files()
     answer = send(live)
-    assert answer.status_code == mended, answer.text
-    if mended >= 400:
+    assert answer.status_code == patched, answer.text
+    if patched >= 400:
         assert live.files() == before and live.left_behind() == []
         if answer.request.method != "HEAD":
-            check_refusal(live, answer, mended)
+            check_refusal(live, answer, patched)
 
 
 @pytest.mark.parametrize("text", ['{"x": NaN}', '{"x": "\\ud800"}'])
-def test_one_description_stops_the_data_store_of_the_host(unmended: LiveApp, text: str) -> None:
-    assert info(text)(unmended).status_code == 200
-    assert unmended.ask("GET", "/datastore/?output=all").status_code == 500
+def test_one_description_stops_the_data_store_of_the_host(unpatched: LiveApp, text: str) -> None:
+    assert info(text)(unpatched).status_code == 200
+    assert unpatched.ask("GET", "/datastore/?output=all").status_code == 500
 
 
-def test_broken_image_takes_the_place_of_a_good_one_of_the_host(unmended: LiveApp) -> None:
-    assert image(content=b"zz", image="case_1")(unmended).status_code == 200
-    assert (unmended.studies / "case_1.nii.gz").read_bytes() == b"zz"
+def test_broken_image_takes_the_place_of_a_good_one_of_the_host(unpatched: LiveApp) -> None:
+    assert image(content=b"zz", image="case_1")(unpatched).status_code == 200
+    assert (unpatched.studies / "case_1.nii.gz").read_bytes() == b"zz"
 
 
-def test_host_writes_outside(unmended: LiveApp) -> None:
-    assert image(image="../evil")(unmended).status_code == label(tag="../../evil")(unmended).status_code == 200
-    for written in (unmended.folder / "evil.nii.gz", unmended.folder / "evil/case_1.nii.gz"):
+def test_host_writes_outside(unpatched: LiveApp) -> None:
+    assert image(image="../evil")(unpatched).status_code == label(tag="../../evil")(unpatched).status_code == 200
+    for written in (unpatched.folder / "evil.nii.gz", unpatched.folder / "evil/case_1.nii.gz"):
         assert written.is_file()
         written.unlink()
 
 
-def test_host_calls_all_series_of_a_scanner_alike(unmended: LiveApp) -> None:
-    assert image("1.2.840.nii.gz")(unmended).json() == {"image": "1"}
+def test_host_calls_all_series_of_a_scanner_alike(unpatched: LiveApp) -> None:
+    assert image("1.2.840.nii.gz")(unpatched).json() == {"image": "1"}
 
 
 def test_gpu_of_a_server_without_one(live: LiveApp, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,9 +229,9 @@ def test_gpu_of_a_server_without_one(live: LiveApp, monkeypatch: pytest.MonkeyPa
     check_refusal(live, live.ask("GET", "/logs/gpu"), 404, ("nvidia-smi",))
 
 
-def test_gpu_of_a_server_of_the_host(unmended: LiveApp, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_of_a_server_of_the_host(unpatched: LiveApp, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    assert unmended.ask("GET", "/logs/gpu").status_code == 500
+    assert unpatched.ask("GET", "/logs/gpu").status_code == 500
 
 
 def test_gpu_that_does_not_answer(live: LiveApp, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,9 +256,9 @@ def test_session_that_is_a_folder(live: LiveApp, method: str) -> None:
     assert planted.is_file()
 
 
-def test_session_that_is_a_folder_of_the_host(unmended: LiveApp) -> None:
-    planted = _plant_session(unmended)
-    assert unmended.ask("GET", "/session/%2e").status_code == 404
+def test_session_that_is_a_folder_of_the_host(unpatched: LiveApp) -> None:
+    planted = _plant_session(unpatched)
+    assert unpatched.ask("GET", "/session/%2e").status_code == 404
     assert not planted.exists()
 
 

@@ -10,7 +10,7 @@ from fastapi import HTTPException
 from monailabel.utils.sessions import Sessions
 
 from lib.host.patches.image_access import admit_image
-from lib.host.uploads.infer_upload import received
+from lib.host.uploads.received_file import received
 
 
 class Datastore:

@@ -3,8 +3,8 @@
 import pytest
 from fastapi import HTTPException
 
-from lib.host.patches.label_tag import require_safe_tag
-from lib.host.patches.unknown_model import require_model
+from lib.host.patches.save_label import require_safe_tag
+from lib.host.patches.unknown_names import require_model
 
 
 def test_known_model_passes() -> None:

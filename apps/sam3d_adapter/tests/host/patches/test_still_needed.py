@@ -1,7 +1,7 @@
-"""What MONAI Label answers without the mends: the day one of these fails, its mend can go.
+"""What MONAI Label answers without the patches: the day one of these fails, its patch can go.
 
-Each request is sent twice, to the real application: with the mends taken off it ends as the mend's file says, with them
-in a refusal or a mask.
+Each request is sent twice, to the real application: without the patches it ends as the patch's file says, with
+them in a refusal or a mask.
 """
 
 import errno
@@ -18,8 +18,8 @@ import requests
 from monailabel.endpoints import infer as endpoint
 from monailabel.utils.sessions import Sessions
 
-from lib.host.patches.endpoints import mend_endpoints
-from lib.host.patches.web_app import mend_web_app, restore_web_app
+from lib.host.patches.endpoints import patch_endpoints
+from lib.host.patches.web_app import patch_web_app, restore_web_app
 from tests.support.hostile_images import nifti, packed, voxels
 from tests.support.live_app import LiveApp
 from tests.support.noise_site import CLICK
@@ -43,46 +43,46 @@ def session(live: LiveApp, name: str, content: bytes = b"x", **query: str) -> re
     return requests.put(f"{live.url}/session/", params=query, files=[("files", (name, content))], timeout=60)
 
 
-# Mend: (request, status without it, status with it).
+# Patch: (request, status without it, status with it).
 REQUESTS: dict[str, tuple[Send, int, int]] = {
-    "infer_params, no JSON": (lambda live: live.infer("nonsense"), 500, 422),
-    "infer_params, no object": (lambda live: live.infer("[1]"), 500, 422),
-    "infer_params, deep": (lambda live: live.infer('{"a":' + "[" * 900 + "]" * 900 + "}"), 500, 422),
-    "infer_params, key twice": (lambda live: live.infer(f'{{"foreground": [], "foreground": [{CLICK}]}}'), 200, 422),
-    "infer_params, another image": (lambda live: live.infer({**FOREGROUND, "image": "case_2"}), 200, 422),
-    "infer_source, nothing": (lambda live: live.infer(FOREGROUND, image=""), 500, 422),
-    "infer_source, session": (lambda live: live.infer(FOREGROUND, session_id="over"), 200, 404),
-    "uploads, name": (lambda live: live.upload("a." + "x" * 300, b"x"), 500, 422),
-    "uploads, mask": (lambda live: post(live, label=("a.bin", b"12345")), 500, 422),
+    "infer_endpoint, no JSON": (lambda live: live.infer("nonsense"), 500, 422),
+    "infer_endpoint, no object": (lambda live: live.infer("[1]"), 500, 422),
+    "infer_endpoint, deep params": (lambda live: live.infer('{"a":' + "[" * 900 + "]" * 900 + "}"), 500, 422),
+    "infer_endpoint, key twice": (lambda live: live.infer(f'{{"foreground": [], "foreground": [{CLICK}]}}'), 200, 422),
+    "infer_endpoint, another image": (lambda live: live.infer({**FOREGROUND, "image": "case_2"}), 200, 422),
+    "infer_endpoint, nothing": (lambda live: live.infer(FOREGROUND, image=""), 500, 422),
+    "infer_endpoint, session": (lambda live: live.infer(FOREGROUND, session_id="over"), 200, 404),
+    "received_file, name": (lambda live: live.upload("a." + "x" * 300, b"x"), 500, 422),
+    "received_file, mask": (lambda live: post(live, label=("a.bin", b"12345")), 500, 422),
     "dicom_seg": (lambda live: live.infer(FOREGROUND, output="dicom_seg"), 500, 422),
     "request_errors, text": (lambda live: post(live, file=(None, "x")), 422, 422),
     "body_limit": (lambda live: live.upload("a.nii", bytes(LIMIT)), 404, 413),
-    "session_upload, archive": (lambda live: session(live, "a.zip", b"x", uncompress="true"), 500, 422),
-    "session_upload, name": (lambda live: session(live, ".."), 500, 200),
+    "sessions, archive": (lambda live: session(live, "a.zip", b"x", uncompress="true"), 500, 422),
+    "sessions, name": (lambda live: session(live, ".."), 500, 200),
 }
 
 
 @pytest.mark.parametrize("case", REQUESTS)
-def test_host_without_the_mend(unmended: LiveApp, case: str) -> None:
+def test_host_without_the_patch(unpatched: LiveApp, case: str) -> None:
     send, without, _ = REQUESTS[case]
-    assert send(unmended).status_code == without
+    assert send(unpatched).status_code == without
 
 
 @pytest.mark.parametrize("case", REQUESTS)
-def test_host_with_the_mend(live: LiveApp, case: str) -> None:
-    send, _, mended = REQUESTS[case]
+def test_host_with_the_patch(live: LiveApp, case: str) -> None:
+    send, _, patched = REQUESTS[case]
     answer = send(live)
-    assert answer.status_code == mended, answer.text
-    if mended >= 400:
+    assert answer.status_code == patched, answer.text
+    if patched >= 400:
         assert isinstance(answer.json()["detail"], str)
 
 
-def test_answers_of_the_framework_are_no_text(unmended: LiveApp) -> None:
-    assert isinstance(post(unmended, file=(None, "x")).json()["detail"], list)
+def test_answers_of_the_framework_are_no_text(unpatched: LiveApp) -> None:
+    assert isinstance(post(unpatched, file=(None, "x")).json()["detail"], list)
 
 
-def test_refused_upload_stays(unmended: LiveApp) -> None:
-    assert unmended.upload("a.nii", nifti(voxels())).status_code == 404  # its name is the host's, not ours
+def test_refused_upload_stays(unpatched: LiveApp) -> None:
+    assert unpatched.upload("a.nii", nifti(voxels())).status_code == 404  # its name is the host's, not ours
     time.sleep(0.5)  # what is removed is removed after the answer
     assert [path.suffix for path in Path(tempfile.gettempdir()).iterdir()] == [".nii"]
 
@@ -108,11 +108,11 @@ def test_disk_that_cannot_be_written(live: LiveApp, monkeypatch: pytest.MonkeyPa
     try:
         assert live.infer(request).status_code == 500
     finally:
-        mend_web_app(LIMIT)
+        patch_web_app(LIMIT)
 
 
-def test_what_others_put_around_the_endpoint_stays(live: LiveApp) -> None:
-    """MONAI Label builds the app anew after /reload, and the mends are put on again."""
+def test_wrappers_of_others_stay(live: LiveApp) -> None:
+    """MONAI Label builds the app anew after /reload, and the patches are applied again."""
     calls = []
 
     @functools.wraps(endpoint.run_inference)
@@ -122,7 +122,7 @@ def test_what_others_put_around_the_endpoint_stays(live: LiveApp) -> None:
 
     before, endpoint.run_inference = endpoint.run_inference, counting
     try:
-        mend_endpoints()
+        patch_endpoints()
         assert live.infer("nonsense").status_code == 422 and calls == [1]
     finally:
         endpoint.run_inference = before

@@ -46,7 +46,7 @@ def test_only_what_json_lacks_is_replaced() -> None:
 
 @pytest.mark.parametrize("stats", [TORN, NAN])
 def test_the_host_still_needs_it(stats: Any) -> None:
-    """Without the mend /info breaks; when this fails, the mend can go."""
+    """Without the patch /info breaks; when this fails, the patch can go."""
     app = MONAILabelApp.__new__(MONAILabelApp)
     app.name = app.description = app.version = app.labels = "x"
     app._infers, app._strategies, app._scoring_methods = {}, {}, {}

@@ -15,7 +15,7 @@ def test_newer_versions_are_named(
 ) -> None:
     monkeypatch.setattr(importlib.metadata, "version", lambda name: installed)
     version_guard.check_host_version.cache_clear()
-    version_guard.check_host_version("some_mend")
-    version_guard.check_host_version("some_mend")
-    assert caplog.text.count("some_mend") == int(warns)
+    version_guard.check_host_version("some_patch")
+    version_guard.check_host_version("some_patch")
+    assert caplog.text.count("some_patch") == int(warns)
     version_guard.check_host_version.cache_clear()

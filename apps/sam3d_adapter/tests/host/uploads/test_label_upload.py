@@ -103,9 +103,9 @@ def test_slicer(live: LiveApp, pacs: Pacs, study: Study, tmp_path: Path) -> None
     check_refusal(live, delete, 409, ("DICOMweb",))
 
 
-def test_host_does_not_send_a_final_label(unmended: LiveApp, pacs: Pacs, study: Study) -> None:
-    assert save(unmended, study, "label.bin", mask(study).tobytes(order="F")).status_code == 200
-    assert unmended.ask("GET", f"/datastore/label?label={study.series_uid}&tag=final").status_code == 500
+def test_host_does_not_send_a_final_label(unpatched: LiveApp, pacs: Pacs, study: Study) -> None:
+    assert save(unpatched, study, "label.bin", mask(study).tobytes(order="F")).status_code == 200
+    assert unpatched.ask("GET", f"/datastore/label?label={study.series_uid}&tag=final").status_code == 500
 
 
 def test_original_labels_stay_here(live: LiveApp, pacs: Pacs, study: Study, tmp_path: Path) -> None:
@@ -136,10 +136,10 @@ def test_no_label(
     assert cached(tmp_path) == before and pacs.stored == []
 
 
-def test_host_fails_on_what_is_no_label(unmended: LiveApp, pacs: Pacs, study: Study) -> None:
+def test_host_fails_on_what_is_no_label(unpatched: LiveApp, pacs: Pacs, study: Study) -> None:
     for content in (b"\1" * 100, bytes(mask(study).size)):
-        assert save(unmended, study, "label.bin", content).status_code == 500
-    assert save(unmended, study, "label.bin", mask(study).tobytes(), {"label_info": [3]}).status_code == 500
+        assert save(unpatched, study, "label.bin", content).status_code == 500
+    assert save(unpatched, study, "label.bin", mask(study).tobytes(), {"label_info": [3]}).status_code == 500
 
 
 def test_label_on_another_grid_is_let_through(live: LiveApp, pacs: Pacs, study: Study, tmp_path: Path) -> None:
@@ -169,10 +169,10 @@ def test_tool_that_fails(
 
 
 def test_tool_of_the_host_that_fails(
-    unmended: LiveApp, pacs: Pacs, study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    unpatched: LiveApp, pacs: Pacs, study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _break_the_tool(tmp_path, monkeypatch)
-    assert save(unmended, study, "label.bin", mask(study).tobytes(order="F")).status_code == 500
+    assert save(unpatched, study, "label.bin", mask(study).tobytes(order="F")).status_code == 500
 
 
 @pytest.mark.parametrize("segments", ["lesion", [3], [{"name": 3}], [{"color": "red"}], [{"segmentAttribute": 1}]])
@@ -209,9 +209,9 @@ def test_images_come_from_the_pacs_alone(live: LiveApp, pacs: Pacs, study: Study
     assert live.ask("PUT", f"/datastore/image/info?image={study.series_uid}", data=info).status_code == 200
 
 
-def test_host_reads_any_folder(unmended: LiveApp, pacs: Pacs, study: Study, tmp_path: Path) -> None:
+def test_host_reads_any_folder(unpatched: LiveApp, pacs: Pacs, study: Study, tmp_path: Path) -> None:
     app_instance().datastore().get_image_uri(study.series_uid)
     folder = Path(app_instance().datastore()._datastore.image_path(), study.series_uid)
     folder.rename(tmp_path / "secret")
-    answer = unmended.ask("GET", "/datastore/image?image=../../secret")
+    answer = unpatched.ask("GET", "/datastore/image?image=../../secret")
     assert answer.status_code == 500

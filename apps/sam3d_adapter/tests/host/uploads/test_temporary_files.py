@@ -29,10 +29,10 @@ NAMING_ELSEWHERE = {
 SERVE = """
 import os, sys, tempfile
 from monailabel.endpoints import infer
-from lib.host.uploads.temporary_files import keep_temporary_files_apart
+from lib.host.uploads.temporary_files import use_private_temp_folder
 before, of_all = infer.run_inference, tempfile.NamedTemporaryFile
-folder = keep_temporary_files_apart()
-assert keep_temporary_files_apart() == folder and infer.run_inference.__wrapped__ is before
+folder = use_private_temp_folder()
+assert use_private_temp_folder() == folder and infer.run_inference.__wrapped__ is before
 assert tempfile.NamedTemporaryFile is of_all
 open(infer.tempfile.NamedTemporaryFile(suffix=".nii.gz").name, "w").close()
 print(folder, oct(os.stat(folder).st_mode & 0o777), tempfile.gettempdir(), len(os.listdir(folder)), flush=True)

@@ -16,7 +16,7 @@ from lib.evaluation.metrics import dice, far_change
 from lib.evaluation.simulated_user import SimulatedClick
 from lib.geometry.axes import spacing_of
 from lib.geometry.roi import Roi
-from lib.host.patches.warm_up import warm_up_writer
+from lib.host.itk_setup import warm_up_writer
 from lib.segmenters.roi.interaction import SINGLE_STEPS
 from lib.segmenters.roi.prediction import MAX_ENCODES, RoiPredictions
 from tests.support.geometry import make_affine

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.host.patches.infer_timeout import without_timeout
-from lib.host.uploads.session_upload import safe_names
+from lib.host.patches.infer_endpoint import without_timeout
+from lib.host.patches.sessions import safe_names
 
 
 def test_plain_names_stay() -> None:

@@ -12,8 +12,8 @@ import SimpleITK as sitk
 from monailabel.config import settings
 from monailabel.datastore.local import LocalDatastore
 
+from lib.host.file_names import report_file_names
 from lib.host.log.privacy import clean
-from lib.host.patches.file_names import report_file_names
 from tests.support.live_app import live_app
 from tests.support.noise_site import copy_app
 from tests.support.odd_series import make_series
@@ -22,7 +22,7 @@ from tests.support.pacs import Pacs, open_store
 # ITK's wrapping raises it on import, on every Python from 3.11; made an error there, it ends the process.
 pytestmark = pytest.mark.filterwarnings("ignore:builtin type [sS]wig:DeprecationWarning")
 
-DOCUMENT = Path(__file__).resolve().parents[5] / "docs/your-data.md"
+DOCUMENT = Path(__file__).resolve().parents[4] / "docs/your-data.md"
 GOOD = ("a.nii.gz", "b.nii", "c.nrrd", "d.e.nii", "nii.nii", "f.nii.nrrd", "1.2.840.nii.gz", "i.nii_j.nii.gz")
 TWICE = ("a.nii", "b.nii.gz", "a.nrrd")
 INSIDE = ("scan.nii_corr.nii", "g.nii.gz.nii.gz", "h.nrrd-2.nrrd", "k.nii.gz.nii")
@@ -41,16 +41,16 @@ def open_folder(folder: Path, names: tuple[str, ...]) -> LocalDatastore:
 
 def test_ordinary_names_are_not_mentioned(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = open_folder(tmp_path / "studies", GOOD)
-    with caplog.at_level(logging.WARNING, "lib.host.patches.file_names"):
+    with caplog.at_level(logging.WARNING, "lib.host.file_names"):
         assert report_file_names(store) == (0, 0)
     assert not caplog.records and len(store.list_images()) == len(GOOD)
 
 
 def test_all_that_nobody_will_see_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = open_folder(tmp_path / "studies", GOOD + TWICE + INSIDE)
-    with caplog.at_level(logging.WARNING, "lib.host.patches.file_names"):
+    with caplog.at_level(logging.WARNING, "lib.host.file_names"):
         assert report_file_names(store) == (len(TWICE), len(INSIDE))
-    first, second = (record for record in caplog.records if record.name == "lib.host.patches.file_names")
+    first, second = (record for record in caplog.records if record.name == "lib.host.file_names")
     for record, number in ((first, len(TWICE)), (second, len(INSIDE))):
         clean(record)
         assert f": {number}. Rename" in record.getMessage()
@@ -76,7 +76,7 @@ def test_the_commands_of_the_document_name_them(tmp_path: Path) -> None:
 
 def test_the_app_says_it_when_it_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr("lib.host.patches.file_names.logger.warning", lambda text, *values: said.append(text % values))
+    monkeypatch.setattr("lib.host.file_names.logger.warning", lambda text, *values: said.append(text % values))
     open_folder(tmp_path / "studies", ("a.nii", "a.nii.gz"))
     with live_app(copy_app(tmp_path), tmp_path / "studies", tmp_path):
         pass

@@ -1,10 +1,15 @@
-"""Mends: what is not in the data store is status 500, or a success; and ids of a PACS are joined to paths unchecked.
+"""Patches: what is not in the data store is status 500, or a success; and ids of a PACS are joined to paths unchecked.
 
 MONAI Label 0.8.5 raises its own exception, whose text never reaches a client, for an unknown image
 (``monailabel/datastore/local.py:462``) and says nothing of an unknown label
 (``monailabel/endpoints/datastore.py:126``). With a DICOMweb server as data store it lists, converts and sends whatever
 folder ``image`` leads to (``monailabel/datastore/dicom.py:79``), and takes the id of a label for the UID of a series of
-the PACS (``:100``), so that a final label can be neither fetched nor removed. We know of no upstream issue.
+the PACS (``:100``), so that a final label can be neither fetched nor removed.
+
+``HEAD /datastore/image?check_sum=SHA256:...`` cuts the name of the algorithm, and digits that are in it, from what was
+asked for and compares the rest with a text that begins with that name (``monailabel/endpoints/datastore.py:143``), so
+that an image never has its checksum. ``GET /datastore/dataset`` asserts that there is a labelled image
+(``monailabel/datastore/local.py:386``). We know of no upstream issue.
 """
 
 import os
@@ -16,23 +21,24 @@ from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.datastore import DefaultLabelTag
 from monailabel.interfaces.utils.app import app_instance
-from monailabel.utils.others.generic import get_mime_type
+from monailabel.utils.others.generic import file_checksum, get_mime_type
 
 from lib.host.pacs.dicom_fetch import fetch_series
 from lib.host.pacs.same_slices import SERIES_HASH_KEY, current_hash, note_loaded
-from lib.host.patches.around import put_around
 from lib.host.patches.image_access import is_known
-from lib.host.patches.image_checksum import require_checksum
 from lib.host.patches.version_guard import check_host_version
+from lib.host.patches.wrapping import wrap
 from lib.prompts.reading import short
 
 _ENDPOINT = "monailabel.endpoints.datastore"
+_ALGORITHMS = ("SHA256", "SHA512", "MD5")
 
 
-def mend_datastore_ids() -> None:
-    """Puts the checks around the endpoints' functions; does nothing in a process that serves no HTTP."""
+def patch_datastore_endpoints() -> None:
+    """Wraps the endpoints' functions; does nothing in a process that serves no HTTP."""
     for function in (remove_image, remove_label, download_image, download_label, get_image_info, get_label_info):
-        put_around(_ENDPOINT, function.__name__, function)
+        wrap(_ENDPOINT, function.__name__, function)
+    wrap(_ENDPOINT, "download_dataset", _download_dataset)
 
 
 def require_image(image: str, datastore: Any) -> None:
@@ -41,7 +47,7 @@ def require_image(image: str, datastore: Any) -> None:
     Raises:
         HTTPException: 404 where there is none; what ``fetch_series`` raises.
     """
-    check_host_version("unknown_stored")
+    check_host_version(__name__)
     if not (_is_plain(image) and is_known(image, datastore)):
         raise HTTPException(404, f"There is no image {short(image)} here; GET /datastore/?output=all lists the ids.")
     if isinstance(datastore, DICOMWebDatastore):
@@ -54,12 +60,31 @@ def require_label(label: str, tag: str, datastore: Any) -> None:
     Raises:
         HTTPException: 404.
     """
-    check_host_version("unknown_stored")
+    check_host_version(__name__)
     if not (_is_plain(label) and _is_plain(tag) and datastore._datastore.label(label, tag)):
         raise HTTPException(
             404, f"There is no label of image {short(label)} with tag {short(tag)} here; GET /datastore/?output=all "
             "lists the labels of each image."
         )  # fmt: skip
+
+
+def require_checksum(file: str, check_sum: str) -> None:
+    """Passes if a file has that checksum.
+
+    Args:
+        file: path.
+        check_sum: in hexadecimal digits, behind the algorithm and a colon; SHA256 where none is named.
+
+    Raises:
+        HTTPException: 422 for an unknown algorithm, 404 for another checksum.
+    """
+    check_host_version(__name__)
+    algorithm, _, digits = check_sum.rpartition(":")
+    algorithm = algorithm or _ALGORITHMS[0]
+    if algorithm not in _ALGORITHMS:
+        raise HTTPException(422, f"check_sum names {short(algorithm)}; one of {', '.join(_ALGORITHMS)} is expected.")
+    if file_checksum(file, algo=algorithm) != f"{algorithm}:{digits.lower()}":
+        raise HTTPException(404, "The image here has another checksum. Send the image again under another id.")
 
 
 def remove_image(host: Any, id: str, user: str | None = None) -> Any:
@@ -118,6 +143,13 @@ def get_label_info(host: Any, label: str, tag: str) -> Any:
     """Answers 404 to an unknown label."""
     require_label(label, tag, app_instance().datastore())
     return host(label, tag)
+
+
+def _download_dataset(host: Any, limit_cases: int | None = None) -> Any:
+    check_host_version(__name__)
+    if not app_instance().datastore().datalist():
+        raise HTTPException(404, "No image has a final label yet, so there is nothing to download. Save a label first.")
+    return host(limit_cases)
 
 
 def _is_plain(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Mends: ``/logs`` is status 500 for a number of lines beyond a computer word, and ``/logs/gpu`` without a GPU.
+"""Patches: ``/logs`` is status 500 for a number of lines beyond a computer word, and ``/logs/gpu`` without a GPU.
 
 MONAI Label 0.8.5 takes any number (``monailabel/endpoints/logs.py:76``), starts ``nvidia-smi`` without asking whether
 there is one, and waits for it for ever, which stops all other requests (``:104``). We know of no upstream issue.
@@ -11,22 +11,22 @@ from typing import Any
 
 from fastapi import HTTPException
 
-from lib.host.patches.around import put_around, put_in_place
 from lib.host.patches.version_guard import check_host_version
+from lib.host.patches.wrapping import replace, wrap
 
 _ENDPOINT = "monailabel.endpoints.logs"
 _MAX_LINES = 100_000
 _TIMEOUT_S = 10
 
 
-def mend_log_endpoints() -> None:
-    """Puts the checks around both endpoints; does nothing in a process that serves no HTTP."""
-    put_around(_ENDPOINT, "get_logs", _get_logs)
-    put_in_place(_ENDPOINT, "subprocess", lambda _: SimpleNamespace(run=_run, PIPE=subprocess.PIPE))
+def patch_log_endpoints() -> None:
+    """Wraps both endpoints; does nothing in a process that serves no HTTP."""
+    wrap(_ENDPOINT, "get_logs", _get_logs)
+    replace(_ENDPOINT, "subprocess", lambda _: SimpleNamespace(run=_run, PIPE=subprocess.PIPE))
 
 
 def _get_logs(host: Any, logger_file: str, lines: int | None, *how: Any) -> Any:
-    check_host_version("server_log")
+    check_host_version(__name__)
     # The host's own answer names the folder of the app.
     if not os.path.isfile(logger_file):
         raise HTTPException(404, "There is no log file here. Start the server with its default settings to have one.")
@@ -35,7 +35,7 @@ def _get_logs(host: Any, logger_file: str, lines: int | None, *how: Any) -> Any:
 
 
 def _run(command: list[str], **keywords: Any) -> Any:
-    check_host_version("server_log")
+    check_host_version(__name__)
     try:
         return subprocess.run(command, timeout=_TIMEOUT_S, **keywords)
     except FileNotFoundError as error:

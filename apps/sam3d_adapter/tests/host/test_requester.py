@@ -10,11 +10,11 @@ from monailabel.config import settings
 from monailabel.endpoints.user import auth
 from monailabel.endpoints.user.auth import RBAC, User, get_current_user
 
-from lib.host.request_user import current_user, remember_users
+from lib.host.requester import current_user, remember_users
 
 
 @pytest.fixture(autouse=True)
-def unmended() -> Iterator[None]:
+def unpatched() -> Iterator[None]:
     before = RBAC.__call__
     yield
     RBAC.__call__ = before

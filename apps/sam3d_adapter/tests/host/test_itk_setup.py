@@ -1,5 +1,6 @@
-"""What ITK prints past Python's logging."""
+"""ITK prints no paths past Python's logging, and the first answer is not slower than the next for the writer's sake."""
 
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -8,12 +9,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-APP = Path(__file__).parents[3]
+from lib.host import itk_setup
+
+APP = Path(__file__).parents[2]
 READ = """
 import sys, warnings
 warnings.simplefilter("ignore")
 if sys.argv[2] == "silent":
-    from lib.host.log.reader_warnings import silence_readers
+    from lib.host.itk_setup import silence_readers
     silence_readers()
 import itk, SimpleITK
 SimpleITK.ReadImage(sys.argv[1])
@@ -29,3 +32,21 @@ def test_paths_are_not_printed(tmp_path: Path, how: str) -> None:
     nib.save(image, path := tmp_path / "Mustermann_Erika.nii")
     done = subprocess.run([sys.executable, "-c", READ, path, how], cwd=APP, capture_output=True, text=True, timeout=100)
     assert ("Mustermann" in done.stdout + done.stderr) == (how != "silent")
+
+
+def test_it_writes_with_the_hosts_own_writer(monkeypatch):
+    written = []
+    original = itk_setup.write_itk
+    monkeypatch.setattr(itk_setup, "write_itk", lambda *a: (original(*a), written.append(a)))
+    itk_setup.warm_up_writer()
+    assert len(written) == 1
+
+
+def test_a_failure_is_logged_and_no_more(monkeypatch, caplog):
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(itk_setup, "write_itk", fail)
+    with caplog.at_level(logging.WARNING):
+        itk_setup.warm_up_writer()
+    assert "disk full" in caplog.text

@@ -1,4 +1,4 @@
-"""Says aloud: images that MONAI Label cannot tell apart, or cannot find, by their files' names.
+"""Warns of images that MONAI Label cannot tell apart, or cannot find, by their files' names.
 
 MONAI Label 0.8.5 takes the ending out of a file's name, wherever it stands there, to get the image's id
 (``monailabel/datastore/local.py:225``). Of two files that differ in their ending alone it serves one and says nothing
@@ -30,7 +30,7 @@ def report_file_names(datastore: Any) -> tuple[int, int]:
     """
     if not isinstance(datastore, LocalDatastore) or isinstance(datastore, DICOMWebDatastore):
         return 0, 0
-    check_host_version("file_names")
+    check_host_version(__name__)
     files = datastore._list_files(datastore._datastore.image_path(), datastore._extensions)
     ids = {file: datastore._to_id(file) for file in files}
     lost = [file for file, (image, ending) in ids.items() if image + ending != file]
