@@ -30,7 +30,7 @@ from torch import Tensor
 from benchmarks.plain import plain_decode, plain_encode
 from benchmarks.results import Row, add_option, report
 from lib.families.sam3d_adapter.network import Sam3dClickModel
-from lib.host.patches.warm_up import warm_up_writer
+from lib.host.itk_setup import warm_up_writer
 from lib.infers.click_segmentation import ClickSegmentation
 from lib.models.checkpoint import save_base, save_trained
 from lib.models.prompts import RoiPrompts
