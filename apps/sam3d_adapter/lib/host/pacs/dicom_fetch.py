@@ -26,8 +26,8 @@ from lib.volumes.volume import ImageError
 logger = logging.getLogger(__name__)
 
 MIN_PAUSE_S, MAX_PAUSE_S = 10.0, 600.0
-"""Between two questions to the PACS whether it has more of a series: as long again as the series has stood unchanged,
-within these. A series that is arriving is asked for often, and a dialogue of a hundred clicks meets a few questions."""
+"""Bounds of the polling interval. We wait as long as the series has been unchanged, within these bounds: a series that
+is arriving is asked for often, and an interaction of a hundred clicks leads to a few requests."""
 WAIT_S = 5.0
 """For the answer, which is not worth more of a click's time: a PACS of one site answers within a tenth of a second."""
 

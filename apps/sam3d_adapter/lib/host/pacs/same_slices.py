@@ -10,7 +10,7 @@ OHIF or 3D Slicer, the server goes by what it has seen, in this order:
 2. An address that it gave nothing since it started loads its images elsewhere, and when is unknown. It is refused for
    `UNSEEN_S` after slices were replaced that had been used here.
 3. Whatever the address: a request is refused that repeats a click which was set on other slices. Viewers send all
-   clicks of a dialogue, and several may have one address, as two windows do or all behind a reverse proxy.
+   clicks of an interaction, and several may have one address, as two windows do or all behind a reverse proxy.
 
 Nobody is refused for ever: loading the series from this server ends 1, time ends 2, clicks set anew end 3, and
 ``series_hash`` ends each of them at once. What stays: of several silent viewers with one address, of which one has
