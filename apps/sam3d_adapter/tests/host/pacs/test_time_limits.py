@@ -18,7 +18,7 @@ from monailabel.datastore.dicom import DICOMwebClientX, DICOMWebDatastore
 from monailabel.datastore.local import LocalDatastore
 from requests.adapters import HTTPAdapter
 
-from lib.host import pacs_time_limits
+from lib.host.pacs import time_limits
 from lib.host.pacs.time_limits import ATTEMPTS, with_time_limits
 from tests.support.pacs import open_store
 
@@ -67,7 +67,7 @@ def store(pacs: SilentPacs, tmp_path: Path) -> DICOMWebDatastore:
 def test_silent_pacs_is_not_waited_for_without_end(
     pacs: SilentPacs, store: DICOMWebDatastore, monkeypatch: pytest.MonkeyPatch, ask: Any
 ) -> None:
-    monkeypatch.setattr(pacs_time_limits, "READ_S", 0.1)
+    monkeypatch.setattr(time_limits, "READ_S", 0.1)
     with_time_limits(store)
     with pytest.raises(requests.ReadTimeout):
         ask(store._client)
@@ -75,7 +75,7 @@ def test_silent_pacs_is_not_waited_for_without_end(
 
 
 def test_app_sets_the_limits(pacs: SilentPacs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pacs_time_limits, "READ_S", 0.1)
+    monkeypatch.setattr(time_limits, "READ_S", 0.1)
     monkeypatch.setattr(settings, "MONAI_LABEL_DICOMWEB_CACHE_PATH", str(tmp_path / "cache"))
     # itkimage2segimage lies beside Python.
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
