@@ -17,6 +17,8 @@ from lib.registry.errors import DamagedFile
 from lib.registry.registry import Registry
 from lib.registry.version import SHIPPED, Facts, Version
 from lib.registry.versions import Versions
+from lib.segmenters import families
+from lib.segmenters.frozen_store import FrozenStore
 from tests.support.trained import write_trained
 from tests.support.weights import write_test_weights
 
@@ -148,7 +150,11 @@ class Site:
         def weights_of(version: str) -> Path:
             return self.weights if version == SHIPPED else self.versions.weights(version)
 
-        return find_reference_versions(self.versions, self.base, "test", weights_of)
+        def load(weights: Path) -> object:
+            files = {"base": self.base, "weights": weights}
+            return families()["sam3d_adapter"].load("test", files, "cpu", FrozenStore())
+
+        return find_reference_versions(self.versions, load, weights_of)
 
 
 @pytest.fixture
