@@ -121,8 +121,8 @@ def test_the_whole_stack_of_an_error_is_one_field_of_its_line() -> None:
     assert "\n" not in line and SECRET not in line
     places = re.search(r'stack="([^"]*)"', line)[1].split(" < ")
     assert len(places) == 11 and places[0] == made.at
-    assert re.fullmatch(r"host/test_log_privacy\.py:\d+ in raise_far_below", places[0])
-    assert re.fullmatch(r"host/test_log_privacy\.py:\d+ in caught", places[-1])
+    assert re.fullmatch(r"log/test_privacy\.py:\d+ in raise_far_below", places[0])
+    assert re.fullmatch(r"log/test_privacy\.py:\d+ in caught", places[-1])
 
 
 def test_endless_recursion_ends_in_the_log() -> None:
@@ -139,7 +139,7 @@ def test_endless_recursion_ends_in_the_log() -> None:
 def test_an_error_that_is_logged_as_a_value_has_its_stack(name: str, message: object, values: Any) -> None:
     made = logging.LogRecord(name, logging.ERROR, __file__, 0, message, values, None)
     clean(made)
-    assert made.error == "ValueError" and made.stack.startswith("host/test_log_privacy.py:")
+    assert made.error == "ValueError" and made.stack.startswith("log/test_privacy.py:")
     assert SECRET not in made.getMessage() + made.stack
 
 

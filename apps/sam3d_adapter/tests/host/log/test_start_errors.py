@@ -27,7 +27,7 @@ def test_settings_in_full_and_the_rest_by_type(error: Exception, said: str, capl
     record = caplog.records[-1]
     clean(record)
     line = LogfmtFormatter().format(record)
-    assert re.search(r'stack="host/test_start_errors.py:\d+ in test_settings', line)
+    assert re.search(r'stack="log/test_start_errors.py:\d+ in test_settings', line)
     assert said in line and "level=CRITICAL" in line and "Mustermann" not in line
 
 
