@@ -86,7 +86,7 @@ class Stages:
         return {stage: round(value, 1) for stage, value in self._milliseconds.items()}
 
     def phases(self) -> dict[str, Any]:
-        """Seconds by phase, as tasks of MONAI Label tell them."""
+        """Seconds by phase, as MONAI Label's own tasks report them."""
         ms = self._milliseconds
         phases = {
             "pre": ms["weights"] + ms["load"],
@@ -184,7 +184,7 @@ class TrainingRecipe(Protocol):
 
 
 class Family(Protocol):
-    """How networks of one kind are described in a preset, loaded and asked. Each is a folder of this package.
+    """How networks of one kind are described in a preset, loaded and asked. Each is a folder of `lib.families`.
 
     Attributes:
         name: in presets; that of the folder.
