@@ -36,8 +36,10 @@ class Answer:
     encodes: int = 0
 
 
-def send_clicks(url: str, study: Study, preset: str, clicks: Sequence[Voxel], folder: Path) -> Answer:
-    """Ask the server for the mask of some foreground clicks.
+def send_clicks(
+    url: str, study: Study, preset: str, clicks: Sequence[Voxel], folder: Path, background: Sequence[Voxel] = ()
+) -> Answer:
+    """Ask the server for the mask of some clicks.
 
     Args:
         url: the server's.
@@ -45,13 +47,14 @@ def send_clicks(url: str, study: Study, preset: str, clicks: Sequence[Voxel], fo
         preset: name of the infer task.
         clicks: voxel indices (i, j, k), all on the structure.
         folder: takes the answered file.
+        background: voxel indices beside the structure.
 
     Raises:
         DemoError: the server refuses, or answers a mask on another grid.
     """
     params = {
         "foreground": [list(click) for click in clicks],
-        "background": [],
+        "background": [list(click) for click in background],
         "result_extension": ".nii.gz",
         "result_dtype": "uint8",
     }

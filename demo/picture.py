@@ -176,6 +176,7 @@ class Scene:
         mask: (i, j, k) bool, the answer.
         truth: (i, j, k) bool.
         window: values shown black and white.
+        plane: that is shown.
     """
 
     title: str
@@ -185,10 +186,11 @@ class Scene:
     mask: np.ndarray
     truth: np.ndarray
     window: tuple[float, float]
+    plane: Plane = PLANES[0]
 
 
 def draw_story(path: Path, scenes: Sequence[Scene]) -> None:
-    """Write axial pictures of several answers, side by side.
+    """Write pictures of several answers, side by side.
 
     Args:
         path: PNG file.
@@ -198,7 +200,7 @@ def draw_story(path: Path, scenes: Sequence[Scene]) -> None:
     for scene, panel in zip(scenes, axes, strict=True):
         masks = {"truth": scene.truth, "mask": scene.mask}
         view = to_canonical(scene.image, scene.affine, masks, scene.click[None])
-        _draw_plane(panel, PLANES[0], view, scene.window, _view_mm(view))
+        _draw_plane(panel, scene.plane, view, scene.window, _view_mm(view))
         panel.set_title(scene.title, color=_TEXT, fontsize=13, loc="left")
     _legend(figure, has_truth=True)
     figure.subplots_adjust(left=0.01, right=0.99, bottom=0.02, top=0.84, wspace=0.04)

@@ -16,7 +16,7 @@ from demo import APP_DIR, REPOSITORY
 from demo.client import Answer, send_clicks
 from demo.loop import PATIENTS, WINDOW, Round, go_round
 from demo.phantom import phantom_study
-from demo.picture import Scene, draw, draw_story
+from demo.picture import PLANES, Scene, draw, draw_story
 from demo.progress import Progress
 from demo.study import DemoError, Study, Voxel, deepest_voxel, dice, parse_click, user_study
 from lib.host.process.launch import LaunchError, running_server
@@ -71,10 +71,14 @@ def run(arguments: argparse.Namespace, folder: Path) -> None:
             server = stack.enter_context(
                 running_server(APP_DIR, studies, log_path=log_path, port=arguments.port, conf=_conf(arguments))
             )
-        for name, clicks in (("first click", [study.click]), ("second click", None)):
-            clicks = clicks or [study.click, _next_click(study, answers[0][2])]
-            with Progress(f"{name.capitalize()} at {clicks[-1]}"):
-                answers.append((name, clicks, send_clicks(server.url, study, preset.name, clicks, folder)))
+        with Progress(f"First click at {study.click}"):
+            first = send_clicks(server.url, study, preset.name, [study.click], folder)
+        answers.append(("first click", [study.click], first))
+        click, is_missing = _next_click(study, first)
+        foreground, background = ([study.click, click], []) if is_missing else ([study.click], [click])
+        with Progress(f"Second click at {click}, {'on' if is_missing else 'beside'} the structure"):
+            second = send_clicks(server.url, study, preset.name, foreground, folder, background)
+        answers.append(("second click", [study.click, click], second))
         _print_table(study, answers)
         path = arguments.out / "demo.png"
         _picture(path, study, preset, answers)
@@ -114,14 +118,16 @@ def _study(arguments: argparse.Namespace, studies: Path) -> Study:
         return user_study(studies, arguments.studies, arguments.image, click)
 
 
-def _next_click(study: Study, answer: Answer) -> Voxel:
-    """Deep inside what the mask misses, as a user would click; the same voxel again if nothing is known missing."""
-    if study.truth is None:
-        return study.click
-    missed = study.truth & ~answer.mask
-    if not missed.any() or dice(answer.mask, study.truth) > GOOD_DICE:
-        return study.click
-    return deepest_voxel(missed, study.affine)
+def _next_click(study: Study, answer: Answer) -> tuple[Voxel, bool]:
+    """Deep inside the largest error, as a user would click, and whether the mask misses it.
+
+    The same voxel again where nothing is known to be wrong.
+    """
+    if study.truth is None or dice(answer.mask, study.truth) > GOOD_DICE:
+        return study.click, True
+    missed, excess = study.truth & ~answer.mask, answer.mask & ~study.truth
+    is_missing = missed.sum() >= excess.sum()
+    return deepest_voxel(missed if is_missing else excess, study.affine), bool(is_missing)
 
 
 def _print_table(study: Study, answers: Sequence[tuple[str, list[Voxel], Answer]]) -> None:
@@ -162,7 +168,9 @@ def _story(
     for title, (_, clicks, answer) in zip(("1. One click", "2. A second click corrects"), answers, strict=True):
         text = f"{title}: Dice {dice(answer.mask, study.truth):.2f}"
         window = _window(preset, study.image)
-        scenes.append(Scene(text, study.image, study.affine, np.array(clicks[-1]), answer.mask, study.truth, window))
+        scenes.append(
+            Scene(text, study.image, study.affine, np.array(clicks[-1]), answer.mask, study.truth, window, PLANES[1])
+        )
     new = learned.study
     for title, answer in (("3. A new kind of lesion", learned.before), (f"4. After {PATIENTS} labels", learned.after)):
         text = f"{title}: Dice {dice(answer.mask, learned.truth):.2f}"
@@ -191,7 +199,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--preset", default="ct", help="task preset, a file of configs/ (default: %(default)s)")
     parser.add_argument("--port", type=int, help="TCP port of the server (default: a free one)")
     parser.add_argument("--no-loop", action="store_true", help="click only, without submitting labels and training")
-    parser.add_argument("--seed", type=int, default=7, help="which phantom (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=12, help="which phantom (default: %(default)s)")
     parser.add_argument(
         "--out", type=Path, default=REPOSITORY / "demo" / "out", help="folder of the picture and the log"
     )
