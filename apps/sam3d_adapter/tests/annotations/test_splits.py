@@ -261,6 +261,7 @@ def _assign_in_process(folder, number, start, queue):
     queue.put(answers)
 
 
+@pytest.mark.slow
 def test_processes_at_once(tmp_path):
     context = multiprocessing.get_context("fork")
     queue, start = context.Queue(), context.Barrier(PROCESSES)

@@ -114,6 +114,7 @@ def test_trained_on_another_base(site: Site, caplog: pytest.LogCaptureFixture, t
     assert "another base" in message and "sam_test.pth" in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", {**ANY_FILE, **SAFETENSORS})
 def test_base_that_is_there_and_wrong(name: str, site: Site, caplog: pytest.LogCaptureFixture) -> None:
     assert site.run("--sam", site.sam) == 0

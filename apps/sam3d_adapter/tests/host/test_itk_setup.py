@@ -24,6 +24,7 @@ itk.imread(sys.argv[1])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["silent", "as the host does it"])
 def test_paths_are_not_printed(tmp_path: Path, how: str) -> None:
     image = nib.Nifti1Image(np.zeros((4, 4, 4), np.int16), np.eye(4))

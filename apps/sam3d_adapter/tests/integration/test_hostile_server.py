@@ -104,6 +104,7 @@ def detail(answer: requests.Response, status: int) -> str:
 
 
 # Eight kilobytes hold a part of the mask; compressed, it is smaller than that.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("extension", "left"), [(".nrrd", 0), (".nii", 0), (".nii.gz", 0), (".nrrd", 8192), (".nii", 8192)]
 )
@@ -237,6 +238,7 @@ def test_names_that_no_file_can_have(site: Site, good_mask: str) -> None:
     assert site.good_click() == good_mask
 
 
+@pytest.mark.slow
 def test_claims_take_no_memory(site: Site, good_mask: str) -> None:
     before = site.peak_bytes()
     good = nifti(voxels())

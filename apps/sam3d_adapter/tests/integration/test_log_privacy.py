@@ -183,6 +183,7 @@ def leaks(text: str) -> list[str]:
     return [line for line in text.splitlines() if any(telltale in line for telltale in TELLTALES)]
 
 
+@pytest.mark.slow
 def test_nothing_of_a_patient_or_request_is_logged(traffic: Traffic) -> None:
     assert leaks(traffic.console) == []
     assert leaks(traffic.log) == []

@@ -239,6 +239,7 @@ def check_any(live: LiveApp, name: str, content: bytes) -> None:
         assert answer.status_code == 422
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(0, 351), st.integers(0, 255)), min_size=1, max_size=4), st.booleans())
 @SETTINGS
 def test_any_bytes_in_a_header(live: LiveApp, changes: list[tuple[int, int]], is_packed: bool) -> None:
@@ -248,6 +249,7 @@ def test_any_bytes_in_a_header(live: LiveApp, changes: list[tuple[int, int]], is
     check_any(live, "a.nii.gz" if is_packed else "a.nii", packed(bytes(file)) if is_packed else bytes(file))
 
 
+@pytest.mark.slow
 @given(st.sampled_from(sorted(nib.Nifti1Header.template_dtype.names)), st.floats() | st.integers(-(2**31), 2**31))
 @SETTINGS
 def test_any_value_of_a_header_field(live: LiveApp, field: str, value: float) -> None:
@@ -260,6 +262,7 @@ def test_any_value_of_a_header_field(live: LiveApp, field: str, value: float) ->
     check_any(live, "a.nii", file)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 300), st.text(st.characters(max_codepoint=255), max_size=6))
 @SETTINGS
 def test_any_text_in_a_header(live: LiveApp, place: int, text: str) -> None:
@@ -268,6 +271,7 @@ def test_any_text_in_a_header(live: LiveApp, place: int, text: str) -> None:
         check_any(live, name, file[:where] + text.encode("latin-1") + file[where + len(text) :])
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=400), st.sampled_from(["a.nii", "a.nii.gz", "a.nrrd", "a.mha", "a.dcm", "a"]))
 @SETTINGS
 def test_any_file(live: LiveApp, content: bytes, name: str) -> None:

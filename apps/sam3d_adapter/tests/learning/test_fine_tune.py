@@ -49,6 +49,7 @@ def test_few_patients_are_learned_from_but_nothing_is_published(hospital):
     json.dumps(stats, allow_nan=False)
 
 
+@pytest.mark.slow
 def test_only_what_is_published_as_trained_changes(hospital, monkeypatch):
     monkeypatch.setattr(candidate, "STEPS_PER_EPOCH", 20)
     hospital.submit(2)
@@ -141,6 +142,7 @@ def test_a_parent_is_named(hospital):
     assert hospital.task().stats()["stage"] == "failed"
 
 
+@pytest.mark.slow
 def test_two_at_once_are_refused(hospital):
     hospital.submit(2)
     with hospital.task()._only_one(), pytest.raises(train_task.TrainingRunningError, match="Wait for it to end"):
@@ -191,6 +193,7 @@ def test_unknown_keys_train_nothing(hospital):
     assert hospital.versions.versions() == []
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_what_is_served(hospital, monkeypatch):
     hospital.submit(3)
     first = hospital.train()["version"]
@@ -230,6 +233,7 @@ def records_of(hospital: Hospital, version: str, name: str) -> list[dict]:
     return [json.loads(line) for line in lines]
 
 
+@pytest.mark.slow
 def test_what_is_kept_of_a_version_or_run_names_nobody(hospital):
     """Neither a patient nor an image, whose id is a SeriesInstanceUID or whatever a file was called."""
     hospital.submit(4)

@@ -30,6 +30,7 @@ def widths_mm(data_set: DataSet) -> list[float]:
     return found
 
 
+@pytest.mark.slow
 def test_masses_do_not_fit_into_the_first_view(folder: Path) -> None:
     preset = load_preset(APP_DIR / "configs/mr.yaml")
     lesions, masses = Rehearsal(folder, preset, FEW).data_sets()

@@ -27,6 +27,7 @@ def best_and_gone(hospital: Hospital, weights: Path) -> str:
     return name
 
 
+@pytest.mark.slow
 def test_a_damaged_best_version_does_not_end_learning(hospital: Hospital) -> None:
     hospital.submit(3)
     lost = best_and_gone(hospital, other_weights(hospital, 1))

@@ -20,6 +20,7 @@ def test_grids_follow_from_the_numbers(size, stride, tokens, heads):
     assert (config.stride, config.max_tokens, config.num_heads) == (stride, tokens, heads)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ["vit_b", "vit_l", "vit_h"])
 @pytest.mark.parametrize("roi_size", [64, 96, 128])
 def test_one_set_of_weights_takes_three_roi_sizes(size, roi_size):

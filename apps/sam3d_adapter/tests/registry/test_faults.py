@@ -121,6 +121,7 @@ def test_a_full_disk_at_any_step(site: Path, tmp_path: Path, name: str, and_late
     assert refused >= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHANGES)
 def test_killed_at_any_step(site: Path, tmp_path: Path, name: str) -> None:
     change = CHANGES[name]
@@ -147,6 +148,7 @@ def test_killed_at_any_step(site: Path, tmp_path: Path, name: str) -> None:
     assert False in outcomes
 
 
+@pytest.mark.slow
 def test_taking_over_an_earlier_release_goes_on_where_it_stopped(site: Path, tmp_path: Path) -> None:
     _, after, copies = at_every_step(site, tmp_path, Versions.prepare, "old")
     assert after[0] == after[3][0] and len(after[3]) == 1

@@ -59,6 +59,7 @@ def assert_clear(message: str, path: Path) -> None:
     assert "weights_only" not in message  # advice of a library that would make things unsafe
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("which", "damage"),
     [pytest.param("weights", d, id=f"weights: {name}") for name, d in WEIGHTS.items()]

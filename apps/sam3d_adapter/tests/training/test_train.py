@@ -74,6 +74,7 @@ def test_learning_rate_warms_up_and_falls():
     assert math.isclose(max(rates), config.peak_lr, rel_tol=0.05)
 
 
+@pytest.mark.slow
 def test_it_learns_goes_on_and_writes_what_loads(folder, tmp_path, caplog):
     run(folder, tmp_path, minutes=0.05)
     first = json.loads((tmp_path / "test_curve.json").read_text())
@@ -193,6 +194,7 @@ class SlowStream(SampleStream):
             yield batch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clock", ["wall", "cpu"])
 def test_time_that_others_take_counts_by_the_wall_clock_alone(folder, tmp_path, clock):
     data = DataSet(folder, load_preset(APP / "configs/ct.yaml"))

@@ -55,6 +55,7 @@ def store(pacs: SilentPacs, tmp_path: Path) -> DICOMWebDatastore:
     return open_store(DICOMwebClientX(url=pacs.url), tmp_path)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "ask",
     [

@@ -180,6 +180,7 @@ REQUESTS: dict[str, tuple[Send, int, int]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", REQUESTS)
 def test_host_without_the_patch(unpatched: LiveApp, case: str) -> None:
     send, without, _ = REQUESTS[case]

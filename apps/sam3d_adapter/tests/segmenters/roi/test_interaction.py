@@ -194,6 +194,7 @@ def test_many_clicks_cost_few_passes(small: Path, images: dict[str, Path]) -> No
     assert served.answer["encodes"] <= MAX_ENCODES and served.answer["decodes"] <= SINGLE_STEPS + MAX_ENCODES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keeps", [True, False], ids=["cache", "no cache"])
 @pytest.mark.parametrize("begins_with", ["click", "mask"])
 def test_no_request_encodes_more_often_than_it_may(

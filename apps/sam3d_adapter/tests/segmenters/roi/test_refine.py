@@ -66,6 +66,7 @@ def ask(
     return found.mask != 0, found
 
 
+@pytest.mark.slow
 def test_the_surface_of_a_large_lesion_is_predicted_once_more(ct: PresetSegmenter, images: dict[str, Volume]) -> None:
     truth = ball(38.0)
     coarse, first = ask(ct, images["large"])
@@ -95,6 +96,7 @@ def test_what_was_seen_at_full_resolution_is_not_predicted_again(
     assert answer.details["roi"]["spacing_mm"] == 1.0
 
 
+@pytest.mark.slow
 def test_a_region_that_the_network_takes_for_another_changes_nothing(
     ct: PresetSegmenter, images: dict[str, Volume], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,6 +109,7 @@ def test_a_region_that_the_network_takes_for_another_changes_nothing(
     assert answer.details["refined"] > 0 and np.array_equal(mask, coarse) and AGREES < 1
 
 
+@pytest.mark.slow
 def test_clicks_are_obeyed_at_the_surface(ct: PresetSegmenter, images: dict[str, Volume]) -> None:
     coarse, _ = ask(ct, images["large"])
     i, j, k = CENTRE
@@ -151,6 +154,7 @@ def test_what_is_refined_does_not_depend_on_when_it_was_asked_for(
     assert np.array_equal(*masks)
 
 
+@pytest.mark.slow
 def test_a_mask_of_the_user_is_refined_as_well(ct: PresetSegmenter, images: dict[str, Volume]) -> None:
     """One that was drawn on every eighth slice and line, say."""
     truth = ball(38.0)

@@ -89,6 +89,7 @@ def test_a_lesion_clicked_near_its_edge_is_predicted_in_further_regions() -> Non
     assert counts == [(0, 1), (1, 1), (2, 1)]
 
 
+@pytest.mark.slow
 def test_the_surface_in_a_box_is_predicted_at_half_the_spacing() -> None:
     predictions = predictions_of(1.0)
     where = np.argwhere(lesion())
@@ -108,6 +109,7 @@ def test_the_surface_in_a_box_is_predicted_at_half_the_spacing() -> None:
     assert small.encodes == near.encodes == 1 and near.patch.roi == near.roi
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [0.3, 1.0])
 def test_a_preset_may_average_over_further_axes(factor: float) -> None:
     plain, along = (replace(PRESET.roi, further_axes=axes) for axes in ((), ("IPL", "RSA")))
@@ -123,6 +125,7 @@ def test_a_preset_may_average_over_further_axes(factor: float) -> None:
         assert dice(mask_of(begun), mask_of(answer)) > 0.99 > dice(mask_of(before), mask_of(answer))
 
 
+@pytest.mark.slow
 def test_a_preset_may_zoom_in_on_a_small_lesion(monkeypatch: pytest.MonkeyPatch) -> None:
     roi = replace(load_preset(APP_DIR / "configs/ct_lesion.yaml").roi, further_axes=())
     predictions = predictions_of(0.3)
