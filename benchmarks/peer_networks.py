@@ -106,7 +106,7 @@ class Peer:
         size: Of the family; "test" stands in for it in a trial.
         build: A fresh network of a size, by a seed.
         stream: Where its samples come from.
-        interaction: How dialogues are played.
+        interaction: How interactions are played.
     """
 
     name: str

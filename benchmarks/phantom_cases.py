@@ -1,4 +1,4 @@
-"""Phantoms as files, so that `make evaluate MANIFEST=` holds dialogues about their lesions.
+"""Phantoms as files, so that `make evaluate MANIFEST=` holds interactions about their lesions.
 
 python -m benchmarks.phantom_cases --out DIR [--first 100] [--count 40]
 

@@ -1,4 +1,4 @@
-"""Tune region growing and the blind ball on the development phantoms, once for each kind of first click.
+"""Tune region growing and the image-free ball on the development phantoms, once for each kind of first click.
 
 python -m benchmarks.tune_baselines [--lesions 40]
 

@@ -1,4 +1,4 @@
-"""The dialogues of a benchmark on a volume that is made up: a real evaluation, its rows, and the result file."""
+"""The interactions of a benchmark on a volume that is made up: a real evaluation, its rows, and the result file."""
 
 import json
 import sys

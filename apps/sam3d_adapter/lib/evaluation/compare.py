@@ -91,7 +91,7 @@ def _require_same(first: Sequence[Record], second: Sequence[Record]) -> None:
         ("modes", lambda record: record["mode"]),
         ("seeds", lambda record: record["seed"]),
         ("numbers of clicks", lambda record: len(record["dice"])),
-        ("dialogues", key_of),
+        ("interactions", key_of),
         ("patients or datasets", lambda record: (record["case"], record["patient"], record["dataset"])),
         ("images or labels", lambda record: (record["case"], record["data_sha256"])),
     ):

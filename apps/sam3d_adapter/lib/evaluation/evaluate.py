@@ -17,7 +17,7 @@ from lib.evaluation.interaction import standing
 from lib.evaluation.ledger import Ledger
 from lib.evaluation.metrics import TOLERANCES_MM
 from lib.evaluation.pictures import draw_case
-from lib.evaluation.record import Blind, Record
+from lib.evaluation.record import ImageFree, Record
 from lib.evaluation.report import write_report
 from lib.evaluation.run import Plan, Workers, current_task, find_cases, run
 from lib.evaluation.simulated_user import JITTER_SIGMA_MM, SimulatedClick
@@ -29,7 +29,7 @@ from lib.presets import Preset
 from lib.volumes.read import read_volume
 
 WORST = 3
-NO_BLIND = "The preset has no section 'blind', so no baselines stand beside the scores."
+NO_BASELINES = "The preset has no section 'blind', so no baselines stand beside the scores."
 FOREGROUND_ONLY = "The model knows no background clicks: it was given the foreground clicks alone."
 
 logger = logging.getLogger(__name__)
@@ -79,12 +79,12 @@ def evaluate(evaluation: Evaluation) -> dict[str, Any]:
     choice = evaluation.choice
     _require_own_folder(evaluation)
     weights, takes_background = _weights(choice)
-    blind = choice.preset.image_free
+    image_free = choice.preset.image_free
     plan = Plan(
         modes=evaluation.modes,
         seeds=evaluation.seeds,
         model=_model(evaluation, weights),
-        blind=Blind(blind.ball_mm, blind.ellipsoid) if blind else None,
+        image_free=ImageFree(image_free.ball_mm, image_free.ellipsoid) if image_free else None,
         timeout_s=evaluation.timeout_s,
     )
     with (
@@ -145,7 +145,7 @@ def _settings(evaluation: Evaluation, plan: Plan) -> dict[str, Any]:
         "preset": choice.preset.name,
         "preset_sha256": _without_folders(choice).sha256(),
         "weights_sha256": plan.model["sha256"],
-        "blind": None if plan.blind is None else [*plan.blind.ball_mm, plan.blind.ellipsoid],
+        "blind": None if plan.image_free is None else [*plan.image_free.ball_mm, plan.image_free.ellipsoid],
         "device": choice.device,
         "precision": choice.precision,
         "software": _versions(),
@@ -192,8 +192,8 @@ def _protocol(evaluation: Evaluation, plan: Plan, cases: Sequence[Case]) -> dict
 
 def _notes(summary: dict[str, Any], records: Sequence[Record], plan: Plan, *, takes_background: bool) -> list[str]:
     notes = []
-    if plan.blind is None:
-        notes.append(NO_BLIND)
+    if plan.image_free is None:
+        notes.append(NO_BASELINES)
     if not takes_background:
         notes.append(FOREGROUND_ONLY)
     if summary["left_out"]["empty"]:

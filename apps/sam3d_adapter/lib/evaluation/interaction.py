@@ -46,12 +46,12 @@ class Task(Protocol):
     """What is evaluated."""
 
     def __call__(self, image: Path, clicks: Sequence[SimulatedClick]) -> Answer:
-        """The answer to a whole dialogue, from its first click on; any exception counts as a failed request."""
+        """The answer to a whole interaction, from its first click on; any exception counts as a failed request."""
 
 
 @dataclass
 class Trace:
-    """A dialogue as it grew, one entry for each step.
+    """An interaction as it grew, one entry for each step.
 
     Attributes:
         clicks: ``step`` and click.
@@ -87,7 +87,7 @@ class Trace:
         self.encodes.append(0)
 
 
-def hold_dialogue(
+def play_interaction(
     task: Task,
     image: Path,
     truth: Mask,
@@ -156,7 +156,7 @@ def standing(clicks: Sequence[SimulatedClick]) -> list[SimulatedClick]:
     return [click for click in clicks if last[click.ijk] == click.positive]
 
 
-def ball_dialogue(
+def ball_interaction(
     truth: Mask, spacing: Sequence[float], radii_mm: tuple[float, float], user: SimulatedUser, steps: int
 ) -> list[float]:
     """Dice after each click of whoever paints a ball around it, clicked on as any task is."""

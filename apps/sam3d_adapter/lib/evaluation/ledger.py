@@ -1,4 +1,4 @@
-"""The folder of a run: its settings, and a line for each finished dialogue, so that a stopped run can go on."""
+"""The folder of a run: its settings, and a line for each finished interaction, so that a stopped run can go on."""
 
 import json
 import os
@@ -46,7 +46,7 @@ class Ledger:
             self._records |= own
 
     def finished(self, facts: Mapping[str, Mapping[str, Any]]) -> set[Key]:
-        """The dialogues that need not be held again.
+        """The interactions that need not be held again.
 
         Args:
             facts: `lib.evaluation.record.facts_of` each case that is to be evaluated, by its id.
@@ -86,7 +86,7 @@ class Ledger:
 
 
 def key_of(record: Mapping[str, Any]) -> Key:
-    """What identifies a dialogue: case, mode, seed."""
+    """What identifies an interaction: case, mode, seed."""
     return record["case"], record["mode"], record["seed"]
 
 

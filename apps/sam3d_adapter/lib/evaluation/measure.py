@@ -1,4 +1,4 @@
-"""How good a version is on the server's own validation cases: the same dialogues as those of ``make evaluate``."""
+"""How good a version is on the server's own validation cases: the same interactions as those of ``make evaluate``."""
 
 import dataclasses
 import logging
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class MeasureVersion:
-    """Holds the dialogues of one mode and seed with a version; what is finished of a stopped run is kept.
+    """Holds the interactions of one mode and seed with a version; what is finished of a stopped run is kept.
 
     Args:
         preset: whose task.

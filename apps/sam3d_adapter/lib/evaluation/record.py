@@ -1,4 +1,4 @@
-"""One dialogue as one line of ``cases.jsonl``."""
+"""One interaction as one line of ``cases.jsonl``."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,8 +29,8 @@ TIMES = (
 
 
 @dataclass(frozen=True)
-class Blind:
-    """Frozen numbers of the blind baselines.
+class ImageFree:
+    """Frozen numbers of the image-free baselines.
 
     Attributes:
         ball_mm: radii of the first and of further balls, mm.
@@ -51,7 +51,7 @@ def facts_of(case: Case) -> Record:
 def make_record(
     case: Case, mode: str, seed: int, model: Mapping[str, str], user: SimulatedUser, trace: Trace
 ) -> Record:
-    """What is kept of a dialogue.
+    """What is kept of an interaction.
 
     Args:
         case: what was clicked on.
@@ -101,10 +101,10 @@ def make_record(
     return record
 
 
-def blind_masks(truth: Mask, blind: Blind) -> dict[str, float]:
+def image_free_masks(truth: Mask, image_free: ImageFree) -> dict[str, float]:
     """Dice of the masks that need no click, by name."""
     masks = {
-        "centred_ellipsoid": centred_ellipsoid(truth.shape, blind.ellipsoid),
+        "centred_ellipsoid": centred_ellipsoid(truth.shape, image_free.ellipsoid),
         "ellipsoid_in_box": ellipsoid_in_box(truth),
         "filled_box": filled_box(truth),
     }
@@ -112,7 +112,7 @@ def blind_masks(truth: Mask, blind: Blind) -> dict[str, float]:
 
 
 def failed_trace(user: SimulatedUser, steps: int, problem: str) -> Trace:
-    """The trace of a dialogue that could not be held: every score is 0, and it stays in every mean."""
+    """The trace of an interaction that could not be held: every score is 0, and it stays in every mean."""
     zeros = [0.0] * steps
     none = [None] * steps
     return Trace(

@@ -15,11 +15,11 @@ from lib.evaluation.record import Record
 from lib.evaluation.statistics import Interval
 from lib.evaluation.summary import CLICKS_SHOWN, mean_curve, over_patients, pick
 
-BLIND_NAMES = {
-    "ball": "blind: ball around each click",
-    "centred_ellipsoid": "blind: ellipsoid in the image's middle",
-    "ellipsoid_in_box": "blind: ellipsoid in the truth's box",
-    "filled_box": "blind: the truth's box, filled",
+IMAGE_FREE_NAMES = {
+    "ball": "image-free: ball around each click",
+    "centred_ellipsoid": "image-free: ellipsoid in the image's middle",
+    "ellipsoid_in_box": "image-free: ellipsoid in the truth's box",
+    "filled_box": "image-free: the truth's box, filled",
 }
 _FIGURES = (
     ("DSC_AUC (0 to 4)", "dsc_auc"),
@@ -81,7 +81,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
 
 
 def draw_curves(path: Path, records: Sequence[Record]) -> None:
-    """Mean Dice after each click, by mode, with the blind baselines."""
+    """Mean Dice after each click, by mode, with the image-free baselines."""
     figure, axes = plt.subplots(figsize=(8, 5.2))
     for mode in dict.fromkeys(record["mode"] for record in records):
         own = [record for record in records if record["mode"] == mode]
@@ -97,7 +97,7 @@ def draw_curves(path: Path, records: Sequence[Record]) -> None:
             axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
         if all("blind" in record for record in own):
             ball = mean_curve(own, pick("blind", "ball"))
-            axes.plot(steps, [p["mean"] for p in ball], linestyle="--", color=colour, label=f"blind ball, {mode}")
+            axes.plot(steps, [p["mean"] for p in ball], linestyle="--", color=colour, label=f"image-free ball, {mode}")
     _draw_flat(axes, records)
     axes.set(xlabel="clicks", ylabel="Dice, mean over patients", ylim=(0, 1), xticks=range(1, 11))
     axes.grid(alpha=0.25)
@@ -112,7 +112,7 @@ def _draw_flat(axes: Any, records: Sequence[Record]) -> None:
         return
     for name, style in (("centred_ellipsoid", ":"), ("ellipsoid_in_box", "-.")):
         level = over_patients(records, pick("blind", name))["mean"]
-        axes.axhline(level, linestyle=style, color="#777777", linewidth=1.2, label=BLIND_NAMES[name])
+        axes.axhline(level, linestyle=style, color="#777777", linewidth=1.2, label=IMAGE_FREE_NAMES[name])
 
 
 def _score_table(modes: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -120,7 +120,7 @@ def _score_table(modes: Mapping[str, Mapping[str, Any]]) -> list[str]:
     for mode, figures in modes.items():
         rows = [("model", title, figures[key]) for title, key in
                 (("Dice", "dice_at"), ("NSD 2 mm", "nsd2_at"), ("NSD 5 mm", "nsd5_at"))]  # fmt: skip
-        rows += [(BLIND_NAMES[name], "Dice", own["dice_at"]) for name, own in (figures["blind"] or {}).items()]
+        rows += [(IMAGE_FREE_NAMES[name], "Dice", own["dice_at"]) for name, own in (figures["blind"] or {}).items()]
         for method, title, scores in rows:
             cells = [_cell(scores[str(clicks)]) if str(clicks) in scores else "" for clicks in CLICKS_SHOWN]
             lines.append(f"| {mode} | {method} | {title} | " + " | ".join(cells) + " |")

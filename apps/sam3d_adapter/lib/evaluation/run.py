@@ -1,4 +1,4 @@
-"""All dialogues of an evaluation, over several processes."""
+"""All interactions of an evaluation, over several processes."""
 
 import multiprocessing
 import resource
@@ -16,9 +16,9 @@ from typing import Any, Protocol, TypeVar
 from tqdm import tqdm
 
 from lib.evaluation.cases import Case, DataError, Source, inspect, read_truth
-from lib.evaluation.interaction import TIMEOUT_S, Task, ball_dialogue, hold_dialogue, steps_of
+from lib.evaluation.interaction import TIMEOUT_S, Task, ball_interaction, play_interaction, steps_of
 from lib.evaluation.ledger import Key, Ledger
-from lib.evaluation.record import Blind, Record, blind_masks, facts_of, failed_trace, make_record
+from lib.evaluation.record import ImageFree, Record, facts_of, failed_trace, image_free_masks, make_record
 from lib.evaluation.simulated_user import MAX_CLICKS, SimulatedUser
 
 Result = TypeVar("Result")
@@ -50,26 +50,26 @@ class Plan:
     Attributes:
         modes: of the simulated user.
         seeds: of every mode but ``centre``, which takes the first alone: of it only ties are drawn.
-        clicks: of a dialogue.
+        clicks: of an interaction.
         timeout_s: of a request.
-        blind: numbers of the baselines; None for none.
+        image_free: numbers of the baselines; None for none.
         model: ``id`` and ``sha256``, and ``version`` where it is one of the preset's; for the records.
     """
 
     modes: tuple[str, ...]
     seeds: tuple[int, ...]
     model: dict[str, str]
-    blind: Blind | None = None
+    image_free: ImageFree | None = None
     clicks: int = MAX_CLICKS
     timeout_s: float = TIMEOUT_S
 
-    def dialogues(self) -> list[tuple[str, int]]:
+    def interactions(self) -> list[tuple[str, int]]:
         """Mode and seed of each; the first mode first, so that it finds the caches empty."""
         return [(mode, seed) for mode in self.modes for seed in (self.seeds[:1] if mode == "centre" else self.seeds)]
 
 
 class Workers:
-    """Processes that hold the task, one dialogue a time each; with one job, this very process.
+    """Processes that hold the task, one interaction a time each; with one job, this very process.
 
     Args:
         make_task: builds the task in a process; to be pickled.
@@ -141,44 +141,46 @@ def find_cases(sources: Sequence[Source], workers: Workers, *, labels_are_object
 
 
 def run(cases: Sequence[Case], plan: Plan, workers: Workers, ledger: Ledger) -> list[Record]:
-    """Holds every dialogue that the ledger does not have; all records in the order of cases and plan.
+    """Holds every interaction that the ledger does not have; all records in the order of cases and plan.
 
     Raises:
         LedgerError, RunError: see there.
     """
     finished = ledger.finished({case.id: facts_of(case) for case in cases})
-    order: list[Key] = [(case.id, mode, seed) for case in cases for mode, seed in plan.dialogues()]
+    order: list[Key] = [(case.id, mode, seed) for case in cases for mode, seed in plan.interactions()]
     # Large objects last longest; begun first, none is left at the end for one process alone.
     items = []
     for case in sorted(cases, key=lambda case: -case.object_voxels):
-        open_dialogues = [(mode, seed) for mode, seed in plan.dialogues() if (case.id, mode, seed) not in finished]
-        if open_dialogues:
-            items.append((case, plan, open_dialogues))
+        open_interactions = [(mode, seed) for mode, seed in plan.interactions() if (case.id, mode, seed) not in finished]
+        if open_interactions:
+            items.append((case, plan, open_interactions))
     for records in workers.map(evaluate_case, items, "clicking"):
         for record in records:
             ledger.add(record)
     return ledger.sort(order)
 
 
-def evaluate_case(case: Case, plan: Plan, dialogues: Sequence[tuple[str, int]]) -> list[Record]:
+def evaluate_case(case: Case, plan: Plan, interactions: Sequence[tuple[str, int]]) -> list[Record]:
     """The records of one case; a task that fails makes a failed record, never an exception."""
     truth = read_truth(case)
-    masks = blind_masks(truth, plan.blind) if plan.blind else {}
+    masks = image_free_masks(truth, plan.image_free) if plan.image_free else {}
     records = []
-    for mode, seed in dialogues:
+    for mode, seed in interactions:
         user = SimulatedUser(truth, case.spacing, mode, seed, case.id)
         steps = steps_of(mode, plan.clicks)
         cold: list[float] = []
         try:
             task, cold = current_task()
-            trace = hold_dialogue(task, case.source.image, truth, case.spacing, user, steps, timeout_s=plan.timeout_s)
+            trace = play_interaction(
+                task, case.source.image, truth, case.spacing, user, steps, timeout_s=plan.timeout_s
+            )
             memory = {"host": _host_mib(), **task.memory_mib()}
         # Broad: what fails here is written down as failed, and the other cases are evaluated.
         except Exception as error:
             trace, memory = failed_trace(user, steps, str(error) or type(error).__name__), {}
         record = make_record(case, mode, seed, plan.model, user, trace)
-        if plan.blind is not None:
-            ball = ball_dialogue(truth, case.spacing, plan.blind.ball_mm, user, steps)
+        if plan.image_free is not None:
+            ball = ball_interaction(truth, case.spacing, plan.image_free.ball_mm, user, steps)
             record["blind"] = {"ball": ball, **masks}
         record |= {"cold_start_ms": cold, "peak_memory_mib": memory}
         records.append(record)

@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.baselines import distance_mm
 from lib.evaluation.cases import DataError, from_folders
-from lib.evaluation.evaluate import FOREGROUND_ONLY, NO_BLIND, Evaluation, evaluate
+from lib.evaluation.evaluate import FOREGROUND_ONLY, NO_BASELINES, Evaluation, evaluate
 from lib.evaluation.evaluated_segmenter import EvaluatedSegmenter, SegmenterChoice
 from lib.evaluation.ledger import LedgerError, read_records
 from lib.evaluation.measure import MeasureVersion
@@ -149,7 +149,7 @@ def test_a_stopped_run_goes_on_and_gives_the_same(app: Path, data: Path, tmp_pat
     evaluate(wanted)
     assert scores(tmp_path / "out") == whole
     # All is there: no task is asked, but for the pictures.
-    monkeypatch.setattr("lib.evaluation.run.hold_dialogue", None)
+    monkeypatch.setattr("lib.evaluation.run.play_interaction", None)
     evaluate(wanted)
     assert scores(tmp_path / "out") == whole
 
@@ -199,7 +199,7 @@ def test_what_cannot_be_read_fails_and_the_rest_goes_on(app: Path, data: Path, t
     logging.getLogger("lib.evaluation.evaluate").setLevel(logging.ERROR)
     summary = evaluate(dataclasses.replace(one, choice=dataclasses.replace(one.choice, preset=preset)))
     assert summary["cases"] == 2 and summary["failed_cases"] == ["p0"] and summary["left_out"]["empty"] == 1
-    assert summary["blind"] is None and NO_BLIND in summary["notes"]
+    assert summary["blind"] is None and NO_BASELINES in summary["notes"]
     assert any("p0" in note and "cannot be read" in note for note in summary["notes"])
     failed, fine = read_records(tmp_path / "out")
     assert failed["failed"] == [True] * 10 and failed["dice"] == [0.0] * 10 and not any(fine["failed"])
@@ -229,5 +229,5 @@ def test_the_segmenter_answers_as_it_does_for_users(app: Path, data: Path) -> No
 def test_a_first_click_pays_for_its_region_whoever_clicked_there_before(app: Path, data: Path) -> None:
     task = EvaluatedSegmenter(SegmenterChoice(app, load_preset(app / "configs/test.yaml"), "cpu", "fp32"))
     clicks = [SimulatedClick((20, 18, 12), (20, 18, 12), True), SimulatedClick((22, 18, 12), (22, 18, 12), True)]
-    dialogue = [task(data / "images/p0.nii", clicks[:n]).encodes for n in (1, 2, 1, 2)]
-    assert dialogue == [1, 0, 1, 0]
+    interaction = [task(data / "images/p0.nii", clicks[:n]).encodes for n in (1, 2, 1, 2)]
+    assert interaction == [1, 0, 1, 0]

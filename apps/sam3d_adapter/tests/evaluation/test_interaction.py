@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.evaluation.interaction import Answer, Trace, ball_dialogue, hold_dialogue, standing, steps_of
+from lib.evaluation.interaction import Answer, Trace, ball_interaction, play_interaction, standing, steps_of
 from lib.evaluation.simulated_user import SimulatedClick, SimulatedUser
 
 SPACING = (1.0, 1.0, 1.0)
@@ -34,7 +34,7 @@ class Scripted:
 
 def talk(task: Scripted, mode: str = "centre", **more: float) -> Trace:
     user = SimulatedUser(TRUTH, SPACING, mode, 42, "a")
-    return hold_dialogue(task, Path("a.nii"), TRUTH, SPACING, user, steps_of(mode), **more)
+    return play_interaction(task, Path("a.nii"), TRUTH, SPACING, user, steps_of(mode), **more)
 
 
 def test_every_request_holds_the_dialogue_so_far() -> None:
@@ -122,6 +122,6 @@ def test_the_ball_is_clicked_on_as_a_task_is() -> None:
     truth = np.zeros((40, 40, 40), bool)
     truth[10:30, 10:30, 10:30] = True
     user = SimulatedUser(truth, SPACING, "centre", 42, "a")
-    scores = ball_dialogue(truth, SPACING, (8.0, 5.0), user, 10)
+    scores = ball_interaction(truth, SPACING, (8.0, 5.0), user, 10)
     assert len(scores) == 10 and scores[0] == pytest.approx(2 * 2109 / (2109 + 8000), rel=0.01)
     assert scores[-1] > scores[0]

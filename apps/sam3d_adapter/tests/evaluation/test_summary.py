@@ -110,7 +110,7 @@ def test_report(tmp_path: Path) -> None:
     text = (tmp_path / "summary.md").read_text()
     assert "| centre | model | Dice | 0.450 [" in text and "| random | model | NSD 2 mm |" in text
     assert "| paper-3 | model | Dice |  | 0.600 |" in text
-    assert "blind: ball around each click" in text and "- A note." in text
+    assert "image-free: ball around each click" in text and "- A note." in text
     assert json.loads((tmp_path / "summary.json").read_text())["modes"]["random"]["n"] == 2
     assert (tmp_path / "dice_per_click.png").stat().st_size > 10_000
 
