@@ -1,11 +1,9 @@
 """The train tasks of the app: one for each preset whose network can be fine-tuned."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from lib.audit.log import AuditLog
-from lib.evaluation.measure import MeasureVersion
 from lib.learning.rehearsal import Rehearsal
 from lib.presets import Preset
 from lib.registry.registry import Registry
@@ -33,10 +31,6 @@ def make_trainers(
         patient_pattern: see `lib.annotations.patients.PatientBook`.
     """
 
-    def measure(preset: Preset, device: str) -> MeasureVersion:
-        threads = len(os.sched_getaffinity(0))
-        return MeasureVersion(preset, app_dir, device, precision, threads)
-
     def rehearsal(preset: Preset) -> Rehearsal:
         return Rehearsal(registry.learning_dir / "replay", preset)
 
@@ -47,7 +41,6 @@ def make_trainers(
             app_dir,
             registry,
             audit_log,
-            measure,
             rehearsal,
             trainers=tuple(trained),
             structures=tuple(preset.label for preset in presets.values()),

@@ -151,7 +151,9 @@ def run(cases: Sequence[Case], plan: Plan, workers: Workers, ledger: Ledger) -> 
     # Large objects last longest; begun first, none is left at the end for one process alone.
     items = []
     for case in sorted(cases, key=lambda case: -case.object_voxels):
-        open_interactions = [(mode, seed) for mode, seed in plan.interactions() if (case.id, mode, seed) not in finished]
+        open_interactions = [
+            (mode, seed) for mode, seed in plan.interactions() if (case.id, mode, seed) not in finished
+        ]
         if open_interactions:
             items.append((case, plan, open_interactions))
     for records in workers.map(evaluate_case, items, "clicking"):

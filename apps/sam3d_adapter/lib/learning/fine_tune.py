@@ -6,13 +6,15 @@ version is intact all the time.
 
 import json
 import logging
+import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lib.evaluation.cases import Source
+from lib.evaluation.measure import MeasureVersion
 from lib.evaluation.record import Record
 from lib.evaluation.summary import summarise
 from lib.files.checksums import file_sha256
@@ -57,8 +59,6 @@ logger = logging.getLogger(__name__)
 
 KEPT_VERSIONS, KEPT_RUNS = 10, 3
 """KEPT_VERSIONS: versions that were neither served nor imported."""
-Measure = Callable[[Path, Sequence[Source], Path], list[Record]]
-"""Measures weights on images and truths; writes into a folder of its own; returns a record for each interaction."""
 
 
 @dataclass(frozen=True)
@@ -67,22 +67,20 @@ class FineTuning:
 
     Attributes:
         preset: to fine-tune.
-        files: that the preset names, the weights last.
+        app_dir: folder to which the preset's file names are relative.
         versions: of the preset.
         data: training and validation cases.
         settings: of the request.
-        measure: see `Measure`.
         progress: file to update.
         rehearsal: synthetic lesions against forgetting; None for none.
         precision: one of `lib.models.precision.PRECISIONS`.
     """
 
     preset: Preset
-    files: tuple[Path, ...]
+    app_dir: Path
     versions: Versions
     data: TrainingData
     settings: TrainSettings
-    measure: Measure
     progress: ProgressFile
     rehearsal: Rehearsal | None = None
     precision: str = "auto"
@@ -152,12 +150,17 @@ class FineTuning:
         )
 
     @property
+    def _files(self) -> tuple[Path, ...]:
+        """The files that the preset names, the weights last."""
+        return tuple(self.app_dir / file for file in self.preset.model.files)
+
+    @property
     def _family(self) -> Family:
         return families()[self.preset.model.family]
 
     def _files_with(self, weights: Path) -> dict[str, Path]:
         """The network's files by the keys of its family, with these weights."""
-        return dict(zip(self._family.files, (*self.files[:-1], weights), strict=True))
+        return dict(zip(self._family.files, (*self._files[:-1], weights), strict=True))
 
     def weights_of(self, version: str) -> Path:
         """The file of a version.
@@ -165,7 +168,7 @@ class FineTuning:
         Raises:
             RegistryError: there is none.
         """
-        return self.files[-1] if version == SHIPPED else self.versions.weights(version)
+        return self._files[-1] if version == SHIPPED else self.versions.weights(version)
 
     def _parent(self) -> str:
         asked = self.settings.parent
@@ -202,9 +205,11 @@ class FineTuning:
             run.advance(MEASURING, **found)
         files = {"candidate": run.folder / CANDIDATE_FILE}
         files |= {name: self.weights_of(version) for name, version in reference.to_measure.items()}
+        threads = len(os.sched_getaffinity(0))
+        measure = MeasureVersion(self.preset, self.app_dir, self.settings.device, self.precision, threads)
         for name, weights in files.items():
             self._tell(stage=f"measuring the {name} version")
-            self.measure(weights, self._sources(run), run.folder / "measured" / name)
+            measure(weights, self._sources(run), run.folder / "measured" / name)
         return found
 
     def _sources(self, run: Run) -> list[Source]:

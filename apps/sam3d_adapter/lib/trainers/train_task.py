@@ -21,7 +21,7 @@ from lib.audit.log import AuditLog
 from lib.files.lock import file_lock, is_locked, locked
 from lib.host.pacs.labels import pacs_labels
 from lib.host.saved_labels import saved_labels, studies_folder
-from lib.learning.fine_tune import FineTuning, Measure, remove_partial_files
+from lib.learning.fine_tune import FineTuning, remove_partial_files
 from lib.learning.progress import ENDS, ProgressFile
 from lib.learning.rehearsal import Rehearsal
 from lib.learning.settings import TrainSettings, read_settings, shown_settings
@@ -51,7 +51,6 @@ class FineTuneTask(TrainTask):
         app_dir: folder to which the preset's file names are relative.
         registry: of versions.
         audit_log: has the recorded interactions.
-        measure: a preset and a device -> `Measure`.
         rehearsal: a preset -> synthetic lesions against forgetting; None for none.
         trainers: names of all train tasks.
         structures: names that the presets segment; segments of other names in a PACS are not from this app.
@@ -65,7 +64,6 @@ class FineTuneTask(TrainTask):
         app_dir: Path,
         registry: Registry,
         audit_log: AuditLog,
-        measure: Callable[[Preset, str], Measure],
         rehearsal: Callable[[Preset], Rehearsal] | None,
         *,
         trainers: Collection[str] = (),
@@ -75,9 +73,9 @@ class FineTuneTask(TrainTask):
     ) -> None:
         super().__init__(f"Fine-tunes preset '{preset.name}' on submitted labels; a gate decides what is served.")
         self.preset = preset
-        self._files = tuple(app_dir / file for file in preset.model.files)
+        self._app_dir = app_dir
         self._registry, self._audit_log = registry, audit_log
-        self._measure, self._rehearsal = measure, rehearsal
+        self._rehearsal = rehearsal
         self._trainers, self._structures, self._precision = tuple(trainers), tuple(structures), precision
         self._patient_pattern = patient_pattern
         self.versions = registry.of(preset.name, preset.model.size, preset.model.family)
@@ -134,11 +132,10 @@ class FineTuneTask(TrainTask):
         rehearsal = self._rehearsal
         tuning = FineTuning(
             preset=self.preset,
-            files=self._files,
+            app_dir=self._app_dir,
             versions=self.versions,
             data=data,
             settings=settings,
-            measure=self._measure(self.preset, settings.device),
             progress=self._progress,
             rehearsal=None if rehearsal is None else rehearsal(self.preset),
             precision=self._precision,

@@ -8,7 +8,6 @@ import numpy as np
 from monailabel.datastore.local import LocalDatastore
 
 from lib.audit.log import AuditLog
-from lib.evaluation.measure import MeasureVersion
 from lib.learning.rehearsal import Rehearsal
 from lib.presets import Preset, load_preset
 from lib.registry.registry import Registry
@@ -66,12 +65,8 @@ class Hospital:
         self.store.refresh()
 
     def task(self, **more: object) -> FineTuneTask:
-        """The train task; without phantoms to rehearsal, which take long to make, unless ``rehearsal`` is set."""
-
-        def measure(preset: Preset, device: str) -> MeasureVersion:
-            return MeasureVersion(preset, self.app, device)
-
-        return FineTuneTask(self.preset, self.app, self.registry, self.audit_log, measure, self.rehearsal, **more)  # type: ignore[arg-type]
+        """The train task; without phantoms for rehearsal, which take long to make, unless ``rehearsal`` is set."""
+        return FineTuneTask(self.preset, self.app, self.registry, self.audit_log, self.rehearsal, **more)  # type: ignore[arg-type]
 
     def train(self, **request: object) -> dict:
         """A round, as MONAI Label's process asks for it."""

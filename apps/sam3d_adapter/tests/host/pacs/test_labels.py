@@ -331,7 +331,7 @@ def test_image_that_the_cache_has_lost_is_still_of_the_preset_that_answered_on_i
     log = AuditLog(tmp_path / "audit", 2**20)
     log.append({"image_id_hash": log.name_hash(study.series_uid), "preset": "mr"})
     registry = Registry(tmp_path / "learning")
-    task = FineTuneTask(CT, APP_DIR, registry, log, lambda *_: None, None)  # type: ignore[arg-type, return-value]
+    task = FineTuneTask(CT, APP_DIR, registry, log, None)
     save(store, study, labels(study), NAMES, tmp_path)
     for lose in (False, True):
         material = task.training_data(with_empty_cache(pacs, tmp_path) if lose else store)
