@@ -13,7 +13,7 @@ from lib.models.checkpoint import load_model
 from lib.models.checkpoint_error import CheckpointError
 from lib.models.trainable import frozen_names, interaction_names, trained_names
 from lib.serving.model_store import ModelSpec, ModelStore
-from tests.conversion.conftest import Site
+from tests.support.conversion_site import Site
 from tests.support.file_server import serving
 from tests.support.program import sam3d
 from tests.support.published import reference_state, trained_model, write_sam_file

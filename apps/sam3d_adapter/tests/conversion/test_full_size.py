@@ -15,7 +15,7 @@ from lib.conversion.sam_files import SamFile
 from lib.files.checksums import file_sha256
 from lib.models.checkpoint import load_model
 from lib.models.trainable import interaction_names, trained_names
-from tests.conversion.conftest import QUICK
+from tests.support.conversion_site import QUICK
 from tests.support.deterministic import formula_checkpoint, formula_tensor
 
 SHARED = os.environ.get("SAM3D_SHARED")

@@ -8,7 +8,7 @@ from lib.conversion import sam_files
 from lib.conversion.sam_files import SAM_FILES, SamFile, cache_folder, obtain_sam_file, sam_url
 from lib.models.checkpoint_error import CheckpointError
 from lib.models.config import MODEL_SIZES
-from tests.conversion.conftest import QUICK, Site
+from tests.support.conversion_site import QUICK, Site
 from tests.support.file_server import Fault, serving
 
 

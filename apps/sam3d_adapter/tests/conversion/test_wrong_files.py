@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conversion.conftest import Site
+from tests.support.conversion_site import Site
 from tests.support.published import reference_state, trained_model, write_sam_file
 from tests.support.wrong_files import ANY_FILE, RAN, SAFETENSORS, Hostile
 
