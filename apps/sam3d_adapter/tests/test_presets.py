@@ -165,3 +165,19 @@ def test_unknown_selection_lists_the_choices(names: tuple) -> None:
 def test_folder_without_presets(tmp_path: Path) -> None:
     with pytest.raises(PresetError, match="no preset"):
         load_presets(tmp_path)
+
+
+def test_several_labels_in_place_of_one(tmp_path: Path, valid: dict) -> None:
+    one = load_preset(write(tmp_path, valid))
+    label = valid.pop("label")
+    several = load_preset(write(tmp_path, {**valid, "labels": [label, "rim"]}))
+    assert (several.label, several.labels) == (label, (label, "rim")) and several.sha256() != one.sha256()
+    # A list of one is the same preset: its records are replayed by either.
+    assert load_preset(write(tmp_path, {**valid, "labels": [label]})).sha256() == one.sha256()
+
+
+@pytest.mark.parametrize("labels", [[], ["a", "a"], ["a", ""], "a", [1]])
+def test_labels_that_are_no_list_of_names(tmp_path: Path, valid: dict, labels: object) -> None:
+    valid.pop("label")
+    with pytest.raises(PresetError, match=r"some\.yaml: labels is .*; (all must differ|a list of non-empty texts)"):
+        load_preset(write(tmp_path, {**valid, "labels": labels}))
