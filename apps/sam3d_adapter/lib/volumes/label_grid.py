@@ -10,7 +10,7 @@ from lib.geometry.axes import Array, transform_points
 from lib.volumes import nifti
 from lib.volumes.read import read_array
 
-_SAME_GRID = 0.05
+SAME_GRID_VOXELS = 0.05
 """Voxels by which two grids may differ, at the corners, and still be one: affines are often kept as float32."""
 
 
@@ -57,10 +57,10 @@ def on_grid(labels: np.ndarray, affine: Array, shape: tuple[int, int, int], onto
     Returns:
         ``shape``, in the label's type; the label itself where the grids are one.
     """
-    to_label = np.linalg.inv(affine) @ onto
-    if labels.shape == shape and _is_identity(to_label, shape):
+    if is_same_grid(labels.shape, affine, shape, onto):
         return labels
-    placed = np.zeros(shape, labels.dtype)
+    to_label = np.linalg.inv(affine) @ onto
+    placed = np.zeros(shape, labels.dtype, order="F")
     box = box_of(labels)
     if box is None:
         return placed
@@ -94,6 +94,17 @@ def box_of(labels: np.ndarray) -> tuple[slice, slice, slice] | None:
     return i, j, k
 
 
-def _is_identity(to_label: Array, shape: tuple[int, int, int]) -> bool:
-    corners = np.array(list(product(*((0, length - 1) for length in shape))), np.float64)
-    return bool(np.abs(transform_points(to_label, corners) - corners).max() < _SAME_GRID)
+def is_same_grid(one: tuple[int, ...], affine: Array, other: tuple[int, ...], onto: Array) -> bool:
+    """Whether two grids are one: equal shapes, and corners that differ by less than `SAME_GRID_VOXELS`.
+
+    Args:
+        one: voxels of the first.
+        affine: (4, 4), of the first, voxel index to RAS mm.
+        other: voxels of the second.
+        onto: (4, 4), of the second.
+    """
+    if one != other:
+        return False
+    corners = np.array(list(product(*((0, length - 1) for length in other))), np.float64)
+    moved = transform_points(np.linalg.inv(affine) @ onto, corners)
+    return bool(np.abs(moved - corners).max() < SAME_GRID_VOXELS)

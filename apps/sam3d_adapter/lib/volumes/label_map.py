@@ -5,16 +5,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import affine_transform, find_objects
 from torch import Tensor
 
 from lib.geometry.axes import Array, transform_points
+from lib.volumes.label_grid import is_same_grid, on_grid
 from lib.volumes.read import VolumeCache, read_volume
 from lib.volumes.volume import ImageError, Volume
 
 MAX_VALUE = 65535
-SAME_GRID_VOXELS = 0.01
-"""Two grids are one where no corner of the image lies farther from itself in the other, in voxels."""
 LEAST_INSIDE = 0.9
 """Share of a mask's voxels that have to lie in the image; fewer, and it is another image's."""
 _MAX_NAMED = 10
@@ -124,39 +122,18 @@ def on_image_grid(mask: Mask, affine: ArrayLike, image: Volume, *, least_inside:
     Raises:
         LabelMapError: less of it does: the mask belongs to another image.
     """
-    shape: tuple[int, int, int] = tuple(image.voxels.shape)  # type: ignore[assignment]
-    to_mask = np.linalg.inv(np.asarray(affine, np.float64)) @ image.affine  # image index to mask index
-    if mask.shape == shape and _is_identity(to_mask, shape):
+    i, j, k = image.voxels.shape
+    affine, shape = np.asarray(affine, np.float64), (i, j, k)
+    if is_same_grid(mask.shape, affine, shape, image.affine):
         return mask
-    result: Mask = np.zeros(shape, dtype=bool, order="F")
-    box = find_objects(mask.view(np.uint8))
-    if not box:
-        return result
-    part = mask[box[0]]
-    offset = [side.start for side in box[0]]
-    _require_inside(np.argwhere(part) + offset, np.linalg.inv(to_mask), shape, least_inside)
-    # Only the image voxels around the mask are looked at.
-    ends = np.stack(np.meshgrid(*[(side.start - 0.5, side.stop - 0.5) for side in box[0]], indexing="ij"), -1)
-    reach = transform_points(np.linalg.inv(to_mask), ends.reshape(-1, 3))
-    first = np.clip(np.floor(reach.min(axis=0)).astype(int), 0, shape)
-    stop = np.clip(np.ceil(reach.max(axis=0)).astype(int) + 1, 0, shape)
-    if (stop <= first).any():
-        return result
-    target = tuple(slice(a, b) for a, b in zip(first, stop, strict=True))
-    start = transform_points(to_mask, first)[0] - offset
-    # A voxel reaches half a voxel beyond its centre, also that at the border; the rim of zeros makes it so.
-    padded = np.pad(part, 1).astype(np.uint8)
-    sampled = affine_transform(padded, to_mask[:3, :3], start + 1, tuple(stop - first), order=0, cval=0)
-    result[target] = sampled > 0
-    return result
-
-
-def _is_identity(matrix: Array, shape: Sequence[int]) -> bool:
-    corners = np.stack(np.meshgrid(*[(0, length - 1) for length in shape], indexing="ij"), -1).reshape(-1, 3)
-    return bool(np.abs(transform_points(matrix, corners) - corners).max() < SAME_GRID_VOXELS)
+    _require_inside(np.argwhere(mask), np.linalg.inv(image.affine) @ affine, shape, least_inside)
+    placed: Mask = on_grid(mask.view(np.uint8), affine, shape, image.affine).view(bool)
+    return placed
 
 
 def _require_inside(voxels: NDArray[np.int64], to_image: Array, shape: Sequence[int], least: float) -> None:
+    if not len(voxels):
+        return
     ijk = transform_points(to_image, voxels)
     share = float(((ijk > -0.5) & (ijk < np.array(shape) - 0.5)).all(axis=1).mean())
     if share < least or share == 0:
