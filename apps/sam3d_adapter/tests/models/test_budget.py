@@ -14,7 +14,10 @@ from lib.models.build import build_model
 from lib.models.prompts import RoiPrompts
 from lib.models.sam3d import RoiEmbedding
 from lib.presets import load_preset
+from lib.prompts.click import Click
+from lib.prompts.prompts import Prompts
 from lib.segmenters.roi.prediction import MAX_ENCODES
+from lib.volumes.read import open_volume
 from tests.support.one_thread import one_thread  # noqa: F401
 from tests.support.server import APP_DIR
 
@@ -38,22 +41,19 @@ class Cost:
     gflop: float
 
 
-class Dialogue:
+class Interaction:
     """Requests for one image, whose clicks grow in number; everything is kept in between, as a server does."""
 
     def __init__(self, image: Path) -> None:
-        self._image = str(image)
-        self._task = SegmenterChoice(APP_DIR, PRESET, "cpu", "fp32")().task
-        self._clicks: dict[str, list[Voxel]] = {"foreground": [], "background": []}
+        self._image = open_volume(image)
+        self._segmenter = SegmenterChoice(APP_DIR, PRESET, "cpu", "fp32").preset_segmenter()
+        self._clicks: list[Click] = []
 
     def __call__(self, click: Voxel, *, is_foreground: bool = True) -> Cost:
-        self._clicks["foreground" if is_foreground else "background"].append(click)
-        request = {"image": self._image, "device": "cpu", "result_extension": ".nii", **self._clicks}
+        self._clicks.append(Click(click, is_foreground))
         with FlopCounterMode(display=False) as counter:
-            file, answer = self._task(request)
-        assert file is not None
-        Path(file).unlink()
-        return Cost(answer["encodes"], answer["decodes"], counter.get_total_flops() / 1e9)
+            found = self._segmenter.segment(self._image, Prompts(tuple(self._clicks)), device="cpu")
+        return Cost(found.encodes, found.decodes, counter.get_total_flops() / 1e9)
 
 
 def ball(path: Path, *, shape: Voxel, radius: float, spacing_mm: float) -> Path:
@@ -66,17 +66,17 @@ def ball(path: Path, *, shape: Voxel, radius: float, spacing_mm: float) -> Path:
 
 
 @pytest.fixture
-def lesion(tmp_path: Path) -> Dialogue:
+def lesion(tmp_path: Path) -> Interaction:
     """Of 24 mm, seen in one view; clicked on in its middle already, (30, 30, 30)."""
-    dialogue = Dialogue(ball(tmp_path / "lesion.nii", shape=(110, 60, 60), radius=12, spacing_mm=1.0))
-    assert dialogue((55, 30, 30)).encodes == 1
-    return dialogue
+    interaction = Interaction(ball(tmp_path / "lesion.nii", shape=(110, 60, 60), radius=12, spacing_mm=1.0))
+    assert interaction((55, 30, 30)).encodes == 1
+    return interaction
 
 
 @whole_requests
 def test_a_first_click_keeps_to_its_budget(tmp_path: Path) -> None:
     """The dearest one: an object that outgrows every view, the widest included, and has surface in several regions."""
-    answer = Dialogue(ball(tmp_path / "huge.nii", shape=(60, 60, 60), radius=28, spacing_mm=5.0))((30, 30, 30))
+    answer = Interaction(ball(tmp_path / "huge.nii", shape=(60, 60, 60), radius=28, spacing_mm=5.0))((30, 30, 30))
     views = 1 + len(PRESET.roi.wider_spacings_mm) + 1  # at last one of twice the widest
     # The middle of the surface is looked at in a view that is at hand; two further regions are all that is left.
     assert answer.encodes == views + 2 == MAX_ENCODES - 2
@@ -86,7 +86,7 @@ def test_a_first_click_keeps_to_its_budget(tmp_path: Path) -> None:
 
 @whole_requests
 @pytest.mark.parametrize("is_foreground", [True, False], ids=["foreground", "background"])
-def test_further_clicks_of_one_sign_take_one_decode_each(lesion: Dialogue, is_foreground: bool) -> None:
+def test_further_clicks_of_one_sign_take_one_decode_each(lesion: Interaction, is_foreground: bool) -> None:
     for click in ((50, 30, 30), (55, 34, 30)):
         answer = lesion(click, is_foreground=is_foreground)
         assert (answer.encodes, answer.decodes) == (0, 1)
@@ -94,17 +94,17 @@ def test_further_clicks_of_one_sign_take_one_decode_each(lesion: Dialogue, is_fo
 
 
 @whole_requests
-def test_a_further_click_beyond_the_first_region_is_in_the_budget_with_its_encode(lesion: Dialogue) -> None:
+def test_a_further_click_beyond_the_first_region_is_in_the_budget_with_its_encode(lesion: Interaction) -> None:
     answer = lesion((95, 30, 30))
     assert (answer.encodes, answer.decodes) == (1, 1)
     assert 5 < answer.gflop < FURTHER_GFLOP
 
 
 @whole_requests
-def test_clicks_of_alternating_sign_keep_to_the_budget_for_a_while(lesion: Dialogue) -> None:
+def test_clicks_of_alternating_sign_keep_to_the_budget_for_a_while(lesion: Interaction) -> None:
     """A click is put beside every number of clicks of the other sign in its reach: the dearest way to go on.
 
-    So its cost grows with the dialogue, by a decode every other click, and the budget lasts for `KEEPS_TO_IT` further
+    So its cost grows, by a decode every other click, and the budget lasts for `KEEPS_TO_IT` further
     clicks; the next one is beyond it. What is bounded from there on is the number of steps, see ``SINGLE_STEPS``.
     """
     near = [(51, 30, 30), (55, 26, 30), (55, 30, 26), (59, 30, 30), (55, 34, 30), (55, 30, 34), (52, 33, 30)]
