@@ -55,7 +55,7 @@ def test_both_end_where_nothing_is_new(hospital: Hospital) -> None:
 
 def test_both_fail_where_the_first_one_cannot_list(hospital: Hospital) -> None:
     hospital.submit(1)
-    hospital.task().material(hospital.store)
+    hospital.task().training_data(hospital.store)
     (hospital.registry.learning_dir / "splits.json").write_text("{")
     first, second = outcomes(hospital)
     assert first[0] == "SplitsError" and "splits.json is damaged" in first[1]
