@@ -14,10 +14,15 @@ import numpy as np
 import pytest
 import requests
 
-from lib.configs.task_config import Sam3dAdapterConfig
+from lib.presets import load_preset
+from lib.prompts.click import Click
+from lib.prompts.prompts import Prompts
 from lib.registry.registry import Registry
 from lib.registry.version import Facts
 from lib.registry.versions import Versions
+from lib.serving.preset_segmenter import PresetSegmenter, SharedState
+from lib.volumes.mask_hash import mask_hash
+from lib.volumes.read import open_volume
 from tests.support.program import sam3d
 from tests.support.server import AppServer, start_server
 from tests.support.small_app import copy_small_app
@@ -70,14 +75,13 @@ def click(server: AppServer, model: str = "test") -> dict[str, Any]:
 
 def own_mask(site: Path, versions: Versions, version_id: str) -> str:
     """sha256 of the mask that a version gives without any registry."""
-    config = Sam3dAdapterConfig(site / "app", {"models": "test", "precision": "fp32"})
-    preset = config.presets["test"]
+    preset = load_preset(site / "app/configs/test.yaml")
     if version_id != "shipped":
         preset = preset.with_weights(versions.weights(version_id))
-    image = str(site / "studies/case_1.nii.gz")
-    file, answer = config.infer(preset)({"image": image, "device": "cpu", "foreground": [CLICK]})
-    Path(str(file)).unlink()
-    return str(answer["mask_hash"])
+    segmenter = PresetSegmenter(preset, site / "app", SharedState.of(precision="fp32"))
+    image = open_volume(site / "studies/case_1.nii.gz")
+    found = segmenter.segment(image, Prompts((Click((CLICK[0], CLICK[1], CLICK[2])),)), device="cpu")
+    return mask_hash(found.mask)
 
 
 def decide(server: AppServer, address: str) -> dict[str, Any]:
