@@ -40,9 +40,13 @@ LABELS = KIDNEY.astype(np.uint8) + TUMOR
 @pytest.fixture(autouse=True)
 def _clean(live: LiveApp) -> Any:
     yield
+    store = app_instance().datastore()
+    # MONAI Label's watcher must not refresh the same index at the same moment.
+    store._observer.unschedule_all()
     for label in (live.studies / "labels/final").iterdir():
         label.unlink()
-    app_instance().datastore().refresh()
+    store.refresh()
+    store._observer.schedule(store._handler, recursive=True, path=store._datastore_path)
 
 
 def put(live: LiveApp, image: str, file: Path, segments: object = None, tag: str = "final") -> None:
