@@ -99,7 +99,7 @@ def test_make_weights(data: Path, tmp_path: Path) -> None:
     kill_when(lambda: list(out.glob("phantoms/train/*.npz")), command, log)
     assert not list(out.glob("*.safetensors"))
     phantoms = times(out / "phantoms")
-    kill_when(lambda: (out / "tiny_curve.json").exists(), command, log)
+    kill_when(lambda: (out / "tiny_state.pt").exists(), command, log)  # what is resumed from; the curve comes before
     assert {path: at for path, at in times(out / "phantoms").items() if path in phantoms and path.endswith(".npz")} == {
         path: at for path, at in phantoms.items() if path.endswith(".npz")
     }
