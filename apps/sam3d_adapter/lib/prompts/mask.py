@@ -9,6 +9,11 @@ from numpy.typing import NDArray
 
 from lib.prompts.prompt import Prompt
 
+MASK_WITHOUT_CLICK = (
+    "A mask to start from came without a click; at least one click that corrects it is expected, in 'foreground' where "
+    "something is missing, in 'background' where there is too much."
+)
+
 
 @dataclass(frozen=True, eq=False)
 class MaskPrompt(Prompt):

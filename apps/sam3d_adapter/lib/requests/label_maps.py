@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lib.prompts.mask import MaskPrompt
+from lib.prompts.mask import MASK_WITHOUT_CLICK, MaskPrompt
 from lib.prompts.prompts import Prompts
 from lib.prompts.reading import ClickError
 from lib.requests.request import Request
@@ -73,10 +73,7 @@ def read_prompts(
             raise LabelMapError(f"{MASK_NOT_READ} A foreground click or a box is needed as well; got neither.")
         return prompts, [MASK_NOT_READ]
     if not prompts.clicks:
-        raise LabelMapError(
-            "A mask to start from came without a click; at least one click that corrects it is expected, in "
-            "'foreground' where something is missing, in 'background' where there is too much."
-        )
+        raise LabelMapError(MASK_WITHOUT_CLICK)
     return Prompts((*prompts.items, _read_mask(request, image, label, cache))), []
 
 

@@ -8,6 +8,7 @@ from lib.geometry.paste import LogitPatch, correct_mask, paste_patches
 from lib.geometry.roi import Roi
 from lib.geometry.tiles import NEAREST
 from lib.prompts.click import Click
+from lib.prompts.mask import MASK_WITHOUT_CLICK
 from lib.prompts.prompts import Prompts
 from lib.prompts.reading import BoxError, ClickError, PromptError
 from lib.segmenters.cache import SegmenterCache
@@ -110,10 +111,7 @@ class RoiSegmenter:
             if "mask" not in self.capabilities.prompts:
                 raise PromptError("The weights of this preset read no earlier mask; leave it out.")
             if not prompts.clicks:
-                raise PromptError(
-                    "A mask to start from came without a click; at least one click that corrects it is expected, in "
-                    "'foreground' where something is missing, in 'background' where there is too much."
-                )
+                raise PromptError(MASK_WITHOUT_CLICK)
             if not prompts.foreground:
                 reach_mm = NEAREST * self._settings.roi.size * self._settings.roi.spacing_mm
                 pseudo = deepest(start.mask, image.affine, prompts.clicks[:1], reach_mm)

@@ -30,19 +30,6 @@ from tests.support.pacs import Pacs, open_store
 pytestmark = pytest.mark.filterwarnings("ignore:builtin type [sS]wig:DeprecationWarning")
 
 
-@pytest.fixture(scope="module")
-def study() -> Study:
-    return make_series()
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Seconds that went by, to be changed."""
-    seconds = [1000.0]
-    monkeypatch.setattr(dicom_fetch, "_now", lambda: seconds[0])
-    return seconds
-
-
 def restart(monkeypatch: pytest.MonkeyPatch) -> None:
     """A new process knows nothing of the series in the cache."""
     monkeypatch.setattr(dicom_fetch, "_series", {})
@@ -51,6 +38,12 @@ def restart(monkeypatch: pytest.MonkeyPatch) -> None:
 def fetched(store: DICOMWebDatastore, study: Study) -> np.ndarray:
     fetch_series(study.series_uid, store)
     return np.asarray(nib.load(store.get_image_uri(study.series_uid)).dataobj)
+
+
+def half(instances: list) -> Any:
+    """A transfer that breaks off."""
+    yield from instances[:8]
+    raise requests.ConnectionError("reset")
 
 
 def refusal(store: DICOMWebDatastore, image: str) -> HTTPException:
@@ -80,11 +73,6 @@ def test_odd_series_are_refused_again_and_again(tmp_path: Path, study: Study, na
 
 def test_transfer_that_broke_off_is_repeated(tmp_path: Path, study: Study) -> None:
     """MONAI Label alone would take the half for the whole ever after."""
-
-    def half(instances: list) -> Any:
-        yield from instances[:8]
-        raise requests.ConnectionError("reset")
-
     pacs = Pacs(list(study.instances))
     store = open_store(pacs, tmp_path)
     pacs.send = half
@@ -95,10 +83,6 @@ def test_transfer_that_broke_off_is_repeated(tmp_path: Path, study: Study) -> No
 
 
 def test_host_alone_takes_the_half_for_the_whole(tmp_path: Path, study: Study) -> None:
-    def half(instances: list) -> Any:
-        yield from instances[:8]
-        raise requests.ConnectionError("reset")
-
     pacs = Pacs(list(study.instances))
     store = open_store(pacs, tmp_path)
     pacs.send = half

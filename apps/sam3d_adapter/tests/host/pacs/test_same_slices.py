@@ -25,7 +25,7 @@ from lib.host.pacs.lists import with_fresh_lists
 from tests.support.dicom_study import Study
 from tests.support.hostile_images import nifti, packed, voxels
 from tests.support.live_app import LiveApp, check_refusal
-from tests.support.odd_series import copied, make_series
+from tests.support.odd_series import copied
 from tests.support.pacs import Pacs, open_store
 
 pytestmark = [
@@ -108,19 +108,6 @@ class Viewer:
 
     def ask(self, method: str, address: str, **more: Any) -> requests.Response:
         return self.live.ask(method, address, headers={"X-Forwarded-For": self.address}, **more)
-
-
-@pytest.fixture(scope="module")
-def study() -> Study:
-    return make_series()
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Seconds that went by, to be changed."""
-    seconds = [1000.0]
-    monkeypatch.setattr(dicom_fetch, "_now", lambda: seconds[0])
-    return seconds
 
 
 @pytest.fixture
