@@ -2,7 +2,7 @@
 
 python -m benchmarks.peers --data-set ct=PHANTOMS:1.2 --data-set ct=STS_CT:0.6 --data-set mr=STS_MR:0.6 \\
   --data-set pet=STS_PET:0.6 \\
-  --held-out benchmarks/sts_validation.txt --images ct=STS_CT --images mr=STS_MR --images pet=STS_PET \\
+  --held-out benchmarks/held_out.txt --images ct=STS_CT --images mr=STS_MR --images pet=STS_PET \\
   --minutes 20 --out OUT [--result FOLDER]
 
 Each network of `benchmarks.peer_networks` is trained from scratch on the same stream of regions, on one thread, until

@@ -30,24 +30,25 @@ def _above_zero(ctx: click.Context, option: click.Parameter, value: float | None
     "--data",
     type=_PATH,
     required=True,
-    help="Folder that holds sts_ct/, sts_mr_t1/, sts_pet/, each with images/ and labels/.",
+    help="Folder of the volumes and label maps that docs/weights.md lists.",
 )
 @click.option("--held-out", type=_PATH, required=True, help="File: names of cases never trained on, one a line.")
 @click.option("--out", type=_PATH, default=Path("trained"), show_default=True, help="Folder for all that is made.")
-@click.option("--minutes", type=float, callback=_above_zero, help="Minutes of training.  [default: 150]")
+@click.option("--minutes", type=float, callback=_above_zero, help="Minutes of training.  [default: 600]")
 @click.option(
     "--steps", type=click.IntRange(min=1), help="Steps of training, in place of minutes; with both, what ends first."
 )
+@click.option("--parent", type=_PATH, nargs=2, help="BASE and WEIGHTS to start from, in place of a new network.")
 @click.option("--device", help="cpu or cuda.  [default: the GPU where there is one]")
-@click.option("--trial", is_flag=True, help=f"Few phantoms and {TRIAL_STEPS} steps, to see that everything runs.")
+@click.option("--trial", is_flag=True, help=f"Few volumes and {TRIAL_STEPS} steps, to see that everything runs.")
 def weights(**options: Any) -> None:
-    """Train the small weights anew, from the volumes of patients and from phantoms that are made for it.
+    """Train the small weights anew, from volumes, label maps and phantoms.
 
     A command that was stopped goes on when it is given again; what is finished is not done again.
 
     \b
     Example:
-      sam3d weights --data path/to/volumes --held-out benchmarks/sts_validation.txt --minutes 95
+      sam3d weights --data path/to/volumes --held-out benchmarks/held_out.txt --minutes 95
     """
     # Before torch is loaded: there will be a process for each core, whose threads would take the cores from each other.
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -62,6 +63,7 @@ def run(
     out: Path,
     minutes: float | None,
     steps: int | None,
+    parent: tuple[Path, Path] | None,
     device: str | None,
     trial: bool,
 ) -> int:
@@ -73,7 +75,7 @@ def run(
     from lib.pretraining.run import REFUSED, make_weights
 
     try:
-        made = make_weights(_recipe(minutes, steps, trial), data, held_out, out, device)
+        made = make_weights(_recipe(minutes, steps, trial), data, held_out, out, device, parent)
     except REFUSED as error:
         logger.error("%s", " ".join(str(error).split()))
         return 1
@@ -86,10 +88,10 @@ def run(
 
 
 def _recipe(minutes: float | None, steps: int | None, is_trial: bool) -> "Recipe":
-    from lib.pretraining.recipe import LESIONS, trial
+    from lib.pretraining.recipe import STRUCTURES, trial
 
     if is_trial:
-        return trial(LESIONS, steps or TRIAL_STEPS)
+        return trial(STRUCTURES, steps or TRIAL_STEPS)
     if steps is not None:
-        return dataclasses.replace(LESIONS, minutes=minutes, steps=steps)
-    return LESIONS if minutes is None else dataclasses.replace(LESIONS, minutes=minutes)
+        return dataclasses.replace(STRUCTURES, minutes=minutes, steps=steps)
+    return STRUCTURES if minutes is None else dataclasses.replace(STRUCTURES, minutes=minutes)

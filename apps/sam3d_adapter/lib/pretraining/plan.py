@@ -11,7 +11,8 @@ import torch
 
 from lib.files.atomic_write import replacing
 from lib.models.precision import resolve_precision
-from lib.pretraining.recipe import Recipe, RecipeError
+from lib.pretraining.recipe import Recipe
+from lib.pretraining.sources import RecipeError
 
 PLAN_FILE, MADE_FILE = "plan.json", "made.json"
 """The plan, and the sha256 of the finished weights."""
@@ -21,8 +22,8 @@ MOST_PROCESSES, MOST_WORKERS = 8, 12
 """Most processes that train on a CPU or draw samples for a GPU; more of them wait for each other."""
 CPU_BATCH, GPU_BATCH = 2, 16
 """Regions of a step for each process that trains."""
-_PHANTOM_BYTES, _PROCESS_BYTES = 8 * 2**20, 5 * 2**28
-"""Memory of a phantom that is read (mean of 400) and of a process without any."""
+_VOLUME_BYTES, _PROCESS_BYTES = 8 * 2**20, 5 * 2**28
+"""Memory of a volume that is read (mean) and of a process without any."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Machine:
     def here(cls, device: str, recipe: Recipe) -> "Machine":
         """As many processes as there are cores, and memory for the volumes of each."""
         cores = len(os.sched_getaffinity(0))
-        bytes_each = _PROCESS_BYTES + len(recipe.phantoms) * _PHANTOM_BYTES
+        bytes_each = _PROCESS_BYTES + sum(len(source.seeds) for source in recipe.generated) * _VOLUME_BYTES
         room = max(1, psutil.virtual_memory().available // bytes_each)
         is_reduced = resolve_precision(recipe.precision, torch.device(device)) is torch.bfloat16
         precision = "bf16" if is_reduced else "fp32"

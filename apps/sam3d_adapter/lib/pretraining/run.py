@@ -1,4 +1,4 @@
-"""Makes the shipped weights by a recipe: phantoms, training, weights, curve, manifests. Finished parts are kept."""
+"""Makes the shipped weights by a recipe: volumes, training, weights, curve, manifests. Finished parts are kept."""
 
 import hashlib
 import json
@@ -10,22 +10,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 
 from lib.files.atomic_write import replacing
 from lib.files.checksums import file_sha256
 from lib.files.lock import file_lock, locked
-from lib.phantoms.data_set import phantom_file, write_phantoms
 from lib.pretraining.plan import MADE_FILE, Machine, agree, read_device, shorter_lengths
 from lib.pretraining.pretrain import LOG_S, Pretraining, pretrain
-from lib.pretraining.recipe import Recipe, RecipeError, check_data
+from lib.pretraining.recipe import Recipe, check_data
+from lib.pretraining.sources import Generated, Labelled, RecipeError
 from lib.pretraining.spawning import ProcessFailedError, free_port, join_as, run_together
-from lib.training.data_sets import DataSetError, case_name, labels_of, volume_files
+from lib.training.data_sets import DataSetError, case_name, labels_of, volume_of_seed
 from lib.training.distributed import joined_processes
 from lib.training.micro_batching import MemoryShortageError
 from lib.training.train import TrainingConfig
 from lib.version import __version__
+from lib.volumes.read import read_volume
 from lib.volumes.volume import ImageError
 
 LOG_FILE = "training.log"
@@ -34,7 +36,7 @@ REFUSED = (RecipeError, DataSetError, ImageError, MemoryShortageError, ProcessFa
 _ORPHANS_S = 60.0
 """Seconds to wait for processes of a killed command, which end by themselves within a step."""
 
-_PHANTOM_LOG_S = 10.0
+_PROGRESS_LOG_S = 20.0
 _HELD_OUT = {"dice": ("tab:red", "Dice, one click, held out"), "dice_5": ("tab:blue", "Dice, five clicks, held out")}
 """Of the picture: key of a point, colour, legend."""
 
@@ -48,7 +50,7 @@ class Made:
     Attributes:
         base: The frozen part.
         weights: The trained part, bound to that base.
-        manifests: Preset, and manifest of the held-out cases, for each modality.
+        manifests: Preset, and manifest of the held-out cases, for each source.
     """
 
     base: Path
@@ -56,7 +58,7 @@ class Made:
     manifests: tuple[tuple[str, Path], ...]
 
     def commands(self) -> list[str]:
-        """Commands that evaluate them on the held-out cases of each modality."""
+        """Commands that evaluate them on the held-out cases of each source."""
         return [
             f"make evaluate PRESET={preset} MANIFEST={_quoted(manifest)} BASE={_quoted(self.base)} "
             f"MODEL={_quoted(self.weights)} OUT={_quoted(manifest.with_name(f'evaluation_{manifest.stem}'))}"
@@ -64,15 +66,23 @@ class Made:
         ]
 
 
-def make_weights(recipe: Recipe, data: Path, held_out: Path, out: Path, device: str | None = None) -> Made:
+def make_weights(
+    recipe: Recipe,
+    data: Path,
+    held_out: Path,
+    out: Path,
+    device: str | None = None,
+    parent: tuple[Path, Path] | None = None,
+) -> Made:
     """Makes the weights, or finishes what an earlier, stopped command began.
 
     Args:
         recipe: To follow.
-        data: Folder of the patients' volumes.
+        data: Folder of the volumes.
         held_out: Text file with the names of the cases that are never trained on.
         out: Folder of all results.
         device: ``cpu`` or ``cuda``; None for the GPU where there is one, or the device it began on.
+        parent: Base and weights to start from; None to start from scratch.
 
     Raises:
         RecipeError: An argument does not fit; raised before anything is made where possible.
@@ -83,8 +93,9 @@ def make_weights(recipe: Recipe, data: Path, held_out: Path, out: Path, device: 
         read_device(device)
     cases = check_data(recipe, data, _names(held_out))
     facts: dict[str, object] = {
-        "data_sha256": {folder: _data_sha256(data / folder) for folder in cases},
+        "data_sha256": _data_sha256(recipe, data, _names(held_out)),
         "held_out": {"file": held_out.name, "sha256": file_sha256(held_out)},
+        "parent": None if parent is None else [file_sha256(file) for file in parent],
     }
     out.mkdir(parents=True, exist_ok=True)
     lock = file_lock(out / "make_weights.lock", 0)
@@ -94,7 +105,7 @@ def make_weights(recipe: Recipe, data: Path, held_out: Path, out: Path, device: 
         provenance = _provenance(recipe, cases, machine) | facts
         if shorter := shorter_lengths(out):
             provenance["begun_for"] = shorter
-        training = _training(recipe, data, held_out, out, machine, provenance)
+        training = _training(recipe, data, held_out, out, machine, provenance, parent)
         made = Made(
             out / f"{training.size}_base.safetensors",
             out / f"{training.size}_{recipe.name}.safetensors",
@@ -104,8 +115,8 @@ def make_weights(recipe: Recipe, data: Path, held_out: Path, out: Path, device: 
             logger.info("The weights in %s are made; nothing is left to do.", out)
             return made
         cores = len(os.sched_getaffinity(0))
-        for folder, seeds in _phantoms(recipe, out).items():
-            make_phantoms(folder, seeds, min(cores, 8))
+        for source in recipe.generated:
+            make_volumes(source, out, data, _names(held_out), min(cores, 8))
         regions, log = machine.processes * machine.batch, out / LOG_FILE
         logger.info(
             "Training %s, %d region(s) a step: %s. The log is %s.", training.size, regions, machine.describe(), log
@@ -115,18 +126,21 @@ def make_weights(recipe: Recipe, data: Path, held_out: Path, out: Path, device: 
     return made
 
 
-def _phantoms(recipe: Recipe, out: Path) -> dict[Path, range]:
-    return {out / "phantoms/train": recipe.phantoms, out / "phantoms/held_out": recipe.held_out_phantoms}
-
-
 def _training(
-    recipe: Recipe, data: Path, held_out: Path, out: Path, machine: Machine, provenance: Mapping[str, object]
+    recipe: Recipe,
+    data: Path,
+    held_out: Path,
+    out: Path,
+    machine: Machine,
+    provenance: Mapping[str, object],
+    parent: tuple[Path, Path] | None = None,
 ) -> Pretraining:
-    phantoms, held_out_phantoms = (recipe.phantom_choice(*data_set) for data_set in _phantoms(recipe, out).items())
-    patients = tuple(part.choice(data.resolve()) for part in recipe.patients)
+    labelled = {source: source.choice(data.resolve()) for source in recipe.labelled}
+    generated = {source: source.choice(out) for source in recipe.generated}
+    choices = {source: (labelled | generated)[source] for source in recipe.sources}
     return Pretraining(
-        data_sets=(phantoms, *patients),
-        validation=(*patients, held_out_phantoms),
+        data_sets=tuple(choice for source, choice in choices.items() if source.share),
+        validation=tuple(choice for source, choice in choices.items() if source.is_validated),
         held_out=_names(held_out),
         config=TrainingConfig(
             minutes=recipe.minutes,
@@ -141,6 +155,7 @@ def _training(
         out=out,
         batch=machine.batch,
         validation_batches=recipe.validation_batches,
+        parent=parent,
         name=recipe.name,
         provenance=provenance,
     )
@@ -149,13 +164,12 @@ def _training(
 def _provenance(
     recipe: Recipe, cases: Mapping[str, tuple[list[str], list[str]]], machine: Machine
 ) -> dict[str, object]:
-    seeds = recipe.phantoms
-    patients = {name for trained, _ in cases.values() for name in trained}
-    counts = ", ".join(f"{len(trained)} of {folder}" for folder, (trained, _) in cases.items())
     return {
         "data": [
-            f"{len(seeds)} synthetic CT-like phantoms (lib.phantoms, seeds {seeds[0]}-{seeds[-1]})",
-            f"{counts}; {len(patients)} patients: {recipe.source}",
+            *(f"{len(trained)} of {folder}" for folder, (trained, _) in cases.items() if trained),
+            *(f"{len(source.seeds)} {source.name}, made from {', '.join(source.inputs) or 'nothing'}"
+              for source in recipe.generated if source.share),
+            "sources and licences: NOTICE",
         ],
         "licence": recipe.licence,
         "recipe": recipe.to_dict(),
@@ -204,21 +218,28 @@ def _is_made(made: Made) -> bool:
 
 
 def _manifests(recipe: Recipe, data: Path, held_out: Path, out: Path) -> tuple[tuple[str, Path], ...]:
-    """Writes a manifest of the held-out cases of each modality, for the evaluation."""
+    """Writes a manifest of the held-out cases of each source, for the evaluation."""
     manifests = []
-    for part in recipe.patients:
-        choice = part.choice(data.resolve())
-        data_set = choice.open(_names(held_out), validation=True)
-        entries = [
-            {"image": str(file), "label": str(labels_of(file)), "case": case_name(file), "patient": case_name(file),
-             "dataset": part.folder, "split": "held_out"}
-            for file in data_set.files
-        ]  # fmt: skip
-        path = out / f"{part.folder}_held_out.json"
+    for source in recipe.labelled:
+        if not source.is_validated:
+            continue
+        data_set = source.choice(data.resolve()).open(_names(held_out), validation=True)
+        entries = [entry for file in data_set.files for entry in _entries(file, source)]
+        path = out / f"{source.folder}_held_out.json"
         with replacing(path) as partial:
             partial.write_text(json.dumps({"cases": entries}, indent=1) + "\n", encoding="utf-8")
-        manifests.append((part.preset, path))
+        manifests.append((source.preset, path))
     return tuple(manifests)
+
+
+def _entries(image: Path, source: Labelled) -> list[dict[str, object]]:
+    """A case of the evaluation for each object of an image."""
+    name, labels = case_name(image), labels_of(image)
+    common = {"image": str(image), "label": str(labels), "patient": name, "dataset": source.folder, "split": "held_out"}
+    if not source.labels_are_objects:
+        return [common | {"case": name}]
+    values = np.unique(read_volume(labels).voxels.numpy())
+    return [common | {"case": f"{name}_{value}", "label_value": int(value)} for value in values if value]
 
 
 def _names(held_out: Path) -> frozenset[str]:
@@ -227,13 +248,15 @@ def _names(held_out: Path) -> frozenset[str]:
     return frozenset(held_out.read_text(encoding="utf-8").split())
 
 
-def _data_sha256(folder: Path) -> str:
-    """sha256 over all labelled images and their labels, with their names."""
-    digest = hashlib.sha256()
-    for image in volume_files(folder):
-        for file in (image, labels_of(image)):
+def _data_sha256(recipe: Recipe, data: Path, held_out: frozenset[str]) -> dict[str, str]:
+    """sha256 over all files that a source reads, with their names, by source."""
+    found = {}
+    for source in recipe.sources:
+        digest = hashlib.sha256()
+        for file in source.read(data, held_out):
             digest.update(f"{file.parent.name}/{file.name} {file_sha256(file)}\n".encode())
-    return digest.hexdigest()
+        found[source.name] = digest.hexdigest()
+    return found
 
 
 def log_to(path: Path, level: int) -> None:
@@ -250,50 +273,60 @@ def _quoted(path: Path) -> str:
     return shlex.quote(str(path))
 
 
-def make_phantoms(out: Path, seeds: Sequence[int], processes: int) -> None:
-    """Makes the missing phantoms on several processes.
+def make_volumes(source: Generated, out: Path, data: Path, held_out: frozenset[str], processes: int) -> None:
+    """Makes the missing volumes of a source on several processes.
 
     Args:
-        out: Folder, made if it is absent. No other command may write into it.
-        seeds: One phantom each.
+        source: What to make.
+        out: Folder of results. No other command may write into it.
+        data: Folder of the data.
+        held_out: Cases that nothing is made from.
         processes: Most processes.
 
     Raises:
-        ProcessFailedError: The disk is full, or the like.
+        ProcessFailedError: The disk is full, an input cannot be read, or the like.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    for left in out.glob("*.partial"):
+    folder = out / source.name
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob("*.partial"):
         left.unlink()
-    missing = [seed for seed in seeds if not phantom_file(out, seed).exists()]
+    missing = [seed for seed in source.seeds if not volume_of_seed(folder, seed).exists()]
     if not missing:
         return
     processes = min(processes, len(missing))
-    logger.info("Making %d phantoms in %s, about 2 s each, in %d processes.", len(missing), out, processes)
-    run_together(
-        _make_some, (out, missing, processes), processes, refused=(OSError,), on_wait=_PhantomProgress(out, missing)
-    )
+    logger.info("Making %d volumes in %s, in %d processes.", len(missing), folder, processes)
+    work = (source, out, data, held_out, missing, processes)
+    run_together(_make_some, work, processes, refused=REFUSED, on_wait=_MakingProgress(folder, missing))
 
 
-def _make_some(number: int, out: Path, seeds: Sequence[int], processes: int) -> None:
-    write_phantoms(out, seeds[number::processes])
+def _make_some(
+    number: int,
+    source: Generated,
+    out: Path,
+    data: Path,
+    held_out: frozenset[str],
+    seeds: Sequence[int],
+    processes: int,
+) -> None:
+    source.make(out, data, held_out, seeds[number::processes])
 
 
-class _PhantomProgress:
-    """Logs from time to time how many phantoms are there."""
+class _MakingProgress:
+    """Logs from time to time how many volumes are there."""
 
-    def __init__(self, out: Path, seeds: Sequence[int]) -> None:
-        self._out, self._seeds = out, seeds
+    def __init__(self, folder: Path, seeds: Sequence[int]) -> None:
+        self._folder, self._seeds = folder, seeds
         self._began = self._logged = time.monotonic()
 
     def __call__(self) -> None:
         now = time.monotonic()
-        if now - self._logged < _PHANTOM_LOG_S:
+        if now - self._logged < _PROGRESS_LOG_S:
             return
         self._logged = now
-        done = sum(phantom_file(self._out, seed).exists() for seed in self._seeds)
+        done = sum(volume_of_seed(self._folder, seed).exists() for seed in self._seeds)
         if done:
             left = (now - self._began) / done * (len(self._seeds) - done) / 60
-            logger.info("%d of %d phantoms, about %.1f min left", done, len(self._seeds), left)
+            logger.info("%d of %d volumes, about %.1f min left", done, len(self._seeds), left)
 
 
 def draw_curves(curves: Sequence[Path], out: Path) -> None:

@@ -118,7 +118,7 @@ def test_make_weights(data: Path, tmp_path: Path) -> None:
     _, report = load_model(size="tiny", base=base, weights=weights)
     assert report.created == {} and report.provenance["steps"] == STEPS
     assert report.provenance["data"][1].startswith("2 of sts_ct, 2 of sts_mr_t1, 2 of sts_pet; 2 patients: TCIA")
-    held_out = REPOSITORY / "benchmarks/sts_validation.txt"
+    held_out = REPOSITORY / "benchmarks/held_out.txt"
     assert report.provenance["held_out"] == {"file": held_out.name, "sha256": file_sha256(held_out)}
     assert {"licence", "seed", "minutes", "recipe", "data_sha256", "curve", "machine"} <= report.provenance.keys()
 

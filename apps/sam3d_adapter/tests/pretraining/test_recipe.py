@@ -28,7 +28,7 @@ from lib.training.stream import SampleStream
 from tests.support.block_volumes import KEPT, TRAINED, write_patients
 
 REPOSITORY = Path(__file__).resolve().parents[4]
-HELD_OUT = REPOSITORY / "benchmarks/sts_validation.txt"
+HELD_OUT = REPOSITORY / "benchmarks/held_out.txt"
 RECIPE = trial(LESIONS, 4)
 
 
