@@ -42,7 +42,8 @@ def write_phantoms(out: Path, seeds: Sequence[int], config: PhantomConfig | None
             continue
         phantom = make_phantom(seed, config=config)
         with replacing(path) as partial, partial.open("wb") as file:
-            np.savez_compressed(file, image=phantom.image, labels=phantom.labels, affine=phantom.affine)
+            # Not compressed, so that the processes of a training map it.
+            np.savez(file, image=phantom.image, labels=phantom.labels, affine=phantom.affine)
         if done % 20 == 0:
             logger.info("%d of %d phantoms", done, len(seeds))
 
