@@ -25,8 +25,6 @@ STAY = 16
 """Samples of the stream for each case of a block: reading a case takes as long as several training steps."""
 _VOXEL_BYTES = 5
 """An image voxel takes 4 bytes (2 or 8 for some types, which is known only after reading), its label 1."""
-_COORDINATE_BYTES = 24
-"""`Volume` keeps three indices of 8 bytes for each voxel of an object."""
 
 
 class SubmittedDataSet:
@@ -107,7 +105,7 @@ class SubmittedDataSet:
                 continue
             try:
                 case, volume, window = self._read(case)
-                label = int(rng.choice(volume.objects()))
+                label = volume.draw_object(rng)
                 return case, Drawn(volume, label, window, self._clicked(case, label, rng))
             except (SubmittedError, ImageError, OSError, MemoryShortage, MemoryError) as error:
                 logger.warning("%s is not trained on any more: %s", case.image_id, error)
@@ -166,22 +164,22 @@ class SubmittedDataSet:
         if not volume.objects():
             raise SubmittedError("no object is left on its image's grid")
         entry = case, volume, window_of(volume, self.preset)
-        self._make_room(_nbytes(case, volume))
+        self._make_room(_nbytes(volume))
         self._held[case.image_id] = entry
-        self._nbytes += _nbytes(case, volume)
+        self._nbytes += _nbytes(volume)
         return entry
 
     def _make_room(self, nbytes: int) -> None:
         """Drops the volumes that were used longest ago."""
         while self._held and self._nbytes + nbytes > self.max_bytes:
-            case, volume, _ = self._held.popitem(last=False)[1]
-            self._nbytes -= _nbytes(case, volume)
+            _, volume, _ = self._held.popitem(last=False)[1]
+            self._nbytes -= _nbytes(volume)
 
 
 def _at_most(case: SubmittedCase) -> int:
     """Estimate of a case's bytes before it is read."""
-    return math.prod(case.shape) * _VOXEL_BYTES + _COORDINATE_BYTES * sum(case.voxels)
+    return math.prod(case.shape) * _VOXEL_BYTES
 
 
-def _nbytes(case: SubmittedCase, volume: Volume) -> int:
-    return int(volume.image.nbytes + volume.labels.nbytes + _COORDINATE_BYTES * sum(case.voxels))
+def _nbytes(volume: Volume) -> int:
+    return int(volume.image.nbytes + volume.labels.nbytes)

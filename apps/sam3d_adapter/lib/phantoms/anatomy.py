@@ -93,13 +93,13 @@ def add_bowel(rng: np.random.Generator, scene: Scene, cavity: Array) -> None:
         loop = scene.empty_field()
         add_tube_ras(scene, loop, line, np.clip(radii, 0.6 * radius, 1.4 * radius))
         loop = intersect(loop, room)
-        scene.add("bowel wall", rng.uniform(45, 95), loop, texture_hu=4)
+        whole = scene.add("bowel", rng.uniform(45, 95), loop, texture_hu=4)
         lumen = loop + rng.uniform(1.8, 3.5)
         fluid_hu = rng.uniform(150, 320) if rng.random() < 0.2 else rng.uniform(5, 45)
-        scene.add("bowel content", fluid_hu, lumen, texture_hu=8)
+        scene.add("bowel content", fluid_hu, lumen, texture_hu=8, part_of=whole)
         if rng.random() < 0.5:
             level = float(start[1] + rng.uniform(-0.6, 1.2) * radius)
-            scene.add("gas", -980, intersect(lumen + 0.5, level - y))
+            scene.add("gas", -980, intersect(lumen + 0.5, level - y), part_of=whole)
 
 
 def add_retroperitoneum(rng: np.random.Generator, scene: Scene, wall: Array, blood_hu: float) -> None:
@@ -115,9 +115,9 @@ def add_retroperitoneum(rng: np.random.Generator, scene: Scene, wall: Array, blo
         centre = np.array([side * rng.uniform(64, 74), rng.uniform(-52, -40), rng.uniform(-125, -100)])
         radii = np.array([rng.uniform(25, 31), rng.uniform(25, 30), rng.uniform(48, 58)])
         kidney = ellipsoid((x, y, z), centre, radii) + 1.5 * scene.noise(rng, 18.0)
-        scene.add("kidney", kidney_hu, kidney, texture_hu=7)
+        whole = scene.add("kidney", kidney_hu, kidney, texture_hu=7)
         medulla = intersect(kidney + 8, (scene.noise(rng, 11.0) + 0.1) * 5)
-        scene.add("kidney", kidney_hu - rng.uniform(5, 35), medulla, texture_hu=5)
+        scene.add("kidney", kidney_hu - rng.uniform(5, 35), medulla, texture_hu=5, part_of=whole)
         sinus_centre = centre + np.array([-side * 14.0, 6.0, 0.0])
         sinus = ellipsoid((x, y, z), sinus_centre, (16, 11, 26)) + 2.5 * scene.noise(rng, 10.0)
         scene.add("fat", -80, sinus, texture_hu=10)
@@ -158,10 +158,16 @@ def add_upper_organs(rng: np.random.Generator, scene: Scene, cavity: Array, bloo
     scene.add("pancreas", rng.uniform(60, 105), pancreas + 2.2 * scene.noise(rng, 9.0), texture_hu=8)
     stomach = ellipsoid((x + 0.25 * z, y, z), (-60, 38, -48), (rng.uniform(30, 44), rng.uniform(26, 38), 52))
     stomach = intersect(stomach + 2 * scene.noise(rng, 30.0), inside)
-    scene.add("stomach wall", rng.uniform(50, 90), stomach, texture_hu=4)
+    whole = scene.add("stomach", rng.uniform(50, 90), stomach, texture_hu=4)
     lumen = stomach + rng.uniform(3, 6)
-    scene.add("stomach content", rng.uniform(5, 60), intersect(lumen, scene.noise(rng, 25.0) * 3 + lumen), texture_hu=9)
-    scene.add("gas", -985, intersect(lumen + 1, rng.uniform(40, 62) - y))
+    scene.add(
+        "stomach content",
+        rng.uniform(5, 60),
+        intersect(lumen, scene.noise(rng, 25.0) * 3 + lumen),
+        texture_hu=9,
+        part_of=whole,
+    )
+    scene.add("gas", -985, intersect(lumen + 1, rng.uniform(40, 62) - y), part_of=whole)
     spleen_hu, liver_hu = rng.uniform(85, 135), rng.uniform(55, 120)
     spleen = ellipsoid((x, y, z), (-100, -36, -48), (rng.uniform(27, 40), rng.uniform(44, 58), rng.uniform(42, 62)))
     scene.add("spleen", spleen_hu, intersect(spleen + 2 * scene.noise(rng, 30.0), inside), texture_hu=5)
@@ -171,7 +177,7 @@ def add_upper_organs(rng: np.random.Generator, scene: Scene, cavity: Array, bloo
     # The visceral face is hollowed by kidney, gall bladder and spine.
     for centre, radius in (((68, -48, -125), 40.0), ((0, -50, -60), 42.0)):
         liver = intersect(liver, -ellipsoid((x, y, z), centre, (radius, radius, 1.9 * radius)))
-    scene.add("liver", liver_hu, liver, texture_hu=6)
+    whole = scene.add("liver", liver_hu, liver, texture_hu=6)
     trees = scene.empty_field()
     for start, heading in (
         ((22, 0, -80), (1, 0.2, 0.35)),
@@ -179,7 +185,7 @@ def add_upper_organs(rng: np.random.Generator, scene: Scene, cavity: Array, bloo
         ((20, 4, -70), (0.2, 1, 0.3)),
     ):
         add_branches(rng, scene, trees, np.array(start, float), np.array(heading), rng.uniform(4.5, 6.5), 6)
-    scene.add("vessel", liver_hu + rng.uniform(15, 60), intersect(trees, liver + 1), texture_hu=3)
+    scene.add("vessel", liver_hu + rng.uniform(15, 60), intersect(trees, liver + 1), texture_hu=3, part_of=whole)
     bladder = ellipsoid((x, y, z), (42, 40, -100), (14, 15, 27)) + 1.2 * scene.noise(rng, 25.0)
     scene.add("gall bladder", rng.uniform(3, 18), bladder, texture_hu=2)
     return dome
@@ -194,20 +200,20 @@ def add_thorax(rng: np.random.Generator, scene: Scene, cavity: Array, dome: Arra
     scene.add(
         "soft tissue", rng.uniform(35, 50), intersect(cavity + 3, -dome - 2, side - middle, -y - 60), texture_hu=6
     )
-    scene.add("lung", rng.uniform(-880, -780), lungs, texture_hu=22)
+    whole = scene.add("lung", rng.uniform(-880, -780), lungs, texture_hu=22)
     trees = scene.empty_field()
     for sign in (-1, 1):
         for _ in range(4):
             start = np.array([sign * 35.0, rng.uniform(-25, 5), rng.uniform(25, 75)])
             heading = np.array([sign, rng.uniform(-1, 1), rng.uniform(-1.3, 0.8)])
             add_branches(rng, scene, trees, start, heading, rng.uniform(3, 5), 5)
-    scene.add("vessel", 40, intersect(trees, lungs + 3))
+    scene.add("vessel", 40, intersect(trees, lungs + 3), part_of=whole)
     heart = ellipsoid((x + 0.3 * y, y, z - 0.2 * x), (-18, 28, 48), (54, 44, 46)) + 2 * scene.noise(rng, 35.0)
     heart = intersect(heart, cavity + 6, -dome - 2)
     scene.add("fat", -85, intersect(heart - 4, cavity + 3, -dome), texture_hu=8)
-    scene.add("heart", rng.uniform(70, 110), heart, texture_hu=5)
+    whole = scene.add("heart", rng.uniform(70, 110), heart, texture_hu=5)
     chambers = intersect(heart + 11, (scene.noise(rng, 30.0) - 0.5) * 9)
-    scene.add("heart", blood_hu, chambers, texture_hu=4)
+    scene.add("heart", blood_hu, chambers, texture_hu=4, part_of=whole)
 
 
 def add_spine(rng: np.random.Generator, scene: Scene) -> None:
@@ -218,15 +224,15 @@ def add_spine(rng: np.random.Generator, scene: Scene) -> None:
     column = ellipsoid((x, y), (0, -52), (rng.uniform(20, 25), rng.uniform(16, 19))) + waist
     body = intersect(column, np.abs(phase) - 13.0)
     scene.add("disc", rng.uniform(60, 100), column + 1, texture_hu=5)
-    scene.add("cortex", rng.uniform(420, 650), body)
+    vertebra = scene.add("vertebra", rng.uniform(420, 650), body)
     marrow_hu = rng.uniform(140, 260)
-    scene.add("marrow", marrow_hu, body + 1.8, texture_hu=28)
+    scene.add("marrow", marrow_hu, body + 1.8, texture_hu=28, part_of=vertebra)
     arch = intersect(np.abs(ellipsoid((x, y), (0, -76), (13, 11))) - 3.0, np.abs(phase) - 9)
     spinous = intersect(ellipsoid((x, y), (0, -95), (4.5, 14)), np.abs(phase + 6) - 6)
     transverse = intersect(ellipsoid((x, y), (0, -76), (40, 5)), np.abs(phase) - 5, 11 - np.abs(x))
     bone = unite(arch, spinous, transverse)
-    scene.add("cortex", rng.uniform(380, 560), bone)
-    scene.add("marrow", marrow_hu, bone + 2, texture_hu=20)
+    scene.add("cortex", rng.uniform(380, 560), bone, part_of=vertebra)
+    scene.add("marrow", marrow_hu, bone + 2, texture_hu=20, part_of=vertebra)
     scene.add("canal", 25, ellipsoid((x, y), (0, -76), (10, 8)))
 
 
@@ -238,8 +244,8 @@ def add_ribs(rng: np.random.Generator, scene: Scene, wall: Array) -> None:
     shell = wall + 8
     rib = np.sqrt((phase / 1.6) ** 2 + shell**2) - 3.8
     rib = intersect(rib, -(z + 95 + 0.9 * np.maximum(y, 0)), 16 - np.abs(x))
-    scene.add("cortex", rng.uniform(380, 600), rib)
-    scene.add("marrow", rng.uniform(120, 240), rib + 1.7, texture_hu=15)
+    whole = scene.add("rib", rng.uniform(380, 600), rib)
+    scene.add("marrow", rng.uniform(120, 240), rib + 1.7, texture_hu=15, part_of=whole)
 
 
 def build_limb(rng: np.random.Generator, scene: Scene) -> None:
@@ -252,11 +258,11 @@ def build_limb(rng: np.random.Generator, scene: Scene) -> None:
     fascia = skin + np.maximum(rng.uniform(6, 20) * (1 + 0.25 * scene.noise(rng, 50.0)), 3)
     scene.add("skin", 20, skin)
     scene.add("fat", rng.uniform(-112, -95), skin + 2, texture_hu=5)
-    scene.add("muscle", rng.uniform(45, 68), fascia, texture_hu=6)
-    add_fat_planes(rng, scene, fascia)
+    muscle = scene.add("muscle", rng.uniform(45, 68), fascia, texture_hu=6)
+    add_fat_planes(rng, scene, fascia, muscle)
     bone = ellipsoid((x, y), (4, 5), rng.uniform(13, 16, size=2)) + 0.8 * scene.noise(rng, 25.0)
-    scene.add("cortex", rng.uniform(800, 1250), bone)
-    scene.add("marrow", rng.uniform(-60, 30), bone + rng.uniform(4, 6), texture_hu=20)
+    whole = scene.add("femur", rng.uniform(800, 1250), bone)
+    scene.add("marrow", rng.uniform(-60, 30), bone + rng.uniform(4, 6), texture_hu=20, part_of=whole)
     vessels = scene.empty_field()
     for _ in range(int(rng.integers(4, 8))):
         start = np.array([rng.uniform(-55, 55), rng.uniform(-55, 55), -130.0])
@@ -266,15 +272,16 @@ def build_limb(rng: np.random.Generator, scene: Scene) -> None:
     scene.add("vessel", rng.uniform(60, 170), intersect(vessels, fascia, 3 - bone))
 
 
-def add_fat_planes(rng: np.random.Generator, scene: Scene, fascia: Array) -> None:
+def add_fat_planes(rng: np.random.Generator, scene: Scene, fascia: Array, muscle: int) -> None:
     """Divides the muscle by fat planes: the borders of the cells around random lines along the limb."""
     x, y, z = scene.coords
-    nearest = np.full(x.shape, 1e9, np.float32)
-    second = nearest.copy()
+    distances = []
     for _ in range(int(rng.integers(7, 11))):
         place, lean = rng.uniform(-70, 70, size=2), rng.uniform(-0.12, 0.12, size=2)
-        distance = np.hypot(x - place[0] - lean[0] * z, y - place[1] - lean[1] * z).astype(np.float32)
-        second = np.minimum(second, np.maximum(nearest, distance))
-        nearest = np.minimum(nearest, distance)
+        distances.append(np.hypot(x - place[0] - lean[0] * z, y - place[1] - lean[1] * z).astype(np.float32))
+    nearest, second = np.partition(distances, 1, axis=0)[:2]
+    for distance in distances:
+        others = np.where(distance > nearest, nearest, second)
+        scene.add("muscle", 0, intersect((distance - others) / 2, fascia), part_of=muscle, rendered=False)
     plane = (second - nearest) / 2 - np.maximum(0.2 + 1.1 * scene.noise(rng, 25.0), -1.0)
     scene.add("fat", rng.uniform(-90, -60), intersect(plane, fascia + 1), texture_hu=8)

@@ -1,6 +1,6 @@
 """Phantoms as files: ``*.npz`` to train on, or NIfTI volumes with a manifest to look at and to measure.
 
-python -m lib.phantoms.data_set --out DIR --first 1000 --count 200
+python -m lib.phantoms.data_set --out DIR --first 1000 --count 200 [--all-structures]
 """
 
 import argparse
@@ -13,9 +13,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from lib.files.atomic_write import replacing
 from lib.phantoms.config import PhantomConfig
-from lib.phantoms.phantom import Phantom, make_phantom
+from lib.phantoms.phantom import Phantom, draw_anatomy, make_phantom, scan_anatomy
+from lib.phantoms.structures import find_structures
+from lib.volumes.objects import write_training_volume
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +26,9 @@ def phantom_file(out: Path, seed: int) -> Path:
     return out / f"{seed:06d}.npz"
 
 
-def write_phantoms(out: Path, seeds: Sequence[int], config: PhantomConfig | None = None) -> None:
+def write_phantoms(
+    out: Path, seeds: Sequence[int], config: PhantomConfig | None = None, *, all_structures: bool = False
+) -> None:
     """Writes one ``*.npz`` (image, labels, affine) per seed; existing files are kept.
 
     Several processes may write into one folder: each file is written atomically.
@@ -34,15 +37,17 @@ def write_phantoms(out: Path, seeds: Sequence[int], config: PhantomConfig | None
         out: Folder; made if it is absent.
         seeds: One phantom each.
         config: See `lib.phantoms.phantom.make_phantom`.
+        all_structures: Objects are the lesions and every other structure (see `lib.volumes.objects.Objects`).
     """
     out.mkdir(parents=True, exist_ok=True)
     for done, seed in enumerate(seeds, start=1):
         path = phantom_file(out, seed)
         if path.exists():
             continue
-        phantom = make_phantom(seed, config=config)
-        with replacing(path) as partial, partial.open("wb") as file:
-            np.savez_compressed(file, image=phantom.image, labels=phantom.labels, affine=phantom.affine)
+        anatomy = draw_anatomy(seed, config or PhantomConfig())
+        phantom = scan_anatomy(anatomy)
+        objects = vars(find_structures(anatomy, phantom)) if all_structures else {"labels": phantom.labels}
+        write_training_volume(path, phantom.image, phantom.affine, **objects)
         if done % 20 == 0:
             logger.info("%d of %d phantoms", done, len(seeds))
 
@@ -103,9 +108,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--first", type=int, default=1000, help="first seed")
     parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--all-structures", action="store_true", help="objects are all structures, not lesions alone")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    write_phantoms(arguments.out, range(arguments.first, arguments.first + arguments.count))
+    write_phantoms(
+        arguments.out,
+        range(arguments.first, arguments.first + arguments.count),
+        all_structures=arguments.all_structures,
+    )
 
 
 if __name__ == "__main__":

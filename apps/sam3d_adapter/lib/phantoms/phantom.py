@@ -1,5 +1,6 @@
 """One phantom from one seed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -69,7 +70,26 @@ def make_phantom(seed: int, *, config: PhantomConfig | None = None) -> Phantom:
         seed: any integer >= 0.
         config: ranges to draw from; None = ``PhantomConfig()``.
     """
-    config = config or PhantomConfig()
+    return scan_anatomy(draw_anatomy(seed, config or PhantomConfig()))
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """What a phantom shows, before it is scanned.
+
+    Attributes:
+        scene: structures.
+        lesions: what was grown among them; the value of ``lesions[n]`` in ``Phantom.labels`` is n + 1.
+        rng: draws texture and noise next.
+    """
+
+    scene: Scene
+    lesions: tuple[GrownLesion, ...]
+    rng: np.random.Generator
+
+
+def draw_anatomy(seed: int, config: PhantomConfig) -> Anatomy:
+    """Draw structures and lesions."""
     rng = np.random.default_rng(seed)
     is_limb = rng.random() < config.limb_share
     centre = LIMB_CENTRE if is_limb else TRUNK_CENTRES[int(rng.integers(len(TRUNK_CENTRES)))]
@@ -77,6 +97,13 @@ def make_phantom(seed: int, *, config: PhantomConfig | None = None) -> Phantom:
     scene = Scene(acquisition, warped_coords(rng, acquisition))
     (build_limb if is_limb else build_trunk)(rng, scene)
     grown = [fit_to_scan(lesion, acquisition, config) for lesion in grow_lesions(rng, scene, config)]
+    return Anatomy(scene, tuple(grown), rng)
+
+
+def scan_anatomy(anatomy: Anatomy) -> Phantom:
+    """Scan an anatomy, once: its generator moves on."""
+    rng, scene, grown = anatomy.rng, anatomy.scene, anatomy.lesions
+    acquisition = scene.acquisition
     hu = scene.render(rng)
     labels = paint_lesions(rng, hu, grown, acquisition)
     image = acquisition.store(scan_image(rng, hu, acquisition))
@@ -118,7 +145,7 @@ def fit_to_scan(lesion: GrownLesion, acquisition: Acquisition, config: PhantomCo
     return lesion
 
 
-def paint_lesions(rng: np.random.Generator, hu: Array, grown: list[GrownLesion], acquisition: Acquisition) -> Array:
+def paint_lesions(rng: np.random.Generator, hu: Array, grown: Sequence[GrownLesion], acquisition: Acquisition) -> Array:
     """Paint companions, then lesions, onto ``hu`` in place; returns the labels (scan grid, uint8)."""
     labels = np.zeros(hu.shape, np.uint8)
     # Lesions and companions share one texture, so that no seam shows between equal densities.
@@ -137,7 +164,7 @@ def paint_lesions(rng: np.random.Generator, hu: Array, grown: list[GrownLesion],
     return labels
 
 
-def describe(labels: Array, grown: list[GrownLesion], affine: Array) -> tuple[Lesion, ...]:
+def describe(labels: Array, grown: Sequence[GrownLesion], affine: Array) -> tuple[Lesion, ...]:
     """Measure the lesions on the stored grid; those without a voxel are left out."""
     voxel_mm3 = float(abs(np.linalg.det(affine[:3, :3])))
     lesions = []

@@ -1,5 +1,6 @@
 """A scene: structures in painting order, and their rendering onto the scan grid."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,6 +24,8 @@ class Structure:
         texture_hu: standard deviation of the low-frequency variation within it.
         origin: lattice index of ``distance[0, 0, 0]``.
         distance: signed distance, mm, on a box of the lattice.
+        part_of: index into ``Scene.structures`` of what it is a part of; -1 = it stands alone.
+        rendered: False = it only divides what it is a part of, whose density it has.
     """
 
     name: str
@@ -30,6 +33,8 @@ class Structure:
     texture_hu: float
     origin: tuple[int, int, int]
     distance: Array
+    part_of: int = -1
+    rendered: bool = True
 
 
 @dataclass
@@ -61,17 +66,32 @@ class Scene:
         """A smooth random field on the lattice, standard deviation 1."""
         return smooth_noise(rng, self.acquisition.lattice_shape, self.acquisition.lattice_mm, wavelength_mm)
 
-    def add(self, name: str, hu: float, distance: Array, *, texture_hu: float = 0.0) -> None:
-        """Paint a shape over what is there. ``distance`` covers the whole lattice."""
+    def add(
+        self,
+        name: str,
+        hu: float,
+        distance: Array,
+        *,
+        texture_hu: float = 0.0,
+        part_of: int = -1,
+        rendered: bool = True,
+    ) -> int:
+        """Paint a shape over what is there. ``distance`` covers the whole lattice.
+
+        Returns:
+            Its index into ``structures``; -1 = nothing of it is in the scan.
+        """
         near = (distance < 2 * self.acquisition.lattice_mm).view(np.uint8)
         boxes = find_objects(near)
         if not boxes:
-            return
+            return -1
         box: Box = boxes[0]
         cropped = np.ascontiguousarray(distance[box], dtype=np.float32)
         origin = (box[0].start, box[1].start, box[2].start)
-        self.tissue[box][cropped < 0] = len(self.structures)
-        self.structures.append(Structure(name, float(hu), float(texture_hu), origin, cropped))
+        if rendered:
+            self.tissue[box][cropped < 0] = len(self.structures)
+        self.structures.append(Structure(name, float(hu), float(texture_hu), origin, cropped, part_of, rendered))
+        return len(self.structures) - 1
 
     def render(self, rng: np.random.Generator) -> Array:
         """Paint every structure on the scan grid.
@@ -82,8 +102,18 @@ class Scene:
         hu = np.full(self.acquisition.shape, -1000.0, np.float32)
         texture = draw_texture(rng, self.acquisition)
         for structure in self.structures:
-            paint(hu, texture, structure, self.acquisition)
+            if structure.rendered:
+                paint(hu, texture, structure, self.acquisition)
         return hu
+
+    def visible(self, structures: Sequence[Structure]) -> Array:
+        """(x, y, z) int16, scan grid: index into ``structures`` of what is on top; -1 = none of them."""
+        on_top = np.full(self.acquisition.shape, -1, np.int16)
+        for index, structure in enumerate(structures):
+            refined = refine_distance(structure, self.acquisition)
+            if refined is not None:
+                on_top[refined[0]][refined[1] < 0] = index
+        return on_top
 
 
 def draw_texture(rng: np.random.Generator, acquisition: Acquisition) -> Array:

@@ -1,12 +1,17 @@
 """Training samples from labelled volumes: an ROI around a click in an object, with truth and clicks."""
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
+from scipy.ndimage import find_objects
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 from torch.nn import functional as F
+
+Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)
@@ -56,29 +61,76 @@ def for_validation(roi_size: int) -> SamplingConfig:
 class Volume:
     """An image and its labels.
 
+    Without a table of objects, each label value is an object, whose number is that value. With one, object n is row n,
+    counted from 1. Objects may overlap: a kidney, and its tumour alone.
+
     Attributes:
         image: (i, j, k), intensities as stored.
-        labels: (i, j, k), 0 background, each other value one object.
+        labels: (i, j, k), integers, 0 background.
         affine: (4, 4), voxel index to RAS mm.
+        unions: For each object its label values; None where each value is an object.
+        weights: For each object how often it is drawn, relative to the others; None for equally often.
     """
 
     image: np.ndarray
     labels: np.ndarray
     affine: np.ndarray
-    _coordinates: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
+    unions: tuple[tuple[int, ...], ...] | None = None
+    weights: tuple[float, ...] | None = None
+
+    @cached_property
+    def _boxes(self) -> dict[int, Box]:
+        """Where each label value lies."""
+        found: list[Box | None] = find_objects(self.labels)
+        return {value: box for value, box in enumerate(found, start=1) if box is not None}
+
+    @cached_property
+    def _values(self) -> dict[int, tuple[int, ...]]:
+        """Label values of each object that has voxels."""
+        if self.unions is None:
+            return {value: (value,) for value in self._boxes}
+        present = [tuple(value for value in union if value in self._boxes) for union in self.unions]
+        return {number: values for number, values in enumerate(present, start=1) if values}
+
+    @cached_property
+    def _chances(self) -> np.ndarray | None:
+        if self.weights is None:
+            return None
+        of_unions = dict(enumerate(self.weights, start=1))
+        weights = np.array([of_unions[number] for number in self._values])
+        return weights / weights.sum()
 
     def objects(self) -> list[int]:
-        """The label values in the volume."""
-        if not self._coordinates:
-            where = np.argwhere(self.labels)
-            values = self.labels[tuple(where.T)]
-            self._coordinates.update({int(value): where[values == value] for value in np.unique(values)})
-        return list(self._coordinates)
+        """Numbers of the objects that have voxels."""
+        return list(self._values)
 
-    def coordinates(self, label: int) -> np.ndarray:
-        """(N, 3) voxel indices of an object; computed once."""
-        self.objects()
-        return self._coordinates[label]
+    def draw_object(self, rng: np.random.Generator) -> int:
+        """Number of a random object, by the weights."""
+        return int(rng.choice(self.objects(), p=self._chances))
+
+    def box(self, number: int) -> Box:
+        """The smallest box that holds an object."""
+        boxes = [self._boxes[value] for value in self._values[number]]
+        i, j, k = (slice(min(s.start for s in sides), max(s.stop for s in sides)) for sides in zip(*boxes, strict=True))
+        return i, j, k
+
+    def mask(self, number: int, box: Box) -> np.ndarray:
+        """An object within a box, bool."""
+        values, labels = self._values[number], self.labels[box]
+        if len(values) == 1:
+            return np.asarray(labels == values[0])
+        chosen = np.zeros(max(self._boxes) + 1, dtype=bool)
+        chosen[list(values)] = True
+        return chosen[labels]
+
+    def coordinates(self, number: int) -> np.ndarray:
+        """(N, 3) voxel indices of an object."""
+        box = self.box(number)
+        return np.argwhere(self.mask(number, box)) + [side.start for side in box]
+
+    def has(self, number: int, voxel: Sequence[int]) -> bool:
+        """Whether a voxel belongs to an object."""
+        return int(self.labels[tuple(voxel)]) in self._values[number]
 
 
 @dataclass(frozen=True)
@@ -101,7 +153,7 @@ class Sample:
 
 
 def draw_sample(
-    volume: Volume, label: int, config: SamplingConfig, rng: np.random.Generator, recorded: np.ndarray | None = None
+    volume: Volume, number: int, config: SamplingConfig, rng: np.random.Generator, recorded: np.ndarray | None = None
 ) -> Sample:
     """Draws one ROI around a click in an object.
 
@@ -109,20 +161,20 @@ def draw_sample(
 
     Args:
         volume: Image and labels.
-        label: Value of the object.
+        number: Of the object.
         config: How to draw.
         rng: Source of the draws.
         recorded: (M, 4), clicks of a user: voxel i, j, k and 1 (foreground) or 0 (background). The first one on the
             object becomes the first click; later ones inside the ROI become the sample's recorded clicks.
     """
     size = config.roi_size
-    coordinates = volume.coordinates(label)
     recorded = np.zeros((0, 4)) if recorded is None else recorded
-    began = _first_on(volume, label, recorded)
-    click = _draw_click(coordinates, config, rng) if began is None else recorded[began, :3].astype(int)
-    spacing_mm = _draw_spacing(np.abs(coordinates - click).max(0), volume.affine, config, rng)
+    began = _first_on(volume, number, recorded)
+    click = _draw_click(volume, number, config, rng) if began is None else recorded[began, :3].astype(int)
+    reach = [max(at - side.start, side.stop - 1 - at) for at, side in zip(click, volume.box(number), strict=True)]
+    spacing_mm = _draw_spacing(np.array(reach), volume.affine, config, rng)
     roi_to_voxel = _draw_geometry(volume.affine, click, spacing_mm * rng.uniform(*config.zoom), config, rng)
-    roi, truth, inside = _resample(volume.image, volume.labels == label, roi_to_voxel, size)
+    roi, truth, inside = _resample(volume, number, roi_to_voxel, size)
     centre = torch.tensor([[size // 2] * 3], dtype=torch.float32)
     if began is not None:
         return Sample(roi, inside, truth, centre, _in_roi(recorded[began + 1 :], roi_to_voxel, size))
@@ -130,11 +182,11 @@ def draw_sample(
     return Sample(roi, inside, truth, torch.cat([centre, further]), torch.zeros(0, 4))
 
 
-def _first_on(volume: Volume, label: int, recorded: np.ndarray) -> int | None:
-    """Number of the first recorded foreground click that lies on the object."""
-    for number, (*voxel, sign) in enumerate(recorded.tolist()):
-        if sign and volume.labels[tuple(map(int, voxel))] == label:
-            return number
+def _first_on(volume: Volume, number: int, recorded: np.ndarray) -> int | None:
+    """Place of the first recorded foreground click that lies on the object."""
+    for place, (*voxel, sign) in enumerate(recorded.tolist()):
+        if sign and volume.has(number, [int(index) for index in voxel]):
+            return place
     return None
 
 
@@ -145,7 +197,8 @@ def _in_roi(recorded: np.ndarray, roi_to_voxel: np.ndarray, size: int) -> Tensor
     return torch.from_numpy(np.column_stack([dhw, recorded[:, 3]])[held]).float()
 
 
-def _draw_click(coordinates: np.ndarray, config: SamplingConfig, rng: np.random.Generator) -> np.ndarray:
+def _draw_click(volume: Volume, number: int, config: SamplingConfig, rng: np.random.Generator) -> np.ndarray:
+    coordinates = volume.coordinates(number)
     if rng.random() >= config.centre_share:
         return coordinates[rng.integers(len(coordinates))]
     # Near the centre: the voxel closest to a point drawn around the centroid, in voxels of the object's own extent.
@@ -179,17 +232,15 @@ def _draw_geometry(
     return np.column_stack([linear, click - linear @ np.full(3, config.roi_size // 2)])
 
 
-def _resample(
-    image: np.ndarray, mask: np.ndarray, roi_to_voxel: np.ndarray, size: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Image and mask resampled (trilinear) to the ROI, and where the ROI is inside the image: (1, D, H, W) each."""
+def _resample(volume: Volume, number: int, roi_to_voxel: np.ndarray, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Image and object resampled (trilinear) to the ROI, and where the ROI is inside the image: (1, D, H, W) each."""
     corners = np.stack(np.meshgrid(*[[0, size - 1]] * 3, indexing="ij"), -1).reshape(-1, 3)
     reached = corners @ roi_to_voxel[:, :3].T + roi_to_voxel[:, 3]
-    shape = np.array(image.shape)
+    shape = np.array(volume.image.shape)
     low = np.clip(np.floor(reached.min(0)).astype(int) - 1, 0, shape - 1)
     high = np.clip(np.ceil(reached.max(0)).astype(int) + 2, low + 1, shape)
-    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    pair = torch.from_numpy(np.stack([image[box], mask[box]]).astype(np.float32))
+    box = slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2])
+    pair = torch.from_numpy(np.stack([volume.image[box], volume.mask(number, box)]).astype(np.float32))
     # From ROI index to torch's coordinates of the box: -1 to 1 between its outer faces, last axis first.
     scale = 2 / (high - low)
     linear = roi_to_voxel[:, :3] * scale[:, None]

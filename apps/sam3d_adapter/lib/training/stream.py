@@ -22,7 +22,7 @@ class Drawn(NamedTuple):
 
     Attributes:
         volume: Image and labels.
-        label: Value of the object to click on.
+        label: Number of the object to click on, see `Volume`.
         window: Intensity window of the image.
         recorded: (M, 4), clicks of a user on this object, in order: voxel i, j, k and 1 (foreground) or 0 (background).
     """

@@ -36,6 +36,44 @@ def test_objects_are_the_labels():
     assert len(volume.coordinates(1)) == 8
 
 
+def halves_volume(**table) -> Volume:
+    """A bright block whose halves have the values 2 and 5, and a dark one with the value 300."""
+    labels = np.zeros((40, 36, 30), np.uint16)
+    labels[10:20, 8:18, 6:16], labels[10:20, 18:28, 6:16], labels[28:36, 8:16, 20:28] = 2, 5, 300
+    image = np.where((labels == 2) | (labels == 5), 100, -50).astype(np.int16)
+    return Volume(image, labels, np.diag([1.0, 1.0, 1.0, 1.0]), **table)
+
+
+def test_a_union_of_labels_is_one_object():
+    volume = halves_volume(unions=((2, 5), (5,), (300,)))
+    assert volume.objects() == [1, 2, 3]
+    assert volume.box(1) == (slice(10, 20), slice(8, 28), slice(6, 16))
+    expected = np.argwhere(np.isin(volume.labels, (2, 5)))
+    assert np.array_equal(volume.coordinates(1), expected) and len(volume.coordinates(2)) == 1000
+    rng = np.random.default_rng(0)
+    sides = set()
+    for _ in range(20):
+        sample = draw_sample(volume, 1, dataclasses.replace(PLAIN, spacings_mm=(2.0,), centre_share=0.0), rng)
+        # Both halves are in the truth whichever was clicked on: it is as large as all that is bright.
+        assert torch.equal(sample.truth, (sample.roi > 25) & sample.inside)
+        assert sample.truth.sum() == pytest.approx(2000 / 2**3, rel=0.15)
+        middle = sample.truth[0].nonzero().float().mean(0) - SIZE // 2
+        sides.add(bool(middle.abs().max() > 2.5))
+    assert sides == {True, False}
+
+
+def test_an_object_without_voxels_is_none():
+    assert halves_volume(unions=((2,), (7,), (300, 9))).objects() == [1, 3]
+
+
+def test_objects_are_drawn_by_their_weights():
+    volume = halves_volume(unions=((2, 5), (7,), (5,), (300,)), weights=(3.0, 5.0, 0.0, 1.0))
+    rng = np.random.default_rng(1)
+    drawn = [volume.draw_object(rng) for _ in range(2000)]
+    assert set(drawn) == {1, 4}
+    assert np.mean(np.array(drawn) == 1) == pytest.approx(0.75, abs=0.03)
+
+
 @pytest.mark.parametrize("rotation_deg", [0.0, 15.0])
 def test_the_first_click_is_the_middle_and_in_the_object(rotation_deg):
     middle = torch.full((3,), float(SIZE // 2))
