@@ -16,14 +16,9 @@ import numpy as np
 from lib.phantoms.config import PhantomConfig
 from lib.phantoms.phantom import Phantom, draw_anatomy, make_phantom, scan_anatomy
 from lib.phantoms.structures import find_structures
-from lib.volumes.objects import write_training_volume
+from lib.volumes.objects import volume_of_seed, write_training_volume
 
 logger = logging.getLogger(__name__)
-
-
-def phantom_file(out: Path, seed: int) -> Path:
-    """File of the phantom with this seed."""
-    return out / f"{seed:06d}.npz"
 
 
 def write_phantoms(
@@ -41,7 +36,7 @@ def write_phantoms(
     """
     out.mkdir(parents=True, exist_ok=True)
     for done, seed in enumerate(seeds, start=1):
-        path = phantom_file(out, seed)
+        path = volume_of_seed(out, seed)
         if path.exists():
             continue
         anatomy = draw_anatomy(seed, config or PhantomConfig())

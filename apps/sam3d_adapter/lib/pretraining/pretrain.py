@@ -50,11 +50,13 @@ class DataSetChoice:
         preset: Gives intensities and spacings.
         folder: See `lib.training.data_sets.DataSet`.
         share: Of the samples, relative to other data sets.
+        labels_are_objects: See `lib.training.data_sets.DataSet`.
     """
 
     preset: Preset
     folder: Path
     share: float = 1.0
+    labels_are_objects: bool = False
 
     def open(self, held_out: frozenset[str], *, validation: bool) -> DataSet:
         """The volumes to train on, or the held-out ones for validation.
@@ -66,7 +68,7 @@ class DataSetChoice:
         Raises:
             DataSetError: It is empty, or no case is left.
         """
-        data_set = DataSet(self.folder, self.preset, self.share)
+        data_set = DataSet(self.folder, self.preset, self.share, labels_are_objects=self.labels_are_objects)
         if held_out & {case_name(file) for file in data_set.files}:
             data_set.keep(held_out, inverted=not validation)
         return data_set

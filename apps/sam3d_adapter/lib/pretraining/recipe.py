@@ -34,7 +34,7 @@ class Recipe:
         Generated("synthetic_mr", "synthetic", "mr", 1.1, range(300), _LABEL_MAPS),
         Generated("synthetic_pet", "synthetic", "pet", 0.5, range(300), _LABEL_MAPS),
         Generated("regions_ct", "regions", "ct", 0.5, range(160), ("unlabelled_ct/images", "sts_ct/images")),
-        Generated("regions_mr", "regions", "mr", 0.5, range(160), ("unlabelled_mr/images", "sts_mr_t1/images", "breast_mr/images")),
+        Generated("regions_mr", "regions", "mr", 0.5, range(160), ("unlabelled_mr/images", "sts_mr_t1/images")),
         Labelled("vessels_ct", "ct", 0.2, is_validated=False, labels_are_objects=True),
         Labelled("sts_ct", "ct", 0.5),
         Labelled("sts_mr_t1", "mr", 0.6),

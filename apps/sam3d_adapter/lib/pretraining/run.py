@@ -22,11 +22,12 @@ from lib.pretraining.pretrain import LOG_S, Pretraining, pretrain
 from lib.pretraining.recipe import Recipe, check_data
 from lib.pretraining.sources import Generated, Labelled, RecipeError
 from lib.pretraining.spawning import ProcessFailedError, free_port, join_as, run_together
-from lib.training.data_sets import DataSetError, case_name, labels_of, volume_of_seed
+from lib.training.data_sets import DataSetError, case_name, labels_of
 from lib.training.distributed import joined_processes
 from lib.training.micro_batching import MemoryShortageError
 from lib.training.train import TrainingConfig
 from lib.version import __version__
+from lib.volumes.objects import volume_of_seed
 from lib.volumes.read import read_volume
 from lib.volumes.volume import ImageError
 
@@ -167,8 +168,11 @@ def _provenance(
     return {
         "data": [
             *(f"{len(trained)} of {folder}" for folder, (trained, _) in cases.items() if trained),
-            *(f"{len(source.seeds)} {source.name}, made from {', '.join(source.inputs) or 'nothing'}"
-              for source in recipe.generated if source.share),
+            *(
+                f"{len(source.seeds)} {source.name}, made from {', '.join(source.inputs) or 'nothing'}"
+                for source in recipe.generated
+                if source.share
+            ),
             "sources and licences: NOTICE",
         ],
         "licence": recipe.licence,

@@ -28,8 +28,7 @@ class DataSetError(ValueError):
 class DataSet:
     """Volumes of a folder: mapped from the disk where they are not compressed, else kept in memory within a limit.
 
-    A folder holds either ``images/`` and ``labels/`` with files of equal names, in which every value above 0 is the one
-    object; or ``*.npz``, each with
+    A folder holds either ``images/`` and ``labels/`` with files of equal names; or ``*.npz``, each with
 
     - ``image`` (i, j, k), ``labels`` (i, j, k) uint8 or uint16, 0 in no object, and ``affine`` (4, 4), voxel to RAS mm;
     - ``objects`` (N, P) integers, optional: each row lists the label values of one object, padded with 0. Absent: each
@@ -41,6 +40,7 @@ class DataSet:
         preset: Whose intensities and spacings.
         share: Of the samples, relative to other data sets.
         remap_share: See `lib.training.stream.Source`.
+        labels_are_objects: Whether each value in a file of ``labels/`` is an object; otherwise all above 0 are the one.
         max_bytes: Limit of the volumes kept in memory, unless one is larger; for each process that draws.
 
     Raises:
@@ -54,12 +54,13 @@ class DataSet:
         share: float = 1.0,
         *,
         remap_share: float | None = None,
+        labels_are_objects: bool = False,
         max_bytes: int = MAX_BYTES,
     ) -> None:
         self.folder, self.preset, self.share, self.remap_share = folder, preset, share, remap_share
         self.files = volume_files(folder)
         self._volumes: OrderedDict[Path, tuple[Volume, WindowIntensity]] = OrderedDict()
-        self._max_bytes = max_bytes
+        self._labels_are_objects, self._max_bytes = labels_are_objects, max_bytes
 
     def keep(self, names: Collection[str], *, inverted: bool = False) -> None:
         """Keeps only the cases with these names, or only the others.
@@ -85,7 +86,7 @@ class DataSet:
         if file in self._volumes:
             self._volumes.move_to_end(file)
             return self._volumes[file]
-        volume = _read_npz(file) if file.suffix == ".npz" else _read_pair(file)
+        volume = _read_npz(file) if file.suffix == ".npz" else _read_pair(file, self._labels_are_objects)
         if not volume.objects():
             raise DataSetError(f"{file}: no object is labelled.")
         self._volumes[file] = volume, window_of(volume, self.preset)
@@ -181,9 +182,11 @@ def _table(arrays: Mapping[str, np.ndarray]) -> tuple[tuple[tuple[int, ...], ...
     return unions, weights
 
 
-def _read_pair(file: Path) -> Volume:
+def _read_pair(file: Path, labels_are_objects: bool) -> Volume:
     labels = labels_of(file)
     image, truth = read_volume(file), read_volume(labels)
     if image.voxels.shape != truth.voxels.shape:
         raise DataSetError(f"{labels}: {tuple(truth.voxels.shape)} voxels; its image has {tuple(image.voxels.shape)}.")
-    return Volume(image.voxels.numpy(), (truth.voxels > 0).numpy().astype(np.uint8), image.affine)
+    values = truth.voxels.numpy()
+    parts = values.astype(np.uint16) if labels_are_objects else (values > 0).astype(np.uint8)
+    return Volume(image.voxels.numpy(), parts, image.affine)

@@ -102,7 +102,13 @@ def join_pieces(pieces: Iterable[Piece], shape: Sequence[int], shares: Mapping[s
         table[number, : len(values)] = values
     count = Counter(kinds.values())
     weights = np.array([shares[kind] / count[kind] for kind in kinds.values()], np.float32)
-    return Objects(labels.astype(np.uint8 if len(sizes) <= 2**8 else np.uint16), table, weights / weights.sum() if len(weights) else weights)
+    dtype = np.uint8 if len(sizes) <= 2**8 else np.uint16
+    return Objects(labels.astype(dtype), table, weights / weights.sum() if len(weights) else weights)
+
+
+def volume_of_seed(folder: Path, seed: int) -> Path:
+    """File of the volume that is made from a seed."""
+    return folder / f"{seed:06d}.npz"
 
 
 def write_training_volume(path: Path, image: Array, affine: Array, **objects: Array) -> None:
