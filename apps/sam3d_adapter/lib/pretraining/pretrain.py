@@ -134,7 +134,7 @@ def pretrain(training: Pretraining, device: torch.device) -> None:
     config = training.config
     data_sets = [choice.open(training.held_out, validation=False) for choice in training.data_sets]
     model = _start(training).to(device)
-    validation = _validation(training) if rank() == 0 else []
+    validation = _validation(training) if rank() == 0 else {}
     stream = SampleStream(
         data_sets, for_training(training.roi_size), config.seed, batch=training.batch, part=rank(), parts=world_size()
     )
@@ -156,13 +156,14 @@ def pretrain(training: Pretraining, device: torch.device) -> None:
     export(model.cpu(), training.out, training.name, known | dict(training.provenance), with_base=with_base)
 
 
-def _validation(training: Pretraining) -> list[Batch]:
-    batches = []
+def _validation(training: Pretraining) -> dict[str, list[Batch]]:
+    batches = {}
     for choice in training.validation:
         logger.info("Reading the validation data: %s.", choice.folder)
         data_set = choice.open(training.held_out, validation=True)
         fixed = iter(SampleStream([data_set], for_validation(training.roi_size), seed=0))
-        batches += [next(fixed) for _ in range(training.validation_batches // len(training.validation))]
+        count = max(1, training.validation_batches // len(training.validation))
+        batches[choice.folder.name] = [next(fixed) for _ in range(count)]
     return batches
 
 

@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from lib.training.micro_batching import MicroBatching
 from lib.training.network import Network
 from lib.training.state import MovingAverage, Point, Progress, load_state, save_state
 from lib.training.stream import Batch, SampleStream
-from lib.training.validation import autocast, peak_memory_mib, validate
+from lib.training.validation import autocast, peak_memory_mib, validate_all
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class TrainingConfig:
 def train(
     model: Network,
     stream: SampleStream,
-    validation: Sequence[Batch],
+    validation: Mapping[str, Sequence[Batch]],
     config: TrainingConfig,
     out: Path,
     on_report: Callable[[Progress], None] | None = None,
@@ -104,7 +104,7 @@ def train(
     Args:
         model: Changed in place, on its device.
         stream: Endless samples; its first step is set here.
-        validation: Fixed batches, on the first process.
+        validation: Fixed batches of each data set by its name, on the first process.
         config: How long and how fast.
         out: Existing folder.
         on_report: Called at each point of the curve, on the first process.
@@ -164,7 +164,7 @@ def train(
             point["memory_mib"] = peak_memory_mib(device)
             with average.applied():
                 model.eval()
-                point |= validate(model, validation, config.interaction, config.precision)
+                point |= validate_all(model, validation, config.interaction, config.precision)
             model.train()
             progress.curve.append(point)
             _keep_best(progress, average, config)

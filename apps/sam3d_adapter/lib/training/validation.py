@@ -1,7 +1,7 @@
 """Scores of a model on fixed regions, for the training curve."""
 
 import resource
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
@@ -53,6 +53,22 @@ def validate(model: Network, batches: Iterable[Batch], interaction: InteractionC
     if not first:
         return {}
     return {"dice": float(np.mean(first)), f"dice_{rounds}": float(np.mean(final)), "obeyed": float(np.mean(followed))}
+
+
+def validate_all(
+    model: Network, data_sets: Mapping[str, Iterable[Batch]], interaction: InteractionConfig, precision: str
+) -> Point:
+    """Scores of each data set, as `validate`, and their means, in which each data set counts alike.
+
+    Returns:
+        The means, then, of several data sets, each score followed by the data set's name.
+    """
+    scores = {name: validate(model, batches, interaction, precision) for name, batches in data_sets.items()}
+    keys = list(dict.fromkeys(key for point in scores.values() for key in point))
+    means = {key: float(np.mean([point[key] for point in scores.values() if key in point])) for key in keys}
+    if len(scores) < 2:
+        return means
+    return means | {f"{key} {name}": value for name, point in scores.items() for key, value in point.items()}
 
 
 def dice(prediction: Tensor, truth: Tensor) -> float:

@@ -63,7 +63,7 @@ def run(folder, out, *, batch=2, model=None, **how):
     stream = SampleStream([data], SAMPLING, seed=1, batch=batch)
     validation = [next(iter(SampleStream([data], SAMPLING, seed=0)))]
     out.mkdir(exist_ok=True)
-    progress = train(model, stream, validation, TrainingConfig(**{"interaction": INTERACTION} | how), out)
+    progress = train(model, stream, {"held out": validation}, TrainingConfig(**{"interaction": INTERACTION} | how), out)
     return model, progress.curve
 
 
@@ -117,7 +117,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(folder, tmp_path):
     state.mkdir()
     config = TrainingConfig(steps=8, interaction=INTERACTION, **how)
     with pytest.raises(Killed):
-        train(model, SampleStream([data], SAMPLING, seed=1), [], config, state, kill)
+        train(model, SampleStream([data], SAMPLING, seed=1), {}, config, state, kill)
     again, rest = run(folder, state, steps=8, **how)
     assert [point["step"] for point in rest] == [point["step"] for point in curve] == [4, 8]
     torch.testing.assert_close(values(again), values(whole), rtol=0, atol=0)
@@ -200,7 +200,7 @@ def test_time_that_others_take_counts_by_the_wall_clock_alone(folder, tmp_path, 
     data = DataSet(folder, load_preset(APP / "configs/ct.yaml"))
     config = TrainingConfig(steps=3, interaction=InteractionConfig(rounds=(1.0,), box_share=0), clock=clock)
     began = time.process_time()
-    progress = train(new_model(), SlowStream([data], SAMPLING, seed=1), [], config, tmp_path)
+    progress = train(new_model(), SlowStream([data], SAMPLING, seed=1), {}, config, tmp_path)
     used = time.process_time() - began
     if clock == "wall":
         assert progress.spent_s > 3 * 0.5
@@ -266,7 +266,7 @@ with joined_processes("cpu"):
     data = t.DataSet(Path({folder!r}), t.load_preset(t.APP / "configs/ct.yaml"))
     stream = t.SampleStream([data], t.SAMPLING, seed=1, batch=2, part=rank, parts=2)
     config = t.TrainingConfig(steps=4, report_steps=2, precision="fp32", interaction=t.INTERACTION)
-    t.train(model, stream, [], config, Path({out!r}))
+    t.train(model, stream, {}, config, Path({out!r}))
 torch.save(t.values(model), Path({out!r}) / f"{{rank}}.pt")
 """
 
