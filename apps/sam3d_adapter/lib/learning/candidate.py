@@ -133,7 +133,8 @@ class RoiTrainingRecipe(ABC):
         before = forgetting.measure(network)
         tracker = open_tracker(settings.tracking if not rank() else "none", folder.parents[1], preset.name, folder.name)
         try:
-            progress = train(network, stream, {"labels": _batches(job)}, config, folder, _reporter(job, config, tracker.point))
+            batches, report = {"labels": _batches(job)}, _reporter(job, config, tracker.point)
+            progress = train(network, stream, batches, config, folder, report)
         finally:
             tracker.close()
         if not rank():
