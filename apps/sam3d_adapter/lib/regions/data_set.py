@@ -1,0 +1,140 @@
+"""Objects found in real volumes without labels, as ``*.npz`` to train on.
+
+python -m lib.regions.data_set --out DIR --modality ct --first 0 --count 3 IMAGE...
+"""
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+from scipy.ndimage import zoom
+
+from lib.regions.candidates import Region
+from lib.regions.find import draw_scale, find_regions
+from lib.regions.intensity import Modality
+from lib.volumes.objects import Objects, Piece, join_pieces, write_training_volume
+from lib.volumes.read import read_array
+
+logger = logging.getLogger(__name__)
+Array = np.ndarray
+MAX_VOXELS = 4_000_000
+SHARES = {"large": 0.35, "medium": 0.4, "small": 0.25}
+"""How often regions are drawn, by their size."""
+SIZES_MM3 = (3e3, 5e4)
+"""Largest volume of a small and of a medium region."""
+VETO_IOU = (0.2, 0.7)
+"""A region that overlaps a known object this much cuts it in half, or is half of something else."""
+
+
+def write_regions(
+    out: Path, images: Sequence[Path], modality: Modality, seeds: Sequence[int], known: Path | None = None
+) -> None:
+    """Writes one ``*.npz`` (image, affine, labels, objects, weights) per image and seed; existing files are kept.
+
+    Several processes may write into one folder: each file is written atomically. A volume without regions gives none.
+
+    Args:
+        out: Folder; made if it is absent.
+        images: Files that `lib.volumes.read` reads.
+        modality: Of all images.
+        seeds: Each draws another scale.
+        known: Folder of label files with the images' names. A region that cuts through what they label is left out.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    for path in images:
+        name = path.name.split(".")[0]
+        for seed in seeds:
+            file = out / f"{name}_{seed:04d}.npz"
+            if file.exists():
+                continue
+            image, affine = read_array(path)
+            truth = None if known is None else read_array(known / path.name)[0] > 0
+            rng = np.random.default_rng(seed)
+            image, affine, truth = fit_to_memory(rng, image, affine, truth)
+            objects = find_objects_of(image, affine, modality, rng, truth)
+            if len(objects.objects):
+                write_training_volume(file, image, affine, **vars(objects))
+            logger.info("%s: %d objects", file.name, len(objects.objects))
+
+
+def find_objects_of(
+    image: Array, affine: Array, modality: Modality, rng: np.random.Generator, known: Array | None = None
+) -> Objects:
+    """The regions of a volume as objects; the known object, if there is one, is an object too.
+
+    Args:
+        image: (i, j, k).
+        affine: (4, 4), voxel index -> RAS mm.
+        modality: Of the image.
+        rng: Draws the scale.
+        known: (i, j, k) bool.
+    """
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+
+    def allowed(region: Region) -> bool:
+        if known is None:
+            return True
+        common = np.count_nonzero(known[region.box] & region.mask)
+        union = np.count_nonzero(known) + np.count_nonzero(region.mask) - common
+        return not VETO_IOU[0] < common / union < VETO_IOU[1]
+
+    regions = find_regions(image, spacing, modality, draw_scale(rng), allowed=allowed)
+    pieces = []
+    for region in regions:
+        volume = np.count_nonzero(region.mask) * float(np.prod(spacing))
+        kind = ("small", "medium", "large")[int(np.searchsorted(SIZES_MM3, volume))]
+        pieces.append(Piece(kind, region.box, region.mask))
+    return join_pieces(pieces, image.shape, SHARES)
+
+
+def fit_to_memory(
+    rng: np.random.Generator, image: Array, affine: Array, known: Array | None, max_voxels: int = MAX_VOXELS
+) -> tuple[Array, Array, Array | None]:
+    """Halves the resolution along the finest axes, then crops at random, until a volume has few enough voxels.
+
+    Args:
+        rng: Draws the place of a crop.
+        image: (i, j, k).
+        affine: (4, 4), voxel index -> RAS mm.
+        known: (i, j, k) bool or None; goes along.
+        max_voxels: As many.
+    """
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    if image.size > max_voxels and spacing.min() < 1.5:
+        step = np.where(spacing < 1.9 * spacing.min(), 2, 1)
+        image = zoom(image.astype(np.float32), 1 / step, order=1, grid_mode=True, mode="nearest").astype(image.dtype)
+        known = None if known is None else zoom(known, 1 / step, order=0, grid_mode=True, mode="nearest")
+        shift = np.eye(4)
+        shift[:3, :3] = np.diag(step)
+        shift[:3, 3] = (step - 1) / 2
+        affine = affine @ shift
+    shape = np.array(image.shape)
+    while np.prod(shape) > max_voxels:
+        shape[shape.argmax()] = max_voxels / np.prod(np.delete(shape, shape.argmax()))
+    start = rng.integers(0, np.array(image.shape) - shape + 1)
+    box = tuple(slice(int(a), int(a + n)) for a, n in zip(start, shape, strict=True))
+    moved = affine.copy()
+    moved[:3, 3] += affine[:3, :3] @ start
+    return image[box], moved, None if known is None else known[box]
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("images", type=Path, nargs="+")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--modality", choices=get_args(Modality), required=True)
+    parser.add_argument("--known", type=Path, help="folder of labels with the images' names, not to be cut through")
+    parser.add_argument("--first", type=int, default=0, help="first seed")
+    parser.add_argument("--count", type=int, default=1)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    seeds = range(arguments.first, arguments.first + arguments.count)
+    write_regions(arguments.out, arguments.images, arguments.modality, seeds, arguments.known)
+
+
+if __name__ == "__main__":
+    main()
