@@ -25,8 +25,12 @@ FILLING = ("air", "skin", "fat", "muscle", "soft tissue")
 MARGIN_MM = 48.0
 """Room around the labels for muscle, fat and skin."""
 SHOULDER_MARGIN_MM = 90.0
+ARM_MM = 22.0
+"""Thickness of the muscle around a humerus."""
 SURFACE_STEP = 2
 """The distance to the surface is kept at every second voxel of the map."""
+BLUR_VOXELS = 0.9
+"""Sigma with which the mask of a thick part is blurred."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,10 @@ def prepare(label_map: LabelMap) -> Anatomy:
         index = np.pad(index, [(pad[0], pad[0]), (pad[1], pad[1]), (0, 0)])
         _add_bones(index, parts, label_map.spacing)
     limb = any("rectusfemoris" in part.name.lower() or part.name == "femoral cartilage" for part in parts)
+    arm = mask_of(index, parts, pattern="humerus")
+    if arm.any():
+        around = distance_transform_edt(~arm, sampling=label_map.spacing) < ARM_MM
+        index[around & (index == 0)] = FILLING.index("muscle")
     surface = None if complete else _surface(index, parts, label_map.spacing, limb)
     return Anatomy(tuple(parts), index, label_map.spacing, tuple(_soften(index)), surface, limb)
 
@@ -120,7 +128,8 @@ def _add_bones(index: Array, parts: list[Part], spacing: tuple[float, float, flo
     else:
         spine = mask_of(index, parts, pattern="vertebra")
         box = _grown_box(spine, 5)
-        closed = binary_closing(spine[box], iterations=max(1, round(10 / spacing[2])))
+        # Along the body only, so that the canal and the foramina stay open.
+        closed = binary_closing(spine[box], np.ones((1, 1, 2 * round(8 / spacing[2]) + 1)))
         index[box][closed & free[box]] = len(parts)
         parts.append(part_of("intervertebral disc"))
     ends = []
@@ -155,7 +164,9 @@ def _surface(index: Array, parts: list[Part], spacing: tuple[float, float, float
         canal = mask_of(coarse, parts, pattern="spinal-c")
         if canal.any():
             mask |= _neck(canal, mask_of(coarse, parts, tissues=("lung",)), side)
-        mask = maximum_filter1d(mask, 5 if not limb else 3, axis=2)
+        bones = any(part.kind == "bone" for part in parts)
+        # Bones show the shape of every slice; organs alone leave some nearly empty.
+        mask = maximum_filter1d(mask, 3 if limb else 5 if bones else 2 * mask.shape[2], axis=2)
         for level in np.flatnonzero(mask.any((0, 1))):
             # A slice with points on one line only has no hull.
             if np.linalg.matrix_rank(np.argwhere(mask[:, :, level]) - np.argwhere(mask[:, :, level])[0]) > 1:
@@ -165,7 +176,7 @@ def _surface(index: Array, parts: list[Part], spacing: tuple[float, float, float
     distance = distance_transform_edt(~mask, sampling=side) - distance_transform_edt(mask, sampling=side)
     distance = gaussian_filter(distance.astype(np.float32), 1.5, mode="nearest")
     if arm.any():
-        distance = np.minimum(distance, distance_transform_edt(~arm, sampling=side).astype(np.float32) - 18)
+        distance = np.minimum(distance, distance_transform_edt(~arm, sampling=side).astype(np.float32) - ARM_MM)
     return distance
 
 
@@ -198,7 +209,9 @@ def _soften(index: Array) -> list[SoftPart]:
         mask = index[grown] == part
         volume = np.count_nonzero(mask)
         inside = np.count_nonzero(binary_erosion(mask)) / volume
-        share = gaussian_filter(mask.astype(np.float32), 0.5 + 0.5 * min(inside / 0.6, 1.0), truncate=3.0)
+        share = gaussian_filter(
+            mask.astype(np.float32), 0.5 + (BLUR_VOXELS - 0.5) * min(inside / 0.6, 1.0), truncate=3.0
+        )
         if inside < 0.5:
             level = float(np.partition(share.ravel(), -volume)[-volume])
             share *= 0.5 / max(level, 0.2)

@@ -7,6 +7,7 @@ from lib.synthesis.lesions import Lesion, paint_lesion
 from lib.synthesis.scan import Grid
 from lib.synthesis.structures import paint_structures
 from lib.synthesis.tissues import Part
+from lib.synthesis.visibility import Rendered
 
 Array = np.ndarray
 PHASES = ("native", "arterial", "venous", "late")
@@ -67,6 +68,9 @@ TEXTURE_HU = {"lung": 26.0, "fat": 9.0, "bone": 45.0, "soft tissue": 12.0, "skul
 """Standard deviation of the variation within a tissue where it is not 5 HU."""
 
 
+LEAST_CONTRAST_HU = 8.0
+
+
 def attenuation(rng: np.random.Generator, phase: str) -> dict[str, float]:
     """HU of each tissue, drawn for one patient in a phase, and of what lies within organs."""
     column = PHASES.index(phase)
@@ -82,7 +86,9 @@ def attenuation(rng: np.random.Generator, phase: str) -> dict[str, float]:
     osteoporosis = rng.uniform(-60, 40)
     hu["bone"] += osteoporosis
     hu["cortex"] = rng.uniform(500, 1100) + osteoporosis
-    hu["medulla"] = hu["kidney"] - {"native": 3, "arterial": 75, "venous": 25, "late": -25}[phase] * rng.uniform(0.5, 1.3)
+    hu["medulla"] = hu["kidney"] - {"native": 3, "arterial": 75, "venous": 25, "late": -25}[phase] * rng.uniform(
+        0.5, 1.3
+    )
     hu["blood"] = {"native": 43, "arterial": hu["artery"], "venous": hu["artery"], "late": hu["vein"]}[phase]
     hu["lung vessel"] = rng.uniform(-100, 60)
     hu["liver vessel"] = hu["liver"] + {"native": -12, "arterial": 15, "venous": 45, "late": 20}[phase]
@@ -94,20 +100,20 @@ def attenuation(rng: np.random.Generator, phase: str) -> dict[str, float]:
 
 
 def render_ct(
-    rng: np.random.Generator, grid: Grid, part: Array, share: Array, parts: list[Part], lesions: list[Lesion]
-) -> Array:
+    rng: np.random.Generator, grid: Grid, part: Array, depth: Array, parts: list[Part], lesions: list[Lesion]
+) -> Rendered:
     """CT of painted parts.
 
     Args:
         rng: Source of randomness.
         grid: Fine grid and scan.
         part: (x, y, z) part of each fine voxel.
-        share: See `lib.synthesis.scan.sample_parts`.
+        depth: See `lib.synthesis.scan.sample_parts`.
         parts: What they are.
         lesions: Painted over the organs.
 
     Returns:
-        (x, y, z) int16 HU on the scan grid.
+        HU; an object is seen where its surroundings differ by half the noise.
     """
     phase = PHASES[int(rng.choice(4, p=(0.3, 0.2, 0.4, 0.1)))]
     hu = attenuation(rng, phase)
@@ -117,10 +123,14 @@ def render_ct(
     texture = 0.8 * grid.noise(rng, 24.0) + 0.6 * grid.noise(rng, 7.0)
     image = mean[part]
     image += texture_sd[part] * texture
-    paint_structures(rng, image, grid, part, share, parts, hu, texture)
+    paint_structures(rng, image, grid, part, depth, parts, hu, texture)
     for lesion in lesions:
         _paint(rng, image, lesion, parts[lesion.host].tissue, float(mean[lesion.host]), texture)
-    return scan_image(rng, grid.average(image), grid.scan)
+    clean = grid.average(image)
+    least = max(LEAST_CONTRAST_HU, 0.5 * grid.scan.noise_hu)
+    return Rendered(
+        scan_image(rng, clean, grid.scan), clean, lambda own, around: np.abs(around - own) >= least, share=0.4
+    )
 
 
 def _paint(rng: np.random.Generator, image: Array, lesion: Lesion, host: str, host_hu: float, texture: Array) -> None:

@@ -12,8 +12,27 @@ from lib.synthesis.tissues import Part
 Array = np.ndarray
 Box = tuple[slice, slice, slice]
 HOSTS = frozenset(
-    "liver spleen kidney pancreas lung muscle fat bone prostate thyroid heart brain brainstem bladder skull marrow scalp"
-    " colon bowel".split()
+    [
+        "liver",
+        "spleen",
+        "kidney",
+        "pancreas",
+        "lung",
+        "muscle",
+        "fat",
+        "bone",
+        "prostate",
+        "thyroid",
+        "heart",
+        "brain",
+        "brainstem",
+        "bladder",
+        "skull",
+        "marrow",
+        "scalp",
+        "colon",
+        "bowel",
+    ]
     + ["soft tissue", "white matter", "grey matter", "salivary gland", "adrenal gland"]
 )
 """Tissues that lesions lie in."""
@@ -90,8 +109,7 @@ def _place(
     low, high = np.maximum(centre - reach, 0), np.minimum(centre + reach + 1, part.shape)
     box = (slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2]))
     x, y, z = (
-        (np.arange(a, b) - c) * (s / step) + middle
-        for a, b, c, s in zip(low, high, centre, grid.spacing, strict=True)
+        (np.arange(a, b) - c) * (s / step) + middle for a, b, c, s in zip(low, high, centre, grid.spacing, strict=True)
     )
     distance = resample_grid(distance, (x, y, z))
     inside = part[box]

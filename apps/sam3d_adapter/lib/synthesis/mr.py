@@ -8,6 +8,7 @@ from lib.synthesis.lesions import Lesion, paint_lesion
 from lib.synthesis.scan import Grid
 from lib.synthesis.structures import paint_structures
 from lib.synthesis.tissues import Part
+from lib.synthesis.visibility import Rendered
 
 Array = np.ndarray
 SEQUENCES = ("T1", "T2", "fat-suppressed T2", "FLAIR", "T1 with contrast")
@@ -78,6 +79,9 @@ INNER = {
 DARK = frozenset({"air", "airway", "gas", "lung", "cortical bone", "cortex"})
 """Tissues without signal in any sequence."""
 
+LEAST_CONTRAST = 0.12
+"""Difference to the surroundings, over the brightness of an object, that counts as visible."""
+
 
 def brightness(rng: np.random.Generator, tissues: set[str]) -> dict[str, float]:
     """Brightness of each tissue: of a sequence with some spread, or at random except for what has no signal."""
@@ -99,12 +103,12 @@ def brightness(rng: np.random.Generator, tissues: set[str]) -> dict[str, float]:
 
 
 def render_mr(
-    rng: np.random.Generator, grid: Grid, part: Array, share: Array, parts: list[Part], lesions: list[Lesion]
-) -> Array:
+    rng: np.random.Generator, grid: Grid, part: Array, depth: Array, parts: list[Part], lesions: list[Lesion]
+) -> Rendered:
     """MR of painted parts; arguments as for `lib.synthesis.ct.render_ct`.
 
     Returns:
-        (x, y, z) int16 of an arbitrary unit on the scan grid, background near 0.
+        Intensities of an arbitrary unit, background near 0.
     """
     values = brightness(rng, {p.tissue for p in parts})
     # One tissue has one brightness on both sides; single organs may stand out a little.
@@ -113,7 +117,7 @@ def render_mr(
     texture = 0.7 * grid.noise(rng, 22.0) + 0.7 * grid.noise(rng, 6.0)
     image = mean[part]
     image += texture_sd[part] * texture
-    paint_structures(rng, image, grid, part, share, parts, values, texture)
+    paint_structures(rng, image, grid, part, depth, parts, values, texture)
     for lesion in lesions:
         _paint(rng, image, lesion, float(mean[lesion.host]), values["csf"], texture)
     np.maximum(image, 0, out=image)
@@ -126,18 +130,22 @@ def render_mr(
     bias *= np.float32(rng.uniform(0.02, 0.3))
     image *= np.exp(bias, out=bias)
     image = np.power(image, np.float32(np.exp(rng.normal(0, 0.15))), out=image)
+    clean = image.copy()
     noise = np.float32(np.exp(rng.uniform(np.log(0.008), np.log(0.06))))
     # Magnitude of a complex signal: the noise of the background is Rician.
     image += noise * rng.standard_normal(image.shape, dtype=np.float32)
     imaginary = noise * rng.standard_normal(image.shape, dtype=np.float32)
     image = np.hypot(image, imaginary, out=image)
     image *= np.float32(np.exp(rng.uniform(np.log(250), np.log(4000))))
-    return np.clip(np.rint(image), 0, 32767).astype(np.int16)
+    return Rendered(
+        np.clip(np.rint(image), 0, 32767).astype(np.int16),
+        clean,
+        lambda own, around: np.abs(around - own) >= max(LEAST_CONTRAST * own, noise),
+        share=0.4,
+    )
 
 
-def _paint(
-    rng: np.random.Generator, image: Array, lesion: Lesion, host: float, fluid: float, texture: Array
-) -> None:
+def _paint(rng: np.random.Generator, image: Array, lesion: Lesion, host: float, fluid: float, texture: Array) -> None:
     """Paints a lesion whose brightness differs from its host's by a quarter at least."""
     strength = rng.uniform(0.25, 1.2) * max(host, 0.25)
     value = max(host + strength * (1 if rng.random() < 0.65 or host < 0.25 else -1), 0.02)

@@ -46,9 +46,13 @@ class Objects:
         return np.array([1 / counts[kind] / len(counts) for kind in self.kinds], np.float32)
 
     def keep(self, keep: Sequence[bool]) -> "Objects":
-        """The same labels with some of the objects."""
+        """Some of the objects; labels of no object become 0."""
         chosen = [n for n, wanted in enumerate(keep) if wanted]
-        return Objects(self.labels, tuple(self.rows[n] for n in chosen), tuple(self.kinds[n] for n in chosen))
+        rows = tuple(self.rows[n] for n in chosen)
+        lookup = np.zeros(int(self.labels.max()) + 1, self.labels.dtype)
+        for value in {value for row in rows for value in row}:
+            lookup[value] = value
+        return Objects(lookup[self.labels], rows, tuple(self.kinds[n] for n in chosen))
 
 
 def find_all_objects(part: Array, parts: Sequence[Part], voxel_mm3: float) -> Objects:

@@ -1,13 +1,13 @@
 """PET: uptake of each tissue, the blur of the scanner, and noise that grows with the signal."""
 
 import numpy as np
-from scipy.ndimage import binary_dilation, find_objects, gaussian_filter
+from scipy.ndimage import gaussian_filter
 
 from lib.synthesis.lesions import Lesion, paint_lesion
-from lib.synthesis.objects import Objects
 from lib.synthesis.scan import Grid
 from lib.synthesis.structures import paint_structures
 from lib.synthesis.tissues import Part
+from lib.synthesis.visibility import Rendered
 
 Array = np.ndarray
 # Standardized uptake value of FDG (mean) and the logarithm of its spread between patients.
@@ -64,19 +64,18 @@ UPTAKE: dict[str, tuple[float, float]] = {
     "lesion": (6.0, 0.5),
 }
 LEAST_CONTRAST = 1.5
-"""Mean of an object over that of its surroundings, below which it does not count as visible."""
-SURROUNDINGS_MM = 10.0
+"""Mean of an object over the uptake around it, from which on it counts as visible."""
 COUNTS_PER_SUV = 1000
 """Unit of the stored volume; a float's digits in an int16."""
 
 
 def render_pet(
-    rng: np.random.Generator, grid: Grid, part: Array, share: Array, parts: list[Part], lesions: list[Lesion]
-) -> tuple[Array, Array]:
+    rng: np.random.Generator, grid: Grid, part: Array, depth: Array, parts: list[Part], lesions: list[Lesion]
+) -> Rendered:
     """PET of painted parts; arguments as for `lib.synthesis.ct.render_ct`.
 
     Returns:
-        (x, y, z) int16 image on the scan grid, 1000 per SUV or less; (x, y, z) float32 the same without noise, in SUV.
+        Uptake, 1000 per SUV or less; an object is seen where it is hotter than its surroundings.
     """
     values = {tissue: mean * float(np.exp(rng.normal(0, spread))) for tissue, (mean, spread) in UPTAKE.items()}
     values.update(blood=values["artery"], medulla=1.4 * values["kidney"], content=0.5 * values["bowel"])
@@ -86,7 +85,7 @@ def render_pet(
     texture = grid.noise(rng, 18.0)
     image = mean[part]
     image += np.float32(0.1) * image * texture
-    paint_structures(rng, image, grid, part, share, parts, values, texture)
+    paint_structures(rng, image, grid, part, depth, parts, values, texture)
     for lesion in lesions:
         background = max(float(mean[lesion.host]), 0.4)
         # A small lesion must be hot to be seen after the blur.
@@ -101,29 +100,9 @@ def render_pet(
     strength = float(np.exp(rng.uniform(np.log(0.04), np.log(0.25))))
     noisy = clean + strength * np.sqrt(np.maximum(clean, 0) + 0.02) * noise
     scale = min(COUNTS_PER_SUV, 32000 / float(noisy.max()))
-    return np.clip(np.rint(noisy * scale), 0, 32767).astype(np.int16), clean
-
-
-def visible(objects: Objects, clean: Array, spacing: tuple[float, float, float]) -> list[bool]:
-    """Whether each object stands out: its mean over that of what surrounds it.
-
-    Args:
-        objects: Candidates.
-        clean: (x, y, z) uptake without noise.
-        spacing: mm.
-    """
-    reach = [max(1, round(SURROUNDINGS_MM / side)) for side in spacing]
-    boxes = find_objects(objects.labels)
-    found = []
-    for row in objects.rows:
-        own = [box for value in row if (box := boxes[value - 1]) is not None]
-        box = tuple(
-            slice(max(min(b[axis].start for b in own) - reach[axis], 0), max(b[axis].stop for b in own) + reach[axis])
-            for axis in range(3)
-        )
-        mask = np.isin(objects.labels[box], row)
-        near = binary_dilation(mask, iterations=min(reach)) & ~binary_dilation(mask)
-        uptake = clean[box]
-        around = float(uptake[near].mean()) if near.any() else 0.0
-        found.append(float(uptake[mask].mean()) >= LEAST_CONTRAST * max(around, 0.05) and near.any())
-    return found
+    return Rendered(
+        np.clip(np.rint(noisy * scale), 0, 32767).astype(np.int16),
+        clean,
+        lambda own, around: own >= LEAST_CONTRAST * np.maximum(around, 0.2),
+        share=0.75,
+    )

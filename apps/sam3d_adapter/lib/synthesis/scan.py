@@ -5,16 +5,19 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
+from scipy.special import ndtri
 
 from lib.phantoms.acquisition import ORDERS, Acquisition
 from lib.phantoms.fields import resample_grid, smooth_noise
-from lib.synthesis.anatomy import FILLING, SURFACE_STEP, Anatomy
+from lib.synthesis.anatomy import BLUR_VOXELS, FILLING, SURFACE_STEP, Anatomy
 
 Array = np.ndarray
 Triple = tuple[int, int, int]
 WARP_STEP_MM = 12.0
 MAX_VOXELS = 3_000_000
 MAX_FINE_VOXELS = 4_500_000
+MOST_SHARE = 0.993
+"""Of a part, at which the depth below its border ends: the blur is hardly felt there."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +189,8 @@ def sample_parts(anatomy: Anatomy, voxels: Array) -> tuple[Array, Array]:
         voxels: (3, x, y, z) fractional voxels of its map.
 
     Returns:
-        (x, y, z) uint16 part, 0 where no label is; (x, y, z) float32 share: 0.5 at a border, 1 from some mm inside.
+        (x, y, z) uint16 part, 0 where no label is; (x, y, z) float32 depth below the part's border, mm, up to two
+        voxels of the map.
     """
     shape = voxels.shape[1:]
     part = np.zeros(shape, np.uint16)
@@ -203,9 +207,7 @@ def sample_parts(anatomy: Anatomy, voxels: Array) -> tuple[Array, Array]:
             if not near.any():
                 continue
             sides = [np.flatnonzero(near.any(axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-            box = tuple(
-                slice(max(int(side[0] - 1) * stride, 0), int(side[-1] + 1) * stride + 1) for side in sides
-            )
+            box = tuple(slice(max(int(side[0] - 1) * stride, 0), int(side[-1] + 1) * stride + 1) for side in sides)
         points = voxels[(slice(None), *box)] - low[:, None, None, None].astype(np.float32)
         # Beyond the top and bottom slices the body goes on.
         at_end = soft.origin[2] == 0 or soft.origin[2] + soft.share.shape[2] == anatomy.index.shape[2]
@@ -218,7 +220,10 @@ def sample_parts(anatomy: Anatomy, voxels: Array) -> tuple[Array, Array]:
         wins = share > best[box]
         best[box][wins] = share[wins]
         part[box][wins] = soft.part
-    return part, best
+    np.clip(best, 0.1, MOST_SHARE, out=best)
+    depth = ndtri(best, out=best)
+    depth *= np.float32(BLUR_VOXELS * np.cbrt(np.prod(anatomy.spacing)))
+    return part, depth
 
 
 def fill_body(rng: np.random.Generator, anatomy: Anatomy, grid: Grid, voxels: Array, part: Array) -> None:
@@ -234,7 +239,7 @@ def fill_body(rng: np.random.Generator, anatomy: Anatomy, grid: Grid, voxels: Ar
         muscle_mm *= 0.2
     inner_mm = np.clip(rng.uniform(2, 8) + 4 * grid.noise(rng, 45.0), 0, 14)
     soft = 0.75 * grid.noise(rng, rng.uniform(22, 40)) + 0.5 * narrow
-    soft_share, muscle_share = rng.uniform(0.1, 0.45), rng.uniform(0.4, 0.8)
+    soft_share, muscle_share = rng.uniform(0.1, 0.55), rng.uniform(0.4, 0.8)
     code = {tissue: number for number, tissue in enumerate(FILLING)}
     level = np.quantile(soft[::4, ::4, ::4], 1 - soft_share)
     inside = np.where(soft > level, code["soft tissue"], code["fat"]).astype(np.uint16)

@@ -53,7 +53,7 @@ def _spine(canal: Array, lung: Array, spacing: tuple[float, float, float]) -> Na
         if place <= 4:
             disc[:, :, level] = body & ~arch
         tube = (right / 8) ** 2 + ((front - 34 * size) / 8) ** 2 < 1
-        if 40 < from_top and (not len(top_of_lung) or level > top_of_lung[0]):
+        if from_top > 40 and (not len(top_of_lung) or level > top_of_lung[0]):
             airway[:, :, level] = tube
     found: Named = {"intervertebral disc": disc & ~canal, "airway": airway & ~lung}
     for number in range(int(vertebra.max()) + 1):
@@ -72,11 +72,16 @@ def femur(labels: Array, ends: list[tuple[Array, Array]], spacing: tuple[float, 
     Returns:
         One mask per femur.
     """
-    hollow = distance_transform_edt(~labels, sampling=spacing)
-    points = np.stack(np.meshgrid(*(np.arange(n) for n in labels.shape), indexing="ij"), axis=-1, dtype=np.float32)
     found = []
     for head, knee in ends:
         start, stop = (np.argwhere(end).mean(0) for end in (head, knee))
+        low = np.maximum(np.minimum(start, stop) - np.array(60 / np.array(spacing)), 0).astype(int)
+        high = (np.maximum(start, stop) + np.array(60 / np.array(spacing))).astype(int) + 1
+        box = (slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2]))
+        free = ~labels[box]
+        hollow = distance_transform_edt(free, sampling=spacing)
+        axes = (np.arange(n) + first for n, first in zip(free.shape, low, strict=True))
+        points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1, dtype=np.float32)
         share = np.clip((points[..., 2] - stop[2]) / (start[2] - stop[2]), -0.03, 1.03)[..., None]
         line = stop + share * (start - stop)
         # The shaft runs outside of the straight line from the head to the knee.
@@ -89,5 +94,7 @@ def femur(labels: Array, ends: list[tuple[Array, Array]], spacing: tuple[float, 
         sizes = np.bincount(pieces.ravel())[1:]
         core = np.isin(pieces, 1 + np.flatnonzero(sizes > 0.2 * sizes.max()))
         grown = distance_transform_edt(~core, sampling=spacing) < 7
-        found.append(binary_fill_holes(grown & ~labels & near))
+        mask = np.zeros(labels.shape, bool)
+        mask[box] = binary_fill_holes(grown & free & near)
+        found.append(mask)
     return found

@@ -16,7 +16,7 @@ def paint_structures(
     image: Array,
     grid: Grid,
     part: Array,
-    share: Array,
+    depth: Array,
     parts: list[Part],
     value: Mapping[str, float],
     texture: Array,
@@ -28,7 +28,7 @@ def paint_structures(
         image: (x, y, z) intensities, each part painted evenly.
         grid: Fine grid.
         part: (x, y, z) part of each fine voxel.
-        share: (x, y, z) 0.5 at a border, towards 1 some mm inside.
+        depth: (x, y, z) mm below the border of the part, up to some 5 mm.
         parts: What they are.
         value: Intensities; a structure without one is left out.
         texture: (x, y, z) smooth field of standard deviation 1.
@@ -45,19 +45,19 @@ def paint_structures(
     if "bone" in tissues:
         # Cortex 1 to 2 mm thick; thin ribs are cortex for the most part.
         bone = of("bone")
-        rim = bone & (share < rng.uniform(0.62, 0.82) + 0.06 * texture)
+        rim = bone & (depth < rng.uniform(0.9, 2.0) + 0.3 * texture)
         put(rim, "cortex", 0.08 * abs(value.get("cortex", 0.0)))
     if "lung" in tissues:
         lung = of("lung")
         _tubes(rng, image, grid, lung, value.get("lung vessel"), 15.0, rng.uniform(0.12, 0.22))
         _tubes(rng, image, grid, lung, value.get("lung vessel"), 34.0, rng.uniform(0.08, 0.14))
         # The fissures: where two lobes meet. Elsewhere the same voxels are the pleura.
-        put(lung & (share < 0.53), "lung vessel")
+        put(lung & (depth < 0.2), "lung vessel")
     if "liver" in tissues:
         _tubes(rng, image, grid, of("liver"), value.get("liver vessel"), 38.0, rng.uniform(0.07, 0.15))
     if "kidney" in tissues:
         kidney = of("kidney")
-        pyramids = kidney & (share > 0.985) & (grid.noise(rng, 13.0) > -0.1)
+        pyramids = kidney & (depth > 4.2) & (grid.noise(rng, 13.0) > -0.1)
         put(pyramids, "medulla")
     if "heart" in tissues:
         heart = of("heart")
@@ -67,7 +67,7 @@ def paint_structures(
         put(heart & deep & ~septum, "blood")
     if tissues & {"bowel", "colon"}:
         loops = of("bowel", "colon")
-        lumen = loops & (share > rng.uniform(0.78, 0.97))
+        lumen = loops & (depth > rng.uniform(1.5, 3.8))
         put(lumen, "content", 8.0 * abs(value.get("content", 0.0)) / 60.0)
         put(lumen & of("colon"), "stool", 0.3 * abs(value.get("stool", 0.0)) + 0.02 * abs(value.get("gas", 0.0)))
         bubbles = grid.noise(rng, 30.0) > rng.uniform(0.4, 1.6)
@@ -82,7 +82,7 @@ def paint_structures(
         put(brain & (deep < 0.72) & (folds > 0.9), "csf")
     if "muscle" in tissues:
         # Thin planes of fat between muscles.
-        plane = of("muscle") & (share < rng.uniform(0.5, 0.56) + 0.015 * texture)
+        plane = of("muscle") & (depth < rng.uniform(0.0, 0.35) + 0.08 * texture)
         if "fat" in value:
             image[plane] += np.float32(0.6) * (np.float32(value["fat"]) - image[plane])
     if "fat" in tissues and "muscle" in value:

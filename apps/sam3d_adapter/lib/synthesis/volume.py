@@ -11,12 +11,14 @@ from lib.synthesis.label_maps import LabelMapFile
 from lib.synthesis.lesions import place_lesions
 from lib.synthesis.mr import render_mr
 from lib.synthesis.objects import Objects, find_all_objects
-from lib.synthesis.pet import render_pet, visible
+from lib.synthesis.pet import render_pet
 from lib.synthesis.scan import draw_grid, fill_body, sample_parts, source_voxels
 from lib.synthesis.tissues import Part
+from lib.synthesis.visibility import visible
 
 Array = np.ndarray
-MODALITIES = ("ct", "mr", "pet")
+RENDERERS = {"ct": render_ct, "mr": render_mr, "pet": render_pet}
+MODALITIES = tuple(RENDERERS)
 SHARES = {
     "ct": {"trunk": 0.6, "head_neck": 0.12, "brain": 0.08, "legs": 0.14, "misc": 0.06},
     "mr": {"trunk": 0.35, "head_neck": 0.07, "brain": 0.3, "legs": 0.2, "misc": 0.08},
@@ -77,20 +79,17 @@ def make_volume(seed: int, files: Sequence[LabelMapFile], modality: str) -> Synt
 def _scan(rng: np.random.Generator, anatomy: Anatomy, modality: str) -> SyntheticVolume:
     grid = draw_grid(rng, anatomy, modality)
     voxels = source_voxels(rng, grid, anatomy)
-    part, share = sample_parts(anatomy, voxels)
+    part, depth = sample_parts(anatomy, voxels)
     fill_body(rng, anatomy, grid, voxels, part)
     del voxels
     parts = list(anatomy.parts)
-    count = int(rng.integers(2, 9)) if modality == "pet" else int(rng.integers(0, 6))
+    count = int(rng.integers(3, 10)) if modality == "pet" else int(rng.integers(1, 8))
     lesions = place_lesions(rng, grid, part, parts, count, (5.0, 60.0))
     scan_part = grid.majority(part)
+    rendered = RENDERERS[modality](rng, grid, part, depth, parts, lesions)
     objects = find_all_objects(scan_part, parts, float(np.prod(grid.scan.spacing)))
-    if modality == "pet":
-        image, clean = render_pet(rng, grid, part, share, parts, lesions)
-        objects = objects.keep(visible(objects, clean, grid.scan.spacing))
-    else:
-        image = (render_ct if modality == "ct" else render_mr)(rng, grid, part, share, parts, lesions)
+    objects = objects.keep(visible(objects, rendered, grid.scan.spacing))
     stored = replace(objects, labels=grid.scan.store(objects.labels))
     return SyntheticVolume(
-        grid.scan.store(image), stored, grid.scan.stored_affine(), tuple(parts), grid.scan.store(scan_part)
+        grid.scan.store(rendered.image), stored, grid.scan.stored_affine(), tuple(parts), grid.scan.store(scan_part)
     )
