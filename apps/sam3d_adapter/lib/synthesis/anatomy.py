@@ -209,9 +209,8 @@ def _soften(index: Array) -> list[SoftPart]:
         mask = index[grown] == part
         volume = np.count_nonzero(mask)
         inside = np.count_nonzero(binary_erosion(mask)) / volume
-        share = gaussian_filter(
-            mask.astype(np.float32), 0.5 + (BLUR_VOXELS - 0.5) * min(inside / 0.6, 1.0), truncate=3.0
-        )
+        sigma = 0.5 + (BLUR_VOXELS - 0.5) * min(inside / 0.6, 1.0)
+        share = gaussian_filter(mask.astype(np.float32), sigma, truncate=3.0)
         if inside < 0.5:
             level = float(np.partition(share.ravel(), -volume)[-volume])
             share *= 0.5 / max(level, 0.2)

@@ -65,7 +65,7 @@ HU: dict[str, tuple[tuple[float, float, float, float], float]] = {
     "lesion": ((40, 60, 70, 60), 15),
 }
 TEXTURE_HU = {"lung": 26.0, "fat": 9.0, "bone": 45.0, "soft tissue": 12.0, "skull": 60.0, "scalp": 25.0, "air": 1.0}
-"""Standard deviation of the variation within a tissue where it is not 5 HU."""
+"""Standard deviation of the variation within a tissue where it is not the usual one."""
 
 
 LEAST_CONTRAST_HU = 8.0
@@ -86,9 +86,8 @@ def attenuation(rng: np.random.Generator, phase: str) -> dict[str, float]:
     osteoporosis = rng.uniform(-60, 40)
     hu["bone"] += osteoporosis
     hu["cortex"] = rng.uniform(500, 1100) + osteoporosis
-    hu["medulla"] = hu["kidney"] - {"native": 3, "arterial": 75, "venous": 25, "late": -25}[phase] * rng.uniform(
-        0.5, 1.3
-    )
+    cortex_over_medulla = {"native": 3, "arterial": 75, "venous": 25, "late": -25}[phase]
+    hu["medulla"] = hu["kidney"] - cortex_over_medulla * rng.uniform(0.5, 1.3)
     hu["blood"] = {"native": 43, "arterial": hu["artery"], "venous": hu["artery"], "late": hu["vein"]}[phase]
     hu["lung vessel"] = rng.uniform(-100, 60)
     hu["liver vessel"] = hu["liver"] + {"native": -12, "arterial": 15, "venous": 45, "late": 20}[phase]
@@ -119,7 +118,10 @@ def render_ct(
     hu = attenuation(rng, phase)
     # Left and right differ a little, and so do two muscles.
     mean = np.array([hu[p.tissue] + rng.normal(0, 3 if p.tissue != "air" else 0) for p in parts], np.float32)
-    texture_sd = np.array([TEXTURE_HU.get(p.tissue, 5.0) * rng.uniform(0.6, 1.4) for p in parts], np.float32)
+    usual = [1.5 if p.kind == "brain" or p.tissue == "csf" else 5.0 for p in parts]
+    texture_sd = np.array(
+        [TEXTURE_HU.get(p.tissue, sd) * rng.uniform(0.6, 1.4) for p, sd in zip(parts, usual, strict=True)], np.float32
+    )
     texture = 0.8 * grid.noise(rng, 24.0) + 0.6 * grid.noise(rng, 7.0)
     image = mean[part]
     image += texture_sd[part] * texture
@@ -129,7 +131,12 @@ def render_ct(
     clean = grid.average(image)
     least = max(LEAST_CONTRAST_HU, 0.5 * grid.scan.noise_hu)
     return Rendered(
-        scan_image(rng, clean, grid.scan), clean, lambda own, around: np.abs(around - own) >= least, share=0.4
+        scan_image(rng, clean, grid.scan),
+        clean,
+        lambda own, around: np.abs(around - own) >= least,
+        share=0.4,
+        # A thin plane of fat parts a muscle from the next.
+        always_seen=frozenset({"muscle"}),
     )
 
 

@@ -12,30 +12,12 @@ from lib.synthesis.tissues import Part
 Array = np.ndarray
 Box = tuple[slice, slice, slice]
 HOSTS = frozenset(
-    [
-        "liver",
-        "spleen",
-        "kidney",
-        "pancreas",
-        "lung",
-        "muscle",
-        "fat",
-        "bone",
-        "prostate",
-        "thyroid",
-        "heart",
-        "brain",
-        "brainstem",
-        "bladder",
-        "skull",
-        "marrow",
-        "scalp",
-        "colon",
-        "bowel",
-    ]
-    + ["soft tissue", "white matter", "grey matter", "salivary gland", "adrenal gland"]
+    {"liver", "spleen", "kidney", "pancreas", "lung", "muscle", "fat", "soft tissue", "bone", "skull", "marrow"}
+    | {"prostate", "thyroid", "heart", "bladder", "bowel", "colon", "salivary gland", "adrenal gland", "scalp"}
+    | {"brain", "brainstem", "white matter", "grey matter"}
 )
 """Tissues that lesions lie in."""
+TRIES = 3
 LUMP_VOXELS = 44
 """Side of the grid on which a shape is drawn."""
 
@@ -83,10 +65,12 @@ def place_lesions(
         tissue = tissues[int(rng.integers(len(tissues)))]
         choices = [p for p in hosts if parts[p].tissue == tissue]
         host = choices[int(rng.integers(len(choices)))]
-        lesion = _place(rng, grid, part, host, len(parts), diameter_mm)
-        if lesion is not None:
-            parts.append(Part("lesion", "lesion", "lesion", host=host))
-            found.append(lesion)
+        for _ in range(TRIES):
+            lesion = _place(rng, grid, part, host, len(parts), diameter_mm)
+            if lesion is not None:
+                parts.append(Part("lesion", "lesion", "lesion", host=host))
+                found.append(lesion)
+                break
     return found
 
 

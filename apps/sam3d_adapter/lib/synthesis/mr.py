@@ -142,6 +142,7 @@ def render_mr(
         clean,
         lambda own, around: np.abs(around - own) >= max(LEAST_CONTRAST * own, noise),
         share=0.4,
+        always_seen=frozenset({"muscle"}),
     )
 
 

@@ -101,7 +101,8 @@ def draw_grid(rng: np.random.Generator, anatomy: Anatomy, modality: str) -> Grid
             break
     centre = extent / 2 + rng.uniform(-0.5, 0.5, 3) * extent * (0.1, 0.1, 1.0)
     labelled = anatomy.labelled
-    if not whole and labelled:
+    # Between two legs there is nothing.
+    if labelled and (not whole or anatomy.limb):
         voxels_of = np.flatnonzero(anatomy.index == labelled[int(rng.integers(len(labelled)))])
         chosen = np.unravel_index(voxels_of[int(rng.integers(len(voxels_of)))], anatomy.index.shape)
         centre = np.array(chosen) * anatomy.spacing + rng.uniform(-0.25, 0.25, 3) * field
