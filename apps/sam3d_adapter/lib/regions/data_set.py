@@ -15,7 +15,7 @@ from scipy.ndimage import zoom
 from lib.regions.candidates import Region
 from lib.regions.find import draw_scale, find_regions
 from lib.regions.intensity import Modality
-from lib.volumes.objects import Objects, Piece, join_pieces, write_training_volume
+from lib.volumes.objects import Objects, Piece, join_pieces, volume_of_seed, write_training_volume
 from lib.volumes.read import read_array
 
 logger = logging.getLogger(__name__)
@@ -30,34 +30,33 @@ VETO_IOU = (0.2, 0.7)
 
 
 def write_regions(
-    out: Path, images: Sequence[Path], modality: Modality, seeds: Sequence[int], known: Path | None = None
+    out: Path, images: Sequence[Path], modality: Modality, seeds: Sequence[int]
 ) -> None:
-    """Writes one ``*.npz`` (image, affine, labels, objects, weights) per image and seed; existing files are kept.
+    """Writes one ``*.npz`` (image, affine, labels, objects, weights) per seed; existing files are kept.
 
     Several processes may write into one folder: each file is written atomically. A volume without regions gives none.
 
     Args:
         out: Folder; made if it is absent.
-        images: Files that `lib.volumes.read` reads.
+        images: Files that `lib.volumes.read` reads; the seeds take them in turn. A label file of the same name in the
+            folder ``labels`` beside theirs names a known object: regions that cut through it are left out.
         modality: Of all images.
         seeds: Each draws another scale.
-        known: Folder of label files with the images' names. A region that cuts through what they label is left out.
     """
     out.mkdir(parents=True, exist_ok=True)
-    for path in images:
-        name = path.name.split(".")[0]
-        for seed in seeds:
-            file = out / f"{name}_{seed:04d}.npz"
-            if file.exists():
-                continue
-            image, affine = read_array(path)
-            truth = None if known is None else read_array(known / path.name)[0] > 0
-            rng = np.random.default_rng(seed)
-            image, affine, truth = fit_to_memory(rng, image, affine, truth)
-            objects = find_objects_of(image, affine, modality, rng, truth)
-            if len(objects.objects):
-                write_training_volume(file, image, affine, **vars(objects))
-            logger.info("%s: %d objects", file.name, len(objects.objects))
+    for seed in seeds:
+        path, file = images[seed % len(images)], volume_of_seed(out, seed)
+        if file.exists():
+            continue
+        image, affine = read_array(path)
+        known = path.parent.with_name("labels") / path.name
+        truth = read_array(known)[0] > 0 if known.exists() else None
+        rng = np.random.default_rng(seed)
+        image, affine, truth = fit_to_memory(rng, image, affine, truth)
+        objects = find_objects_of(image, affine, modality, rng, truth)
+        if len(objects.objects):
+            write_training_volume(file, image, affine, **vars(objects))
+        logger.info("%s from %s: %d objects", file.name, path.name, len(objects.objects))
 
 
 def find_objects_of(
