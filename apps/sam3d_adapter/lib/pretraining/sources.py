@@ -54,7 +54,9 @@ class Labelled:
         names = {case_name(file) for file in volume_files(data / self.folder)}
         trained, kept = sorted(names - held_out), sorted(names & held_out)
         if bool(trained) != (self.share > 0) or bool(kept) != self.is_validated:
-            wanted = " and ".join(["some to train on"] * (self.share > 0) + ["some that are held out"] * self.is_validated)
+            wanted = " and ".join(
+                ["some to train on"] * (self.share > 0) + ["some that are held out"] * self.is_validated
+            )
             raise RecipeError(
                 f"{data / self.folder} holds {len(trained)} case(s) to train on and {len(kept)} that are held out: "
                 f"expected {wanted}, under the names that the list of held-out cases has."
@@ -127,7 +129,11 @@ def _phantoms(out: Path, inputs: Sequence[Path], modality: str, seeds: Sequence[
     write_phantoms(out, seeds, all_structures=True)
 
 
-MAKERS: Mapping[str, Maker] = {"phantoms": _phantoms, "synthetic": write_synthetic, "regions": write_regions}
+def _synthetic(out: Path, inputs: Sequence[Path], modality: str, seeds: Sequence[int]) -> None:
+    write_synthetic(out, inputs[0].parents[2], modality, seeds)
+
+
+MAKERS: Mapping[str, Maker] = {"phantoms": _phantoms, "synthetic": _synthetic, "regions": write_regions}
 """By name; each takes the folder to write to, the input files, the modality, and the seeds."""
 
 

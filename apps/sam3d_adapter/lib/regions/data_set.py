@@ -21,6 +21,7 @@ from lib.volumes.read import read_array
 logger = logging.getLogger(__name__)
 Array = np.ndarray
 MAX_VOXELS = 4_000_000
+ATTEMPTS = 6
 SHARES = {"large": 0.35, "medium": 0.4, "small": 0.25}
 """How often regions are drawn, by their size."""
 SIZES_MM3 = (3e3, 5e4)
@@ -29,9 +30,11 @@ VETO_IOU = (0.2, 0.7)
 """A region that overlaps a known object this much cuts it in half, or is half of something else."""
 
 
-def write_regions(
-    out: Path, images: Sequence[Path], modality: Modality, seeds: Sequence[int]
-) -> None:
+class RegionsError(ValueError):
+    """An image in which nothing can be found."""
+
+
+def write_regions(out: Path, images: Sequence[Path], modality: Modality, seeds: Sequence[int]) -> None:
     """Writes one ``*.npz`` (image, affine, labels, objects, weights) per seed; existing files are kept.
 
     Several processes may write into one folder: each file is written atomically. A volume without regions gives none.
@@ -42,6 +45,9 @@ def write_regions(
             folder ``labels`` beside theirs names a known object: regions that cut through it are left out.
         modality: Of all images.
         seeds: Each draws another scale.
+
+    Raises:
+        RegionsError: An image has no region.
     """
     out.mkdir(parents=True, exist_ok=True)
     for seed in seeds:
@@ -53,9 +59,13 @@ def write_regions(
         truth = read_array(known)[0] > 0 if known.exists() else None
         rng = np.random.default_rng(seed)
         image, affine, truth = fit_to_memory(rng, image, affine, truth)
-        objects = find_objects_of(image, affine, modality, rng, truth)
-        if len(objects.objects):
-            write_training_volume(file, image, affine, **vars(objects))
+        for _ in range(ATTEMPTS):
+            objects = find_objects_of(image, affine, modality, rng, truth)
+            if len(objects.objects):
+                break
+        else:
+            raise RegionsError(f"{path}: no region found at {ATTEMPTS} scales; leave the image out.")
+        write_training_volume(file, image, affine, **vars(objects))
         logger.info("%s from %s: %d objects", file.name, path.name, len(objects.objects))
 
 
@@ -126,13 +136,12 @@ def main() -> None:
     parser.add_argument("images", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--modality", choices=get_args(Modality), required=True)
-    parser.add_argument("--known", type=Path, help="folder of labels with the images' names, not to be cut through")
     parser.add_argument("--first", type=int, default=0, help="first seed")
     parser.add_argument("--count", type=int, default=1)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     seeds = range(arguments.first, arguments.first + arguments.count)
-    write_regions(arguments.out, arguments.images, arguments.modality, seeds, arguments.known)
+    write_regions(arguments.out, arguments.images, arguments.modality, seeds)
 
 
 if __name__ == "__main__":
