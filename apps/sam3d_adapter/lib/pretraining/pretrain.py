@@ -68,7 +68,8 @@ class DataSetChoice:
         Raises:
             DataSetError: It is empty, or no case is left.
         """
-        data_set = DataSet(self.folder, self.preset, self.share, labels_are_objects=self.labels_are_objects)
+        share = 1.0 if validation else self.share
+        data_set = DataSet(self.folder, self.preset, share, labels_are_objects=self.labels_are_objects)
         if held_out & {case_name(file) for file in data_set.files}:
             data_set.keep(held_out, inverted=not validation)
         return data_set
