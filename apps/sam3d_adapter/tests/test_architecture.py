@@ -14,8 +14,9 @@ LIB = APP / "lib"
 # Each package may import those before it. A dotted entry is a sub-package that stands apart from its parent.
 ORDER = (
     "version", "files", "prompts", "geometry", "volumes", "models", "conversion", "segmenters", "segmenters.roi",
-    "presets", "phantoms", "registry", "serving", "requests", "audit", "evaluation", "training", "pretraining",
-    "annotations", "learning", "families", "infers", "host", "trainers", "activelearning", "configs", "cli",
+    "presets", "phantoms", "synthesis", "registry", "serving", "requests", "audit", "evaluation", "training",
+    "pretraining", "annotations", "learning", "families", "infers", "host", "trainers", "activelearning", "configs",
+    "cli",
 )  # fmt: skip
 MAIN_MAY_IMPORT = {"configs", "host", "version"}
 
@@ -27,6 +28,7 @@ ALLOWED = {
     "geometry": {"torch", "numpy", "scipy"},
     "models": {"torch", "numpy", "safetensors", "segment_anything"},
     "phantoms": {"numpy", "scipy", "nibabel"},
+    "synthesis": {"numpy", "scipy", "skimage", "nibabel"},
     "registry": {"safetensors", "yaml"},
 }
 FIRST_WITH = {"monai": "volumes", "monailabel": "infers", "fastapi": "infers"}
