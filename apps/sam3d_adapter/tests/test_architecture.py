@@ -14,8 +14,9 @@ LIB = APP / "lib"
 # Each package may import those before it. A dotted entry is a sub-package that stands apart from its parent.
 ORDER = (
     "version", "files", "prompts", "geometry", "volumes", "models", "conversion", "segmenters", "segmenters.roi",
-    "presets", "phantoms", "regions", "registry", "serving", "requests", "audit", "evaluation", "training",
-    "pretraining", "annotations", "learning", "families", "infers", "host", "trainers", "activelearning", "configs", "cli",
+    "presets", "phantoms", "synthesis", "regions", "registry", "serving", "requests", "audit", "evaluation", "training",
+    "pretraining", "annotations", "learning", "families", "infers", "host", "trainers", "activelearning", "configs",
+    "cli",
 )  # fmt: skip
 MAIN_MAY_IMPORT = {"configs", "host", "version"}
 
@@ -28,6 +29,7 @@ ALLOWED = {
     "models": {"torch", "numpy", "safetensors", "segment_anything"},
     "phantoms": {"numpy", "scipy", "nibabel"},
     "regions": {"numpy", "scipy", "skimage"},
+    "synthesis": {"numpy", "scipy", "skimage", "nibabel"},
     "registry": {"safetensors", "yaml"},
 }
 FIRST_WITH = {"monai": "volumes", "monailabel": "infers", "fastapi": "infers"}

@@ -31,6 +31,8 @@ SURFACE_STEP = 2
 """The distance to the surface is kept at every second voxel of the map."""
 BLUR_VOXELS = 0.9
 """Sigma with which the mask of a thick part is blurred."""
+THIN_BLUR_VOXELS = 0.65
+"""The same for a part as thin as a voxel."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +211,7 @@ def _soften(index: Array) -> list[SoftPart]:
         mask = index[grown] == part
         volume = np.count_nonzero(mask)
         inside = np.count_nonzero(binary_erosion(mask)) / volume
-        sigma = 0.5 + (BLUR_VOXELS - 0.5) * min(inside / 0.6, 1.0)
+        sigma = THIN_BLUR_VOXELS + (BLUR_VOXELS - THIN_BLUR_VOXELS) * min(inside / 0.6, 1.0)
         share = gaussian_filter(mask.astype(np.float32), sigma, truncate=3.0)
         if inside < 0.5:
             level = float(np.partition(share.ravel(), -volume)[-volume])

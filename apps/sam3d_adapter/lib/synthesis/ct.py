@@ -112,7 +112,7 @@ def render_ct(
         lesions: Painted over the organs.
 
     Returns:
-        HU; an object is seen where its surroundings differ by half the noise.
+        HU; an object is seen where its surroundings differ by most of the noise.
     """
     phase = PHASES[int(rng.choice(4, p=(0.3, 0.2, 0.4, 0.1)))]
     hu = attenuation(rng, phase)
@@ -129,7 +129,7 @@ def render_ct(
     for lesion in lesions:
         _paint(rng, image, lesion, parts[lesion.host].tissue, float(mean[lesion.host]), texture)
     clean = grid.average(image)
-    least = max(LEAST_CONTRAST_HU, 0.5 * grid.scan.noise_hu)
+    least = max(LEAST_CONTRAST_HU, 0.7 * grid.scan.noise_hu)
     return Rendered(
         scan_image(rng, clean, grid.scan),
         clean,

@@ -65,6 +65,8 @@ UPTAKE: dict[str, tuple[float, float]] = {
 }
 LEAST_CONTRAST = 1.5
 """Mean of an object over the uptake around it, from which on it counts as visible."""
+LEAST_UPTAKE = 1.3
+"""SUV below which nothing counts as hot."""
 COUNTS_PER_SUV = 1000
 """Unit of the stored volume; a float's digits in an int16."""
 
@@ -90,7 +92,7 @@ def render_pet(
         background = max(float(mean[lesion.host]), 0.4)
         # A small lesion must be hot to be seen after the blur.
         least = 2.0 + 12.0 / lesion.diameter_mm
-        value = background * least * float(np.exp(rng.exponential(0.6)))
+        value = max(background * least, 2.0) * float(np.exp(rng.exponential(0.6)))
         paint_lesion(rng, image, lesion, (value, 0.35 * value, 1.15 * value), texture, 0.1 * value)
     np.maximum(image, 0, out=image)
     sigma = rng.uniform(4.0, 8.0) / 2.355
@@ -103,6 +105,6 @@ def render_pet(
     return Rendered(
         np.clip(np.rint(noisy * scale), 0, 32767).astype(np.int16),
         clean,
-        lambda own, around: own >= LEAST_CONTRAST * np.maximum(around, 0.2),
+        lambda own, around: (own >= LEAST_UPTAKE) & (own >= LEAST_CONTRAST * around),
         share=0.75,
     )

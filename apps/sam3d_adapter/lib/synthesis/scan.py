@@ -209,7 +209,7 @@ def sample_parts(anatomy: Anatomy, voxels: Array) -> tuple[Array, Array]:
                 continue
             sides = [np.flatnonzero(near.any(axes)) for axes in ((1, 2), (0, 2), (0, 1))]
             box = tuple(slice(max(int(side[0] - 1) * stride, 0), int(side[-1] + 1) * stride + 1) for side in sides)
-        points = voxels[(slice(None), *box)] - low[:, None, None, None].astype(np.float32)
+        points: Array = voxels[(slice(None), *box)] - low[:, None, None, None].astype(np.float32)
         # Beyond the top and bottom slices the body goes on.
         at_end = soft.origin[2] == 0 or soft.origin[2] + soft.share.shape[2] == anatomy.index.shape[2]
         if at_end:

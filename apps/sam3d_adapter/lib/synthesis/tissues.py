@@ -15,14 +15,14 @@ _SIDES = (
 # First match counts: (pattern of the name without its side, tissue, kind or None for what is no object).
 _TISSUES: tuple[tuple[str, str, str | None], ...] = (
     (r"lesion", "lesion", "lesion"),
-    (r"extra-cerebral class 506", "eye", "organ"),
-    (r"extra-cerebral class 507", "scalp", None),
-    (r"extra-cerebral class 509", "mucosa", None),
-    (r"extra-cerebral class 511", "skin", None),
-    (r"extra-cerebral class 512", "cord", "brain"),
-    (r"extra-cerebral class 515", "cortical bone", None),
-    (r"extra-cerebral class 516", "marrow", None),
-    (r"extra-cerebral class", "vein", None),
+    (r"extra cerebral class 506", "eye", "organ"),
+    (r"extra cerebral class 507", "scalp", None),
+    (r"extra cerebral class 509", "mucosa", None),
+    (r"extra cerebral class 511", "skin", None),
+    (r"extra cerebral class 512", "cord", "brain"),
+    (r"extra cerebral class 515", "cortical bone", None),
+    (r"extra cerebral class 516", "marrow", None),
+    (r"extra cerebral class", "vein", None),
     (r"internal tissue", "white matter", None),
     (r"cerebell.*cortex", "cerebellar cortex", "brain"),
     (r"cerebell.*wm", "white matter", "brain"),
@@ -131,7 +131,7 @@ class Part:
 
 def split_side(name: str) -> tuple[str, str]:
     """The name in lower case without its side, and the side: ``left``, ``right`` or empty."""
-    name = re.sub(r"(?<=[a-z])-(?=[lr]t$)|_", " ", name.lower())
+    name = re.sub(r"[_-]", " ", name.lower())
     for pattern, side in _SIDES:
         rest, count = re.subn(pattern, " ", name)
         if count:

@@ -1,0 +1,134 @@
+"""Synthetic volumes: equal seeds give equal voxels, objects are what they say, tissues look as in the modality."""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.ndimage import binary_dilation, label
+
+from lib.synthesis.label_maps import LabelMapError, find_label_maps
+from lib.synthesis.tissues import KINDS
+from lib.synthesis.volume import MODALITIES, SynthesisError, SyntheticVolume, make_volume
+
+EVERY_NEIGHBOUR = np.ones((3, 3, 3))
+SEEDS = (1, 2, 3)
+
+
+@cache
+def volume(label_maps: Path, modality: str, seed: int) -> SyntheticVolume:
+    return make_volume(seed, find_label_maps(label_maps), modality)
+
+
+@pytest.fixture(params=[(modality, seed) for modality in MODALITIES for seed in SEEDS], ids=lambda p: f"{p[0]}-{p[1]}")
+def any_volume(request: pytest.FixtureRequest, label_maps: Path) -> SyntheticVolume:
+    return volume(label_maps, *request.param)
+
+
+def tissue_values(one: SyntheticVolume, tissue: str) -> np.ndarray:
+    """Intensities of a tissue."""
+    wanted = np.array([part.tissue == tissue for part in one.parts])
+    return one.image[wanted[one.part]]
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_equal_seeds_give_equal_voxels(label_maps: Path, modality: str) -> None:
+    again = make_volume(1, find_label_maps(label_maps), modality)
+    first = volume(label_maps, modality, 1)
+    np.testing.assert_array_equal(again.image, first.image)
+    np.testing.assert_array_equal(again.objects.labels, first.objects.labels)
+    np.testing.assert_array_equal(again.affine, first.affine)
+    assert again.objects.rows == first.objects.rows
+
+
+def test_seeds_differ(label_maps: Path) -> None:
+    first, second = (volume(label_maps, "ct", seed) for seed in (1, 2))
+    assert first.image.shape != second.image.shape or not np.array_equal(first.image, second.image)
+
+
+def test_image_and_labels_share_a_grid(any_volume: SyntheticVolume) -> None:
+    assert any_volume.image.dtype == np.int16
+    assert any_volume.objects.labels.dtype in (np.uint8, np.uint16)
+    assert any_volume.image.shape == any_volume.objects.labels.shape
+    assert any_volume.image.size <= 4_000_000
+    assert any_volume.affine.shape == (4, 4) and abs(np.linalg.det(any_volume.affine[:3, :3])) > 0
+
+
+def test_objects_are_connected_and_large_enough(any_volume: SyntheticVolume) -> None:
+    objects = any_volume.objects
+    voxel_mm3 = abs(np.linalg.det(any_volume.affine[:3, :3]))
+    assert len(set(objects.rows)) == len(objects.rows) > 0
+    for row in objects.rows:
+        mask = np.isin(objects.labels, row)
+        assert set(np.unique(objects.labels[mask])) == set(row)
+        assert label(mask, EVERY_NEIGHBOUR)[1] == 1
+        assert mask.sum() >= 100 or mask.sum() * voxel_mm3 >= 60
+
+
+def test_table_and_weights_describe_the_objects(any_volume: SyntheticVolume) -> None:
+    objects = any_volume.objects
+    table, weights = objects.table(), objects.weights()
+    assert table.dtype == np.uint16 and weights.dtype == np.float32
+    assert [tuple(row[row > 0]) for row in table] == list(objects.rows)
+    assert weights.sum() == pytest.approx(1)
+    kinds = np.array(objects.kinds)
+    mass = {kind: weights[kinds == kind].sum() for kind in KINDS if (kinds == kind).any()}
+    assert list(mass.values()) == pytest.approx([1 / len(mass)] * len(mass))
+
+
+def test_every_label_belongs_to_an_object(any_volume: SyntheticVolume) -> None:
+    used = {value for row in any_volume.objects.rows for value in row}
+    assert set(np.unique(any_volume.objects.labels)) - {0} == used
+
+
+def test_an_organ_holds_its_lesions(label_maps: Path) -> None:
+    found = 0
+    for seed in SEEDS:
+        one = volume(label_maps, "ct", seed)
+        for number, part in enumerate(one.parts):
+            host = one.parts[part.host]
+            if part.host < 0 or host.kind is None or not (one.part == number).any():
+                continue
+            lesion = set(np.unique(one.objects.labels[one.part == number])) - {0}
+            organ = set(np.unique(one.objects.labels[one.part == part.host])) - {0}
+            if lesion and organ:
+                found += any(set(row) >= lesion and set(row) & organ for row in one.objects.rows)
+    assert found
+
+
+def test_ct_shows_tissues_in_the_order_of_their_attenuation(label_maps: Path) -> None:
+    """Over all seeds, as one scan shows a part of the body only."""
+    shown: dict[str, list[np.ndarray]] = {}
+    for seed in SEEDS:
+        for tissue in ("air", "lung", "fat", "muscle", "bone"):
+            shown.setdefault(tissue, []).append(tissue_values(volume(label_maps, "ct", seed), tissue))
+    means = [float(np.concatenate(shown[tissue]).mean()) for tissue in ("air", "lung", "fat", "muscle", "bone")]
+    assert means == sorted(means)
+    assert means[0] < -900 and -130 < means[2] < -40 and 20 < means[3] < 90 and means[4] > 150
+
+
+def test_mr_is_dark_where_there_is_air(label_maps: Path) -> None:
+    for seed in SEEDS:
+        one = volume(label_maps, "mr", seed)
+        air = tissue_values(one, "air")
+        assert one.image.min() >= 0
+        assert not len(air) or air.mean() < 0.5 * one.image[one.part > 0].mean()
+
+
+def test_pet_objects_are_hotter_than_what_is_around(label_maps: Path) -> None:
+    for seed in SEEDS:
+        one = volume(label_maps, "pet", seed)
+        for row in one.objects.rows:
+            mask = np.isin(one.objects.labels, row)
+            around = binary_dilation(mask, iterations=3) & ~binary_dilation(mask)
+            assert one.image[mask].mean() > 1.3 * np.median(one.image[around])
+
+
+def test_an_unknown_modality_is_refused(label_maps: Path) -> None:
+    with pytest.raises(SynthesisError, match="ct, mr, pet"):
+        make_volume(1, find_label_maps(label_maps), "us")
+
+
+def test_a_folder_without_label_maps_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LabelMapError, match="labelmaps_"):
+        find_label_maps(tmp_path)
