@@ -83,7 +83,7 @@ LEAST_CONTRAST = 0.12
 """Difference to the surroundings, over the brightness of an object, that counts as visible."""
 
 
-def brightness(rng: np.random.Generator, tissues: set[str]) -> dict[str, float]:
+def brightness(rng: np.random.Generator) -> dict[str, float]:
     """Brightness of each tissue: of a sequence with some spread, or at random except for what has no signal."""
     rows = {**BRIGHTNESS, **INNER}
     at_random = rng.random() < 0.4
@@ -97,7 +97,7 @@ def brightness(rng: np.random.Generator, tissues: set[str]) -> dict[str, float]:
         values[tissue] = value * float(np.exp(rng.normal(0, 0.1)))
         if at_random and tissue not in DARK and rng.random() < 0.85:
             values[tissue] = float(rng.uniform(0.05, 1.0))
-    if at_random and rng.random() < 0.3 and tissues:
+    if at_random and rng.random() < 0.3:
         values = {tissue: value if tissue in DARK else 1.05 - value for tissue, value in values.items()}
     return values
 
@@ -110,7 +110,7 @@ def render_mr(
     Returns:
         Intensities of an arbitrary unit, background near 0.
     """
-    values = brightness(rng, {p.tissue for p in parts})
+    values = brightness(rng)
     # One tissue has one brightness on both sides; single organs may stand out a little.
     mean = np.array([values[p.tissue] * np.exp(rng.normal(0, 0.03)) for p in parts], np.float32)
     texture_sd = mean * np.array([rng.uniform(0.02, 0.09) for _ in parts], np.float32)
