@@ -19,7 +19,7 @@ from lib.configs.settings import Conf
 from lib.evaluation.interaction import TIMEOUT_S
 from lib.learning.settings import TrainSettings
 from lib.models.precision import PRECISIONS
-from lib.pretraining.recipe import LESIONS
+from lib.pretraining.recipe import STRUCTURES
 from lib.version import __version__
 from sam3d.__main__ import main
 from tests.support.program import REPOSITORY
@@ -115,8 +115,7 @@ def test_defaults_and_choices_in_the_help_are_those_of_the_library() -> None:
     assert option(evaluate, "timeout").default == TIMEOUT_S
     assert option(replay, "audit_dir").default == Conf().audit_dir
     assert option(replay, "learning_dir").default == Conf().learning_dir
-    assert f"[default: {LESIONS.minutes:g}]" in str(option(weights, "minutes").help)
-    assert all(f"{part.folder}/" in str(option(weights, "data").help) for part in LESIONS.patients)
+    assert f"[default: {STRUCTURES.minutes:g}]" in str(option(weights, "minutes").help)
     for setting in fields(TrainSettings):
         # The library's default of a device is another one where there is a GPU.
         if setting.name not in ("label_name", "device"):

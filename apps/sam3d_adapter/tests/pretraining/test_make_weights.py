@@ -21,7 +21,7 @@ from lib.models.checkpoint import load_model
 from lib.presets import load_preset
 from lib.segmenters import families
 from lib.segmenters.frozen_store import FrozenStore
-from tests.support.block_volumes import KEPT, write_patients
+from tests.support.block_volumes import KEPT, write_data
 from tests.support.server import APP_DIR
 
 REPOSITORY = APP_DIR.parents[1]
@@ -31,9 +31,9 @@ STEPS = 5
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four patients in each modality, two of them held out: 40 mm with one bright block."""
+    """Small volumes and label maps in every folder that the recipe reads."""
     folder = tmp_path_factory.mktemp("data")
-    write_patients(folder)
+    write_data(folder)
     return folder
 
 
@@ -83,7 +83,7 @@ def kill_when(ready: Callable[[], object], command: tuple[str, ...], log: Path) 
 
 
 def call(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, timeout=600)
+    return subprocess.run(command, capture_output=True, text=True, timeout=900)
 
 
 def times(folder: Path) -> dict[str, int]:
@@ -96,7 +96,7 @@ def test_make_weights(data: Path, tmp_path: Path) -> None:
     out, log = tmp_path / "out", tmp_path / "log"
     command = (*MAKE, "weights", f"DATA={data}", f"OUT={out}", "DEVICE=cpu", "TRIAL=1", f"STEPS={STEPS}")
 
-    kill_when(lambda: list(out.glob("phantoms/train/*.npz")), command, log)
+    kill_when(lambda: list(out.glob("phantoms/*.npz")), command, log)
     assert not list(out.glob("*.safetensors"))
     phantoms = times(out / "phantoms")
     kill_when(lambda: (out / "tiny_state.pt").exists(), command, log)  # what is resumed from; the curve comes before
@@ -110,14 +110,15 @@ def test_make_weights(data: Path, tmp_path: Path) -> None:
     assert "Resuming at step" in done.stderr and "Traceback" not in done.stderr
     steps = [point["step"] for point in json.loads((out / "tiny_curve.json").read_text())]
     assert steps == list(range(1, STEPS + 1))
-    assert len(list(out.glob("phantoms/train/*.npz"))) == 3 and len(list(out.glob("phantoms/held_out/*.npz"))) == 2
+    assert len(list(out.glob("phantoms/*.npz"))) == 2 and len(list(out.glob("phantoms_held_out/*.npz"))) == 2
     assert not list(out.rglob("*.partial")) and (out / "tiny_curve.png").read_bytes().startswith(b"\x89PNG")
 
-    base, weights = out / "tiny_base.safetensors", out / "tiny_lesions.safetensors"
+    base, weights = out / "tiny_base.safetensors", out / "tiny_structures.safetensors"
     assert base.stat().st_size + weights.stat().st_size <= 10_000_000
     _, report = load_model(size="tiny", base=base, weights=weights)
     assert report.created == {} and report.provenance["steps"] == STEPS
-    assert report.provenance["data"][1].startswith("2 of sts_ct, 2 of sts_mr_t1, 2 of sts_pet; 2 patients: TCIA")
+    assert report.provenance["data"][:2] == ["2 of vessels_ct", "2 of sts_ct"]
+    assert "2 synthetic_mr, made from labelmaps_trunk/labels" in " ".join(report.provenance["data"])
     held_out = REPOSITORY / "benchmarks/held_out.txt"
     assert report.provenance["held_out"] == {"file": held_out.name, "sha256": file_sha256(held_out)}
     assert {"licence", "seed", "minutes", "recipe", "data_sha256", "curve", "machine"} <= report.provenance.keys()
@@ -152,7 +153,7 @@ def test_make_weights(data: Path, tmp_path: Path) -> None:
 def measure(printed: str, out: Path, base: Path, weights: Path, data: Path) -> None:
     """The first of the commands that were printed, letter by letter; without its base the same is refused."""
     lines = [line.strip() for line in printed.splitlines() if line.startswith("  make evaluate ")]
-    assert len(lines) == 3
+    assert len(lines) == 6
     _, *words = shlex.split(lines[0])
     refused = call(*MAKE, *(word for word in words if not word.startswith("BASE=")))
     assert refused.returncode != 0 and "trained on the base" in refused.stderr and "Traceback" not in refused.stderr

@@ -1,20 +1,44 @@
 """Small volumes that a few steps can be trained on."""
 
+import json
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
-from lib.pretraining.recipe import LESIONS
+from lib.pretraining.recipe import STRUCTURES
+from lib.pretraining.sources import Labelled
 
 TRAINED, KEPT = ("STS_001", "STS_002"), ("STS_011", "STS_013")
 """Patients of whom the second two are held out by the list in benchmarks/."""
 
 
-def write_patients(folder: Path) -> None:
-    """What the recipe of the small weights needs: `TRAINED` and `KEPT` in each modality."""
-    for part in LESIONS.patients:
-        write_blocks(folder / part.folder, (*TRAINED, *KEPT))
+def write_data(folder: Path) -> None:
+    """What the recipe of the small weights needs, with volumes of 40 mm: `TRAINED` and `KEPT` where both are wanted."""
+    for source in STRUCTURES.labelled:
+        write_blocks(folder / source.folder, names_in(source))
+    for path in {path for source in STRUCTURES.generated for path in source.inputs}:
+        if path.startswith("labelmaps"):
+            write_label_map(folder / path)
+        elif not (folder / path).exists():
+            write_blocks((folder / path).parent, ("one",))
+
+
+def names_in(source: Labelled) -> tuple[str, ...]:
+    """Of the cases that are written for a source."""
+    return (*TRAINED * (source.share > 0), *KEPT * source.is_validated)
+
+
+def write_label_map(folder: Path) -> None:
+    """A label map of a liver with a kidney beside it, and the manifest that names them."""
+    folder.mkdir(parents=True)
+    x, y, z = np.ogrid[:40, :40, :40]
+    labels = np.zeros((40, 40, 40), np.uint8)
+    labels[(x - 14) ** 2 + (y - 20) ** 2 + (z - 20) ** 2 < 10**2] = 1
+    labels[(x - 30) ** 2 + (y - 18) ** 2 + (z - 20) ** 2 < 6**2] = 2
+    nib.save(nib.Nifti1Image(labels, np.diag([3.0, 3.0, 3.0, 1.0])), folder / "one.nii.gz")
+    case = {"label": "labels/one.nii.gz", "labels": {"1": "liver", "2": "kidney_left"}}
+    (folder.parent / "manifest.json").write_text(json.dumps({"cases": [case]}), encoding="utf-8")
 
 
 def write_blocks(folder: Path, names: tuple[str, ...]) -> None:
