@@ -22,8 +22,8 @@ MOST_PROCESSES, MOST_WORKERS = 8, 12
 """Most processes that train on a CPU or draw samples for a GPU; more of them wait for each other."""
 CPU_BATCH, GPU_BATCH = 2, 16
 """Regions of a step for each process that trains."""
-_VOLUME_BYTES, _PROCESS_BYTES = 8 * 2**20, 5 * 2**28
-"""Memory of a volume that is read (mean) and of a process without any."""
+_PROCESS_BYTES = 3 * 2**30
+"""Memory of a process. Volumes that are made are mapped, so the system drops their pages when memory is short."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,9 @@ class Machine:
 
     @classmethod
     def here(cls, device: str, recipe: Recipe) -> "Machine":
-        """As many processes as there are cores, and memory for the volumes of each."""
+        """As many processes as there are cores, and memory for each."""
         cores = len(os.sched_getaffinity(0))
-        bytes_each = _PROCESS_BYTES + sum(len(source.seeds) for source in recipe.generated) * _VOLUME_BYTES
-        room = max(1, psutil.virtual_memory().available // bytes_each)
+        room = max(1, psutil.virtual_memory().available // _PROCESS_BYTES)
         is_reduced = resolve_precision(recipe.precision, torch.device(device)) is torch.bfloat16
         precision = "bf16" if is_reduced else "fp32"
         if device == "cuda":

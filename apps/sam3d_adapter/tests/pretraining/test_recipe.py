@@ -220,16 +220,16 @@ def test_a_longer_training_goes_on_with_a_shorter_one(tmp_path) -> None:
     assert agree(tmp_path, STRUCTURES, facts, None) == begun and made.exists()
     assert shorter_lengths(tmp_path) == []
 
-    longer = dataclasses.replace(STRUCTURES, minutes=300.0)
+    longer = dataclasses.replace(STRUCTURES, minutes=900.0)
     assert agree(tmp_path, longer, facts, None) == begun
     assert not made.exists()  # what is there is the shorter one's
     made.touch()
     assert agree(tmp_path, longer, facts, None) == begun and made.exists()
-    assert shorter_lengths(tmp_path) == [{"minutes": 150.0, "steps": None}]
+    assert shorter_lengths(tmp_path) == [{"minutes": 600.0, "steps": None}]
     for recipe, word in (
         (STRUCTURES, "minutes"),
         (dataclasses.replace(longer, minutes=None, steps=9), "minutes, steps"),
-        (dataclasses.replace(longer, minutes=400.0, seed=2), "seed"),
+        (dataclasses.replace(longer, minutes=950.0, seed=2), "seed"),
     ):
         with pytest.raises(
             RecipeError, match=rf"begun with other values of {word} \(see plan.json.*to train for longer"
@@ -256,7 +256,7 @@ def test_a_machine_is_used_as_far_as_its_memory_goes(monkeypatch) -> None:
     assert Machine.here("cpu", STRUCTURES) == Machine("cpu", 8, 2, 0, "bf16")
     assert Machine.here("cuda", STRUCTURES) == Machine("cuda", 1, 16, 12, "bf16")
     with_memory(10)
-    assert Machine.here("cpu", STRUCTURES).processes == 2
+    assert Machine.here("cpu", STRUCTURES).processes == 3
     with_memory(1)
     assert Machine.here("cpu", STRUCTURES).processes == Machine.here("cuda", STRUCTURES).workers == 1
 
