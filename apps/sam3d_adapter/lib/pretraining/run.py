@@ -239,7 +239,13 @@ def _manifests(recipe: Recipe, data: Path, held_out: Path, out: Path) -> tuple[t
 def _entries(image: Path, source: Labelled) -> list[dict[str, object]]:
     """A case of the evaluation for each object of an image."""
     name, labels = case_name(image), labels_of(image)
-    common = {"image": str(image), "label": str(labels), "patient": name, "dataset": source.folder, "split": "held_out"}
+    common: dict[str, object] = {
+        "image": str(image),
+        "label": str(labels),
+        "patient": name,
+        "dataset": source.folder,
+        "split": "held_out",
+    }
     if not source.labels_are_objects:
         return [common | {"case": name}]
     values = np.unique(read_volume(labels).voxels.numpy())

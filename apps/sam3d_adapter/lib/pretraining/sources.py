@@ -122,7 +122,6 @@ class Generated:
 
 
 Source = Labelled | Generated
-Maker = Callable[[Path, Sequence[Path], str, Sequence[int]], None]
 
 
 def _phantoms(out: Path, inputs: Sequence[Path], modality: str, seeds: Sequence[int]) -> None:
@@ -133,7 +132,7 @@ def _synthetic(out: Path, inputs: Sequence[Path], modality: str, seeds: Sequence
     write_synthetic(out, inputs[0].parents[2], modality, seeds)
 
 
-MAKERS: Mapping[str, Maker] = {"phantoms": _phantoms, "synthetic": _synthetic, "regions": write_regions}
+MAKERS: Mapping[str, Callable[..., None]] = {"phantoms": _phantoms, "synthetic": _synthetic, "regions": write_regions}
 """By name; each takes the folder to write to, the input files, the modality, and the seeds."""
 
 
