@@ -76,7 +76,7 @@ def wait_for(value: Callable, timeout_s: float, log: Path):
 def kill_when(ready: Callable[[], object], command: tuple[str, ...], log: Path) -> None:
     """End the command's own process alone, as hard as can be; those that it started end by themselves."""
     with started(command, log) as process:
-        wait_for(ready, 300, log)
+        wait_for(ready, 900, log)
         others = process.children(recursive=True)
         process.kill()
         assert others and not psutil.wait_procs(others, timeout=60)[1]
@@ -91,7 +91,7 @@ def times(folder: Path) -> dict[str, int]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(3000)
 def test_make_weights(data: Path, tmp_path: Path) -> None:
     out, log = tmp_path / "out", tmp_path / "log"
     command = (*MAKE, "weights", f"DATA={data}", f"OUT={out}", "DEVICE=cpu", "TRIAL=1", f"STEPS={STEPS}")
