@@ -15,7 +15,8 @@ LIB = APP / "lib"
 ORDER = (
     "version", "files", "prompts", "geometry", "volumes", "models", "conversion", "segmenters", "segmenters.roi",
     "presets", "phantoms", "regions", "registry", "serving", "requests", "audit", "evaluation", "training",
-    "pretraining", "annotations", "learning", "families", "infers", "host", "trainers", "activelearning", "configs", "cli",
+    "pretraining", "annotations", "learning", "families", "infers", "host", "trainers", "activelearning", "configs",
+    "cli",
 )  # fmt: skip
 MAIN_MAY_IMPORT = {"configs", "host", "version"}
 
