@@ -37,7 +37,7 @@ class RegionsError(ValueError):
 def write_regions(out: Path, images: Sequence[Path], modality: Modality, seeds: Sequence[int]) -> None:
     """Writes one ``*.npz`` (image, affine, labels, objects, weights) per seed; existing files are kept.
 
-    Several processes may write into one folder: each file is written atomically. A volume without regions gives none.
+    Several processes may write into one folder: each file is written atomically.
 
     Args:
         out: Folder; made if it is absent.

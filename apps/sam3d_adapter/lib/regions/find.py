@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
-from scipy.ndimage import grey_dilation, grey_erosion
+from scipy.ndimage import grey_opening
 from skimage.filters import apply_hysteresis_threshold
 from skimage.measure import label
 
@@ -25,6 +25,12 @@ from lib.regions.merging import merge
 from lib.regions.supervoxels import Supervoxels, find_borders, make_supervoxels
 
 Array = np.ndarray
+MIN_VOXELS = 50
+"""Smallest region, whatever its volume."""
+THIN_VOXELS = 7
+"""What is thinner than this is looked for as a thin thing."""
+THIN_CONTRAST = (2.0, 5.0)
+"""How far a thin thing stands out from its surroundings everywhere, and somewhere; in units of the noise."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,8 @@ def find_regions(
         return []
     sampling = tuple(float(s) for s in np.asarray(spacing) / min(spacing))
     voxel_mm3 = float(np.prod(spacing))
-    voxels = limits.volume_mm3[0] / voxel_mm3, min(limits.volume_mm3[1] / voxel_mm3, limits.max_share * body.sum())
+    least = max(limits.volume_mm3[0] / voxel_mm3, MIN_VOXELS)
+    voxels = least, min(limits.volume_mm3[1] / voxel_mm3, limits.max_share * np.count_nonzero(body))
     values = in_noise_units(image, modality, body)
     supervoxels = make_supervoxels(values, body, smoothing=scale.smoothing, depth=scale.depth, sigma=0.8)
     sources = chain(
@@ -128,6 +135,6 @@ def thin_pieces(supervoxels: Supervoxels, body: Array, voxels: tuple[float, floa
     """Bright and dark thin things, such as vessels and airways: what an opening or closing removes."""
     for sign in (1, -1):
         smooth = sign * supervoxels.smooth
-        opened = grey_dilation(grey_erosion(smooth, (7, 7, 7)), (7, 7, 7))
-        thin = apply_hysteresis_threshold(smooth - opened, 2.0, 5.0) & body
+        opened = grey_opening(smooth, (THIN_VOXELS,) * 3)
+        thin = apply_hysteresis_threshold(smooth - opened, *THIN_CONTRAST) & body
         yield from body_candidates(label(thin, connectivity=3), voxels)

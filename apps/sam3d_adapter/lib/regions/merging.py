@@ -109,8 +109,10 @@ def merge(borders: Borders, voxels: Array, sums: Array, *, edge_share: float, si
         near[b] = {}
     end = len(records)
     first, last, order = _ranges(children, count, end - 1)
-    numbers = np.array(records).T
-    return MergeTree(np.array(parent[:end]), np.array(height[:end]), *numbers, first, last, order)
+    voxel_count, faces, strength, strong, rim = np.array(records).T
+    return MergeTree(
+        np.array(parent[:end]), np.array(height[:end]), voxel_count, faces, strength, strong, rim, first, last, order
+    )
 
 
 def _ranges(children: list[tuple[int, int]], count: int, top: int) -> tuple[Array, Array, Array]:
