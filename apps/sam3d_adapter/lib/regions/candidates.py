@@ -29,6 +29,10 @@ STRONG_EDGE = 0.6
 """Gradient per voxel, in units of the noise, above which a border is seen."""
 EDGE_FLOOR = 0.1
 """Added to edge strengths before they are compared."""
+THIN_VOXELS = 3.0
+"""What is nowhere deeper than this is thin."""
+THIN_INSIDE = 0.1
+"""Edges taken to be inside a thin thing, relative to those of its border."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class Limits:
     min_contrast: float = 0.8
     max_rim: float = 0.15
     min_kept: float = 0.75
-    min_score: float = 0.2
+    min_score: float = 0.0
     overlap: float = 0.6
     per_octave: int = 12
 
@@ -163,13 +167,15 @@ def judge(
         if contrast < limits.min_contrast or rim > limits.max_rim:
             continue
         depth = distance_transform_edt(np.pad(smooth, 1))[1:-1, 1:-1, 1:-1]
-        inside = float(edges[depth > min(2.0, depth.max() / 2)].mean()) + EDGE_FLOOR
+        inside, second = float(edges[depth > 2].mean()) if depth.max() > 2 else 0.0, second_core(depth)
+        if depth.max() < THIN_VOXELS:  # the inside of a thin thing is all border
+            inside, second = contrast * THIN_INSIDE, 0.0
         score = (
             7.0 * kept
-            + 0.6 * np.log((contrast + EDGE_FLOOR) / inside)
-            + 0.6 * np.log((weakest + EDGE_FLOOR) / inside)
+            + 0.6 * np.log((contrast + EDGE_FLOOR) / (inside + EDGE_FLOOR))
+            + 0.6 * np.log((weakest + EDGE_FLOOR) / (inside + EDGE_FLOOR))
             + 6.2 * share_apart(smooth, supervoxels.smooth[box], depth)
-            - 3.7 * second_core(depth)
+            - 3.7 * second
             - 13.5
         )
         if score >= limits.min_score:

@@ -72,14 +72,14 @@ def write_regions(out: Path, images: Sequence[Path], modality: Modality, seeds: 
 def find_objects_of(
     image: Array, affine: Array, modality: Modality, rng: np.random.Generator, known: Array | None = None
 ) -> Objects:
-    """The regions of a volume as objects; the known object, if there is one, is an object too.
+    """The regions of a volume as objects.
 
     Args:
         image: (i, j, k).
         affine: (4, 4), voxel index -> RAS mm.
         modality: Of the image.
         rng: Draws the scale.
-        known: (i, j, k) bool.
+        known: (i, j, k) bool; what no region may cut through.
     """
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
 

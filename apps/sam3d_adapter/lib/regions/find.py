@@ -29,8 +29,8 @@ MIN_VOXELS = 50
 """Smallest region, whatever its volume."""
 THIN_VOXELS = 7
 """What is thinner than this is looked for as a thin thing."""
-THIN_CONTRAST = (2.0, 5.0)
-"""How far a thin thing stands out from its surroundings everywhere, and somewhere; in units of the noise."""
+THIN_CONTRASTS = (4.0, 8.0, 16.0, 32.0)
+"""How far a thin thing stands out from its surroundings somewhere, and half as far everywhere; noise 1."""
 
 
 @dataclass(frozen=True)
@@ -136,5 +136,6 @@ def thin_pieces(supervoxels: Supervoxels, body: Array, voxels: tuple[float, floa
     for sign in (1, -1):
         smooth = sign * supervoxels.smooth
         opened = grey_opening(smooth, (THIN_VOXELS,) * 3)
-        thin = apply_hysteresis_threshold(smooth - opened, *THIN_CONTRAST) & body
-        yield from body_candidates(label(thin, connectivity=3), voxels)
+        for contrast in THIN_CONTRASTS:
+            thin = apply_hysteresis_threshold(smooth - opened, contrast / 2, contrast) & body
+            yield from body_candidates(label(thin, connectivity=3), voxels)
