@@ -225,8 +225,6 @@ def _manifests(recipe: Recipe, data: Path, held_out: Path, out: Path) -> tuple[t
     """Writes a manifest of the held-out cases of each source, for the evaluation."""
     manifests = []
     for source in recipe.labelled:
-        if not source.is_validated:
-            continue
         data_set = source.choice(data.resolve()).open(_names(held_out), validation=True)
         entries = [entry for file in data_set.files for entry in _entries(file, source)]
         path = out / f"{source.folder}_held_out.json"

@@ -24,15 +24,18 @@ class Labelled:
         folder: Below the folder of the data; holds ``images/`` and ``labels/`` with files of equal names.
         preset: Gives intensities and spacings.
         share: Of the samples, relative to the others; 0 where all cases are held out.
-        is_validated: Whether cases are held out.
         labels_are_objects: Whether each value of a label map is an object; otherwise all of them are the one object.
     """
 
     folder: str
     preset: str
     share: float
-    is_validated: bool = True
     labels_are_objects: bool = False
+
+    @property
+    def is_validated(self) -> bool:
+        """True: each source has held-out cases."""
+        return True
 
     @property
     def name(self) -> str:
@@ -53,10 +56,8 @@ class Labelled:
         """
         names = {case_name(file) for file in volume_files(data / self.folder)}
         trained, kept = sorted(names - held_out), sorted(names & held_out)
-        if bool(trained) != (self.share > 0) or bool(kept) != self.is_validated:
-            wanted = " and ".join(
-                ["some to train on"] * (self.share > 0) + ["some that are held out"] * self.is_validated
-            )
+        if bool(trained) != (self.share > 0) or not kept:
+            wanted = "cases of both kinds" if self.share else "held-out cases alone"
             raise RecipeError(
                 f"{data / self.folder} holds {len(trained)} case(s) to train on and {len(kept)} that are held out: "
                 f"expected {wanted}, under the names that the list of held-out cases has."

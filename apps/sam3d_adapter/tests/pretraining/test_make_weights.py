@@ -117,7 +117,7 @@ def test_make_weights(data: Path, tmp_path: Path) -> None:
     assert base.stat().st_size + weights.stat().st_size <= 10_000_000
     _, report = load_model(size="tiny", base=base, weights=weights)
     assert report.created == {} and report.provenance["steps"] == STEPS
-    assert report.provenance["data"][:2] == ["2 of vessels_ct", "2 of sts_ct"]
+    assert report.provenance["data"][:2] == ["2 of sts_ct", "2 of sts_mr_t1"]
     assert "2 synthetic_mr, made from labelmaps_trunk/labels" in " ".join(report.provenance["data"])
     held_out = REPOSITORY / "benchmarks/held_out.txt"
     assert report.provenance["held_out"] == {"file": held_out.name, "sha256": file_sha256(held_out)}
@@ -153,7 +153,7 @@ def test_make_weights(data: Path, tmp_path: Path) -> None:
 def measure(printed: str, out: Path, base: Path, weights: Path, data: Path) -> None:
     """The first of the commands that were printed, letter by letter; without its base the same is refused."""
     lines = [line.strip() for line in printed.splitlines() if line.startswith("  make evaluate ")]
-    assert len(lines) == 6
+    assert len(lines) == 7
     _, *words = shlex.split(lines[0])
     refused = call(*MAKE, *(word for word in words if not word.startswith("BASE=")))
     assert refused.returncode != 0 and "trained on the base" in refused.stderr and "Traceback" not in refused.stderr

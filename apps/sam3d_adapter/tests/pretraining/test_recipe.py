@@ -68,7 +68,7 @@ def names(data_set: DataSet) -> set[str]:
 
 def test_the_recipe_is_that_of_the_model_card() -> None:
     shares = {preset: sum(s.share for s in STRUCTURES.sources if s.preset == preset) for preset in ("ct", "mr", "pet")}
-    assert shares == pytest.approx({"ct": 2.9, "mr": 2.2, "pet": 1.1})
+    assert shares == pytest.approx({"ct": 2.7, "mr": 2.2, "pet": 1.1})
     assert (STRUCTURES.peak_lr, STRUCTURES.minutes, STRUCTURES.precision) == (2e-3, 600.0, "auto")
     assert json.loads(json.dumps(STRUCTURES.to_dict())) == STRUCTURES.to_dict()
 
@@ -177,7 +177,7 @@ def test_nobody_held_out_is_ever_drawn(complete, tmp_path, monkeypatch) -> None:
     data_sets = [choice.open(training.held_out, validation=False) for choice in training.data_sets]
     assert [data_set.share for data_set in data_sets] == [source.share for source in RECIPE.sources if source.share]
     labelled = [data_set for data_set in data_sets if data_set.folder.parent == complete]
-    assert [names(data_set) for data_set in labelled] == [set(TRAINED)] * 4
+    assert [names(data_set) for data_set in labelled] == [set(TRAINED)] * 3
     small = SamplingConfig(roi_size=8)
     for part in range(2):
         stream = iter(SampleStream(data_sets, small, 1, batch=2, part=part, parts=2))
@@ -185,7 +185,7 @@ def test_nobody_held_out_is_ever_drawn(complete, tmp_path, monkeypatch) -> None:
             next(stream)
     assert read == {file for data_set in data_sets for file in data_set.files}
     validated = [choice.open(training.held_out, validation=True) for choice in training.validation]
-    assert [names(data_set) for data_set in validated[:-1]] == [set(KEPT)] * 6
+    assert [names(data_set) for data_set in validated[:-1]] == [set(KEPT)] * 7
     assert not read & {file for data_set in validated for file in data_set.files}
 
 
@@ -269,22 +269,19 @@ def test_two_commands_do_not_work_in_one_folder(complete, tmp_path) -> None:
 
 def test_the_list_of_held_out_cases_is_one_that_the_evaluation_reads(complete, tmp_path) -> None:
     manifests = recipe_run._manifests(RECIPE, complete, HELD_OUT, tmp_path)
-    assert [preset for preset, _ in manifests] == ["ct", "mr", "pet", "ct", "mr", "mr"]
-    for (_, manifest), part in zip(manifests, (s for s in RECIPE.labelled if s.is_validated), strict=True):
+    assert [preset for preset, _ in manifests] == ["ct", "mr", "pet", "ct", "ct", "mr", "mr"]
+    for (_, manifest), part in zip(manifests, RECIPE.labelled, strict=True):
         sources = from_manifest(manifest)
         assert {source.patient for source in sources} == set(KEPT)
         assert all(source.image.is_relative_to(complete / part.folder / "images") for source in sources)
     made = Made(tmp_path / "a b_base", tmp_path / "weights", manifests)
-    assert len(made.commands()) == 6 and f"BASE='{tmp_path}/a b_base'" in made.commands()[0]
+    assert len(made.commands()) == 7 and f"BASE='{tmp_path}/a b_base'" in made.commands()[0]
 
 
 def test_who_is_trained_on(complete) -> None:
     held_out = frozenset(HELD_OUT.read_text().split())
     found = check_data(STRUCTURES, complete, held_out)
-    assert found == {
-        source.folder: (list(TRAINED) * (source.share > 0), list(KEPT) * source.is_validated)
-        for source in STRUCTURES.labelled
-    }
+    assert found == {source.folder: (list(TRAINED) * (source.share > 0), list(KEPT)) for source in STRUCTURES.labelled}
     assert all(
         set(trained) | set(kept) == set(names_in(s)) for s in STRUCTURES.labelled for trained, kept in [found[s.folder]]
     )

@@ -26,7 +26,7 @@ def write_data(folder: Path) -> None:
 
 def names_in(source: Labelled) -> tuple[str, ...]:
     """Of the cases that are written for a source."""
-    return (*TRAINED * (source.share > 0), *KEPT * source.is_validated)
+    return (*TRAINED * (source.share > 0), *KEPT)
 
 
 def write_label_map(folder: Path) -> None:
