@@ -7,9 +7,17 @@ from lib.geometry.roi import Roi, roi_at
 from lib.prompts.box import Box
 from lib.prompts.click import Click, on_structure
 from lib.prompts.mask import MaskPrompt
+from lib.segmenters.roi.clicked_component import far_outside
 from lib.segmenters.roi.prediction import MAX_ENCODES, RoiPredictions
 from lib.segmenters.roi.settings import RoiSettings
-from lib.segmenters.roi.zoom import ZoomedPrediction, predict_box, predict_first_click, require_within_reach, roi_of_box
+from lib.segmenters.roi.zoom import (
+    ZoomedPrediction,
+    predict_anew,
+    predict_box,
+    predict_first_click,
+    require_within_reach,
+    roi_of_box,
+)
 
 
 @dataclass(frozen=True)
@@ -21,8 +29,8 @@ class InitialPrediction:
         key: identifies all that the answer depends on, except for the further clicks.
         tiles: how many regions may be predicted for the clicks of each kind.
         box: around the structure.
-        head: the click that was answered first; None with a mask prompt, which all clicks correct.
-        is_pseudo: whether ``head`` is not the user's.
+        told: the first click, up to the last foreground click that opened the answer anew; none with a mask prompt.
+        is_pseudo: whether the only one is not the user's.
         first: the answer to it; None with a mask prompt.
         start: the mask prompt.
     """
@@ -31,7 +39,7 @@ class InitialPrediction:
     key: Hashable
     tiles: int
     box: Box | None
-    head: Click | None = None
+    told: tuple[Click, ...] = ()
     is_pseudo: bool = False
     first: ZoomedPrediction | None = None
     start: MaskPrompt | None = None
@@ -48,6 +56,9 @@ def initial_prediction(
     start: MaskPrompt | None = None,
 ) -> InitialPrediction:
     """Predicts what the clicks correct, or takes it from the cache.
+
+    A foreground click far outside the answer so far opens it anew: all foreground clicks up to it are shown to the
+    network together, at a wider zoom level. Background clicks have no part in that.
 
     Args:
         predictions: of the image.
@@ -67,17 +78,33 @@ def initial_prediction(
             _roi_of_mask(predictions, settings, start, box), key, MAX_ENCODES // 2, box, start=start
         )
     head = clicks[0] if pseudo is None else pseudo
-    require_within_reach((head, *on_structure(clicks)), predictions.volume, settings)
+    foreground = on_structure(clicks)
+    require_within_reach((head, *foreground), predictions.volume, settings)
     is_pseudo = pseudo is not None
-    key = ("first", predictions.key, settings, head.ijk, is_pseudo, box, threshold)
-    first: ZoomedPrediction | None = predictions.cache.get(key)
+
+    def key_of(told: tuple[Click, ...]) -> Hashable:
+        return ("first", predictions.key, settings, told, is_pseudo, box, threshold)
+
+    told: tuple[Click, ...] = (head,)
+    first: ZoomedPrediction | None = predictions.cache.get(key_of(told))
     if first is None:
         if box is None:
             first = predict_first_click(predictions, settings, head, threshold)
         else:
             first = predict_box(predictions, settings, box, head, threshold, is_pseudo=is_pseudo)
-        predictions.cache.put(key, first)
-    return InitialPrediction(first.roi, key, (MAX_ENCODES - first.encodes) // 2, box, head, is_pseudo, first)
+        predictions.cache.put(key_of(told), first)
+    for n in range(2, len(foreground) + 1):
+        so_far, click = foreground[:n], foreground[n - 1]
+        if box is not None or not far_outside(first.logit, first.roi.clicks_to_dhw([click]), threshold):
+            continue
+        wider: ZoomedPrediction | None = predictions.cache.get(key_of(so_far))
+        if wider is None:
+            wider = predict_anew(predictions, settings, so_far, threshold, first)
+        if wider is not None:
+            told, first = so_far, wider
+            predictions.cache.put(key_of(told), first)
+    tiles = (MAX_ENCODES - first.encodes) // 2
+    return InitialPrediction(first.roi, key_of(told), tiles, box, told, is_pseudo, first)
 
 
 def _roi_of_mask(predictions: RoiPredictions, settings: RoiSettings, start: MaskPrompt, box: Box | None) -> Roi:

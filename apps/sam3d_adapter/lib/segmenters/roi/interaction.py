@@ -105,20 +105,16 @@ def answer_interaction(
             unless that one is a pseudo-click.
         threshold: foreground probability.
     """
-    foreground = [click for click in clicks if click.is_foreground]
+    foreground = [click for click in clicks if click.is_foreground and click not in initial.told]
     background = [click for click in clicks if not click.is_foreground]
     stays = STAYS if initial.start is None else NEAREST
-    if initial.is_pseudo and initial.head is not None:
-        foreground = [initial.head]
-    rows = _steps(initial.roi, foreground, stays)
-    if initial.head is None:
-        rows = [Step((), (0, 0, 0), ()), *rows]
+    rows = [Step((), (0, 0, 0), initial.told), *_steps(initial.roi, foreground, stays, initial.told)]
     return _Lattice(predictions, initial, rows, _steps(initial.roi, background, stays), threshold).answer(clicks)
 
 
-def _steps(roi: Roi, clicks: Sequence[Click], stays: float) -> list[Step]:
+def _steps(roi: Roi, clicks: Sequence[Click], stays: float, told: tuple[Click, ...] = ()) -> list[Step]:
     steps = [
-        Step((click,), tile_offset(roi, click, stays), tuple(clicks[: n + 1]))
+        Step((click,), tile_offset(roi, click, stays), (*told, *clicks[: n + 1]))
         for n, click in enumerate(clicks[:SINGLE_STEPS])
     ]
     beyond: dict[Offset, list[Click]] = {}
@@ -167,8 +163,7 @@ class _Lattice:
         patches = []
         if initial.first is not None:
             patches.append(initial.first.patch)
-            if initial.head is not None and not initial.is_pseudo:
-                obeyed[initial.head] = initial.first.obeyed
+            obeyed |= dict(zip(initial.told, initial.first.obeyed, strict=True))
         for pair in itertools.product(range(len(self._foreground)), range(len(self._background) + 1)):
             steps = self._steps_of(*pair)
             if not steps:
@@ -211,7 +206,7 @@ class _Lattice:
         with time("paste"):
             before = self._without(pair, offset)
             near = (near_in_roi(roi, step.clicks, influence_radius_mm(step.clicks)) for step in steps)
-            pseudo = [self._initial.head] if self._initial.is_pseudo and self._initial.head else []
+            pseudo = self._initial.told if self._initial.is_pseudo else ()
             context = CorrectionContext(
                 roi=roi,
                 new=tuple(click for step in steps for click in step.clicks),
