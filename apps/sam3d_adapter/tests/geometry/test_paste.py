@@ -141,7 +141,7 @@ def test_slabs_make_the_mask_of_the_whole(axes: str, planes: int, monkeypatch: p
     further = Click((30, 32, 28))
     rois = [place_roi([c], SHAPE, affine, size=24, spacing_mm=1.3, roi_axes=axes) for c in (Click(CLICK), further)]
     logits = torch.randn((2, 24, 24, 24), generator=torch.Generator().manual_seed(1))
-    patches = [LogitPatch(rois[0], 3 * logits[0]), LogitPatch(rois[1], 4 * logits[1], ((further,),))]
+    patches = [LogitPatch(rois[0], 3 * logits[0]), LogitPatch(rois[1], 4 * logits[1], (further,))]
     whole = paste_patches(patches, 0.5)
     monkeypatch.setattr(paste, "SLAB_VOXELS", planes * 44 * 38)
     slabs = paste_patches(patches, 0.5)
