@@ -8,7 +8,7 @@ from lib.prompts.box import Box
 from lib.prompts.click import Click, on_structure
 from lib.prompts.mask import MaskPrompt
 from lib.segmenters.roi.clicked_component import far_outside
-from lib.segmenters.roi.prediction import MAX_ENCODES, RoiPredictions
+from lib.segmenters.roi.prediction import RoiPredictions
 from lib.segmenters.roi.settings import RoiSettings
 from lib.segmenters.roi.zoom import (
     ZoomedPrediction,
@@ -27,22 +27,29 @@ class InitialPrediction:
     Attributes:
         roi: the first region of all corrections; they lie on its grid.
         key: identifies all that the answer depends on, except for the further clicks.
-        tiles: how many regions may be predicted for the clicks of each kind.
         box: around the structure.
-        told: the first click, up to the last foreground click that opened the answer anew; none with a mask prompt.
-        is_pseudo: whether the only one is not the user's.
-        first: the answer to it; None with a mask prompt.
+        is_pseudo: whether the first click is not the user's.
+        first: the answer to the first click, or to all foreground clicks up to one that opened it anew; None with a
+            mask prompt.
         start: the mask prompt.
     """
 
     roi: Roi
     key: Hashable
-    tiles: int
     box: Box | None
-    told: tuple[Click, ...] = ()
     is_pseudo: bool = False
     first: ZoomedPrediction | None = None
     start: MaskPrompt | None = None
+
+    @property
+    def told(self) -> tuple[Click, ...]:
+        """The clicks that were answered; none with a mask prompt, which all clicks correct."""
+        return () if self.first is None else self.first.clicks
+
+    @property
+    def regions(self) -> frozenset[Hashable]:
+        """Keys of the regions that were predicted."""
+        return frozenset() if self.first is None else self.first.regions
 
 
 def initial_prediction(
@@ -57,7 +64,7 @@ def initial_prediction(
 ) -> InitialPrediction:
     """Predicts what the clicks correct, or takes it from the cache.
 
-    A foreground click far outside the answer so far opens it anew: all foreground clicks up to it are shown to the
+    A foreground click far outside the answer so far may open it anew: all foreground clicks up to it are shown to the
     network together, at a wider zoom level. Background clicks have no part in that.
 
     Args:
@@ -74,9 +81,7 @@ def initial_prediction(
     """
     if start is not None:
         key: Hashable = ("start", predictions.key, settings, start.hash, box, threshold)
-        return InitialPrediction(
-            _roi_of_mask(predictions, settings, start, box), key, MAX_ENCODES // 2, box, start=start
-        )
+        return InitialPrediction(_roi_of_mask(predictions, settings, start, box), key, box, start=start)
     head = clicks[0] if pseudo is None else pseudo
     foreground = on_structure(clicks)
     require_within_reach((head, *foreground), predictions.volume, settings)
@@ -85,26 +90,23 @@ def initial_prediction(
     def key_of(told: tuple[Click, ...]) -> Hashable:
         return ("first", predictions.key, settings, told, is_pseudo, box, threshold)
 
-    told: tuple[Click, ...] = (head,)
-    first: ZoomedPrediction | None = predictions.cache.get(key_of(told))
+    first: ZoomedPrediction | None = predictions.cache.get(key_of((head,)))
     if first is None:
         if box is None:
             first = predict_first_click(predictions, settings, head, threshold)
         else:
             first = predict_box(predictions, settings, box, head, threshold, is_pseudo=is_pseudo)
-        predictions.cache.put(key_of(told), first)
+        predictions.cache.put(key_of((head,)), first)
     for n in range(2, len(foreground) + 1):
         so_far, click = foreground[:n], foreground[n - 1]
         if box is not None or not far_outside(first.logit, first.roi.clicks_to_dhw([click]), threshold):
             continue
-        wider: ZoomedPrediction | None = predictions.cache.get(key_of(so_far))
-        if wider is None:
-            wider = predict_anew(predictions, settings, so_far, threshold, first)
-        if wider is not None:
-            told, first = so_far, wider
-            predictions.cache.put(key_of(told), first)
-    tiles = (MAX_ENCODES - first.encodes) // 2
-    return InitialPrediction(first.roi, key_of(told), tiles, box, told, is_pseudo, first)
+        opened: ZoomedPrediction | None = predictions.cache.get(key_of(so_far))
+        if opened is None:
+            opened = predict_anew(predictions, settings, so_far, threshold, first)
+            predictions.cache.put(key_of(so_far), opened)
+        first = opened
+    return InitialPrediction(first.roi, key_of(first.clicks), box, is_pseudo, first)
 
 
 def _roi_of_mask(predictions: RoiPredictions, settings: RoiSettings, start: MaskPrompt, box: Box | None) -> Roi:

@@ -32,7 +32,7 @@ from lib.segmenters.roi.correction import (
     may_correct,
 )
 from lib.segmenters.roi.initial_prediction import InitialPrediction
-from lib.segmenters.roi.prediction import RoiPredictions
+from lib.segmenters.roi.prediction import MAX_ENCODES, RoiPredictions
 from lib.segmenters.roi.pseudo_click import deepest
 
 SINGLE_STEPS = 10
@@ -135,9 +135,10 @@ def _steps(initial: InitialPrediction, clicks: Sequence[Click]) -> list[Step]:
 
 def _predicted_tiles(steps: Sequence[Step], initial: InitialPrediction) -> set[Offset]:
     """The regions that are predicted because of clicks of one kind; clicks elsewhere are only enforced."""
-    seen = {(0, 0, 0)} if initial.first is not None else set[Offset]()
-    wanted = dict.fromkeys(step.offset for step in steps if step.offset not in seen)
-    return seen | set(list(wanted)[: initial.tiles])
+    wanted = list(dict.fromkeys(step.offset for step in steps))
+    seen = {offset for offset in wanted if shifted(initial.roi, offset).key() in initial.regions}
+    room = (MAX_ENCODES - len(initial.regions)) // 2
+    return seen | set([offset for offset in wanted if offset not in seen][:room])
 
 
 class _Corrections:

@@ -10,6 +10,7 @@ from torch import Tensor
 from lib.geometry.box import ellipsoid_in_roi, place_roi_on_box
 from lib.geometry.paste import BACKGROUND, MASK_LOGIT, LogitPatch
 from lib.geometry.roi import Roi, place_roi, roi_at
+from lib.geometry.tiles import shifted, tile_offset
 from lib.prompts.box import Box
 from lib.prompts.click import Click
 from lib.segmenters.roi.boundary_refinement import refine_along_surface
@@ -31,13 +32,15 @@ class ZoomedPrediction:
     Attributes:
         roi: at the zoom level that was chosen.
         logit: (D, H, W) float32 of the foreground: the click enforced, and only the piece of the mask that holds it.
-        obeyed: whether the network itself obeyed each click.
+        clicks: that were answered, foreground.
+        obeyed: whether the network itself obeyed each of them.
         patch: the same as it is shown; at half the spacing where its boundary was refined.
         regions: keys of the regions that were predicted.
     """
 
     roi: Roi
     logit: Tensor
+    clicks: tuple[Click, ...]
     obeyed: tuple[bool, ...]
     patch: LogitPatch
     regions: frozenset[Hashable]
@@ -99,48 +102,57 @@ def predict_first_click(
         regions |= rotated
     with predictions.stages.time("paste"):
         settled = _settled(level.logits, level.clicks_dhw, threshold)
-    answer = ZoomedPrediction(level.roi, settled, level.obeyed, LogitPatch(level.roi, settled), regions)
+    answer = ZoomedPrediction(level.roi, settled, (click,), level.obeyed, LogitPatch(level.roi, settled), regions)
     if is_first:
         return answer
     # With the presets that ship, the region of half the spacing is one of those before.
     near = _placed(predictions, settings, [click], level.roi.spacing_mm / 2)
-    return _refined(predictions, answer, near, [click], threshold)
+    return _refined(predictions, answer, near, threshold)
 
 
 def predict_anew(
     predictions: RoiPredictions,
     settings: RoiSettings,
-    clicks: Sequence[Click],
+    clicks: tuple[Click, ...],
     threshold: float,
-    too_small: ZoomedPrediction,
-) -> ZoomedPrediction | None:
-    """Predicts all clicks together, in the middle of them, at a wider zoom level than an answer that is far too small.
+    answer: ZoomedPrediction,
+) -> ZoomedPrediction:
+    """Predicts all clicks together at a wider zoom level, if what the last one lies in outgrows that of the answer.
+
+    Otherwise that is another structure, such as a second lesion, or too small to need it.
 
     Args:
         predictions: of the image.
         settings: size, axes and spacings of the zoom levels.
-        clicks: foreground.
+        clicks: foreground; the last one lies far outside the answer.
         threshold: foreground probability.
-        too_small: the answer to fewer clicks.
+        answer: to fewer clicks.
 
     Returns:
-        The answer; None where no wider zoom level holds all clicks, or the request may not encode one.
+        The new answer; the old one also where no wider zoom level holds all clicks, or the request may not encode it.
     """
+    region = shifted(answer.roi, tile_offset(answer.roi, clicks[-1]))
+    regions = answer.regions | {region.key()}
     # One encode is for the boundary; the wider zoom levels need none for it, as each is the finer one's double.
-    room = max(0, MAX_ENCODES - FOR_FURTHER_CLICKS - 1 - too_small.encodes)
+    room = max(0, MAX_ENCODES - FOR_FURTHER_CLICKS - 1 - len(regions))
     spacings_mm = [
         mm
         for mm in zoom_spacings_mm(settings)
-        if mm > too_small.roi.spacing_mm and all(map(_placed(predictions, settings, clicks, mm).holds, clicks))
+        if mm > answer.roi.spacing_mm and all(map(_placed(predictions, settings, clicks, mm).holds, clicks))
     ][:room]
     if not spacings_mm:
-        return None
-    level, regions = _zoomed_out(predictions, settings, clicks, threshold, spacings_mm)
+        return answer
+    alone = _enforced(predictions, region, predictions(region, clicks[-1:]), clicks[-1:], threshold)
+    if not outgrows_roi(alone.logits, alone.clicks_dhw, threshold, settings.large_share):
+        return replace(answer, regions=regions)
+    level, further = _zoomed_out(predictions, settings, clicks, threshold, spacings_mm)
     with predictions.stages.time("paste"):
-        coarse = LogitPatch(level.roi, _settled(level.logits, level.clicks_dhw, threshold))
-    answer = ZoomedPrediction(level.roi, coarse.logit, level.obeyed, coarse, too_small.regions | regions)
+        settled = _settled(level.logits, level.clicks_dhw, threshold)
+    wider = ZoomedPrediction(
+        level.roi, settled, clicks, level.obeyed, LogitPatch(level.roi, settled), regions | further
+    )
     near = _placed(predictions, settings, clicks, level.roi.spacing_mm / 2)
-    return _refined(predictions, answer, near, clicks, threshold)
+    return _refined(predictions, wider, near, threshold)
 
 
 def _zoomed_out(
@@ -226,20 +238,20 @@ def predict_box(
         clicks_dhw = roi.clicks_to_dhw([click])
         enforced, obeyed = enforce_clicks(logits, clicks_dhw, [True], roi.spacing_mm, threshold)
         settled = _settled(logits if is_pseudo else enforced, clicks_dhw, threshold)
-    answer = ZoomedPrediction(roi, settled, tuple(obeyed), LogitPatch(roi, settled), frozenset([roi.key()]))
+    coarse = LogitPatch(roi, settled)
+    answer = ZoomedPrediction(roi, settled, (click,), tuple(obeyed), coarse, frozenset([roi.key()]))
     if roi.spacing_mm == settings.spacing_mm:
         return answer
     shape, affine = predictions.volume.voxels.shape, predictions.volume.affine
     middle = roi.dhw_to_ijk([[size // 2 for size in roi.size_dhw]])[0]
     near = roi_at(middle, shape, affine, settings.size, roi.spacing_mm / 2, settings.axes)
-    return _refined(predictions, answer, near, [click], threshold, is_enforced=not is_pseudo)
+    return _refined(predictions, answer, near, threshold, is_enforced=not is_pseudo)
 
 
 def _refined(
     predictions: RoiPredictions,
     answer: ZoomedPrediction,
     near: Roi,
-    clicks: Sequence[Click],
     threshold: float,
     *,
     is_enforced: bool = True,
@@ -250,10 +262,10 @@ def _refined(
         predictions: of the image.
         answer: at a wide zoom level.
         near: the region in its middle, at half the spacing.
-        clicks: foreground.
         threshold: foreground probability.
-        is_enforced: whether the clicks are the user's, and so are enforced.
+        is_enforced: whether its clicks are the user's, and so are enforced.
     """
+    clicks = answer.clicks
     room = max(0, MAX_ENCODES - FOR_FURTHER_CLICKS - len(answer.regions | {near.key()}))
     patch, regions = refine_along_surface(predictions, answer.patch, near, clicks, threshold, room)
     with predictions.stages.time("paste"):
@@ -263,7 +275,7 @@ def _refined(
             pair, _ = enforce_clicks(pair, clicks_dhw, [True] * len(clicks), patch.roi.spacing_mm, threshold)
         fine = LogitPatch(patch.roi, _settled(pair, clicks_dhw, threshold))
     coarse = fine.logit[::2, ::2, ::2].clone()
-    return ZoomedPrediction(answer.roi, coarse, answer.obeyed, fine, answer.regions | regions)
+    return replace(answer, logit=coarse, patch=fine, regions=answer.regions | regions)
 
 
 def _placed(predictions: RoiPredictions, settings: RoiSettings, clicks: Sequence[Click], spacing_mm: float) -> Roi:
