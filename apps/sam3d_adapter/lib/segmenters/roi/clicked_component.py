@@ -40,6 +40,20 @@ def keep_clicked(logits: Tensor, clicks_dhw: np.ndarray, threshold: float = 0.5)
     return torch.stack([logits[0], torch.where(dropped, logits[0] + _DROPPED, logits[1])])
 
 
+def holds_any(logits: Tensor, clicks_dhw: np.ndarray, others_dhw: np.ndarray, threshold: float) -> bool:
+    """Whether the clicked structure holds any of other places.
+
+    Args:
+        logits: (2, D, H, W).
+        clicks_dhw: (N, 3) ROI indices.
+        others_dhw: (M, 3) ROI indices, within the ROI.
+        threshold: foreground probability.
+    """
+    _, kept = clicked_component(logits, clicks_dhw, threshold)
+    index = np.clip(np.rint(others_dhw).astype(int), 0, np.array(kept.shape) - 1)
+    return bool(kept[tuple(index.T)].any())
+
+
 def outgrows_roi(logits: Tensor, clicks_dhw: np.ndarray, threshold: float, large_share: float) -> bool:
     """Whether a wider ROI may show more of the clicked structure.
 

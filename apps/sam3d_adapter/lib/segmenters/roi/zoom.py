@@ -14,7 +14,7 @@ from lib.geometry.tiles import shifted, tile_offset
 from lib.prompts.box import Box
 from lib.prompts.click import Click
 from lib.segmenters.roi.boundary_refinement import refine_along_surface
-from lib.segmenters.roi.clicked_component import is_small, keep_clicked, leaves_roi, outgrows_roi
+from lib.segmenters.roi.clicked_component import holds_any, is_small, keep_clicked, leaves_roi, outgrows_roi
 from lib.segmenters.roi.enforce_clicks import enforce_clicks
 from lib.segmenters.roi.prediction import MAX_ENCODES, RoiPredictions
 from lib.segmenters.roi.settings import RoiSettings
@@ -117,9 +117,10 @@ def predict_anew(
     threshold: float,
     answer: ZoomedPrediction,
 ) -> ZoomedPrediction:
-    """Predicts all clicks together at a wider zoom level, if what the last one lies in outgrows that of the answer.
+    """Predicts all clicks together at a wider zoom level, if the last one belongs to the same structure.
 
-    Otherwise that is another structure, such as a second lesion, or too small to need it.
+    It does if the network, shown that click alone at the zoom level of the answer, sees a structure that holds an
+    earlier click or outgrows the region. Otherwise it lies on another structure, such as a second lesion.
 
     Args:
         predictions: of the image.
@@ -143,7 +144,9 @@ def predict_anew(
     if not spacings_mm:
         return answer
     alone = _enforced(predictions, region, predictions(region, clicks[-1:]), clicks[-1:], threshold)
-    if not outgrows_roi(alone.logits, alone.clicks_dhw, threshold, settings.large_share):
+    joined = [click for click in clicks[:-1] if region.holds(click)]
+    is_one = bool(joined) and holds_any(alone.logits, alone.clicks_dhw, region.clicks_to_dhw(joined), threshold)
+    if not is_one and not outgrows_roi(alone.logits, alone.clicks_dhw, threshold, settings.large_share):
         return replace(answer, regions=regions)
     level, further = _zoomed_out(predictions, settings, clicks, threshold, spacings_mm)
     with predictions.stages.time("paste"):
