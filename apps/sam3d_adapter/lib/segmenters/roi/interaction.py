@@ -22,7 +22,7 @@ from lib.geometry.paste import BACKGROUND, LogitPatch, mask_logit
 from lib.geometry.roi import Roi
 from lib.geometry.tiles import NEAREST, STAYS, Offset, as_offset, shifted, tile_offset
 from lib.prompts.click import Click
-from lib.prompts.mask import MaskPrompt
+from lib.segmenters.roi.boundary_refinement import deepest_in
 from lib.segmenters.roi.correction import (
     CorrectionContext,
     Obeyed,
@@ -33,7 +33,6 @@ from lib.segmenters.roi.correction import (
 )
 from lib.segmenters.roi.initial_prediction import InitialPrediction
 from lib.segmenters.roi.prediction import MAX_ENCODES, RoiPredictions
-from lib.segmenters.roi.pseudo_click import deepest
 
 SINGLE_STEPS = 10
 """Clicks of each kind that are answered one by one; those beyond, together for each region that they lie in."""
@@ -191,8 +190,8 @@ class _Corrections:
             if not (may_correct(context) if start is None else asking):
                 return Correction(offset, torch.zeros((0, 0, 0)), ())
             shown = self._predictions.known(roi, clicks)
-            if start is not None and not any(click.is_foreground for click in shown):
-                context = replace(context, pseudo=self._place_in(start, roi, clicks, step.clicks[0]))
+            if not any(click.is_foreground for click in shown):
+                context = replace(context, pseudo=_deepest(context))
                 shown = [*context.pseudo, *shown]
         may_ask = is_predicted and shown and shown[0].is_foreground
         predicted = self._ask(roi, shown, before, offset) if may_ask else None
@@ -201,12 +200,6 @@ class _Corrections:
                 correct(context, predicted) if start is None else correct_mask_prompt(context, asking, predicted)
             )
             return Correction(*_cropped(now - before, offset), obeyed)
-
-    def _place_in(self, start: MaskPrompt, roi: Roi, clicks: Sequence[Click], new: Click) -> tuple[Click, ...]:
-        """A pseudo-click where there is no foreground click: deep in the mask, near the new click."""
-        reach_mm = NEAREST * roi.size_dhw[0] * roi.spacing_mm
-        place = deepest(start.mask, self._predictions.volume.affine, (new, *clicks), reach_mm)
-        return (place,) if place is not None and roi.holds(place) else ()
 
     def _ask(self, roi: Roi, shown: Sequence[Click], before: Floats, offset: Offset) -> Floats:
         # Only the first region is sure to hold the box.
@@ -226,6 +219,16 @@ class _Corrections:
                 _put(logit, offset, first.logit.numpy(), (0, 0, 0), add=False)
             self._initials[offset] = logit
         return self._initials[offset]
+
+
+def _deepest(context: CorrectionContext) -> tuple[Click, ...]:
+    """A pseudo-click where there is no foreground click: the place deepest in the answer so far, if there is any."""
+    mask = torch.from_numpy(context.before.copy())
+    for click in context.new:
+        if context.roi.holds(click):
+            mask[context.voxel(click)] = BACKGROUND
+    place = deepest_in(mask, context.roi, context.threshold)
+    return () if place is None else (place,)
 
 
 def _put(target: Floats, target_offset: Offset, values: Floats, offset: Offset, *, add: bool) -> None:
