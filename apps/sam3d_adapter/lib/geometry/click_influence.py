@@ -23,19 +23,23 @@ def influence_radius_mm(clicks: Sequence[Click]) -> float:
     return FOREGROUND_RADIUS_MM if clicks[0].is_foreground else BACKGROUND_RADIUS_MM
 
 
-def near_clicks(axes_mm: Sequence[NDArray[np.float64]], clicks_mm: NDArray[np.float64], reach_mm: float) -> Mask:
-    """Which voxels of a grid lie within a radius of any click.
+def squared_distance(axes_mm: Sequence[NDArray[np.float64]], clicks_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Squared distance of each voxel of a grid to the nearest click, mm^2; infinite without clicks.
 
     Args:
         axes_mm: positions of the grid's voxels along each of its three axes, mm.
         clicks_mm: (N, 3) positions of the clicks along the same axes, also outside the grid.
-        reach_mm: the radius, mm.
     """
-    near = np.zeros(tuple(map(len, axes_mm)), bool)
+    nearest = np.full(tuple(map(len, axes_mm)), np.inf)
     for click in clicks_mm:
         a, b, c = ((axis - at) ** 2 for axis, at in zip(axes_mm, click, strict=True))
-        near |= a[:, None, None] + b[:, None] + c <= reach_mm**2
-    return near
+        np.minimum(nearest, a[:, None, None] + b[:, None] + c, out=nearest)
+    return nearest
+
+
+def near_clicks(axes_mm: Sequence[NDArray[np.float64]], clicks_mm: NDArray[np.float64], reach_mm: float) -> Mask:
+    """Which voxels of a grid lie within a radius, mm, of any click; see `squared_distance`."""
+    return np.asarray(squared_distance(axes_mm, clicks_mm) <= reach_mm**2)
 
 
 def near_in_roi(roi: Roi, clicks: Sequence[Click], reach_mm: float) -> Mask:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lib.geometry.click_influence import Mask, influence_radius_mm, near_clicks
+from lib.geometry.click_influence import Mask, influence_radius_mm, squared_distance
 from lib.geometry.interpolation import interpolate, linear_taps, within
 from lib.geometry.resample import resample_roi
 from lib.geometry.roi import Roi
@@ -32,13 +32,15 @@ class LogitPatch:
     Attributes:
         roi: where it is.
         logit: (D, H, W).
-        near: lists of clicks, each of one kind; the patch counts only where each list has a click within its influence
-            radius. Empty for everywhere.
+        near: clicks of one kind; the patch counts only within the influence radius of one of them. Empty for
+            everywhere.
+        among: clicks of both kinds; it counts only where the nearest of them is of that kind.
     """
 
     roi: Roi
     logit: Tensor
-    near: tuple[tuple[Click, ...], ...] = ()
+    near: tuple[Click, ...] = ()
+    among: tuple[Click, ...] = ()
 
 
 def mask_logit(mask: Mask, roi: Roi) -> Tensor:
@@ -181,15 +183,21 @@ def _padded(logit: Tensor) -> Tensor:
 
 
 def _near(patch: LogitPatch, grid: _Grid) -> Mask:
-    """Which of the grid's voxels lie within the influence radius of a click of each list."""
+    """Which of the grid's voxels the patch counts for, see `LogitPatch`."""
     axes = list(patch.roi.image_axes)
     spacing_mm = patch.roi.spacing_mm / np.abs(patch.roi.steps)
     axes_mm = [np.arange(a, b) * mm for a, b, mm in zip(grid.low, grid.high, spacing_mm, strict=True)]
-    near = np.ones(tuple(map(len, axes_mm)), bool)
-    for clicks in patch.near:
-        clicks_mm = np.array([click.ijk for click in clicks])[:, axes] * spacing_mm
-        near &= near_clicks(axes_mm, clicks_mm, influence_radius_mm(clicks))
-    return near
+
+    def squared_mm(clicks: Sequence[Click]) -> NDArray[np.float64]:
+        clicks_mm = np.array([click.ijk for click in clicks]).reshape(-1, 3)[:, axes] * spacing_mm
+        return squared_distance(axes_mm, clicks_mm)
+
+    if not patch.near:
+        return np.ones(tuple(map(len, axes_mm)), bool)
+    near: Mask = squared_mm(patch.near) <= influence_radius_mm(patch.near) ** 2
+    sign = patch.near[0].is_foreground
+    same, others = ([click for click in patch.among if click.is_foreground == kind] for kind in (sign, not sign))
+    return near & (squared_mm(same) <= squared_mm(others)) if others else near
 
 
 def _require_fit(patches: Sequence[LogitPatch]) -> None:

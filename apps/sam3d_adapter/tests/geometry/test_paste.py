@@ -141,13 +141,33 @@ def test_slabs_make_the_mask_of_the_whole(axes: str, planes: int, monkeypatch: p
     further = Click((30, 32, 28))
     rois = [place_roi([c], SHAPE, affine, size=24, spacing_mm=1.3, roi_axes=axes) for c in (Click(CLICK), further)]
     logits = torch.randn((2, 24, 24, 24), generator=torch.Generator().manual_seed(1))
-    patches = [LogitPatch(rois[0], 3 * logits[0]), LogitPatch(rois[1], 4 * logits[1], ((further,),))]
+    patches = [LogitPatch(rois[0], 3 * logits[0]), LogitPatch(rois[1], 4 * logits[1], (further,))]
     whole = paste_patches(patches, 0.5)
     monkeypatch.setattr(paste, "SLAB_VOXELS", planes * 44 * 38)
     slabs = paste_patches(patches, 0.5)
     # The last bit of an interpolated value may differ where a slab's axes are taken in another order.
     assert np.count_nonzero(whole) > 0 and np.count_nonzero(slabs != whole) <= 2
     assert np.count_nonzero(whole != paste_patches(patches[:1], 0.5)) > 100
+
+
+def test_where_clicks_of_both_kinds_reach_the_nearest_one_counts() -> None:
+    """One adds and one removes, each everywhere; they lie 12 mm apart."""
+    on, off = Click((16, 16, 16)), Click((28, 16, 16), is_foreground=False)
+    roi = place_roi([on], (64, 32, 32), np.eye(4), size=64, spacing_mm=1.0)
+    first = LogitPatch(roi, torch.where(torch.arange(64) % 2 == 0, 3.0, -3.0).expand(64, 64, 64).contiguous())
+    add, remove = (
+        LogitPatch(roi, torch.full((64, 64, 64), value), (click,), (on, off))
+        for value, click in ((10.0, on), (-10.0, off))
+    )
+    masks = [paste_patches(patches, 0.5) for patches in ([first], [first, add, remove], [first, remove, add])]
+    np.testing.assert_array_equal(masks[1], masks[2])
+    i, j, k = np.indices((64, 32, 32))
+    to_on, to_off = (np.sqrt((i - at) ** 2 + (j - 16) ** 2 + (k - 16) ** 2) for at in (16, 28))
+    assert masks[1][(to_on < to_off) & (to_on <= 30)].all()
+    assert not masks[1][(to_off < to_on) & (to_off <= 30)].any()
+    far = (to_on > 30) & (to_off > 30)
+    np.testing.assert_array_equal(masks[1][far], masks[0][far])
+    assert far.any()
 
 
 def test_logits_of_monai_are_pasted_as_any_others() -> None:

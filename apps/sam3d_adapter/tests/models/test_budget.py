@@ -23,9 +23,6 @@ from tests.support.server import APP_DIR
 
 # Two cores were seen to do 77 GFLOP/s in fp32; a first click may take 1 s there, a further one 0.25 s.
 FIRST_GFLOP, FURTHER_GFLOP = 77.0, 0.25 * 77.0
-KEEPS_TO_IT = 7
-"""Further clicks of alternating sign, all within reach of one another, that a further click's budget lasts for."""
-
 whole_requests = pytest.mark.slow  # each takes several passes with the shipped weights
 
 PRESET = load_preset(APP_DIR / "configs/ct.yaml")
@@ -56,10 +53,14 @@ class Interaction:
         return Cost(found.encodes, found.decodes, counter.get_total_flops() / 1e9)
 
 
-def ball(path: Path, *, shape: Voxel, radius: float, spacing_mm: float) -> Path:
-    """A ball in the middle, brighter than what is around it by 80 HU, in noise of 18 HU; the radius in voxels."""
+def ball(path: Path, *, shape: Voxel, radius: float, spacing_mm: float, second: float = 0.0) -> Path:
+    """A ball in the middle, brighter than what is around it by 80 HU, in noise of 18 HU; radii in voxels.
+
+    The second one lies 40 voxels from it along i.
+    """
     off = [(np.arange(n) - n // 2) ** 2 for n in shape]
     truth = off[0][:, None, None] + off[1][:, None] + off[2] <= radius**2
+    truth |= ((np.arange(shape[0]) - shape[0] // 2 - 40) ** 2)[:, None, None] + off[1][:, None] + off[2] < second**2
     noise = np.random.default_rng(0).standard_normal(shape, dtype=np.float32) * 18
     nib.save(nib.Nifti1Image((noise + 80 * truth).astype(np.int16), np.diag([*(spacing_mm,) * 3, 1.0])), path)
     return path
@@ -68,7 +69,7 @@ def ball(path: Path, *, shape: Voxel, radius: float, spacing_mm: float) -> Path:
 @pytest.fixture
 def lesion(tmp_path: Path) -> Interaction:
     """Of 24 mm, seen in one view; clicked on in its middle already, (30, 30, 30)."""
-    interaction = Interaction(ball(tmp_path / "lesion.nii", shape=(110, 60, 60), radius=12, spacing_mm=1.0))
+    interaction = Interaction(ball(tmp_path / "lesion.nii", shape=(110, 60, 60), radius=12, spacing_mm=1.0, second=7))
     assert interaction((55, 30, 30)).encodes == 1
     return interaction
 
@@ -95,29 +96,20 @@ def test_further_clicks_of_one_sign_take_one_decode_each(lesion: Interaction, is
 
 @whole_requests
 def test_a_further_click_beyond_the_first_region_is_in_the_budget_with_its_encode(lesion: Interaction) -> None:
+    """It lies on another lesion, which the network is asked first."""
     answer = lesion((95, 30, 30))
-    assert (answer.encodes, answer.decodes) == (1, 1)
+    assert (answer.encodes, answer.decodes) == (1, 2)
     assert 5 < answer.gflop < FURTHER_GFLOP
 
 
 @whole_requests
-def test_clicks_of_alternating_sign_keep_to_the_budget_for_a_while(lesion: Interaction) -> None:
-    """A click is put beside every number of clicks of the other sign in its reach: the dearest way to go on.
-
-    So its cost grows, by a decode every other click, and the budget lasts for `KEEPS_TO_IT` further
-    clicks; the next one is beyond it. What is bounded from there on is the number of steps, see ``SINGLE_STEPS``.
-    """
+def test_clicks_of_alternating_sign_take_one_decode_each(lesion: Interaction) -> None:
+    """All within reach of one another."""
     near = [(51, 30, 30), (55, 26, 30), (55, 30, 26), (59, 30, 30), (55, 34, 30), (55, 30, 34), (52, 33, 30)]
-    decodes, last = [], 0.0
     for n, click in enumerate(near, start=1):
         answer = lesion(click, is_foreground=n % 2 == 0)
-        assert answer.encodes == 0
-        assert answer.gflop < FURTHER_GFLOP, n
-        decodes.append(answer.decodes)
-        last = answer.gflop
-    assert len(decodes) == KEEPS_TO_IT
-    assert decodes == [1, 2, 2, 3, 3, 4, 4]
-    assert last / decodes[-1] * (decodes[-1] + 1) > FURTHER_GFLOP
+        assert (answer.encodes, answer.decodes) == (0, 1)
+        assert 1 < answer.gflop < FURTHER_GFLOP
 
 
 @pytest.fixture(scope="module")
@@ -140,10 +132,8 @@ def test_passes_leave_room_for_whole_requests(passes: tuple[RoiEmbedding, float,
     assert encode > 1 and decode > 1
     # Each region of a first click is decoded once, and one of them, which two views share, twice.
     assert (MAX_ENCODES - 2) * encode + (MAX_ENCODES - 1) * decode < FIRST_GFLOP
-    # In a new region, beside clicks of its own sign.
-    assert encode + decode < FURTHER_GFLOP
-    most = (KEEPS_TO_IT + 1) // 2
-    assert most * decode < FURTHER_GFLOP < (most + 1) * decode
+    # In a new region, decoded twice where the click lies far outside the answer.
+    assert encode + 2 * decode < FURTHER_GFLOP
 
 
 def test_an_embedding_of_tiny_is_small(passes: tuple[RoiEmbedding, float, float]) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 import torch
@@ -27,25 +28,30 @@ SURFACE = 2
 
 
 def refine_along_surface(
-    predictions: RoiPredictions, coarse: LogitPatch, centre: Roi, click: Click, threshold: float, room: int = FURTHER
-) -> tuple[LogitPatch, int]:
+    predictions: RoiPredictions,
+    coarse: LogitPatch,
+    centre: Roi,
+    clicks: Sequence[Click],
+    threshold: float,
+    room: int = FURTHER,
+) -> tuple[LogitPatch, frozenset[Hashable]]:
     """The answer on a grid of half its spacing, with its surface as the network predicts it at that spacing.
 
     Regions are half as wide as the zoom level of the answer. The first lies in its middle; further ones, half a side
-    apart, where they hold most of the surface that is left. The network is shown the answer so far, and the click where
-    the region holds it, or else the place that is deepest in the mask. Its prediction is averaged with the coarse one:
-    on patients that it never saw, either alone is worse (docs/experiments).
+    apart, where they hold most of the surface that is left. The network is shown the answer so far, and the clicks in
+    the region, or else the place that is deepest in the mask. Its prediction is averaged with the coarse one: on
+    patients that it never saw, either alone is worse (docs/experiments).
 
     Args:
         predictions: of the image.
         coarse: the answer; its region is a cube.
         centre: region in the middle of that cube, at half the spacing.
-        click: foreground.
+        clicks: foreground.
         threshold: foreground probability.
         room: regions that may be predicted beside the first; never more than `FURTHER`.
 
     Returns:
-        The finer answer, and how many regions were predicted beside the first.
+        The finer answer, and the keys of the regions that were predicted.
     """
     side = centre.size_dhw[0]
     whole = shifted(centre, (-(side // 2),) * 3, (2 * side,) * 3)
@@ -53,7 +59,7 @@ def refine_along_surface(
         logit = finer(coarse.logit)
         left = doubled(near_surface(coarse.logit, threshold)) & _inside_image(whole)
     least = WORTHWHILE * int(left.sum())
-    further = -1
+    further, regions = -1, set[Hashable]()
     offset: Offset | None = (side // 2,) * 3
     while offset is not None:
         further += 1
@@ -61,15 +67,18 @@ def refine_along_surface(
         region = shifted(centre, (offset[0] - side // 2, offset[1] - side // 2, offset[2] - side // 2))
         box, core = _box(offset, side), _box(offset, side, MARGIN)
         with predictions.stages.time("paste"):
-            shown = click if region.holds(click) else deepest_in(logit[box], region, threshold)
-        if shown is not None:
-            asked = predictions(region, [shown], logit[box].clone())
+            shown = [click for click in clicks if region.holds(click)]
+            if not shown and (place := deepest_in(logit[box], region, threshold)):
+                shown = [place]
+        if shown:
+            regions.add(region.key())
+            asked = predictions(region, shown, logit[box].clone())
             seen = torch.clamp(asked[1] - asked[0], BACKGROUND, -BACKGROUND)[_box((0, 0, 0), side, MARGIN)]
             logit[core] = torch.where(left[core], (seen + logit[core]) / 2, logit[core])
         with predictions.stages.time("paste"):
             left[core] = False
             offset = _most_left(left, side, least) if further < min(room, FURTHER) else None
-    return LogitPatch(whole, logit), further
+    return LogitPatch(whole, logit), frozenset(regions)
 
 
 def finer(logit: Tensor) -> Tensor:

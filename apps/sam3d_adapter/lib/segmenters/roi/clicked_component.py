@@ -7,6 +7,7 @@ import torch
 from scipy.ndimage import label
 from torch import Tensor
 
+from lib.geometry.click_influence import border_distance
 from lib.geometry.roi import Roi
 
 _DROPPED = -20.0
@@ -39,6 +40,20 @@ def keep_clicked(logits: Tensor, clicks_dhw: np.ndarray, threshold: float = 0.5)
     return torch.stack([logits[0], torch.where(dropped, logits[0] + _DROPPED, logits[1])])
 
 
+def holds_any(logits: Tensor, clicks_dhw: np.ndarray, others_dhw: np.ndarray, threshold: float) -> bool:
+    """Whether the clicked structure holds any of other places.
+
+    Args:
+        logits: (2, D, H, W).
+        clicks_dhw: (N, 3) ROI indices.
+        others_dhw: (M, 3) ROI indices, within the ROI.
+        threshold: foreground probability.
+    """
+    _, kept = clicked_component(logits, clicks_dhw, threshold)
+    index = np.clip(np.rint(others_dhw).astype(int), 0, np.array(kept.shape) - 1)
+    return bool(kept[tuple(index.T)].any())
+
+
 def outgrows_roi(logits: Tensor, clicks_dhw: np.ndarray, threshold: float, large_share: float) -> bool:
     """Whether a wider ROI may show more of the clicked structure.
 
@@ -65,6 +80,20 @@ def is_small(logits: Tensor, clicks_dhw: np.ndarray, threshold: float, small_sha
     """
     _, kept = clicked_component(logits, clicks_dhw, threshold)
     return _diameter(kept) < small_share * len(kept)
+
+
+def far_outside(logit: Tensor, click_dhw: np.ndarray, threshold: float) -> bool:
+    """Whether a click lies farther from a mask than the radius of the sphere of the mask's volume.
+
+    Such a click says that the mask is far too small, not that its border is wrong somewhere.
+
+    Args:
+        logit: (D, H, W), of the foreground.
+        click_dhw: (1, 3) ROI index, also outside of it.
+        threshold: foreground probability.
+    """
+    mask = (logit > math.log(threshold / (1 - threshold))).numpy()
+    return border_distance(mask, click_dhw[0], True) > _diameter(mask) / 2
 
 
 def leaves_roi(logits: Tensor, clicks_dhw: np.ndarray, roi: Roi, threshold: float = 0.5) -> bool:

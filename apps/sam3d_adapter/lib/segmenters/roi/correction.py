@@ -35,8 +35,8 @@ class CorrectionContext:
 
     Attributes:
         roi: around it.
-        new: clicks that correct here.
-        told: all clicks of the user so far that lie in the ROI, the new ones included.
+        new: clicks of one kind that correct here.
+        told: the user's clicks in the ROI that the answer follows from, the new ones included.
         pseudo: at most one pseudo-click that the network was shown.
         support: (D, H, W), voxels that may change.
         before: (D, H, W) foreground logit that is corrected.
@@ -87,8 +87,7 @@ def may_correct(context: CorrectionContext) -> bool:
     """Whether the clicks can change anything: background clicks need a mask to remove something from."""
     if not context.support.any():
         return False
-    adds = all(click.is_foreground for click in context.new)
-    return adds or bool((context.before[context.support] > context.level).any())
+    return context.new[0].is_foreground or bool((context.before[context.support] > context.level).any())
 
 
 def correct(context: CorrectionContext, predicted: Floats | None) -> tuple[Floats, Obeyed]:
@@ -102,10 +101,8 @@ def correct(context: CorrectionContext, predicted: Floats | None) -> tuple[Float
     if predicted is not None:
         new = [click for click in context.new if context.roi.holds(click)]
         taken = context.support & context.influence(new, LEAST_VOXELS * context.roi.spacing_mm)
-        kinds = {click.is_foreground for click in context.new}
-        if len(kinds) == 1:
-            # Foreground clicks only add, background clicks only remove.
-            taken &= (predicted > context.before) == kinds.pop()
+        # Foreground clicks only add, background clicks only remove.
+        taken &= (predicted > context.before) == context.new[0].is_foreground
         now[taken] = predicted[taken]
     enforced, obeyed = context.enforced(now)
     now[context.support] = enforced[context.support]

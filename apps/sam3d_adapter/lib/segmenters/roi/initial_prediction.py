@@ -7,9 +7,17 @@ from lib.geometry.roi import Roi, roi_at
 from lib.prompts.box import Box
 from lib.prompts.click import Click, on_structure
 from lib.prompts.mask import MaskPrompt
-from lib.segmenters.roi.prediction import MAX_ENCODES, RoiPredictions
+from lib.segmenters.roi.clicked_component import far_outside
+from lib.segmenters.roi.prediction import RoiPredictions
 from lib.segmenters.roi.settings import RoiSettings
-from lib.segmenters.roi.zoom import ZoomedPrediction, predict_box, predict_first_click, require_within_reach, roi_of_box
+from lib.segmenters.roi.zoom import (
+    ZoomedPrediction,
+    predict_anew,
+    predict_box,
+    predict_first_click,
+    require_within_reach,
+    roi_of_box,
+)
 
 
 @dataclass(frozen=True)
@@ -19,22 +27,29 @@ class InitialPrediction:
     Attributes:
         roi: the first region of all corrections; they lie on its grid.
         key: identifies all that the answer depends on, except for the further clicks.
-        tiles: how many regions may be predicted for the clicks of each kind.
         box: around the structure.
-        head: the click that was answered first; None with a mask prompt, which all clicks correct.
-        is_pseudo: whether ``head`` is not the user's.
-        first: the answer to it; None with a mask prompt.
+        is_pseudo: whether the first click is not the user's.
+        first: the answer to the first click, or to all foreground clicks up to one that opened it anew; None with a
+            mask prompt.
         start: the mask prompt.
     """
 
     roi: Roi
     key: Hashable
-    tiles: int
     box: Box | None
-    head: Click | None = None
     is_pseudo: bool = False
     first: ZoomedPrediction | None = None
     start: MaskPrompt | None = None
+
+    @property
+    def told(self) -> tuple[Click, ...]:
+        """The clicks that were answered; none with a mask prompt, which all clicks correct."""
+        return () if self.first is None else self.first.clicks
+
+    @property
+    def regions(self) -> frozenset[Hashable]:
+        """Keys of the regions that were predicted."""
+        return frozenset() if self.first is None else self.first.regions
 
 
 def initial_prediction(
@@ -48,6 +63,9 @@ def initial_prediction(
     start: MaskPrompt | None = None,
 ) -> InitialPrediction:
     """Predicts what the clicks correct, or takes it from the cache.
+
+    A foreground click far outside the answer so far may open it anew: all foreground clicks up to it are shown to the
+    network together, at a wider zoom level. Background clicks have no part in that.
 
     Args:
         predictions: of the image.
@@ -63,21 +81,32 @@ def initial_prediction(
     """
     if start is not None:
         key: Hashable = ("start", predictions.key, settings, start.hash, box, threshold)
-        return InitialPrediction(
-            _roi_of_mask(predictions, settings, start, box), key, MAX_ENCODES // 2, box, start=start
-        )
+        return InitialPrediction(_roi_of_mask(predictions, settings, start, box), key, box, start=start)
     head = clicks[0] if pseudo is None else pseudo
-    require_within_reach((head, *on_structure(clicks)), predictions.volume, settings)
+    foreground = on_structure(clicks)
+    require_within_reach((head, *foreground), predictions.volume, settings)
     is_pseudo = pseudo is not None
-    key = ("first", predictions.key, settings, head.ijk, is_pseudo, box, threshold)
-    first: ZoomedPrediction | None = predictions.cache.get(key)
+
+    def key_of(told: tuple[Click, ...]) -> Hashable:
+        return ("first", predictions.key, settings, told, is_pseudo, box, threshold)
+
+    first: ZoomedPrediction | None = predictions.cache.get(key_of((head,)))
     if first is None:
         if box is None:
             first = predict_first_click(predictions, settings, head, threshold)
         else:
             first = predict_box(predictions, settings, box, head, threshold, is_pseudo=is_pseudo)
-        predictions.cache.put(key, first)
-    return InitialPrediction(first.roi, key, (MAX_ENCODES - first.encodes) // 2, box, head, is_pseudo, first)
+        predictions.cache.put(key_of((head,)), first)
+    for n in range(2, len(foreground) + 1):
+        so_far, click = foreground[:n], foreground[n - 1]
+        if box is not None or not far_outside(first.logit, first.roi.clicks_to_dhw([click]), threshold):
+            continue
+        opened: ZoomedPrediction | None = predictions.cache.get(key_of(so_far))
+        if opened is None:
+            opened = predict_anew(predictions, settings, so_far, threshold, first)
+            predictions.cache.put(key_of(so_far), opened)
+        first = opened
+    return InitialPrediction(first.roi, key_of(first.clicks), box, is_pseudo, first)
 
 
 def _roi_of_mask(predictions: RoiPredictions, settings: RoiSettings, start: MaskPrompt, box: Box | None) -> Roi:

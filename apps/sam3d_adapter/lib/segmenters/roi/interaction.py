@@ -1,20 +1,14 @@
-"""From the initial prediction to the answer to all clicks: each click changes the answer around it alone, in any order.
+"""From the initial prediction to the answer to all clicks: each click changes the answer around it alone.
 
-A request lists foreground clicks and background clicks, but does not say in which order the two kinds were set. So the
-answer A(i, j) is defined for the first i foreground and the first j background clicks:
+A request lists foreground clicks and background clicks, but does not say in which order the two kinds were set. So each
+kind has a chain of its own: a click corrects what follows from the initial prediction and the earlier clicks of its
+kind, within its influence radius. Each voxel takes the answer of the chain of the click that is nearest to it. The
+initial prediction is that for the first clicks, or for a box, or a mask prompt.
 
-- It starts from the initial prediction. That is A(1, 0) for the first foreground click, or for a box and that click. It
-  is A(0, 0) for a mask prompt.
-- A(i, j) differs from A(i - 1, j) only around foreground click i, and from A(i, j - 1) only around background click j.
-  Where only one of the two may differ, this determines A(i, j). Where both may differ, the network decides: it is shown
-  all i + j clicks and the answer that follows from the others.
-
-So the answer is a sum: the initial prediction, and for each pair (i, j) a correction, which counts only near both
-clicks. A further click adds one row or column of corrections and leaves the others unchanged, so they are cached.
+So the order between the kinds does not matter, a further click changes nothing beyond its influence radius, and leaves
+the corrections of all other clicks as they are: they are cached.
 """
 
-import functools
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +22,7 @@ from lib.geometry.paste import BACKGROUND, LogitPatch, mask_logit
 from lib.geometry.roi import Roi
 from lib.geometry.tiles import NEAREST, STAYS, Offset, as_offset, shifted, tile_offset
 from lib.prompts.click import Click
-from lib.prompts.mask import MaskPrompt
+from lib.segmenters.roi.boundary_refinement import deepest_in
 from lib.segmenters.roi.correction import (
     CorrectionContext,
     Obeyed,
@@ -38,8 +32,7 @@ from lib.segmenters.roi.correction import (
     may_correct,
 )
 from lib.segmenters.roi.initial_prediction import InitialPrediction
-from lib.segmenters.roi.prediction import RoiPredictions
-from lib.segmenters.roi.pseudo_click import deepest
+from lib.segmenters.roi.prediction import MAX_ENCODES, RoiPredictions
 
 SINGLE_STEPS = 10
 """Clicks of each kind that are answered one by one; those beyond, together for each region that they lie in."""
@@ -50,24 +43,24 @@ class Step:
     """Clicks of one kind that are answered together.
 
     Attributes:
-        clicks: one click, or those beyond the tenth that share a region; none in the first step with a mask prompt.
+        clicks: one click, or those beyond the tenth that share a region.
         offset: of the region, in voxels from that of the first click.
-        before: the clicks of this kind up to this step and of this step.
+        so_far: the clicks of this kind up to this step and of this step.
     """
 
     clicks: tuple[Click, ...]
     offset: Offset
-    before: tuple[Click, ...]
+    so_far: tuple[Click, ...]
 
 
 @dataclass(frozen=True)
 class Correction:
-    """What one pair of steps changes.
+    """What one step changes.
 
     Attributes:
         offset: of its first voxel, in voxels from the first click's region.
-        change: (D, H, W), to be added to the logit near the clicks of both steps.
-        obeyed: the clicks of its steps that the network was shown, and whether it obeyed them.
+        change: (D, H, W), to be added to the logit near its clicks.
+        obeyed: its clicks that the network was shown, and whether it obeyed them.
     """
 
     offset: Offset
@@ -105,119 +98,91 @@ def answer_interaction(
             unless that one is a pseudo-click.
         threshold: foreground probability.
     """
-    foreground = [click for click in clicks if click.is_foreground]
-    background = [click for click in clicks if not click.is_foreground]
+    patches: list[LogitPatch] = []
+    obeyed: dict[Click, bool] = {}
+    if initial.first is not None:
+        patches.append(initial.first.patch)
+        obeyed |= zip(initial.told, initial.first.obeyed, strict=True)
+    corrections = _Corrections(predictions, initial, threshold)
+    for sign in (True, False):
+        kind = [click for click in clicks if click.is_foreground == sign and click not in initial.told]
+        for step, correction in corrections(kind):
+            obeyed |= correction.obeyed
+            if correction.change.numel():
+                roi = shifted(initial.roi, correction.offset, as_offset(correction.change.shape))
+                patches.append(LogitPatch(roi, correction.change, step.clicks, tuple(clicks)))
+    # A click without a prediction already had what it asks for. Only with a mask prompt can that be a foreground click.
+    unasked = initial.start is not None
+    return InteractionResult(
+        tuple(patches), {click: obeyed.get(click, unasked or not click.is_foreground) for click in clicks}
+    )
+
+
+def _steps(initial: InitialPrediction, clicks: Sequence[Click]) -> list[Step]:
     stays = STAYS if initial.start is None else NEAREST
-    if initial.is_pseudo and initial.head is not None:
-        foreground = [initial.head]
-    rows = _steps(initial.roi, foreground, stays)
-    if initial.head is None:
-        rows = [Step((), (0, 0, 0), ()), *rows]
-    return _Lattice(predictions, initial, rows, _steps(initial.roi, background, stays), threshold).answer(clicks)
-
-
-def _steps(roi: Roi, clicks: Sequence[Click], stays: float) -> list[Step]:
     steps = [
-        Step((click,), tile_offset(roi, click, stays), tuple(clicks[: n + 1]))
+        Step((click,), tile_offset(initial.roi, click, stays), tuple(clicks[: n + 1]))
         for n, click in enumerate(clicks[:SINGLE_STEPS])
     ]
     beyond: dict[Offset, list[Click]] = {}
     for click in clicks[SINGLE_STEPS:]:
-        beyond.setdefault(tile_offset(roi, click, stays), []).append(click)
+        beyond.setdefault(tile_offset(initial.roi, click, stays), []).append(click)
     for offset, some in beyond.items():
-        steps.append(Step(tuple(some), offset, (*steps[-1].before, *some)))
+        steps.append(Step(tuple(some), offset, (*steps[-1].so_far, *some)))
     return steps
 
 
-def _first_tiles(steps: Sequence[Step], initial: InitialPrediction) -> set[Offset]:
+def _predicted_tiles(steps: Sequence[Step], initial: InitialPrediction) -> set[Offset]:
     """The regions that are predicted because of clicks of one kind; clicks elsewhere are only enforced."""
-    seen = {(0, 0, 0)} if initial.first is not None else set[Offset]()
-    wanted = dict.fromkeys(step.offset for step in steps if step.clicks and step.offset not in seen)
-    return seen | set(list(wanted)[: initial.tiles])
+    wanted = list(dict.fromkeys(step.offset for step in steps))
+    seen = {offset for offset in wanted if shifted(initial.roi, offset).key() in initial.regions}
+    room = (MAX_ENCODES - len(initial.regions)) // 2
+    return seen | set([offset for offset in wanted if offset not in seen][:room])
 
 
-class _Lattice:
-    """One request's lattice; see the module.
+class _Corrections:
+    """The corrections of one request; called with all clicks of one kind but those of the initial prediction.
 
-    Args: see `answer_interaction`; clicks come in steps, and the first foreground step is the initial prediction.
+    Args: see `answer_interaction`.
     """
 
-    def __init__(
-        self,
-        predictions: RoiPredictions,
-        initial: InitialPrediction,
-        foreground: Sequence[Step],
-        background: Sequence[Step],
-        threshold: float,
-    ) -> None:
+    def __init__(self, predictions: RoiPredictions, initial: InitialPrediction, threshold: float) -> None:
         self._predictions, self._initial = predictions, initial
-        self._foreground, self._background = foreground, background
         # A mask has no probabilities: 0 is its border, and the network's logits are counted from their level.
         self._threshold = threshold if initial.start is None else 0.5
         self._level = 0.0 if initial.start is None else math.log(threshold / (1 - threshold))
-        # One for each kind: what is predicted because of one kind must not depend on clicks of the other.
-        self._predicted_tiles = [_first_tiles(kind, initial) for kind in (foreground, background)]
-        self._corrections: dict[tuple[int, int], Correction] = {}
         self._initials: dict[Offset, Floats] = {}
 
-    def answer(self, clicks: Sequence[Click]) -> InteractionResult:
-        """All pairs in lexical order: a fixed order of summands keeps the answer far from a click bit for bit."""
-        initial = self._initial
-        obeyed: dict[Click, bool] = {}
-        patches = []
-        if initial.first is not None:
-            patches.append(initial.first.patch)
-            if initial.head is not None and not initial.is_pseudo:
-                obeyed[initial.head] = initial.first.obeyed
-        for pair in itertools.product(range(len(self._foreground)), range(len(self._background) + 1)):
-            steps = self._steps_of(*pair)
-            if not steps:
-                continue
-            correction = self._corrections[pair] = self._correction(pair, steps)
-            # A click that was disobeyed once stays so: later, the answer so far holds what was enforced.
-            obeyed |= {click: obeyed.get(click, True) and good for click, good in correction.obeyed}
-            if correction.change.numel():
-                roi = shifted(initial.roi, correction.offset, as_offset(correction.change.shape))
-                patches.append(LogitPatch(roi, correction.change, tuple(step.clicks for step in steps)))
-        # A click without a prediction already had what it asks for. Only with a mask prompt can that be a foreground
-        # click.
-        unasked = initial.start is not None
-        return InteractionResult(
-            tuple(patches), {click: obeyed.get(click, unasked or not click.is_foreground) for click in clicks}
-        )
+    def __call__(self, clicks: Sequence[Click]) -> list[tuple[Step, Correction]]:
+        steps = _steps(self._initial, clicks)
+        tiles = _predicted_tiles(steps, self._initial)
+        chain: list[tuple[Step, Correction]] = []
+        for step in steps:
+            is_predicted = step.offset in tiles
+            key = ("correction", self._initial.key, step.so_far, is_predicted)
+            correction: Correction | None = self._predictions.cache.get(key)
+            if correction is None:
+                correction = self._new_correction(step, [earlier for _, earlier in chain], is_predicted)
+                self._predictions.cache.put(key, correction)
+            chain.append((step, correction))
+        return chain
 
-    def _steps_of(self, i: int, j: int) -> list[Step]:
-        """The steps whose clicks the pair may change something near; none for the initial prediction."""
-        return [*([self._foreground[i]] if i else []), *([self._background[j - 1]] if j else [])]
-
-    def _correction(self, pair: tuple[int, int], steps: Sequence[Step]) -> Correction:
-        i, j = pair
-        offset = steps[-1].offset
-        is_predicted = offset in self._predicted_tiles[bool(j)]
-        clicks = (*self._foreground[i].before, *(self._background[j - 1].before if j else ()))
-        key = ("correction", self._initial.key, clicks, is_predicted)
-        correction: Correction | None = self._predictions.cache.get(key)
-        if correction is None:
-            correction = self._new_correction(pair, steps, offset, clicks, is_predicted)
-            self._predictions.cache.put(key, correction)
-        return correction
-
-    def _new_correction(
-        self, pair: tuple[int, int], steps: Sequence[Step], offset: Offset, clicks: Sequence[Click], is_predicted: bool
-    ) -> Correction:
-        """The correction near the clicks of the steps, from a new prediction where there may be one."""
-        roi, start = shifted(self._initial.roi, offset), self._initial.start
+    def _new_correction(self, step: Step, earlier: Sequence[Correction], is_predicted: bool) -> Correction:
+        """The correction near the clicks of a step, from a new prediction where there may be one."""
+        offset, initial = step.offset, self._initial
+        roi, start, clicks = shifted(initial.roi, offset), initial.start, (*initial.told, *step.so_far)
         time = self._predictions.stages.time
         with time("paste"):
-            before = self._without(pair, offset)
-            near = (near_in_roi(roi, step.clicks, influence_radius_mm(step.clicks)) for step in steps)
-            pseudo = [self._initial.head] if self._initial.is_pseudo and self._initial.head else []
+            before = self._initial_at(offset).copy()
+            for correction in earlier:
+                _put(before, offset, correction.change.numpy(), correction.offset, add=True)
+            pseudo = initial.told if initial.is_pseudo else ()
             context = CorrectionContext(
                 roi=roi,
-                new=tuple(click for step in steps for click in step.clicks),
+                new=step.clicks,
                 told=tuple(click for click in clicks if roi.holds(click) and click not in pseudo),
                 pseudo=tuple(click for click in pseudo if roi.holds(click)),
-                support=functools.reduce(np.logical_and, near),
+                support=near_in_roi(roi, step.clicks, influence_radius_mm(step.clicks)),
                 before=before,
                 threshold=self._threshold,
             )
@@ -225,8 +190,8 @@ class _Lattice:
             if not (may_correct(context) if start is None else asking):
                 return Correction(offset, torch.zeros((0, 0, 0)), ())
             shown = self._predictions.known(roi, clicks)
-            if start is not None and not any(click.is_foreground for click in shown):
-                context = replace(context, pseudo=self._place_in(start, roi, clicks, steps[-1].clicks[0]))
+            if not any(click.is_foreground for click in shown):
+                context = replace(context, pseudo=_deepest(context))
                 shown = [*context.pseudo, *shown]
         may_ask = is_predicted and shown and shown[0].is_foreground
         predicted = self._ask(roi, shown, before, offset) if may_ask else None
@@ -236,25 +201,11 @@ class _Lattice:
             )
             return Correction(*_cropped(now - before, offset), obeyed)
 
-    def _place_in(self, start: MaskPrompt, roi: Roi, clicks: Sequence[Click], new: Click) -> tuple[Click, ...]:
-        """A pseudo-click where there is no foreground click: deep in the mask, near the new click."""
-        reach_mm = NEAREST * roi.size_dhw[0] * roi.spacing_mm
-        place = deepest(start.mask, self._predictions.volume.affine, (new, *clicks), reach_mm)
-        return (place,) if place is not None and roi.holds(place) else ()
-
     def _ask(self, roi: Roi, shown: Sequence[Click], before: Floats, offset: Offset) -> Floats:
         # Only the first region is sure to hold the box.
         box = None if any(offset) else self._initial.box
         seen = self._predictions(roi, shown, torch.from_numpy(np.clip(before, BACKGROUND, -BACKGROUND)), box)
         return torch.clamp(seen[1] - seen[0] - self._level, BACKGROUND, -BACKGROUND).numpy()
-
-    def _without(self, pair: tuple[int, int], offset: Offset) -> Floats:
-        """The logit that follows from the initial prediction and the other pairs, in the region at an offset."""
-        logit = self._initial_at(offset).copy()
-        for (i, j), correction in self._corrections.items():
-            if i <= pair[0] and j <= pair[1]:
-                _put(logit, offset, correction.change.numpy(), correction.offset, add=True)
-        return logit
 
     def _initial_at(self, offset: Offset) -> Floats:
         """The initial logit in the region at an offset."""
@@ -268,6 +219,16 @@ class _Lattice:
                 _put(logit, offset, first.logit.numpy(), (0, 0, 0), add=False)
             self._initials[offset] = logit
         return self._initials[offset]
+
+
+def _deepest(context: CorrectionContext) -> tuple[Click, ...]:
+    """A pseudo-click where there is no foreground click: the place deepest in the answer so far, if there is any."""
+    mask = torch.from_numpy(context.before.copy())
+    for click in context.new:
+        if context.roi.holds(click):
+            mask[context.voxel(click)] = BACKGROUND
+    place = deepest_in(mask, context.roi, context.threshold)
+    return () if place is None else (place,)
 
 
 def _put(target: Floats, target_offset: Offset, values: Floats, offset: Offset, *, add: bool) -> None:

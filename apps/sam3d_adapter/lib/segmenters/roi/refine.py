@@ -104,10 +104,10 @@ def refine_mask(
     """
     if initial.start is None and initial.roi.spacing_mm <= finest_spacing_mm(predictions, settings):
         return mask, 0
-    head = None if initial.is_pseudo else initial.head
-    further = [click for click in clicks if click != head]
+    told = () if initial.is_pseudo else initial.told
+    further = [click for click in clicks if click not in initial.told]
     known = mask if initial.start is None and not further else None
-    refined = _refined(predictions, settings, initial, patches, head, known, threshold)
+    refined = _refined(predictions, settings, initial, patches, told, known, threshold)
     with predictions.stages.time("paste"):
         before, after = refined.masks(mask.shape)
         if further:
@@ -120,7 +120,7 @@ def _refined(
     settings: RoiSettings,
     initial: InitialPrediction,
     patches: Sequence[LogitPatch],
-    head: Click | None,
+    told: Sequence[Click],
     mask: Mask | None,
     threshold: float,
 ) -> RefinedMask:
@@ -129,8 +129,7 @@ def _refined(
     refined: RefinedMask | None = predictions.cache.get(key)
     if refined is None:
         with predictions.stages.time("paste"):
-            before = _initial_mask(initial, patches, head, threshold) if mask is None else mask
-        told = [] if head is None else [head]
+            before = _initial_mask(initial, patches, told, threshold) if mask is None else mask
         after, regions = refine_surface(predictions, settings, initial.roi, before.copy(), told, threshold)
         with predictions.stages.time("paste"):
             refined = RefinedMask.packed(before, after, regions)
@@ -139,13 +138,13 @@ def _refined(
 
 
 def _initial_mask(
-    initial: InitialPrediction, patches: Sequence[LogitPatch], head: Click | None, threshold: float
+    initial: InitialPrediction, patches: Sequence[LogitPatch], told: Sequence[Click], threshold: float
 ) -> Mask:
     if initial.start is not None:
         return initial.start.mask
     mask = paste_patches(patches[:1], threshold).astype(bool)
-    if head is not None:
-        mask[head.ijk] = True
+    for click in told:
+        mask[click.ijk] = True
     return mask
 
 

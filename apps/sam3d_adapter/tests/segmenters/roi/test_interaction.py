@@ -167,7 +167,7 @@ def test_a_removed_click_was_never_set(small: Path, images: dict[str, Path]) -> 
     )
 
 
-def test_a_further_click_asks_for_one_row_and_undo_for_nothing(small: Path, images: dict[str, Path]) -> None:
+def test_a_further_click_asks_the_network_once_and_undo_does_not(small: Path, images: dict[str, Path]) -> None:
     served, image = Served(small, ("unet",)), images["fine"]
     middle = np.array(GRIDS["fine"][3]) // 2
     offsets = [(0, 0, 0), (3, 0, 0), (0, 4, 0), (0, 0, -3), (-3, 2, 0)]
@@ -181,9 +181,8 @@ def test_a_further_click_asks_for_one_row_and_undo_for_nothing(small: Path, imag
     for n in (1, 2, 3, 4, 5, 4, 2, 5):
         served("unet", image, clicks[:n])
         decodes.append(served.answer["decodes"])
-    # All clicks reach one another: a click is put beside each number of clicks of the other kind.
-    assert decodes[0] == decodes[1] == 1 and decodes[2] <= 2 and decodes[3] <= 2 and decodes[4] <= 3
-    assert decodes[5:] == [0, 0, 0]
+    # All clicks reach one another, and yet each leaves the corrections of the others as they are.
+    assert decodes[:2] == [1, 1] and max(decodes[2:5]) <= 1 and decodes[5:] == [0, 0, 0]
 
 
 def test_many_clicks_cost_few_passes(small: Path, images: dict[str, Path]) -> None:

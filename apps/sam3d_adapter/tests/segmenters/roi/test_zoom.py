@@ -74,19 +74,19 @@ def test_a_lesion_clicked_near_its_edge_is_predicted_in_further_regions() -> Non
     """Most of its surface lies beyond the region around the click."""
     predictions = predictions_of(2.0)
     at = Click((50, 55, 35 + 20))
-    coarse = zoom._placed(predictions, PRESET.roi, at, 4.0)
-    near = zoom._placed(predictions, PRESET.roi, at, 2.0)
+    coarse = zoom._placed(predictions, PRESET.roi, [at], 4.0)
+    near = zoom._placed(predictions, PRESET.roi, [at], 2.0)
     distance = torch.from_numpy(np.where(lesion(2.0), 3.0, -3.0).astype(np.float32))
     logit = resample_roi(distance, coarse)[0][0]
     counts = []
     for room in (0, 1, 5):
         predictions.encodes = 0
-        patch, further = boundary_refinement.refine_along_surface(
-            predictions, LogitPatch(coarse, logit), near, at, 0.5, room
+        patch, regions = boundary_refinement.refine_along_surface(
+            predictions, LogitPatch(coarse, logit), near, [at], 0.5, room
         )
-        assert patch.logit.shape == (128, 128, 128) and further <= min(room, boundary_refinement.FURTHER)
-        counts.append((further, predictions.encodes))
-    assert counts == [(0, 1), (1, 1), (2, 1)]
+        assert patch.logit.shape == (128, 128, 128) and len(regions) <= 1 + min(room, boundary_refinement.FURTHER)
+        counts.append((len(regions), predictions.encodes))
+    assert counts == [(1, 1), (2, 1), (3, 1)]
 
 
 @pytest.mark.slow
