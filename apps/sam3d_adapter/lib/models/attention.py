@@ -10,6 +10,8 @@ from segment_anything.modeling.image_encoder import get_rel_pos
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lib.models.layers import attend
+
 REGION_PENALTY = 100.0
 """Logit distance between tokens of different shift regions (arXiv 2306.13465 follows Swin's -100)."""
 
@@ -100,7 +102,7 @@ class WindowAttention3d(nn.Module):
         key = F.pad(torch.cat(key_parts, -1), (0, pad))
         # Values get the same width: with unequal widths torch quietly takes the path that stores the matrix.
         value = F.pad(v, (0, width + pad - v.shape[-1]))
-        x = F.scaled_dot_product_attention(query, key, value, scale=1.0)[..., : v.shape[-1]]
+        x = attend(query, key, value, training=self.training, scale=1.0)[..., : v.shape[-1]]
         return x.transpose(1, 2).reshape(n, length, dim)
 
     def _relative_positions(self, q: Tensor) -> Tensor:

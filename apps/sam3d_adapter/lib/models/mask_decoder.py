@@ -6,12 +6,8 @@ from torch.nn import functional as F
 
 from lib.models.click_maps import ClickMaps
 from lib.models.corrections import Corrections
-from lib.models.layers import conv3x3x3
+from lib.models.layers import conv3x3x3, upsample
 from lib.models.prompts import RoiPrompts
-
-
-def _upsample(x: Tensor, size: int) -> Tensor:
-    return F.interpolate(x, size=(size,) * 3, mode="trilinear", align_corners=True)
 
 
 def _conv_block(in_channels: int, out_channels: int, *, affine: bool) -> nn.Sequential:
@@ -141,7 +137,7 @@ class MaskDecoder3d(nn.Module):
         """
         size = roi.shape[-1] // self.decode_stride
         roi_hwd = roi.permute(0, 1, 3, 4, 2)
-        parts = [_upsample(self.mlahead.head(i)(x), size) for i, x in enumerate(feature_maps)]
+        parts = [upsample(self.mlahead.head(i)(x), size, training=self.training) for i, x in enumerate(feature_maps)]
         image_hwd = F.interpolate(roi_hwd, size=(size,) * 3, mode="trilinear", align_corners=False)
         parts.append(image_hwd)
         if self.detail is not None:
@@ -150,6 +146,14 @@ class MaskDecoder3d(nn.Module):
         weight = self.classifier[0].get_parameter("weight")
         unprompted = torch.cat((weight[:, : self.deepest.start], weight[:, self.deepest.stop :]), dim=1)
         appearance = None if self.click_maps is None else self.click_maps.appearance(image_hwd)
+        if self.training:
+            # The image apart: a CPU takes twice as long where the number of channels is no multiple of 16.
+            image = len(feature_maps)
+            weights = list(unprompted.split([part.shape[1] for part in parts], dim=1))
+            alone = F.conv3d(parts.pop(image), weights.pop(image), padding=1)
+            if not parts:
+                return alone, appearance
+            return F.conv3d(torch.cat(parts, dim=1), torch.cat(weights, dim=1), padding=1) + alone, appearance
         return F.conv3d(torch.cat(parts, dim=1), unprompted, padding=1), appearance
 
     def forward(
@@ -168,7 +172,7 @@ class MaskDecoder3d(nn.Module):
             (B, classes, D, H, W), before softmax.
         """
         size = prepared.shape[-1]
-        deepest = _upsample(self.mlahead.head(-1)(prompted_map), size)
+        deepest = upsample(self.mlahead.head(-1)(prompted_map), size, training=self.training)
         weight = self.classifier[0].get_parameter("weight")
         fused = prepared + F.conv3d(deepest, weight[:, self.deepest], padding=1)
         if self.click_maps is not None and appearance is not None:
@@ -178,5 +182,7 @@ class MaskDecoder3d(nn.Module):
         if prompts.corrects:
             fused = fused + self.corrections(prompts, size, roi_size)
         x = self.refine(F.relu(self.classifier[1](fused)))
-        x = _upsample(self.classifier[3](x), roi_size)  # (B, classes, H, W, D)
-        return x.permute(0, 1, 4, 2, 3)
+        x = self.classifier[3](x)  # (B, classes, H, W, D)
+        if self.training:  # in the order of the truths, so that a loss reads both in one sweep
+            return upsample(x.permute(0, 1, 4, 2, 3), roi_size, training=True)
+        return upsample(x, roi_size, training=False).permute(0, 1, 4, 2, 3)

@@ -5,6 +5,7 @@ from segment_anything.modeling.common import MLPBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lib.models.layers import attend
 from lib.models.prompts import RoiPrompts
 
 
@@ -46,7 +47,7 @@ class PromptAttention(nn.Module):
             proj(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
             for proj, x in ((self.q_proj, queries), (self.k_proj, keys), (self.v_proj, keys))
         )
-        x = F.scaled_dot_product_attention(q, k, v)
+        x = attend(q, k, v, training=self.training)
         return self.out_proj(x.transpose(1, 2).flatten(2))
 
 

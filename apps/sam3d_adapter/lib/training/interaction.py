@@ -146,7 +146,7 @@ def _corrected(
     """The prompts of the next round: one more click in each row, and the previous mask."""
     previous = logits[:, 1:] - logits[:, :1]
     recorded = batch.recorded[:, number].cpu() if number < batch.recorded.shape[1] else None
-    answers, truths = (previous > 0).cpu().numpy()[:, 0], batch.truths.cpu().numpy()[:, 0]
+    answers, truths = (previous > 0).cpu().contiguous().numpy()[:, 0], batch.truths.cpu().numpy()[:, 0]
     clicks, signs = [], []
     for row, rng in enumerate(rngs):
         if recorded is not None and not recorded[row].isnan().any():

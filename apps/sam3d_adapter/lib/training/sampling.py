@@ -240,21 +240,22 @@ def _resample(volume: Volume, number: int, roi_to_voxel: np.ndarray, size: int) 
     low = np.clip(np.floor(reached.min(0)).astype(int) - 1, 0, shape - 1)
     high = np.clip(np.ceil(reached.max(0)).astype(int) + 2, low + 1, shape)
     box = slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2])
-    pair = torch.from_numpy(np.stack([volume.image[box], volume.mask(number, box)]).astype(np.float32))
-    # From ROI index to torch's coordinates of the box: -1 to 1 between its outer faces, last axis first.
+    pair = np.empty((1, 2, *(high - low)), dtype=np.float32)
+    pair[0, 0], pair[0, 1] = volume.image[box], volume.mask(number, box)
+    # From ROI index to torch's coordinates of the box, -1 to 1 between its outer faces: one sum an axis.
     scale = 2 / (high - low)
-    linear = roi_to_voxel[:, :3] * scale[:, None]
-    offset = (roi_to_voxel[:, 3] - low + 0.5) * scale - 1
-    middle, half = (size - 1) / 2, size / 2
-    theta = np.column_stack([linear * half, offset + linear.sum(1) * middle])[::-1][:, [2, 1, 0, 3]]
-    grid = F.affine_grid(
-        torch.from_numpy(theta.astype(np.float32))[None], [1, 1, size, size, size], align_corners=False
-    )
-    values = F.grid_sample(pair[None], grid, padding_mode="border", align_corners=False)[0]
-    first = torch.from_numpy(((-low * scale) - 1)[::-1].astype(np.float32))
-    last = torch.from_numpy(((shape - low) * scale - 1)[::-1].astype(np.float32))
-    inside = ((grid[0] >= first) & (grid[0] <= last)).all(-1)
-    return values[:1], (values[1:] > 0.5) & inside, inside[None]
+    index = np.arange(size)
+    grid = torch.empty((1, size, size, size, 3))
+    inside = torch.ones((1, size, size, size), dtype=torch.bool)
+    for axis in range(3):
+        start = (roi_to_voxel[axis, 3] - low[axis] + 0.5) * scale[axis] - 1
+        d, h, w = (torch.from_numpy(step * scale[axis] * index).float() for step in roi_to_voxel[axis, :3])
+        position = (d + start)[:, None, None] + h[:, None] + w
+        first, last = (float((end - low[axis]) * scale[axis] - 1) for end in (0, shape[axis]))
+        inside &= (position >= first) & (position <= last)
+        grid[..., 2 - axis] = position
+    values = F.grid_sample(torch.from_numpy(pair), grid, padding_mode="border", align_corners=False)[0]
+    return values[:1], (values[1:] > 0.5) & inside, inside
 
 
 def _draw_clicks(truth: Tensor, count: int, rng: np.random.Generator) -> Tensor:

@@ -8,6 +8,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.plain import plain_attention, plain_decode, plain_encode, plain_forward, plain_stem
 from lib.models.attention import WindowAttention3d
+from lib.models.layers import upsample
 from lib.models.prompts import RoiPrompts
 from lib.models.stem import folded_stem, upsampling_matrix
 
@@ -69,11 +70,15 @@ def attention(*, shift, dim=64, num_heads=2, window=4):
     return attn
 
 
+both_modes = pytest.mark.parametrize("training", [False, True], ids=["serving", "training"])
+
+
+@both_modes
 @both_precisions
 @pytest.mark.parametrize("shift", [0, 2])
 @pytest.mark.parametrize("grid", [(8, 8, 8), (4, 8, 12)], ids=str)
-def test_bias_free_attention_equals_the_biased_one(shift, grid, tolerance):
-    attn = attention(shift=shift)
+def test_bias_free_attention_equals_the_biased_one(shift, grid, tolerance, training):
+    attn = attention(shift=shift).train(training)
     tokens = torch.randn(2, *grid, 64, generator=torch.Generator().manual_seed(4), requires_grad=True)
     parameters = [tokens, *attn.parameters()]
     assert_same_values_and_gradients(lambda: attn(tokens), lambda: plain_attention(attn, tokens), parameters, tolerance)
@@ -88,8 +93,9 @@ def kernels_run(function):
 @pytest.mark.parametrize("shift", [0, 2])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_the_fused_kernel_runs_forward_and_backward(shift, dtype):
-    attn = attention(shift=shift)
-    tokens = torch.randn(1, 8, 8, 8, 64, requires_grad=True)
+    """Where a window holds many tokens; for few, training stores the matrix."""
+    attn = attention(shift=shift, window=8).train()
+    tokens = torch.randn(1, 16, 8, 8, 64, requires_grad=True)
 
     def step():
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype is torch.bfloat16):
@@ -107,6 +113,26 @@ def test_without_equal_widths_the_unfused_path_would_run():
     assert "aten::_scaled_dot_product_flash_attention_for_cpu" not in ran
 
 
+def test_the_fused_kernel_serves_small_windows():
+    attn = attention(shift=2).eval()
+    with torch.no_grad():
+        ran = kernels_run(lambda: attn(torch.randn(1, 8, 8, 8, 64)))
+    assert "aten::_scaled_dot_product_flash_attention_for_cpu" in ran
+
+
+@both_precisions
+@pytest.mark.parametrize(("shape", "size"), [((2, 3, 4, 4, 4), 16), ((1, 2, 8, 8, 8), 16)])
+def test_upsampling_in_training_equals_interpolation(shape, size, tolerance):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(5), requires_grad=True)
+    number_type = torch.bfloat16 if tolerance == BF16 else torch.float32
+    assert_same_values_and_gradients(
+        lambda: upsample(x.to(number_type), size, training=True),
+        lambda: upsample(x, size, training=False),
+        [x],
+        tolerance,
+    )
+
+
 def decoders(model, roi, clicks_dhw):
     """The split decoder, the plain one, and the parameters that a first click trains."""
     maps = [m.detach() for m in plain_encode(model.image_encoder, roi)]
@@ -122,10 +148,11 @@ def decoders(model, roi, clicks_dhw):
     return split, lambda: plain_decode(model, roi, maps, clicks_dhw), parameters
 
 
+@both_modes
 @pytest.mark.parametrize("which", ["model", "detail_model"])
-def test_split_decoder_equals_the_whole_one(which, request, roi, clicks_dhw):
+def test_split_decoder_equals_the_whole_one(which, request, roi, clicks_dhw, training):
     # In double precision: InstanceNorm over few voxels makes some gradients differences of large sums.
-    model = copy.deepcopy(request.getfixturevalue(which)).double()
+    model = copy.deepcopy(request.getfixturevalue(which)).double().train(training)
     assert_same_values_and_gradients(*decoders(model, roi.double(), clicks_dhw.double()), FP32)
 
 
