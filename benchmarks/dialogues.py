@@ -1,7 +1,7 @@
 """How good presets are on labelled images: a simulated user clicks ten times on every object (docs/evaluation.md).
 
 python -m benchmarks.dialogues --data NAME=PRESET=FOLDER [--data ...] [--only FILE | --every N] \\
-  [--labels-are-objects] --out OUT [--result FILE]
+  [--labels-are-objects] [--seeds 42,43] --out OUT [--result FILE]
 
 FOLDER holds images/ and labels/ of equal names; several volumes of one patient have one name in several folders. The
 first click lies in the middle of an object, or anywhere in it. Beside the preset's own weights stand the image-free
@@ -56,7 +56,7 @@ def evaluate(data: Data, cases: Sequence[str], out: Path, *options: str) -> dict
         data: Where the cases lie.
         cases: Those that are clicked on.
         out: Folder of the run.
-        options: Further ones of ``sam3d evaluate``, such as ``--model``.
+        options: Further ones of ``sam3d evaluate``, such as ``--model``; the seed is 42 where they name none.
 
     Raises:
         subprocess.CalledProcessError: The evaluation failed.
@@ -137,10 +137,12 @@ def main() -> None:
     parser.add_argument(
         "--labels-are-objects", action="store_true", help="each value of a label is an object of its own"
     )
+    parser.add_argument("--seeds", default="42", help="of the random first clicks, such as 42,43")
     parser.add_argument("--out", type=Path, required=True)
     add_option(parser)
     arguments = parser.parse_args()
-    options = ["--version", "shipped"] + ["--labels-are-objects"] * arguments.labels_are_objects
+    options = ["--version", "shipped", "--seeds", arguments.seeds]
+    options += ["--labels-are-objects"] * arguments.labels_are_objects
     only = set(arguments.only.read_text(encoding="utf-8").split()) if arguments.only else None
 
     def measured() -> Iterator[Row]:

@@ -1,6 +1,7 @@
 """The clicked component of a mask: pieces elsewhere are not what the user meant."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -66,7 +67,7 @@ def outgrows_roi(logits: Tensor, clicks_dhw: np.ndarray, threshold: float, large
         large_share: of the ROI's side; a structure whose sphere of equal volume is wider is large.
     """
     _, kept = clicked_component(logits, clicks_dhw, threshold)
-    return _touches_face(kept) or _diameter(kept) > large_share * len(kept)
+    return _touches_face(kept) or _diameter(int(kept.sum())) > large_share * len(kept)
 
 
 def is_small(logits: Tensor, clicks_dhw: np.ndarray, threshold: float, small_share: float) -> bool:
@@ -79,21 +80,20 @@ def is_small(logits: Tensor, clicks_dhw: np.ndarray, threshold: float, small_sha
         small_share: of the ROI's side.
     """
     _, kept = clicked_component(logits, clicks_dhw, threshold)
-    return _diameter(kept) < small_share * len(kept)
+    return _diameter(int(kept.sum())) < small_share * len(kept)
 
 
-def far_outside(logit: Tensor, click_dhw: np.ndarray, threshold: float) -> bool:
+def far_outside(click_dhw: np.ndarray, pieces: Sequence[tuple[np.ndarray, Sequence[int]]]) -> bool:
     """Whether a click lies farther from a mask than the radius of the sphere of the mask's volume.
 
     Such a click says that the mask is far too small, not that its border is wrong somewhere.
 
     Args:
-        logit: (D, H, W), of the foreground.
-        click_dhw: (1, 3) ROI index, also outside of it.
-        threshold: foreground probability.
+        click_dhw: (3,) index.
+        pieces: of the mask, (D, H, W) bool, each with the index of its first voxel; no voxel is in two of them.
     """
-    mask = (logit > math.log(threshold / (1 - threshold))).numpy()
-    return border_distance(mask, click_dhw[0], True) > _diameter(mask) / 2
+    nearest = min(border_distance(mask, click_dhw - np.array(first), True) for mask, first in pieces)
+    return nearest > _diameter(sum(int(mask.sum()) for mask, _ in pieces)) / 2
 
 
 def leaves_roi(logits: Tensor, clicks_dhw: np.ndarray, roi: Roi, threshold: float = 0.5) -> bool:
@@ -104,9 +104,9 @@ def leaves_roi(logits: Tensor, clicks_dhw: np.ndarray, roi: Roi, threshold: floa
     return bool(((ijk >= 0) & (ijk <= np.array(roi.image_shape) - 1)).all(axis=1).any())
 
 
-def _diameter(mask: np.ndarray) -> float:
-    """Of the sphere of equal volume, in voxels."""
-    return float((6 / math.pi * int(mask.sum())) ** (1 / 3))
+def _diameter(volume: int) -> float:
+    """Of the sphere of that volume, in voxels."""
+    return float((6 / math.pi * volume) ** (1 / 3))
 
 
 def _touches_face(mask: np.ndarray) -> bool:

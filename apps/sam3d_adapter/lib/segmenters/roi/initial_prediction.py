@@ -1,13 +1,12 @@
 """What the clicks of an interaction correct: the network's initial prediction, or a mask that the user started from."""
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lib.geometry.roi import Roi, roi_at
 from lib.prompts.box import Box
 from lib.prompts.click import Click, on_structure
 from lib.prompts.mask import MaskPrompt
-from lib.segmenters.roi.clicked_component import far_outside
 from lib.segmenters.roi.prediction import RoiPredictions
 from lib.segmenters.roi.settings import RoiSettings
 from lib.segmenters.roi.zoom import (
@@ -64,9 +63,6 @@ def initial_prediction(
 ) -> InitialPrediction:
     """Predicts what the clicks correct, or takes it from the cache.
 
-    A foreground click far outside the answer so far may open it anew: all foreground clicks up to it are shown to the
-    network together, at a wider zoom level. Background clicks have no part in that.
-
     Args:
         predictions: of the image.
         settings: size, axes and spacings of the zoom levels.
@@ -83,30 +79,44 @@ def initial_prediction(
         key: Hashable = ("start", predictions.key, settings, start.hash, box, threshold)
         return InitialPrediction(_roi_of_mask(predictions, settings, start, box), key, box, start=start)
     head = clicks[0] if pseudo is None else pseudo
-    foreground = on_structure(clicks)
-    require_within_reach((head, *foreground), predictions.volume, settings)
+    require_within_reach((head, *on_structure(clicks)), predictions.volume, settings)
     is_pseudo = pseudo is not None
-
-    def key_of(told: tuple[Click, ...]) -> Hashable:
-        return ("first", predictions.key, settings, told, is_pseudo, box, threshold)
-
-    first: ZoomedPrediction | None = predictions.cache.get(key_of((head,)))
+    key = ("first", predictions.key, settings, head, is_pseudo, box, threshold)
+    first: ZoomedPrediction | None = predictions.cache.get(key)
     if first is None:
         if box is None:
             first = predict_first_click(predictions, settings, head, threshold)
         else:
             first = predict_box(predictions, settings, box, head, threshold, is_pseudo=is_pseudo)
-        predictions.cache.put(key_of((head,)), first)
-    for n in range(2, len(foreground) + 1):
-        so_far, click = foreground[:n], foreground[n - 1]
-        if box is not None or not far_outside(first.logit, first.roi.clicks_to_dhw([click]), threshold):
-            continue
-        opened: ZoomedPrediction | None = predictions.cache.get(key_of(so_far))
-        if opened is None:
-            opened = predict_anew(predictions, settings, so_far, threshold, first)
-            predictions.cache.put(key_of(so_far), opened)
-        first = opened
-    return InitialPrediction(first.roi, key_of(first.clicks), box, is_pseudo, first)
+        predictions.cache.put(key, first)
+    return InitialPrediction(first.roi, key, box, is_pseudo, first)
+
+
+def opened_anew(
+    predictions: RoiPredictions,
+    settings: RoiSettings,
+    initial: InitialPrediction,
+    clicks: tuple[Click, ...],
+    regions: frozenset[Hashable],
+    threshold: float,
+) -> InitialPrediction:
+    """The initial prediction of all clicks together, see `predict_anew`; the same one where that does not open it.
+
+    Args:
+        predictions: of the image.
+        settings: size, axes and spacings of the zoom levels.
+        initial: the answer to one or several clicks.
+        clicks: foreground clicks so far; the last one lies far outside the answer.
+        regions: keys of the regions that were predicted for them so far.
+        threshold: foreground probability.
+    """
+    assert initial.first is not None  # a mask prompt is not opened
+    key = ("anew", initial.key, clicks)
+    first: ZoomedPrediction | None = predictions.cache.get(key)
+    if first is None:
+        first = predict_anew(predictions, settings, clicks, threshold, replace(initial.first, regions=regions))
+        predictions.cache.put(key, first)
+    return initial if first.clicks == initial.told else InitialPrediction(first.roi, key, None, first=first)
 
 
 def _roi_of_mask(predictions: RoiPredictions, settings: RoiSettings, start: MaskPrompt, box: Box | None) -> Roi:

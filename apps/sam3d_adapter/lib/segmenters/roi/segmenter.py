@@ -82,13 +82,13 @@ class RoiSegmenter:
         clicks, start, threshold = prompts.clicks, prompts.mask, options.threshold
         predictions = RoiPredictions(image, self._predictor, self._cache, intensity, stages)
         initial = initial_prediction(predictions, roi, clicks, threshold, pseudo=pseudo, box=prompts.box, start=start)
-        result = answer_interaction(predictions, initial, clicks, threshold)
+        result = answer_interaction(predictions, roi, initial, clicks, threshold)
         with stages.time("paste"):
             mask = _pasted(result.patches, None if start is None else start.mask, clicks, threshold)
         refined = None
         if options.refine:
             fine, refined = refine_mask(
-                predictions, roi, initial, result.patches, mask.view(np.bool_), clicks, threshold
+                predictions, roi, result.initial, result.patches, mask.view(np.bool_), clicks, threshold
             )
             mask = fine.view(np.uint8)
         return Segmentation(
@@ -99,7 +99,7 @@ class RoiSegmenter:
             pseudo_click=pseudo,
             encodes=predictions.encodes,
             decodes=predictions.decodes,
-            details={"roi": _describe(initial.roi, roi.axes), "refined": refined},
+            details={"roi": _describe(result.initial.roi, roi.axes), "refined": refined},
             warnings=tuple(warnings),
         )
 

@@ -127,15 +127,14 @@ def predict_anew(
         settings: size, axes and spacings of the zoom levels.
         clicks: foreground; the last one lies far outside the answer.
         threshold: foreground probability.
-        answer: to fewer clicks.
+        answer: to fewer clicks, with the regions that were predicted so far, that of the last click among them.
 
     Returns:
         The new answer; the old one also where no wider zoom level holds all clicks, or the request may not encode it.
     """
     region = shifted(answer.roi, tile_offset(answer.roi, clicks[-1]))
-    regions = answer.regions | {region.key()}
     # One encode is for the boundary; the wider zoom levels need none for it, as each is the finer one's double.
-    room = max(0, MAX_ENCODES - FOR_FURTHER_CLICKS - 1 - len(regions))
+    room = max(0, MAX_ENCODES - FOR_FURTHER_CLICKS - 1 - answer.encodes)
     spacings_mm = [
         mm
         for mm in zoom_spacings_mm(settings)
@@ -147,12 +146,12 @@ def predict_anew(
     joined = [click for click in clicks[:-1] if region.holds(click)]
     is_one = bool(joined) and holds_any(alone.logits, alone.clicks_dhw, region.clicks_to_dhw(joined), threshold)
     if not is_one and not outgrows_roi(alone.logits, alone.clicks_dhw, threshold, settings.large_share):
-        return replace(answer, regions=regions)
+        return answer
     level, further = _zoomed_out(predictions, settings, clicks, threshold, spacings_mm)
     with predictions.stages.time("paste"):
         settled = _settled(level.logits, level.clicks_dhw, threshold)
     wider = ZoomedPrediction(
-        level.roi, settled, clicks, level.obeyed, LogitPatch(level.roi, settled), regions | further
+        level.roi, settled, clicks, level.obeyed, LogitPatch(level.roi, settled), answer.regions | further
     )
     near = _placed(predictions, settings, clicks, level.roi.spacing_mm / 2)
     return _refined(predictions, wider, near, threshold)

@@ -65,7 +65,7 @@ def corrected(start: np.ndarray, predicted: np.ndarray, *clicks: Click, threshol
     predictions = Says(predicted)
     started = MaskPrompt(start, "upload", 1, "start")
     initial = initial_prediction(predictions, SETTINGS, clicks, threshold, start=started)  # type: ignore[arg-type]
-    answer = answer_interaction(predictions, initial, clicks, threshold)  # type: ignore[arg-type]
+    answer = answer_interaction(predictions, SETTINGS, initial, clicks, threshold)  # type: ignore[arg-type]
     return _pasted(answer.patches, start, clicks, threshold) != 0
 
 
@@ -151,7 +151,7 @@ def test_a_background_click_alone_shows_the_network_a_place_in_the_mask() -> Non
     click = Click((41, 25, 20), False)
     started = MaskPrompt(BODY | LEAK, "upload", 1, "start")
     initial = initial_prediction(predictions, SETTINGS, [click], 0.5, start=started)  # type: ignore[arg-type]
-    answer = answer_interaction(predictions, initial, [click], 0.5)  # type: ignore[arg-type]
+    answer = answer_interaction(predictions, SETTINGS, initial, [click], 0.5)  # type: ignore[arg-type]
     (((place, told), previous),) = predictions.asked
     assert place.is_foreground and started.mask[place.ijk] and told == click
     torch.testing.assert_close(previous, mask_logit(started.mask, initial.roi))
