@@ -226,7 +226,7 @@ CLAIMS = {
             n="all outputs",
         ),
         Claim(
-            "Share of the voxels farther than 30 mm from a further click that it changes",
+            "Share of the voxels farther than 30 mm from a further click that it changes, first click in the middle",
             Number("held_out_sarcomas", "far change", _CLICK),
         ),
     ),
