@@ -22,6 +22,8 @@ from lib.pretraining.pretrain import LOG_S, Pretraining, pretrain
 from lib.pretraining.recipe import Recipe, check_data
 from lib.pretraining.sources import Generated, Labelled, RecipeError
 from lib.pretraining.spawning import ProcessFailedError, free_port, join_as, run_together
+from lib.regions.data_set import RegionsError
+from lib.synthesis.label_maps import LabelMapError
 from lib.training.data_sets import DataSetError, case_name, labels_of
 from lib.training.distributed import joined_processes
 from lib.training.micro_batching import MemoryShortageError
@@ -32,7 +34,16 @@ from lib.volumes.read import read_volume
 from lib.volumes.volume import ImageError
 
 LOG_FILE = "training.log"
-REFUSED = (RecipeError, DataSetError, ImageError, MemoryShortageError, ProcessFailedError, OSError)
+REFUSED = (
+    RegionsError,
+    LabelMapError,
+    RecipeError,
+    DataSetError,
+    ImageError,
+    MemoryShortageError,
+    ProcessFailedError,
+    OSError,
+)
 """Errors that a user sees as one sentence."""
 _ORPHANS_S = 60.0
 """Seconds to wait for processes of a killed command, which end by themselves within a step."""

@@ -76,7 +76,8 @@ def wait_for(value: Callable, timeout_s: float, log: Path):
 def kill_when(ready: Callable[[], object], command: tuple[str, ...], log: Path) -> None:
     """End the command's own process alone, as hard as can be; those that it started end by themselves."""
     with started(command, log) as process:
-        wait_for(ready, 900, log)
+        wait_for(lambda: ready() or not process.is_running(), 900, log)
+        assert ready(), log.read_text()
         others = process.children(recursive=True)
         process.kill()
         assert others and not psutil.wait_procs(others, timeout=60)[1]

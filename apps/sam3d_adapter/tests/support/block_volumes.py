@@ -49,6 +49,6 @@ def write_blocks(folder: Path, names: tuple[str, ...]) -> None:
     for name in names:
         labels = np.zeros((40, 40, 40), np.uint8)
         labels[tuple(slice(a, a + 14) for a in rng.integers(8, 16, 3))] = 1
-        image = (60 * labels + rng.normal(0, 10, labels.shape)).astype(np.int16)
+        image = (100 + 60 * labels.astype(int) + rng.normal(0, 10, labels.shape)).astype(np.int16)
         for kind, values in (("images", image), ("labels", labels)):
             nib.save(nib.Nifti1Image(values, np.eye(4)), folder / kind / f"{name}.nii.gz")
