@@ -266,7 +266,7 @@ with joined_processes("cpu"):
     data = t.DataSet(Path({folder!r}), t.load_preset(t.APP / "configs/ct.yaml"))
     stream = t.SampleStream([data], t.SAMPLING, seed=1, batch=2, part=rank, parts=2)
     config = t.TrainingConfig(steps=4, report_steps=2, precision="fp32", interaction=t.INTERACTION)
-    t.train(model, stream, {}, config, Path({out!r}))
+    t.train(model, stream, {{}}, config, Path({out!r}))
 torch.save(t.values(model), Path({out!r}) / f"{{rank}}.pt")
 """
 
