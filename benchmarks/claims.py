@@ -120,6 +120,7 @@ QUALITY = (
 _VIT = {"size": "ViT-B", "type": "bf16"}
 _CHEAP, _PLAIN = {**_VIT, "form": "cheap"}, {**_VIT, "form": "plain"}
 _AFTER, _SHIPPED = {"version": "after the round"}, {"version": "shipped"}
+_ANATOMY = {"data": "organs in CT", "first click": "centre", "structures": "all"}
 _CLICK = {"data": "CT", "first click": "centre", "method": "sam3d_adapter"}
 CLAIMS = {
     "Beside simpler methods": (
@@ -148,6 +149,13 @@ CLAIMS = {
             Number("held_out_sarcomas", "Dice at 1", _CLICK),
             "ellipsoid in the image's middle",
             Number("held_out_sarcomas", "Dice at 1", {"data": "CT", "method": "ellipsoid in the image's middle"}),
+        ),
+        Claim(
+            "**What it does not know**: Dice after one click in the middle of an organ, bone, muscle or vessel in CT",
+            Number("unseen_structures", "Dice at 1", _ANATOMY),
+            "after ten clicks",
+            Number("unseen_structures", "Dice at 10", _ANATOMY),
+            n="2 CTs, 91 structures",
         ),
     ),
     "Time and memory": (
