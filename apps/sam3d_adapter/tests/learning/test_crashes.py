@@ -153,7 +153,7 @@ def test_fifty_kills(tmp_path, small):
     assert in_a_process(lambda: round_of(tmp_path, rounds, None)) == 0
     require_whole(tmp_path)
     assert Hospital(tmp_path).versions.served() is not None
-    left = [path for path in (tmp_path / "learning").rglob("*") if path.name.endswith(".partial")]
+    left = [path for path in (tmp_path / "learning").rglob("*") if path.name.endswith((".partial", ".part"))]
     assert left == []
 
 
