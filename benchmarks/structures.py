@@ -68,7 +68,7 @@ def rows(data: Data, records: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
                     "structures": group,
                     "n": len(found),
                     **{f"Dice at {k}": _mean([record["dice"][int(k) - 1] for record in found]) for k in CLICKS},
-                    "drop rate": _mean([_drops(record["dice"]) for record in found]),
+                    "drops above 0.01": _mean([_drops(record["dice"]) for record in found]),
                 }
 
 

@@ -1,6 +1,6 @@
 """Phantoms as files: ``*.npz`` to train on, or NIfTI volumes with a manifest to look at and to measure.
 
-python -m lib.phantoms.data_set --out DIR --first 1000 --count 200 [--all-structures]
+python -m lib.phantoms.data_set --out DIR --first 1000 --count 200
 """
 
 import argparse
@@ -103,13 +103,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--first", type=int, default=1000, help="first seed")
     parser.add_argument("--count", type=int, default=200)
-    parser.add_argument("--all-structures", action="store_true", help="objects are all structures, not lesions alone")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     write_phantoms(
         arguments.out,
         range(arguments.first, arguments.first + arguments.count),
-        all_structures=arguments.all_structures,
     )
 
 

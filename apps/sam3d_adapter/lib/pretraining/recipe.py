@@ -105,7 +105,7 @@ def check_data(recipe: Recipe, data: Path, held_out: frozenset[str]) -> Mapping[
             f"DATA={data} has no volumes in {', '.join(missing)}. docs/weights.md lists the folders that the recipe "
             "reads; files in images/ and labels/ have equal names."
         )
-    return {source.folder: source.split(data, held_out) for source in recipe.labelled}
+    return {source.name: source.split(data, held_out) for source in recipe.labelled}
 
 
 def _plain(value: object) -> object:

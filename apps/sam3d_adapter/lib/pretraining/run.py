@@ -147,12 +147,14 @@ def _training(
     provenance: Mapping[str, object],
     parent: tuple[Path, Path] | None = None,
 ) -> Pretraining:
-    labelled = {source: source.choice(data.resolve()) for source in recipe.labelled}
-    generated = {source: source.choice(out) for source in recipe.generated}
-    choices = {source: (labelled | generated)[source] for source in recipe.sources}
+    choices = {
+        source: source.choice(data.resolve() if isinstance(source, Labelled) else out) for source in recipe.sources
+    }
     return Pretraining(
         data_sets=tuple(choice for source, choice in choices.items() if source.share),
-        validation=tuple(choice for source, choice in choices.items() if source.is_validated),
+        validation=tuple(
+            choice for source, choice in choices.items() if isinstance(source, Labelled) or not source.share
+        ),
         held_out=_names(held_out),
         config=TrainingConfig(
             minutes=recipe.minutes,
@@ -238,7 +240,7 @@ def _manifests(recipe: Recipe, data: Path, held_out: Path, out: Path) -> tuple[t
     for source in recipe.labelled:
         data_set = source.choice(data.resolve()).open(_names(held_out), validation=True)
         entries = [entry for file in data_set.files for entry in _entries(file, source)]
-        path = out / f"{source.folder}_held_out.json"
+        path = out / f"{source.name}_held_out.json"
         with replacing(path) as partial:
             partial.write_text(json.dumps({"cases": entries}, indent=1) + "\n", encoding="utf-8")
         manifests.append((source.preset, path))
@@ -252,7 +254,7 @@ def _entries(image: Path, source: Labelled) -> list[dict[str, object]]:
         "image": str(image),
         "label": str(labels),
         "patient": name,
-        "dataset": source.folder,
+        "dataset": source.name,
         "split": "held_out",
     }
     if not source.labels_are_objects:

@@ -21,31 +21,21 @@ class Labelled:
     """Labelled volumes of one kind. Cases on the list of held-out cases are validated on, all others are trained on.
 
     Attributes:
-        folder: Below the folder of the data; holds ``images/`` and ``labels/`` with files of equal names.
+        name: Folder below the folder of the data; holds ``images/`` and ``labels/`` with files of equal names.
         preset: Gives intensities and spacings.
         share: Of the samples, relative to the others; 0 where all cases are held out.
         labels_are_objects: Whether each value of a label map is an object; otherwise all of them are the one object.
     """
 
-    folder: str
+    name: str
     preset: str
     share: float
     labels_are_objects: bool = False
 
-    @property
-    def is_validated(self) -> bool:
-        """True: each source has held-out cases."""
-        return True
-
-    @property
-    def name(self) -> str:
-        """Of the source."""
-        return self.folder
-
     def choice(self, data: Path) -> DataSetChoice:
         """The data set in the folder of the data."""
         preset = load_preset(CONFIGS / f"{self.preset}.yaml")
-        return DataSetChoice(preset, data / self.folder, self.share, labels_are_objects=self.labels_are_objects)
+        return DataSetChoice(preset, data / self.name, self.share, labels_are_objects=self.labels_are_objects)
 
     def split(self, data: Path, held_out: frozenset[str]) -> tuple[list[str], list[str]]:
         """Names of the cases to train on and of the held-out ones.
@@ -54,23 +44,23 @@ class Labelled:
             RecipeError: One of the two is expected and empty.
             DataSetError: Images and labels do not fit together.
         """
-        names = {case_name(file) for file in volume_files(data / self.folder)}
+        names = {case_name(file) for file in volume_files(data / self.name)}
         trained, kept = sorted(names - held_out), sorted(names & held_out)
         if bool(trained) != (self.share > 0) or not kept:
             wanted = "cases of both kinds" if self.share else "held-out cases alone"
             raise RecipeError(
-                f"{data / self.folder} holds {len(trained)} case(s) to train on and {len(kept)} that are held out: "
+                f"{data / self.name} holds {len(trained)} case(s) to train on and {len(kept)} that are held out: "
                 f"expected {wanted}, under the names that the list of held-out cases has."
             )
         return trained, kept
 
     def missing(self, data: Path) -> list[str]:
         """Folders that hold no volume."""
-        return [f"{self.folder}/{kind}" for kind in ("images", "labels") if not _is_filled(data / self.folder / kind)]
+        return [f"{self.name}/{kind}" for kind in ("images", "labels") if not _is_filled(data / self.name / kind)]
 
     def read(self, data: Path, held_out: frozenset[str]) -> list[Path]:
         """Files that decide about the weights."""
-        return [file for kind in ("images", "labels") for file in _volumes(data / self.folder / kind)]
+        return [file for kind in ("images", "labels") for file in _volumes(data / self.name / kind)]
 
 
 @dataclass(frozen=True)
@@ -92,11 +82,6 @@ class Generated:
     share: float
     seeds: range
     inputs: tuple[str, ...] = ()
-
-    @property
-    def is_validated(self) -> bool:
-        """Whether it is validated on, and so not trained on."""
-        return not self.share
 
     def choice(self, out: Path) -> DataSetChoice:
         """The data set in the folder of results."""
@@ -129,11 +114,11 @@ def _phantoms(out: Path, inputs: Sequence[Path], modality: str, seeds: Sequence[
     write_phantoms(out, seeds, all_structures=True)
 
 
-def _synthetic(out: Path, inputs: Sequence[Path], modality: str, seeds: Sequence[int]) -> None:
-    write_synthetic(out, inputs[0].parents[2], modality, seeds)
-
-
-MAKERS: Mapping[str, Callable[..., None]] = {"phantoms": _phantoms, "synthetic": _synthetic, "regions": write_regions}
+MAKERS: Mapping[str, Callable[..., None]] = {
+    "phantoms": _phantoms,
+    "synthetic": write_synthetic,
+    "regions": write_regions,
+}
 """By name; each takes the folder to write to, the input files, the modality, and the seeds."""
 
 

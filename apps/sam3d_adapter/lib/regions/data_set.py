@@ -1,13 +1,8 @@
-"""Objects found in real volumes without labels, as ``*.npz`` to train on.
+"""Objects found in real volumes without labels, as ``*.npz`` to train on."""
 
-python -m lib.regions.data_set --out DIR --modality ct --first 0 --count 3 IMAGE...
-"""
-
-import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 from scipy.ndimage import zoom
@@ -128,21 +123,3 @@ def fit_to_memory(
     moved = affine.copy()
     moved[:3, 3] += affine[:3, :3] @ start
     return image[box], moved, None if known is None else known[box]
-
-
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("images", type=Path, nargs="+")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--modality", choices=get_args(Modality), required=True)
-    parser.add_argument("--first", type=int, default=0, help="first seed")
-    parser.add_argument("--count", type=int, default=1)
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    seeds = range(arguments.first, arguments.first + arguments.count)
-    write_regions(arguments.out, arguments.images, arguments.modality, seeds)
-
-
-if __name__ == "__main__":
-    main()

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 
 import numpy as np
+from scipy.cluster.hierarchy import DisjointSet
+from scipy.cluster.vq import kmeans
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 from skimage.measure import label
 from skimage.morphology import local_maxima
@@ -17,12 +19,7 @@ def draw_levels(values: Array, count: int) -> Array:
     """(count - 1,) levels between the ``count`` most typical intensities (k-means in one dimension)."""
     sample = np.sort(values)[:: max(1, values.size // 20000)].astype(np.float64)
     centres = np.unique(np.quantile(sample, (np.arange(count) + 0.5) / count))
-    for _ in range(50):
-        middle = (centres[1:] + centres[:-1]) / 2
-        nearest = np.searchsorted(middle, sample)
-        members = np.bincount(nearest, minlength=len(centres))
-        sums = np.bincount(nearest, sample, minlength=len(centres))
-        centres = np.sort(np.where(members > 0, sums / np.maximum(members, 1), centres))
+    centres = np.sort(kmeans(sample, centres)[0])
     return (centres[1:] + centres[:-1]) / 2
 
 
@@ -58,20 +55,11 @@ def split_at_necks(mask: Array, sampling: tuple[float, ...], ratio: float) -> Ar
     pairs, place, height = touching_faces(basins, depth, np.minimum)
     saddle = np.zeros(len(pairs))
     np.maximum.at(saddle, place, height)
-    root = list(range(count))
-
-    def find(node: int) -> int:
-        while root[node] != node:
-            root[node] = node = root[root[node]]
-        return node
-
+    bodies = DisjointSet(range(count))
     for pair in np.argsort(-saddle).tolist():
-        a, b = int(pairs[pair, 0]), int(pairs[pair, 1])
-        if a == 0:
-            continue
-        a, b = find(a), find(b)
-        if a != b and saddle[pair] >= ratio * np.sqrt(peak[a] * peak[b]):
-            root[b] = a
-            peak[a] = max(peak[a], peak[b])
-    names = np.array([find(node) for node in range(count)], np.int32)
+        a, b = (bodies[int(basin)] for basin in pairs[pair])
+        if 0 not in pairs[pair] and a != b and saddle[pair] >= ratio * np.sqrt(peak[a] * peak[b]):
+            bodies.merge(a, b)
+            peak[bodies[a]] = max(peak[a], peak[b])
+    names = np.array([bodies[basin] for basin in range(count)], np.int32)
     return names[basins]

@@ -1,6 +1,7 @@
 """Label maps on disk: a folder ``labelmaps_*`` each, with ``manifest.json`` and the files it names."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,21 +45,33 @@ class LabelMap:
     names: dict[int, str]
 
 
-def find_label_maps(folder: Path) -> list[LabelMapFile]:
-    """The label maps of a data folder, sorted by path.
+def find_label_maps(files: Sequence[Path]) -> list[LabelMapFile]:
+    """The label maps with the names of their values, sorted by path.
+
+    Args:
+        files: Below ``labelmaps_*/labels``; ``labelmaps_*/manifest.json`` names the values of each.
 
     Raises:
-        LabelMapError: There is none.
+        LabelMapError: There is no file, or a manifest is missing or does not list one.
     """
+    if not files:
+        raise LabelMapError("No label map was given.")
     found = []
-    for manifest in sorted(folder.glob("labelmaps_*/manifest.json")):
-        for case in json.loads(manifest.read_text(encoding="utf-8"))["cases"]:
-            names = tuple((int(value), name) for value, name in case["labels"].items())
-            collection = manifest.parent.name.removeprefix("labelmaps_")
-            found.append(LabelMapFile(manifest.parent / case["label"], names, collection))
-    if not found:
-        raise LabelMapError(f"{folder}: no labelmaps_*/manifest.json. Give the folder that holds labelmaps_trunk etc.")
-    return sorted(found, key=lambda file: file.path)
+    for folder in sorted({file.parents[1] for file in files}):
+        manifest = folder / "manifest.json"
+        try:
+            cases = {
+                case["label"]: case["labels"] for case in json.loads(manifest.read_text(encoding="utf-8"))["cases"]
+            }
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise LabelMapError(f"{manifest} cannot be read ({error}); it has to name the label values.") from error
+        for file in sorted(file for file in files if file.parents[1] == folder):
+            labels = cases.get(f"{file.parent.name}/{file.name}")
+            if labels is None:
+                raise LabelMapError(f"{manifest} does not list {file.parent.name}/{file.name}.")
+            names = tuple((int(value), name) for value, name in labels.items())
+            found.append(LabelMapFile(file, names, folder.name.removeprefix("labelmaps_")))
+    return found
 
 
 def read_label_map(file: LabelMapFile) -> LabelMap:

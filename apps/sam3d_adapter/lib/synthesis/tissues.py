@@ -6,6 +6,8 @@ from functools import cache
 
 KINDS = ("organ", "bone", "vessel", "muscle", "brain", "lesion")
 """Kinds of objects; each kind present in a volume is drawn equally often."""
+UNSEEN = r"hippocampus"
+"""Organ on which learning from new labels is measured: no weights that ship may have seen it as an object."""
 
 _SIDES = (
     (r"(?<![a-z])(left|lt|l)(?![a-z])", "left"),
@@ -120,6 +122,7 @@ class Part:
         kind: One of `KINDS`; None for what is no object.
         unions: Larger structures it is a part of.
         host: For a lesion: index of the part it lies in; otherwise -1.
+        is_object: Whether it is an object by itself, and not only within larger structures.
     """
 
     name: str
@@ -127,6 +130,7 @@ class Part:
     kind: str | None = None
     unions: tuple[str, ...] = ()
     host: int = -1
+    is_object: bool = True
 
 
 def split_side(name: str) -> tuple[str, str]:
@@ -149,4 +153,4 @@ def part_of(name: str) -> Part:
     unions = tuple(
         f"{side} {union}" if sided else union for pattern, union, sided in _UNIONS if re.search(pattern, base)
     )
-    return Part(name, tissue, kind, unions)
+    return Part(name, tissue, kind, unions, is_object=not re.search(UNSEEN, base))

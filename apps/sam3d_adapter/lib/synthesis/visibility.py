@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import find_objects, maximum_filter
+from scipy.ndimage import maximum_filter
 
-from lib.synthesis.objects import Objects
+from lib.volumes.objects import Piece
 
 Array = np.ndarray
 SURROUNDINGS_MM = 7.0
@@ -31,32 +31,23 @@ class Rendered:
     always_seen: frozenset[str] = frozenset()
 
 
-def visible(objects: Objects, rendered: Rendered, spacing: tuple[float, float, float]) -> list[bool]:
-    """Whether each object can be seen.
+def is_visible(piece: Piece, rendered: Rendered, spacing: tuple[float, float, float]) -> bool:
+    """Whether an object can be seen.
 
     Args:
-        objects: Candidates.
-        rendered: Their image.
+        piece: The object.
+        rendered: Its image.
         spacing: mm.
     """
+    if piece.kind in rendered.always_seen:
+        return True
     reach = [max(2, round(SURROUNDINGS_MM / side)) for side in spacing]
-    boxes = find_objects(objects.labels)
-    found = []
-    for row, kind in zip(objects.rows, objects.kinds, strict=True):
-        if kind in rendered.always_seen:
-            found.append(True)
-            continue
-        own = [boxes[value - 1] for value in row]
-        box = tuple(
-            slice(max(min(b[axis].start for b in own) - reach[axis], 0), max(b[axis].stop for b in own) + reach[axis])
-            for axis in range(3)
-        )
-        lookup = np.zeros(len(boxes) + 1, np.uint8)
-        lookup[list(row)] = 1
-        mask = lookup[objects.labels[box]]
-        # The voxels at the border hold both; what comes next counts.
-        around = maximum_filter(mask, [2 * r + 1 for r in reach]) > maximum_filter(mask, 3)
-        values = rendered.clean[box]
-        seen = rendered.stands_out(float(values[mask > 0].mean()), values[around])
-        found.append(bool(len(seen)) and float(seen.mean()) >= rendered.share)
-    return found
+    before = [min(n, side.start) for n, side in zip(reach, piece.box, strict=True)]
+    box = tuple(slice(side.start - a, side.stop + n) for side, a, n in zip(piece.box, before, reach, strict=True))
+    values = rendered.clean[box]
+    mask = np.zeros(values.shape, np.uint8)
+    mask[tuple(slice(a, a + n) for a, n in zip(before, piece.mask.shape, strict=True))] = piece.mask
+    # The voxels at the border hold both; what comes next counts.
+    around = maximum_filter(mask, [2 * r + 1 for r in reach]) > maximum_filter(mask, 3)
+    seen = rendered.stands_out(float(values[mask > 0].mean()), values[around])
+    return bool(len(seen)) and float(seen.mean()) >= rendered.share

@@ -10,11 +10,12 @@ from lib.synthesis.ct import render_ct
 from lib.synthesis.label_maps import LabelMapFile
 from lib.synthesis.lesions import place_lesions
 from lib.synthesis.mr import render_mr
-from lib.synthesis.objects import Objects, find_all_objects
+from lib.synthesis.objects import find_pieces
 from lib.synthesis.pet import render_pet
 from lib.synthesis.scan import draw_grid, fill_body, sample_parts, source_voxels
-from lib.synthesis.tissues import Part
-from lib.synthesis.visibility import visible
+from lib.synthesis.tissues import KINDS, Part
+from lib.synthesis.visibility import is_visible
+from lib.volumes.objects import Objects, join_pieces
 
 Array = np.ndarray
 RENDERERS = {"ct": render_ct, "mr": render_mr, "pet": render_pet}
@@ -71,7 +72,7 @@ def make_volume(seed: int, files: Sequence[LabelMapFile], modality: str) -> Synt
         collection = collections[int(rng.choice(len(collections), p=shares / shares.sum()))]
         choices = [file for file in files if file.collection == collection]
         volume = _scan(rng, prepared(choices[int(rng.integers(len(choices)))]), modality)
-        if volume.objects.rows:
+        if len(volume.objects.objects):
             return volume
     raise SynthesisError(f"Seed {seed}: {TRIES} scans of the label maps show no object of {modality}.")
 
@@ -87,8 +88,9 @@ def _scan(rng: np.random.Generator, anatomy: Anatomy, modality: str) -> Syntheti
     lesions = place_lesions(rng, grid, part, parts, count, (5.0, 60.0))
     scan_part = grid.majority(part)
     rendered = RENDERERS[modality](rng, grid, part, depth, parts, lesions)
-    objects = find_all_objects(scan_part, parts, float(np.prod(grid.scan.spacing)))
-    objects = objects.keep(visible(objects, rendered, grid.scan.spacing))
+    pieces = find_pieces(scan_part, parts, float(np.prod(grid.scan.spacing)))
+    seen = (piece for piece in pieces if is_visible(piece, rendered, grid.scan.spacing))
+    objects = join_pieces(seen, scan_part.shape, dict.fromkeys(KINDS, 1.0))
     stored = replace(objects, labels=grid.scan.store(objects.labels))
     return SyntheticVolume(
         grid.scan.store(rendered.image), stored, grid.scan.stored_affine(), tuple(parts), grid.scan.store(scan_part)

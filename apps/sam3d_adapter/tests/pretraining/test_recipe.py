@@ -22,6 +22,7 @@ from lib.pretraining.recipe import STRUCTURES, check_data, trial
 from lib.pretraining.run import Made, _make_some, make_volumes, make_weights
 from lib.pretraining.sources import Generated, Labelled, RecipeError
 from lib.pretraining.spawning import ProcessFailedError, run_together
+from lib.synthesis.tissues import part_of
 from lib.training.data_sets import DataSet, case_name
 from lib.training.sampling import SamplingConfig
 from lib.training.stream import SampleStream
@@ -74,8 +75,9 @@ def test_the_recipe_is_that_of_the_model_card() -> None:
 
 
 def test_an_organ_of_the_learning_loop_stays_unseen() -> None:
-    folders = {name for s in STRUCTURES.sources for name in ([s.folder] if isinstance(s, Labelled) else s.inputs)}
+    folders = {name for s in STRUCTURES.sources for name in ([s.name] if isinstance(s, Labelled) else s.inputs)}
     assert not any("hippocampus" in folder for folder in folders)
+    assert not part_of("L hippocampus").is_object and part_of("L amygdala").is_object
 
 
 def test_nothing_is_measured_on_what_is_trained_on() -> None:
@@ -273,7 +275,7 @@ def test_the_list_of_held_out_cases_is_one_that_the_evaluation_reads(complete, t
     for (_, manifest), part in zip(manifests, RECIPE.labelled, strict=True):
         sources = from_manifest(manifest)
         assert {source.patient for source in sources} == set(KEPT)
-        assert all(source.image.is_relative_to(complete / part.folder / "images") for source in sources)
+        assert all(source.image.is_relative_to(complete / part.name / "images") for source in sources)
     made = Made(tmp_path / "a b_base", tmp_path / "weights", manifests)
     assert len(made.commands()) == 7 and f"BASE='{tmp_path}/a b_base'" in made.commands()[0]
 
@@ -281,9 +283,9 @@ def test_the_list_of_held_out_cases_is_one_that_the_evaluation_reads(complete, t
 def test_who_is_trained_on(complete) -> None:
     held_out = frozenset(HELD_OUT.read_text().split())
     found = check_data(STRUCTURES, complete, held_out)
-    assert found == {source.folder: (list(TRAINED) * (source.share > 0), list(KEPT)) for source in STRUCTURES.labelled}
+    assert found == {source.name: (list(TRAINED) * (source.share > 0), list(KEPT)) for source in STRUCTURES.labelled}
     assert all(
-        set(trained) | set(kept) == set(names_in(s)) for s in STRUCTURES.labelled for trained, kept in [found[s.folder]]
+        set(trained) | set(kept) == set(names_in(s)) for s in STRUCTURES.labelled for trained, kept in [found[s.name]]
     )
 
 

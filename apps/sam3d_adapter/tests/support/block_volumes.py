@@ -16,7 +16,7 @@ TRAINED, KEPT = ("STS_001", "STS_002"), ("STS_011", "STS_013")
 def write_data(folder: Path) -> None:
     """What the recipe of the small weights needs, with volumes of 40 mm: `TRAINED` and `KEPT` where both are wanted."""
     for source in STRUCTURES.labelled:
-        write_blocks(folder / source.folder, names_in(source))
+        write_blocks(folder / source.name, names_in(source))
     for path in {path for source in STRUCTURES.generated for path in source.inputs}:
         if path.startswith("labelmaps"):
             write_label_map(folder / path)

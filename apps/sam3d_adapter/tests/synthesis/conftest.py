@@ -44,8 +44,8 @@ def small_trunk() -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def label_maps(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with one label map, stored with axes to the left, back and top."""
+def label_maps(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
+    """One label map, stored with axes to the left, back and top."""
     data = tmp_path_factory.mktemp("data")
     folder = data / "labelmaps_small"
     (folder / "labels").mkdir(parents=True)
@@ -53,4 +53,4 @@ def label_maps(tmp_path_factory: pytest.TempPathFactory) -> Path:
     nib.save(nib.Nifti1Image(small_trunk()[::-1, ::-1], affine), folder / "labels" / "one.nii.gz")
     case = {"label": "labels/one.nii.gz", "labels": {str(value): name for value, name in NAMES.items()}}
     (folder / "manifest.json").write_text(json.dumps({"cases": [case]}), encoding="utf-8")
-    return data
+    return (folder / "labels/one.nii.gz",)

@@ -1,26 +1,23 @@
-"""The command writes one file per seed."""
+"""One file per seed, which a training reads."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 
-from lib.synthesis import data_set
+from lib.presets import load_preset
+from lib.pretraining.pretrain import CONFIGS
+from lib.synthesis.data_set import write_synthetic
+from lib.training.data_sets import DataSet
 
 
-def test_command_writes_files_and_keeps_them(label_maps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    out = tmp_path / "out"
-    command = ["data_set", "--label-maps", str(label_maps), "--out", str(out), "--modality", "pet"]
-    monkeypatch.setattr(sys, "argv", [*command, "--first", "7", "--count", "2"])
-    data_set.main()
-    files = sorted(out.iterdir())
+def test_files_are_kept_and_can_be_trained_on(label_maps: tuple[Path, ...], tmp_path: Path) -> None:
+    write_synthetic(tmp_path, label_maps, "pet", range(7, 9))
+    files = sorted(tmp_path.iterdir())
     assert [file.name for file in files] == ["000007.npz", "000008.npz"]
-    with np.load(files[0]) as arrays:
-        assert arrays["image"].shape == arrays["labels"].shape
-        assert arrays["affine"].shape == (4, 4)
-        assert len(arrays["objects"]) == len(arrays["weights"]) > 0
-        assert arrays["objects"].max() <= arrays["labels"].max()
     before = [file.stat().st_mtime_ns for file in files]
-    data_set.main()
+    write_synthetic(tmp_path, label_maps, "pet", range(7, 9))
     assert [file.stat().st_mtime_ns for file in files] == before
+
+    drawn = DataSet(tmp_path, load_preset(CONFIGS / "pet.yaml")).draw(np.random.default_rng(0))
+    assert drawn.label in drawn.volume.objects()
+    assert isinstance(drawn.volume.image, np.memmap)  # so that the processes of a training share it
