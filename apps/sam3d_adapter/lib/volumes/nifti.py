@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 from isal import igzip
-from nibabel.filebasedimages import ImageFileError
-from nibabel.nifti1 import Nifti1Image
-from nibabel.nifti2 import Nifti2Image
-from nibabel.spatialimages import HeaderDataError
+from nibabel.arrayproxy import ArrayProxy
+from nibabel.nifti1 import Nifti1Header
+from nibabel.nifti2 import Nifti2Header
 
 from lib.volumes.header_validation import require_plausible
 from lib.volumes.nifti_frame import is_same_affine, named_affines, viewers_affine
@@ -35,10 +34,8 @@ def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
         Exception: whatever else a damaged file leads to.
     """
     packed = path.name.lower().endswith(".gz")
-    kind, header = _read_header(path, packed)
-    offset = int(header["vox_offset"])
-    if not 0 <= offset <= _MAX_EXTENSIONS:
-        raise ImageError(f"Image {path.name} cannot be read (its voxels begin at byte {offset}). Export it again.")
+    header = _read_header(path, packed)
+    offset = _offset(path, header)
     shape = tuple(int(length) for length in header.get_data_shape())
     if min(shape, default=0) > 0:
         require_one_volume(shape, path.name)
@@ -46,8 +43,8 @@ def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
     # Of a first click on a large CT most of the time went into unpacking; ISA-L takes little more than half of zlib's.
     with igzip.open(path) if packed else contextlib.nullcontext() as stream:
         # Not mapped: uploads are deleted, and files replaced, while the image is held.
-        image = kind.from_filename(path, mmap=False) if stream is None else kind.from_stream(stream)
-        proxy = image.dataobj
+        # Not by way of an image, which would take the header's position as it is.
+        proxy = ArrayProxy(stream or path, header, mmap=False)
         # Unscaled values come in their stored type; scaled ones would come as float64.
         scaled = (proxy.slope, proxy.inter) != (1, 0) and proxy.dtype.kind in "iuf"
         # Values beyond float32 become infinite, which counts as outside the image later on.
@@ -93,23 +90,46 @@ def is_on_same_voxels(label: Path, image: Path) -> bool:
 def _header_errors(path: Path) -> Iterator[None]:
     try:
         yield
-    except (ImageFileError, HeaderDataError, np.linalg.LinAlgError, EOFError, zlib.error) as error:
-        raise ImageError(f"Image {path.name} cannot be read ({error}). Send it again.") from error
+    except ImageError:
+        raise
+    # ValueError: what nibabel raises for fields that it cannot make sense of.
+    except (ValueError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ImageError(f"Image {path.name} cannot be read (its header is damaged). Send it again.") from error
 
 
 def _read_one_volume(path: Path) -> tuple[tuple[int, ...], Any]:
-    _, header = _read_header(path, path.name.lower().endswith(".gz"))
+    header = _read_header(path, path.name.lower().endswith(".gz"))
     shape = tuple(int(length) for length in header.get_data_shape())
     require_one_volume(shape, path.name)
     return shape, header
 
 
-def _read_header(path: Path, packed: bool) -> tuple[Any, Any]:
+def _read_header(path: Path, packed: bool) -> Any:
     # By name: nibabel.load would take whatever other format the content looks like.
-    for kind in (Nifti1Image, Nifti2Image):
-        size = kind.header_class.template_dtype.itemsize
+    for kind in (Nifti1Header, Nifti2Header):
+        size = kind.template_dtype.itemsize
         with gzip.open(path) if packed else path.open("rb") as file:
             block = file.read(size)
-        if len(block) == size and kind.header_class.may_contain_header(block):
-            return kind, kind.header_class(block, check=False)
-    raise ImageFileError("no NIfTI header")
+        if len(block) == size and kind.may_contain_header(block):
+            return kind(block, check=False)
+    raise ImageError(f"Image {path.name} cannot be read (it has no NIfTI header). Export it again.")
+
+
+def _offset(path: Path, header: Any) -> int:
+    """Byte at which the voxels begin.
+
+    Raises:
+        ImageError: they are in another file, within the header (where each program reads others), or nowhere.
+    """
+    if header["magic"].item()[:2] != b"n+":
+        raise ImageError(
+            f"Image {path.name} says that its voxels are in another file; only files that hold them are read. Save it "
+            "as one file (.nii or .nii.gz)."
+        )
+    first, offset = header.single_vox_offset, float(header["vox_offset"])
+    if not first <= offset <= first + _MAX_EXTENSIONS:
+        raise ImageError(
+            f"Image {path.name} cannot be read (its header says that the voxels begin at byte {offset:g}; byte {first} "
+            "or later is expected, behind the header). Export it again."
+        )
+    return int(offset)

@@ -18,6 +18,8 @@ from lib.volumes.volume import ImageError, require_frame
 
 _SAME_VOXELS = 0.01
 """Voxels by which two affines may differ, at the corners, and still say the same."""
+_LONGEST_QUATERNION = 1.01
+"""Beyond this a quaternion is no rotation that was rounded: 3 decimals make one of length 1 at most 0.001 longer."""
 _MM = {1: 1000.0, 3: 0.001}
 """Of the header's codes for units: metre and micrometre; what is neither counts as mm.
 https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h"""
@@ -33,30 +35,104 @@ def viewers_affine(path: Path, header: Any) -> Array:
 
     Args:
         path: of the file.
-        header: of nibabel, of that file; of one volume.
+        header: of nibabel, of that file, not checked; of one volume.
 
     Raises:
-        HeaderDataError: a header that nibabel finds no position in.
+        ImageError: the header has a damaged field, of which each program makes another position.
     """
-    own = _header_affine(header)
+    own = _header_affine(_repaired(header))
     try:
         require_frame(own, path.name)
-        shown = _itk_affine(path)
     except ImageError:
         return own
-    shape = header.get_data_shape()[:3]
-    return own if shown is None or is_same_affine(own, shown, shape) else shown
+    # ITK prints what it thinks of numbers that are not finite.
+    is_finite = np.isfinite(header.get_sform()).all() or header["sform_code"] <= 0
+    shown = _itk_affine(path) if is_finite else None
+    if shown is not None and is_same_affine(own, shown, header.get_data_shape()):
+        return own
+    if damage := _damage(header):
+        raise ImageError(
+            f"Image {path.name} has no usable position in space: {damage}, of which each program makes another "
+            "position. Export it again."
+        )
+    return own if shown is None else shown
 
 
 def named_affines(path: Path, header: Any) -> list[Array]:
     """All affines that a program may find in a header: voxel index to RAS mm, that of the viewers first.
 
     Raises:
-        HeaderDataError: a header that nibabel finds no position in.
+        ImageError: as `viewers_affine`.
     """
-    coded = (header.get_sform(coded=True), header.get_qform(coded=True))
+    repaired = _repaired(header)
+    coded = (repaired.get_sform(coded=True), repaired.get_qform(coded=True))
     found = [_in_mm(header, affine) for affine, code in coded if code]
-    return [viewers_affine(path, header), *found, _header_affine(header)]
+    return [viewers_affine(path, header), *found, _header_affine(repaired)]
+
+
+def _repaired(header: Any) -> Any:
+    """A copy with the fields mended that the standard, nibabel and ITK mend alike.
+
+    qfac is 1 unless it is -1, voxel sizes are positive, codes from 1 on name a position, a quaternion that rounding
+    made longer than 1 is shortened, and a position that is none counts as absent.
+    """
+    copy = header.copy()
+    sizes = np.abs(copy["pixdim"][1:4])
+    copy["pixdim"][1:4] = np.where(np.isfinite(sizes) & (sizes > 0), sizes, 1)
+    copy["pixdim"][0] = -1 if copy["pixdim"][0] == -1 else 1
+    copy["sform_code"] = 0 if _problem_of_sform(header) else max(int(copy["sform_code"]), 0)
+    copy["qform_code"] = 0 if _problem_of_qform(header) else max(int(copy["qform_code"]), 0)
+    quaternion = _quaternion(copy)
+    length = float(np.linalg.norm(quaternion))
+    if not length <= 1:
+        # A little shorter, or float32 would exceed it again.
+        shortened = quaternion / length * (1 - 1e-7) if np.isfinite(length) else np.zeros(3)
+        copy["quatern_b"], copy["quatern_c"], copy["quatern_d"] = shortened
+    return copy
+
+
+def _damage(header: Any) -> str:
+    """What in a header is no mistake of rounding; empty where nothing is."""
+    problem, has_qform = _problem_of_sform(header), header["qform_code"] > 0
+    # ITK passes over an sform that maps no volume, to a qform.
+    is_passed_over = has_qform and np.isfinite(header.get_sform()).all()
+    if header["sform_code"] > 0 and problem and not is_passed_over:
+        return problem
+    problem = _problem_of_sizes(header)
+    return _problem_of_qform(header) if has_qform and not problem else problem
+
+
+def _problem_of_sform(header: Any) -> str:
+    sform = header.get_sform()
+    if not np.isfinite(sform).all():
+        return "its sform holds values that are not finite"
+    return "" if np.linalg.det(sform[:3, :3]) else "its sform maps no volume"
+
+
+def _problem_of_sizes(header: Any) -> str:
+    sizes = header["pixdim"][1:4]
+    is_good = np.isfinite(sizes).all() and sizes.all()
+    return "" if is_good else f"its voxel sizes (pixdim) are {_listed(sizes)}"
+
+
+def _problem_of_qform(header: Any) -> str:
+    offset = np.array([header[f"qoffset_{axis}"] for axis in "xyz"], np.float64)
+    quaternion, qfac = _quaternion(header), float(header["pixdim"][0])
+    if not (np.isfinite(quaternion).all() and np.isfinite(offset).all()):
+        return "its qform holds values that are not finite"
+    if np.linalg.norm(quaternion) > _LONGEST_QUATERNION:
+        return f"its quaternion {_listed(quaternion)} is longer than 1"
+    if qfac < 0 and qfac != -1:
+        return f"its qfac (pixdim[0]) is {qfac:g} instead of 1 or -1"
+    return _problem_of_sizes(header)
+
+
+def _quaternion(header: Any) -> Array:
+    return np.array([header[f"quatern_{part}"] for part in "bcd"], np.float64)
+
+
+def _listed(values: Any) -> str:
+    return ", ".join(f"{float(value):g}" for value in values)
 
 
 def is_same_affine(one: Array, other: Array, shape: tuple[int, ...]) -> bool:
