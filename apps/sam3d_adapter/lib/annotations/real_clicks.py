@@ -126,7 +126,7 @@ def _of_case(case: SubmittedCase, recorded: Sequence[RecordedInteraction]) -> tu
         return ()
     real = []
     for label in range(1, len(case.names) + 1):
-        own = _of_object(labels == label, before)
+        own = _of_object(case.mask(labels, label), before)
         # The last exact one, or else the last.
         accepted = max(own, key=lambda match: (match[1], match[0].last.time), default=None)
         real += [

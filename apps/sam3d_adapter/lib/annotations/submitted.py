@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,14 @@ import numpy as np
 from lib.annotations.label_names import NamesError, named_values, normal_name
 from lib.annotations.patients import Patient
 from lib.files.checksums import file_sha256
-from lib.geometry.axes import Array, AxesError, image_directions
+from lib.geometry.axes import Array
 from lib.presets import Preset
 from lib.training.sampling import Volume
-from lib.volumes.itk_formats import read_nrrd_texts
+from lib.volumes.label_file import LabelFile, NotALabelError, read_label_file
 from lib.volumes.label_grid import box_of, image_grid, label_affine, on_grid
 from lib.volumes.memory import MemoryShortage
-from lib.volumes.read import read_array, read_volume
-from lib.volumes.volume import ImageError, require_one_volume
+from lib.volumes.read import read_volume
+from lib.volumes.volume import ImageError
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class SubmittedCase:
         image_sha256: of the file when the case was listed.
         label_sha256: likewise.
         names: of the objects; the n-th (from 1) has the value n in `Volume.labels`.
-        values: by object, its voxel values in the label's file.
+        values: by object, its numbers in `LabelFile.voxels`: the file's own, unless segments overlap.
         voxels: by object, on the image's grid.
         shape: of the image, along i, j, k.
         affine: (4, 4), of the image, voxel index to RAS mm.
@@ -100,10 +100,24 @@ class SubmittedCase:
         # Replace non-finite voxels, or interpolation would spread them.
         if voxels.dtype.kind == "f" and not (finite := np.isfinite(voxels)).all():
             voxels = np.where(finite, voxels, voxels[finite].min(initial=0)).astype(voxels.dtype)
-        return Volume(voxels, self.read_labels(), image.affine)
+        return Volume(voxels, self.read_labels(), image.affine, self.unions)
+
+    @property
+    def unions(self) -> tuple[tuple[int, ...], ...] | None:
+        """By object, its numbers in `read_labels`; None where each object is one number, its own."""
+        return _unions(self.values)
+
+    def mask(self, labels: np.ndarray, number: int) -> np.ndarray:
+        """Where an object is, bool.
+
+        Args:
+            labels: from `read_labels`.
+            number: of the object, from 1.
+        """
+        return labels == number if self.unions is None else np.isin(labels, self.unions[number - 1])
 
     def read_labels(self) -> np.ndarray:
-        """(i, j, k) uint8 on the image's grid: 0, or the number of an object.
+        """(i, j, k) uint8 on the image's grid: 0, or the number of an object; of objects that overlap, see `unions`.
 
         Raises:
             SubmittedError: the label was replaced since the case was listed.
@@ -111,9 +125,9 @@ class SubmittedCase:
         """
         if _sha256(self.label) != self.label_sha256:
             raise SubmittedError("its label was replaced in the meantime; the next training takes the new one")
-        labels, affine = _read_label(self.label)
-        affine = label_affine(self.label, affine, self.image, self.affine)
-        return on_grid(_numbered(labels, self.values), affine, self.shape, self.affine)
+        file = _read_label(self.label)
+        affine = label_affine(self.label, file.affine, self.image, self.affine)
+        return on_grid(_numbered(file.voxels, self.values), affine, self.shape, self.affine)
 
 
 @dataclass(frozen=True)
@@ -178,24 +192,25 @@ def read_submitted(
 
 def _case(saved: SavedLabel, wanted: str | None, patient_of: Callable[..., Patient]) -> SubmittedCase:
     sha256 = _sha256(saved.label)
-    labels, affine = _read_label(saved.label)
-    box = box_of(labels)
-    if box is None:
+    file = _read_label(saved.label)
+    values = file.segments()
+    if not values:
         raise SubmittedError("it is empty")
-    values = [int(value) for value in np.unique(labels[box]) if value]
-    header = read_nrrd_texts(saved.label) if saved.label.suffix.lower() == ".nrrd" else {}
-    named = named_values(values, saved.info, header, one_for_all=wanted is None)
+    named = named_values(values, saved.info, file.texts, one_for_all=wanted is None)
     objects = _objects(named, values, wanted)
     if len(objects) > MAX_OBJECTS:
         raise SubmittedError(f"it holds {len(objects)} structures; at most {MAX_OBJECTS} are expected")
     shape, onto = image_grid(saved.image)
-    affine = label_affine(saved.label, affine, saved.image, onto)
-    placed = on_grid(_numbered(labels, [group for _, group in objects]), affine, shape, onto)
+    affine = label_affine(saved.label, file.affine, saved.image, onto)
+    groups = [file.numbers(group) for _, group in objects]
+    placed = on_grid(_numbered(file.voxels, groups), affine, shape, onto)
     reached = box_of(placed)
     if reached is None:
         raise SubmittedError("it lies elsewhere in space than its image")
-    counts = np.bincount(placed[reached].ravel(), minlength=len(objects) + 1)[1:]
-    kept = [(name, group, int(count)) for (name, group), count in zip(objects, counts, strict=True) if count]
+    held = np.bincount(placed[reached].ravel())
+    unions = _unions(groups) or [(number,) for number in range(1, len(groups) + 1)]
+    counts = [sum(int(held[number]) for number in union if number < len(held)) for union in unions]
+    kept = [(name, group, count) for (name, _), group, count in zip(objects, groups, counts, strict=True) if count]
     names, groups, voxels = zip(*kept, strict=True)
     return SubmittedCase(
         image_id=saved.image_id,
@@ -237,28 +252,41 @@ def _objects(
     return [(wanted, found)]
 
 
-def _read_label(path: Path) -> tuple[np.ndarray, Array]:
-    """Labels (i, j, k), whole numbers from 0, and the affine."""
-    array, affine = read_array(path)
-    require_one_volume(array.shape, path.name)
-    array = array.reshape(array.shape[:3], order="A")
+def _read_label(path: Path) -> LabelFile:
     try:
-        image_directions(affine)
-    except AxesError as error:
-        raise SubmittedError("it has no usable position in space") from error
-    kind = array.dtype.kind
-    is_whole = kind in "biu" or (kind == "f" and bool((np.isfinite(array) & (array == np.rint(array))).all()))
-    if not is_whole or (kind in "if" and array.min() < 0):
-        raise SubmittedError("its values are not whole numbers from 0 on, so that it is an image and no label")
-    return (array if kind != "f" else array.astype(np.int64)), np.asarray(affine, np.float64)
+        return read_label_file(path)
+    except NotALabelError as error:
+        raise SubmittedError(
+            "its values are not whole numbers from 0 on, so that it is an image and no label"
+        ) from error
 
 
-def _numbered(labels: np.ndarray, groups: Collection[Collection[int]]) -> np.ndarray:
-    numbered = np.zeros(labels.shape, np.uint8)
+def _parts(groups: Sequence[Collection[int]]) -> list[tuple[int, ...]]:
+    """The numbers of a label's voxels that are told apart: each group as one, or each number where groups overlap."""
+    numbers = [number for group in groups for number in group]
+    if len(set(numbers)) == len(numbers):
+        return [tuple(group) for group in groups]
+    return [(number,) for number in sorted(set(numbers))]
+
+
+def _unions(groups: Sequence[Collection[int]]) -> tuple[tuple[int, ...], ...] | None:
+    """By group, the ranks of its parts from 1; None where each group is a part."""
+    parts = _parts(groups)
+    if len(parts) == len(groups) and all(set(part) == set(group) for part, group in zip(parts, groups, strict=True)):
+        return None
+    ranks = {part[0]: rank for rank, part in enumerate(parts, start=1)}
+    return tuple(tuple(ranks[number] for number in sorted(group)) for group in groups)
+
+
+def _numbered(labels: np.ndarray, groups: Sequence[Collection[int]]) -> np.ndarray:
+    """The ranks of the parts from 1, uint8 where they fit."""
+    parts = _parts(groups)
+    numbered = np.zeros(labels.shape, np.uint8 if len(parts) <= MAX_OBJECTS else np.uint16)
     if (box := box_of(labels)) is not None:
-        for number, group in enumerate(groups, start=1):
-            for value in group:
-                numbered[box][labels[box] == value] = number
+        ranks = np.zeros(int(labels.max()) + 1, numbered.dtype)
+        for rank, part in enumerate(parts, start=1):
+            ranks[list(part)] = rank
+        numbered[box] = ranks[labels[box]]
     return numbered
 
 

@@ -14,14 +14,13 @@ from lib.geometry.axes import spacing_of
 from lib.volumes.nifti import is_on_same_voxels
 from lib.volumes.read import read_volume
 from lib.volumes.volume import ImageError, Volume
+from lib.volumes.whole_numbers import WHOLE_TOLERANCE
 
 ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha")
 """The longer before the one that it ends with: 3D Slicer saves segmentations as ``.seg.nrrd``."""
 # Where labels usually lie, seen from the folder of images: MONAI Label's own place, then the customary ones.
 LABEL_FOLDERS = ("labels/final", "../labels", "../labelsTr")
 _GRID_TOLERANCE_MM = 1e-2
-_WHOLE = 1e-3
-"""By how much a value may miss a whole number: scaled headers give 2.9999998 for 3."""
 
 
 class DataError(ValueError):
@@ -206,13 +205,13 @@ def _object(values: np.ndarray, value: int | None) -> Mask:
         return np.asarray(values > 0)
     # Whole numbers are compared as they are: of a large label, floats would take up to eight times its memory.
     is_whole = values.dtype.kind in "biu"
-    return np.asarray(values == value if is_whole else np.isclose(values, value, rtol=0, atol=_WHOLE))
+    return np.asarray(values == value if is_whole else np.isclose(values, value, rtol=0, atol=WHOLE_TOLERANCE))
 
 
 def _whole_values(source: Source, values: np.ndarray) -> list[int]:
     """Those above 0, ascending."""
     found = np.unique(values[values > 0])
-    odd = found[np.abs(found - np.rint(found)) >= _WHOLE]
+    odd = found[np.abs(found - np.rint(found)) > WHOLE_TOLERANCE]
     if len(odd):
         raise DataError(f"The label of {source.name} holds {odd[0]:g}; each object needs a whole number of its own.")
     return sorted({int(value) for value in np.rint(found) if value > 0})

@@ -9,10 +9,11 @@ import gzip
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import nibabel as nib
+import numpy as np
 
 from lib.annotations.submitted import SubmittedCase, SubmittedError
 from lib.evaluation.cases import ENDINGS, Source
@@ -57,9 +58,10 @@ def save_validation_snapshot(run: Path, cases: Sequence[SubmittedCase], pseudony
             continue
         own = new / pseudonym(case.image_id)
         own.mkdir()
-        with replacing(own / _TRUTH) as partial:
-            truth = nib.Nifti1Image(labels, case.affine).to_bytes()
-            partial.write_bytes(gzip.compress(truth, compresslevel=1, mtime=0))
+        for file, truth in _truths(case, labels):
+            with replacing(own / file) as partial:
+                image = nib.Nifti1Image(truth, case.affine).to_bytes()
+                partial.write_bytes(gzip.compress(image, compresslevel=1, mtime=0))
         _link(case.image, own / f"image{_ending(case.image)}")
     new.rename(folder)
     sync_folder(run)
@@ -88,7 +90,10 @@ def snapshot_sources(
             continue
         objects = range(1, len(case.names) + 1) if len(case.names) > 1 else (None,)
         person = pseudonym(case.patient.name)
-        found += [Source(name, image, own / _TRUTH, person, dataset, value, split="validation") for value in objects]
+        found += [
+            Source(name, image, own / _truth_file(case, value), person, dataset, value, split="validation")
+            for value in objects
+        ]
     return found
 
 
@@ -121,6 +126,19 @@ def _chosen(cases: Sequence[SubmittedCase]) -> list[SubmittedCase]:
     ordered = sorted(cases, key=lambda case: case.image_sha256)
     patients = list(dict.fromkeys(case.patient.name for case in ordered))[:MAX_PATIENTS]
     return [case for case in ordered if case.patient.name in patients]
+
+
+def _truths(case: SubmittedCase, labels: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """The files with the truths of a case: one, unless its objects overlap."""
+    if case.unions is None:
+        yield _TRUTH, labels
+        return
+    for number in range(1, len(case.names) + 1):
+        yield _truth_file(case, number), case.mask(labels, number) * np.uint8(number)
+
+
+def _truth_file(case: SubmittedCase, number: int | None) -> str:
+    return _TRUTH if case.unions is None else f"truth_{number}.nii.gz"
 
 
 def _ending(image: Path) -> str:

@@ -14,6 +14,8 @@ from lib.segmenters.contract import Capabilities
 from lib.volumes.label_map import (
     LabelMapError,
     load_label_map,
+    mask_of,
+    mask_of_others,
     on_image_grid,
     only_value,
     require_value,
@@ -95,9 +97,8 @@ def read_protected(
         exception = prompts.mask.value
     if exception is None:
         exception = value_of_name(labels, names, label) or 0
-    values = labels.voxels.numpy()
     # Other organs may well reach beyond the image.
-    mask = on_image_grid((values != 0) & (values != exception), labels.affine, image, least_inside=0.0)
+    mask = on_image_grid(mask_of_others(labels, exception), labels.affine, image, least_inside=0.0)
     for click in prompts.foreground:
         if mask[click.ijk]:
             raise LabelMapError(
@@ -121,7 +122,7 @@ def _read_mask(request: Request, image: Volume, label: str, cache: VolumeCache |
     if value is None:
         value = value_of_name(labels, names, label) or only_value(labels, "start_value")
     require_value(labels, value, "start_value")
-    mask = on_image_grid(labels.voxels.numpy() == value, labels.affine, image)
+    mask = on_image_grid(mask_of(labels, value), labels.affine, image)
     return MaskPrompt(mask, request.start_from, value, mask_hash(mask))
 
 

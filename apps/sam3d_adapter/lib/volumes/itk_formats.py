@@ -4,14 +4,15 @@ The header is read here first, because ITK takes memory for whatever a header cl
 another file of the server as the place of its voxels.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from monai.data import ITKReader
-from monai.utils import MetaKeys
+import SimpleITK as sitk
 
+from lib.volumes.dicom_image import voxels_and_affine
 from lib.volumes.header_validation import require_plausible
 from lib.volumes.volume import ImageError
 
@@ -28,28 +29,58 @@ class Header:
         itemsize: bytes per voxel.
         packed: whether the voxels are compressed.
         offset: byte at which the voxels begin.
+        list_axis: of ``shape``, the one that is no axis of space, such as the layers of overlapping segments; None
+            where all are.
     """
 
     shape: tuple[int, ...]
     itemsize: int
     packed: bool
     offset: int
+    list_axis: int | None = None
+
+    @property
+    def layers(self) -> int:
+        """Length of the list axis; 1 where there is none."""
+        return 1 if self.list_axis is None else self.shape[self.list_axis]
 
 
 def read_itk(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The array (i, j, k), and the (4, 4) affine from voxel index to RAS mm.
+    """The array (i, j, k), and the (4, 4) affine from voxel index to RAS mm; further axes are of one voxel.
+
+    Raises:
+        ImageError: a header that cannot be true, voxels that are not in the file itself, or more than one volume.
+        MemoryShortage: too large for this server at the moment.
+        Exception: whatever else a damaged file leads to.
+    """
+    header = READERS[path.suffix.lower()](path)
+    if header.layers != 1:
+        raise ImageError(
+            f"Image {path.name} has {len(header.shape)} axes of {' x '.join(map(str, header.shape))} voxels: "
+            f"{header.layers} numbers for each voxel; one is expected. Choose one volume of a series, not a time "
+            "series, colours or a segmentation."
+        )
+    return _read(path, header)
+
+
+def read_layers(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The array (i, j, k, layer) of an NRRD file, and the (4, 4) affine from voxel index to RAS mm.
 
     Raises:
         ImageError: a header that cannot be true, or voxels that are not in the file itself.
         MemoryShortage: too large for this server at the moment.
         Exception: whatever else a damaged file leads to.
     """
-    header = READERS[path.suffix.lower()](path)
+    return _read(path, read_nrrd_header(path))
+
+
+def _read(path: Path, header: Header) -> tuple[np.ndarray, np.ndarray]:
     require_plausible(path, header.shape, header.itemsize, offset=header.offset, packed=header.packed)
-    # ITK by name: LoadImage's choice depends on which readers are installed, and builds all of them for each image.
-    reader = ITKReader()
-    array, meta = reader.get_data(reader.read(str(path)))
-    return array, np.asarray(meta[MetaKeys.AFFINE])
+    reader = sitk.ImageFileReader()
+    # By name: another format would be tried for content that looks like it.
+    reader.SetImageIO(_IMAGE_IO[path.suffix.lower()])
+    reader.SetFileName(str(path))
+    return voxels_and_affine(reader.Execute())
 
 
 # Names of types in the format's definition: https://teem.sourceforge.net/nrrd/format.html#type
@@ -83,8 +114,27 @@ def read_nrrd_header(path: Path) -> Header:
             f"Image {path.name} has encoding {encoding[:20]!r} and type {kind[:20]!r}; one number per voxel, raw or "
             "gzip, is expected. Save it anew."
         )
-    packed = _NRRD_PACKED[encoding]
-    return Header(_numbers(path, fields.get("sizes", "")), _NRRD_BYTES[kind], packed, 0 if packed else offset)
+    packed, shape = _NRRD_PACKED[encoding], _numbers(path, fields.get("sizes", ""))
+    return Header(shape, _NRRD_BYTES[kind], packed, 0 if packed else offset, _list_axis(path, fields, len(shape)))
+
+
+def _list_axis(path: Path, fields: Mapping[str, str], axes: int) -> int | None:
+    """The one axis that has no direction in space.
+
+    Raises:
+        ImageError: there are several.
+    """
+    directions = re.findall(r"none|\([^)]*\)", fields.get("space directions", ""))
+    kinds = fields.get("kinds", "").lower().split()
+    found = [axis for axis, direction in enumerate(directions) if direction == "none"]
+    if not directions:
+        found = [axis for axis, kind in enumerate(kinds) if kind not in ("domain", "space", "time", "???", "none")]
+    if len(found) > 1 or (found and axes != 4):
+        raise ImageError(
+            f"Image {path.name} has {axes} axes, {len(found)} of them not in space; one volume of 3 axes is expected. "
+            "Save it anew."
+        )
+    return found[0] if found else None
 
 
 def read_nrrd_texts(path: Path) -> dict[str, str]:
@@ -125,6 +175,7 @@ def read_meta_header(path: Path) -> Header:
     return Header(_numbers(path, fields.get("dimsize", "")), _META_BYTES[kind], packed, 0 if packed else offset)
 
 
+_IMAGE_IO = {".nrrd": "NrrdImageIO", ".mha": "MetaImageIO"}
 READERS: Mapping[str, Callable[[Path], Header]] = {".nrrd": read_nrrd_header, ".mha": read_meta_header}
 
 

@@ -1,6 +1,8 @@
 """A label map beside an image: which of its values is meant, and where that is on the image's grid."""
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from lib.geometry.axes import Array, transform_points
+from lib.volumes.label_file import NotALabelError, read_label_file
 from lib.volumes.label_grid import is_same_grid, on_grid
-from lib.volumes.read import VolumeCache, read_volume
-from lib.volumes.volume import ImageError, Volume
+from lib.volumes.read import VolumeCache
+from lib.volumes.volume import ImageError, Volume, make_volume
+from lib.volumes.whole_numbers import MAX_VALUE
 
-MAX_VALUE = 65535
 LEAST_INSIDE = 0.9
 """Share of a mask's voxels that have to lie in the image; fewer, and it is another image's."""
 _MAX_NAMED = 10
@@ -31,41 +34,56 @@ def load_label_map(path: Path, cache: VolumeCache | None) -> Volume:
         LabelMapError: a file that cannot be read, or values that are not whole numbers from 0 to `MAX_VALUE`.
     """
     try:
-        volume = cache.get(path, read_volume) if cache is not None else read_volume(path)
+        return cache.get(path, _read) if cache is not None else _read(path)
     except FileNotFoundError as error:
         raise LabelMapError("The label map does not exist on this server any more. Save or send it again.") from error
-    except ImageError as error:
-        raise LabelMapError(f"The label map cannot be used. {error}") from error
-    values_of(volume)
-    return volume
-
-
-def values_of(labels: Volume) -> tuple[int, ...]:
-    """The values above 0 that occur, ascending.
-
-    Raises:
-        LabelMapError: one that is not a whole number from 0 to `MAX_VALUE`.
-    """
-    found = labels.statistic("values of a label map", _find_values)
-    if found is None:
+    except NotALabelError as error:
         raise LabelMapError(
             f"The label map holds values that are not whole numbers from 0 to {MAX_VALUE}; it may be an image. Send "
             "the segmentation, exported as a label map."
-        )
-    return tuple(found)
+        ) from error
+    except ImageError as error:
+        raise LabelMapError(f"The label map cannot be used. {error}") from error
 
 
-def _find_values(voxels: Tensor) -> list[int] | None:
+def _read(path: Path) -> Volume:
+    file = read_label_file(path)
+    volume = make_volume(file.voxels, file.affine, path.name)
+    if file.overlaps is None:
+        return volume
+    # Images of equal content share one volume; another file may have the same voxels and other segments.
+    key = hashlib.sha256(f"{volume.content_key}{sorted(file.overlaps.items())}".encode()).hexdigest()
+    return replace(volume, overlaps=file.overlaps, content_key=key)
+
+
+def values_of(labels: Volume) -> tuple[int, ...]:
+    """The values above 0 that occur, ascending; of segments that overlap, their numbers."""
+    if labels.overlaps is not None:
+        return tuple(sorted(value for value, numbers in labels.overlaps.items() if numbers))
+    return tuple(labels.statistic("values of a label map", _find_values))
+
+
+def mask_of(labels: Volume, value: int) -> Mask:
+    """Where a value is; of segments that overlap, where one is."""
+    voxels = labels.voxels.numpy()
+    if labels.overlaps is None:
+        return np.asarray(voxels == value)
+    return np.isin(voxels, labels.overlaps.get(value, ()))
+
+
+def mask_of_others(labels: Volume, value: int) -> Mask:
+    """Where a value above 0 is other than this one; of segments that overlap, where another one is."""
+    voxels = labels.voxels.numpy()
+    if labels.overlaps is None:
+        return np.asarray((voxels != 0) & (voxels != value))
+    return np.isin(voxels, [number for key, numbers in labels.overlaps.items() if key != value for number in numbers])
+
+
+def _find_values(voxels: Tensor) -> list[int]:
     array, seen = voxels.numpy(), np.zeros(MAX_VALUE + 1, dtype=bool)
     # Slice by slice: a table of all values at once would take eight bytes a voxel.
     for k in range(array.shape[2]):
-        layer = array[:, :, k]
-        if not np.isfinite(layer).all() or layer.min() < 0 or layer.max() > MAX_VALUE:
-            return None
-        whole = layer.astype(np.uint16)
-        if array.dtype.kind == "f" and not np.array_equal(whole, layer):
-            return None
-        seen[whole] = True
+        seen[array[:, :, k].astype(np.uint16)] = True
     return [int(value) for value in np.flatnonzero(seen) if value]
 
 

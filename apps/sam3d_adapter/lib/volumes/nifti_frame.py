@@ -135,13 +135,20 @@ def _listed(values: Any) -> str:
     return ", ".join(f"{float(value):g}" for value in values)
 
 
-def is_same_affine(one: Array, other: Array, shape: tuple[int, ...]) -> bool:
-    """Whether the corners of a volume of that shape lie in the same places by two affines to mm."""
+def is_same_affine(one: Array, other: Array, shape: tuple[int, ...], *, tolerance: float = _SAME_VOXELS) -> bool:
+    """Whether the corners of a volume of that shape lie in the same places by two affines to mm.
+
+    Args:
+        one: (4, 4).
+        other: (4, 4).
+        shape: voxels along each axis.
+        tolerance: voxels by which they may differ.
+    """
     if not np.linalg.det(one):
         return False
     corners = np.array(list(product(*((0, length - 1) for length in shape[:3]))), np.float64)
     moved = transform_points(np.linalg.inv(one) @ other, corners)
-    return bool(np.abs(moved - corners).max() < _SAME_VOXELS)
+    return bool(np.abs(moved - corners).max() < tolerance)
 
 
 def _header_affine(header: Any) -> Array:

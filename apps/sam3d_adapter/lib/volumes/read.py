@@ -1,5 +1,8 @@
 """Path of an image -> the image as it is stored."""
 
+import contextlib
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,8 @@ from lib.volumes.memory import MemoryShortage
 from lib.volumes.volume import ImageError, Volume, VolumeCache, make_volume
 
 __all__ = ["ImageError", "VolumeCache", "open_volume", "read_array", "read_volume"]
+
+logger = logging.getLogger(__name__)
 
 DICOM = ("", ".dcm")
 
@@ -55,15 +60,33 @@ def read_array(path: Path) -> tuple[np.ndarray, np.ndarray]:
         MemoryShortage: too large for this server at the moment.
         FileNotFoundError: no such file.
     """
+    with guarded(path):
+        return _read(path)
+
+
+@contextlib.contextmanager
+def guarded(path: Path) -> Iterator[None]:
+    """Whatever a damaged file leads to becomes an `ImageError`.
+
+    Raises:
+        ImageError: the file cannot be read.
+        MemoryShortage: too large for this server at the moment.
+        FileNotFoundError: no such file.
+    """
     if not path.exists():
         raise FileNotFoundError(path)
     try:
-        return _read(path)
+        yield
     except (ImageError, MemoryShortage, MemoryError):
         raise
     # Broad: the readers pass on whatever a damaged file led to, and each means that the image cannot be read.
     except Exception as error:
-        raise _unreadable(path, error) from error
+        # The reader's own words name its classes, addresses and paths, which say nothing to who sent the file.
+        logger.info("An image could not be read: %s.", type(error).__name__)
+        raise ImageError(
+            f"Image {path.name} cannot be read: it was cut off or damaged, or it is no such file as its name says. A "
+            "complete NIfTI, NRRD, MetaImage or DICOM file is expected; send it again."
+        ) from error
 
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -73,12 +96,7 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
         return read_itk(path)
     if path.is_dir() or path.suffix.lower() in DICOM or path.suffix[1:].isdecimal():
         return voxels_and_affine(read_image(check_series(path), path.name))
-    raise ValueError(f"files of type {path.suffix} hold no volume")
-
-
-def _unreadable(path: Path, error: Exception) -> ImageError:
-    reason = str(error).splitlines()[-1] if str(error) else type(error).__name__
-    return ImageError(
-        f"Image {path.name} cannot be read ({reason.replace(str(path), path.name)[:200]}). "
-        "A complete NIfTI, NRRD, MetaImage or DICOM file is expected; send it again."
+    raise ImageError(
+        f"Image {path.name} cannot be read: files of type {path.suffix} are not. Save it as NIfTI, NRRD, MetaImage or "
+        "DICOM."
     )

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,11 +39,13 @@ class Volume:
         voxels: (i, j, k), in the order and, for integers, the type of the file.
         affine: (4, 4), voxel index to RAS mm.
         content_key: equal for images of equal voxels, type and affine, whatever their files are called: a sha256.
+        overlaps: of a label map with segments that overlap, as `lib.volumes.label_file.LabelFile` has them.
     """
 
     voxels: Tensor
     affine: Array
     content_key: str
+    overlaps: Mapping[int, tuple[int, ...]] | None = None
     _statistics: dict[Hashable, Any] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -76,7 +78,7 @@ def make_volume(array: np.ndarray, affine: np.ndarray, name: str) -> Volume:
     if array.dtype.kind not in "biuf":
         raise ImageError(f"Image {name} holds values of type {array.dtype}; one real number per voxel is expected.")
     require_frame(affine, name)
-    array = _torch_type(array)
+    array = _torch_type(array, name)
     affine = np.array(affine, dtype=np.float64)
     affine.setflags(write=False)
     return Volume(torch.from_numpy(array), affine, _content_key(array, affine))
@@ -121,8 +123,12 @@ def require_frame(affine: np.ndarray, name: str) -> None:
         )
 
 
-def _torch_type(array: np.ndarray) -> np.ndarray:
-    """The array in its own type if torch computes with it, else in the smallest one that holds its values."""
+def _torch_type(array: np.ndarray, name: str) -> np.ndarray:
+    """The array in its own type if torch computes with it, else in the smallest one that holds its values.
+
+    Raises:
+        ImageError: there is none.
+    """
     kind, size = array.dtype.kind, array.dtype.itemsize
     wanted: np.dtype[Any] = array.dtype.newbyteorder("=")
     if kind == "f":
@@ -131,7 +137,12 @@ def _torch_type(array: np.ndarray) -> np.ndarray:
     elif kind == "b":
         wanted = np.dtype(np.uint8)
     elif kind == "u" and size > 1:
-        wanted = np.dtype({2: np.int32, 4: np.int64}.get(size, np.float32))
+        wanted = np.dtype(np.int32 if size == 2 else np.int64)
+        if size == 8 and array.max() > np.iinfo(np.int64).max:
+            raise ImageError(
+                f"Image {name} holds the value {array.max()}; at most {np.iinfo(np.int64).max} is accepted. Save it "
+                "with another type."
+            )
     with np.errstate(over="ignore", invalid="ignore"):
         array = array.astype(wanted, copy=False)
     # torch takes neither read-only arrays nor such that run backwards.

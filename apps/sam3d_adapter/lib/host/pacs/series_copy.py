@@ -30,14 +30,14 @@ from lib.files.atomic_write import replacing
 from lib.host.patches.version_guard import check_host_version
 from lib.volumes.dicom_image import read_image
 from lib.volumes.dicom_series import DicomSeries
+from lib.volumes.nifti_frame import is_same_affine
 
 logger = logging.getLogger(__name__)
 
 _SUFFIX = ".nii.gz"
 _PARTIAL = ".partial"
 _ABANDONED_S = 3600.0
-_PLACE_TOLERANCE = 0.01
-"""Share of the slice distance; NIfTI files have places as float32."""
+_RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 WORKERS = 2
 """Threads that ask a PACS which slices it has: one that is silent must not keep them from asking about other series."""
 _workers = ThreadPoolExecutor(WORKERS, "series-listing")
@@ -218,13 +218,12 @@ class SeriesCopy:
         # Broad: nibabel passes on whatever a damaged header led to.
         except Exception:
             return False
-        x, y, z = series.origin
-        steps = np.linalg.norm(image.affine[:3, 2])
         return (
             image.shape == series.shape
             and (image.get_data_dtype().kind == "f" or not series.is_float)
-            and np.allclose(image.affine[:3, 3], (-x, -y, z), rtol=0, atol=_PLACE_TOLERANCE * series.distance_mm)
-            and bool(abs(steps - series.distance_mm) < _PLACE_TOLERANCE * series.distance_mm)
+            # Former releases turned its values round, which the NIfTI does not tell.
+            and not series.is_inverted
+            and is_same_affine(_RAS_FROM_LPS @ np.array(series.index_to_lps), image.affine, series.shape)
         )
 
     def _register(self, info: dict[str, str]) -> None:

@@ -28,8 +28,7 @@ from lib.host.patches.save_label import require_room, require_safe_tag
 from lib.host.patches.version_guard import check_host_version
 from lib.host.patches.wrapping import wrap
 from lib.host.uploads.received_file import split_name, stored_copy
-from lib.volumes.read import read_array
-from lib.volumes.volume import require_one_volume
+from lib.volumes.label_file import NotALabelError, read_label_file
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd")
 RAW = ".bin"
@@ -62,7 +61,10 @@ def _save_label(
     _, suffix = split_name(label.filename, (*SUFFIXES, RAW) if is_pacs else SUFFIXES)
     require_image(image, datastore)
     with stored_copy(label, f"label{suffix}") as path:
-        voxels = _read_raw(path, datastore.get_image_uri(image)) if suffix == RAW else _read_label(path)
+        if suffix == RAW:
+            voxels = _read_raw(path, datastore.get_image_uri(image))
+        else:
+            voxels = _read_label(path, is_pacs=is_pacs and tag == DefaultLabelTag.FINAL)
         # A grid other than the image's is let through: what reads labels resamples them.
         if is_pacs and tag == DefaultLabelTag.FINAL and not voxels.any():
             raise HTTPException(422, "The label is empty, and DICOM SEG cannot say so. Draw something, then save it.")
@@ -71,16 +73,21 @@ def _save_label(
     return host(background_tasks, image, json.dumps(read), tag, label, *user)
 
 
-def _read_label(path: Path) -> np.ndarray:
-    array, _ = read_array(path)
-    require_one_volume(array.shape, path.name)
-    is_label = array.dtype.kind in "biuf" and bool((array >= 0).all())
-    if not is_label or (array.dtype.kind == "f" and not bool((array == np.rint(array)).all())):
+def _read_label(path: Path, *, is_pacs: bool) -> np.ndarray:
+    try:
+        file = read_label_file(path)
+    except NotALabelError as error:
         raise HTTPException(
             422, "The file holds an image, not a label: its values are not whole numbers from 0 on. Send the "
             "segmentation, exported as a label map."
+        ) from error  # fmt: skip
+    if is_pacs and file.overlaps is not None:
+        # The host makes a DICOM SEG of a final label, and of its first layer alone.
+        raise HTTPException(
+            422, "The segments of this label overlap, and the DICOM SEG that is made of it has no layers. Save it so "
+            "that each voxel belongs to one segment."
         )  # fmt: skip
-    return array
+    return file.voxels
 
 
 def _read_raw(path: Path, image: str) -> np.ndarray:
