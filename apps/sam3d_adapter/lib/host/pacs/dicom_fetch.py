@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 
 from fastapi import HTTPException
 from monailabel.datastore.dicom import DICOMWebDatastore
+from pydicom.errors import InvalidDicomError
 
-from lib.host.pacs.series_copy import SeriesCopy, series_hash
+from lib.host.pacs.series_copy import IncompleteTransfer, SeriesCopy, series_hash
 from lib.host.patches.request_errors import storage_problem
 from lib.host.patches.version_guard import check_host_version
 from lib.volumes.dicom_series import DicomSeries, check_series
@@ -128,9 +129,7 @@ def fetch_series(image_id: str, datastore: DICOMWebDatastore, *, is_due: bool = 
         # Broad: the host raises whatever HTTP, DICOM, ITK or file error it met.
         except Exception as error:
             logger.warning("A series could not be converted.", exc_info=True)
-            if storage_problem(error) is None:
-                copy.remove_slices()
-            raise _answer(error) from error
+            raise storage_problem(error) or _unreadable(copy, known, is_new=is_new) from error
         if known.given not in (None, known.hash):
             known.changed_at = _now()
         known.given, known.used = known.hash, known.state
@@ -173,11 +172,32 @@ def _fetch(copy: SeriesCopy, known: _Known, listed: frozenset[str] | None) -> bo
 
 
 def _answer(error: Exception) -> HTTPException:
+    """The answer to an error while a series was fetched: the fault of the PACS, or of this server."""
     if isinstance(error, IndexError):
         return HTTPException(404, "The DICOMweb server has no such series.")
+    if isinstance(error, IncompleteTransfer):
+        return HTTPException(
+            503, f"The DICOMweb server did not send this series to the end: {error} Try again later."
+        )  # fmt: skip
+    if isinstance(error, InvalidDicomError):
+        return HTTPException(503, "The DICOMweb server sent what is no DICOM. Ask its administrator.")
     return storage_problem(error) or HTTPException(
-        503, "The DICOMweb server did not send this series to the end. Try again later."
+        500, "This server failed to take in the series, which is no fault of the DICOMweb server. Its log says why."
     )
+
+
+def _unreadable(copy: SeriesCopy, known: _Known, *, is_new: bool) -> HTTPException:
+    """The answer where the slices are whole by their headers, and their voxels cannot be read."""
+    if not is_new:
+        copy.remove_slices()
+        return HTTPException(
+            503, "The copy of this series on this server is damaged; it is fetched anew. Try again."
+        )  # fmt: skip
+    known.series, known.problem = None, (
+        "All slices of this series came, but this server cannot read their voxels: they are damaged, or packed in a "
+        "way that it does not know. Export the series again, without compression."
+    )  # fmt: skip
+    return HTTPException(422, known.problem)
 
 
 def _problem(copy: SeriesCopy, known: _Known) -> str | None:
