@@ -208,10 +208,10 @@ def _case(saved: SavedLabel, wanted: str | None, patient_of: Callable[..., Patie
     if reached is None:
         raise SubmittedError("it lies elsewhere in space than its image")
     held = np.bincount(placed[reached].ravel())
-    unions = _unions(groups) or [(number,) for number in range(1, len(groups) + 1)]
+    unions = _unions(groups) or tuple((number,) for number in range(1, len(groups) + 1))
     counts = [sum(int(held[number]) for number in union if number < len(held)) for union in unions]
     kept = [(name, group, count) for (name, _), group, count in zip(objects, groups, counts, strict=True) if count]
-    names, groups, voxels = zip(*kept, strict=True)
+    names, kept_groups, voxels = zip(*kept, strict=True)
     return SubmittedCase(
         image_id=saved.image_id,
         patient=patient_of(saved.image_id, saved.image_info),
@@ -220,7 +220,7 @@ def _case(saved: SavedLabel, wanted: str | None, patient_of: Callable[..., Patie
         image_sha256=_sha256(saved.image),
         label_sha256=sha256,
         names=names,
-        values=groups,
+        values=kept_groups,
         voxels=voxels,
         shape=shape,
         affine=onto,

@@ -36,12 +36,14 @@ class LabelFile:
         texts: of an NRRD file the ``key:=value`` lines of its header; of layers the names of the segments alone, each
             with its number as ``LabelValue``.
         overlaps: of layers, by segment, the voxels' numbers that belong to it; None where each value is a segment.
+        is_float: whether the file holds floats, which may have been rounded to whole numbers.
     """
 
     voxels: np.ndarray
     affine: Array
     texts: Mapping[str, str] = field(default_factory=dict)
     overlaps: Mapping[int, tuple[int, ...]] | None = None
+    is_float: bool = False
 
     def segments(self) -> list[int]:
         """The segments that have voxels, ascending."""
@@ -74,7 +76,8 @@ def read_label_file(path: Path) -> LabelFile:
     array, affine = read_array(path)
     require_one_volume(array.shape, path.name)
     require_frame(affine, path.name)
-    return LabelFile(_whole(array.reshape(array.shape[:3], order="A"), path), affine, texts)
+    whole = _whole(array.reshape(array.shape[:3], order="A"), path)
+    return LabelFile(whole, affine, texts, is_float=array.dtype.kind == "f")
 
 
 def _read_layers(path: Path, texts: Mapping[str, str]) -> LabelFile:
@@ -100,7 +103,8 @@ def _read_layers(path: Path, texts: Mapping[str, str]) -> LabelFile:
             f"Image {path.name} has voxels of value {nameless[0][1]} in layer {nameless[0][0]}, which its header does "
             "not name. Save the segmentation in 3D Slicer once more."
         )
-    overlaps, names = {}, {}
+    overlaps: dict[int, tuple[int, ...]] = {}
+    names: dict[str, str] = {}
     for number, ((layer, value), name) in enumerate(named.items(), start=1):
         belongs = np.flatnonzero(rows[:, layer] == value) + 1 if layer < rows.shape[1] else ()
         overlaps[number] = tuple(int(each) for each in belongs)

@@ -36,6 +36,7 @@ def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
     packed = path.name.lower().endswith(".gz")
     header = _read_header(path, packed)
     offset = _offset(path, header)
+    _require_scaling(path, header)
     shape = tuple(int(length) for length in header.get_data_shape())
     if min(shape, default=0) > 0:
         require_one_volume(shape, path.name)
@@ -113,6 +114,23 @@ def _read_header(path: Path, packed: bool) -> Any:
         if len(block) == size and kind.may_contain_header(block):
             return kind(block, check=False)
     raise ImageError(f"Image {path.name} cannot be read (it has no NIfTI header). Export it again.")
+
+
+def _require_scaling(path: Path, header: Any) -> None:
+    """Passes if programs agree on the values that stored numbers stand for.
+
+    By the standard and nibabel, a slope of 0 means that nothing is scaled or added; ITK adds.
+
+    Raises:
+        ImageError: they do not.
+    """
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    is_scaled = bool(np.isfinite(slope) and slope)
+    if (is_scaled and not np.isfinite(intercept)) or (not is_scaled and np.isfinite(intercept) and intercept):
+        raise ImageError(
+            f"Image {path.name} cannot be read (its header scales values by {slope:g} and adds {intercept:g}, of which "
+            "each program makes other values). Export it again."
+        )
 
 
 def _offset(path: Path, header: Any) -> int:

@@ -11,6 +11,7 @@ import pydicom
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
 from lib.volumes.dicom_image import read_image
 from lib.volumes.dicom_series import SPACING_TOLERANCE, TILT_TOLERANCE_DEG, check_grid, check_series
@@ -189,6 +190,191 @@ def test_folders_with_other_files(tmp_path: Path, study: Study) -> None:
     (folder / "001.dcm").write_bytes(whole[:400])
     with pytest.raises(ImageError, match="damaged|where each of its slices lies|several"):
         check_series(folder)
+
+
+def changed(study: Study, **tags: Any) -> list:
+    """The series with other values of tags; None removes one, a function gets the rank of the slice."""
+    series = [copied(instance) for instance in study.instances]
+    for rank, instance in enumerate(series):
+        for tag, value in tags.items():
+            if value is None:
+                delattr(instance, tag)
+            else:
+                setattr(instance, tag, value(rank) if callable(value) else value)
+    return series
+
+
+@pytest.mark.parametrize("which", ["all", "some"])
+@pytest.mark.parametrize(("bits", "is_signed"), [(16, True), (16, False), (12, False), (12, True)])
+def test_how_a_viewer_shows_values_does_not_change_them(
+    tmp_path: Path, study: Study, which: str, bits: int, is_signed: bool
+) -> None:
+    series = changed(study, PhotometricInterpretation="MONOCHROME1")
+    for rank, instance in enumerate(series):
+        stored = np.frombuffer(instance.PixelData, "<i2").astype(int)
+        stored = stored // 2 if is_signed and bits == 12 else stored
+        offset = 0 if is_signed else 1024
+        instance.PixelData = (np.clip(stored + offset, -2048 if is_signed else 0, 4095)).astype("<i2").tobytes()
+        instance.PixelRepresentation, instance.RescaleIntercept = int(is_signed), -offset
+        instance.BitsStored, instance.HighBit = bits, bits - 1
+        if which == "some" and rank % 2:
+            instance.PhotometricInterpretation = "MONOCHROME2"
+    expected = read_volume(write(tmp_path / "2", [copied(each) for each in changed_to_2(series)]))
+    volume = read_volume(write(tmp_path / "1", series))
+    assert volume.content_key == expected.content_key and check_series(tmp_path / "1").is_inverted
+
+
+def changed_to_2(series: list) -> list:
+    found = [copied(instance) for instance in series]
+    for instance in found:
+        instance.PhotometricInterpretation = "MONOCHROME2"
+    return found
+
+
+def test_frames_that_a_viewer_shows_dark(tmp_path: Path, study: Study) -> None:
+    whole = multi_frame(study)
+    whole.PhotometricInterpretation = "MONOCHROME1"
+    (tmp_path / "frames.dcm").write_bytes(as_file(whole))
+    np.testing.assert_array_equal(read_volume(tmp_path / "frames.dcm").voxels, study.image)
+
+
+def test_colours_of_a_palette(tmp_path: Path, study: Study) -> None:
+    with pytest.raises(ImageError, match="colours"):
+        check_series(write(tmp_path / "series", changed(study, PhotometricInterpretation="PALETTE COLOR")))
+
+
+@pytest.mark.parametrize("texts", [("0.7", "0.70"), ("0.7", "0.6999999"), ("0.7", "7.0E-01"), ("0.70000000", "0.7")])
+def test_equal_sizes_written_differently(tmp_path: Path, study: Study, texts: tuple[str, str]) -> None:
+    series = changed(study, PixelSpacing=lambda rank: [texts[rank % 2]] * 2)
+    volume = read_volume(write(tmp_path / "series", series))
+    np.testing.assert_allclose(np.linalg.norm(volume.affine[:3, :3], axis=0), (0.7, 0.7, 2), rtol=1e-5)
+
+
+def test_nearly_equal_sizes_are_two(tmp_path: Path, study: Study) -> None:
+    for other in ("0.71", "0.702"):
+        series = changed(study, PixelSpacing=lambda rank, other=other: [("0.7", other)[rank % 2], "0.7"])
+        with pytest.raises(ImageError, match="several pixel sizes"):
+            read_volume(write(tmp_path / other, series))
+
+
+@pytest.mark.parametrize("stated", [None, "", ["0", "0"], ["0.7", "0"], ["-0.7", "-0.7"], "0.7", ["0.7"] * 3])
+@pytest.mark.parametrize("instead", [{}, {"ImagerPixelSpacing": ["0.5", "0.5"]}])
+def test_pixels_of_no_size(tmp_path: Path, study: Study, stated: Any, instead: dict[str, Any]) -> None:
+    """The detector's (ImagerPixelSpacing) is another one; 1 mm, which ITK takes, is anything."""
+    with pytest.raises(ImageError, match="does not say how large its pixels are"):
+        read_volume(write(tmp_path / "series", changed(study, PixelSpacing=stated, **instead)))
+
+
+def test_frames_of_no_size(tmp_path: Path, study: Study) -> None:
+    whole = multi_frame(study)
+    del whole.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing
+    (tmp_path / "frames.dcm").write_bytes(as_file(whole))
+    with pytest.raises(ImageError, match="does not say how large its pixels are"):
+        read_volume(tmp_path / "frames.dcm")
+    del whole.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+    (tmp_path / "frames.dcm").write_bytes(as_file(whole))
+    with pytest.raises(ImageError, match="does not say how large its pixels are"):
+        read_volume(tmp_path / "frames.dcm")
+
+
+@pytest.mark.parametrize("tag", ["SpacingBetweenSlices", "SliceThickness"])
+@pytest.mark.parametrize("stated", [0, "", "0.0", -2, 5])
+def test_what_a_header_says_of_the_distance_does_not_matter(
+    tmp_path: Path, study: Study, tag: str, stated: Any
+) -> None:
+    volume = read_volume(write(tmp_path / "series", changed(study, **{tag: stated})))
+    np.testing.assert_array_equal(volume.voxels, study.image)
+    np.testing.assert_allclose(volume.affine, RAS_FROM_LPS @ study.geometry.index_to_lps, atol=1e-5)
+    whole = multi_frame(study)
+    setattr(whole.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0], tag, stated)
+    (tmp_path / "frames.dcm").write_bytes(as_file(whole))
+    np.testing.assert_allclose(read_volume(tmp_path / "frames.dcm").affine, volume.affine, atol=1e-5)
+
+
+def rounded(study: Study, turn: Rotation, *, cosine: int, mm: int) -> tuple[list, np.ndarray]:
+    """The series turned in space, its numbers rounded to decimals, and its affine before that."""
+    affine = study.geometry.index_to_lps
+    affine[:3] = turn.as_matrix() @ affine[:3]
+    series = [copied(instance) for instance in by_rank(study)]
+    i, j = (affine[:3, axis] / np.linalg.norm(affine[:3, axis]) for axis in (0, 1))
+    for rank, instance in enumerate(series):
+        place = affine[:3, 3] + rank * affine[:3, 2]
+        instance.ImageOrientationPatient = [f"{value:.{cosine}f}" for value in (*i, *j)]
+        instance.ImagePositionPatient = [f"{value:.{mm}f}" for value in place]
+    return series, affine
+
+
+def by_rank(study: Study) -> list:
+    return sorted(study.instances, key=lambda instance: float(instance.ImagePositionPatient[2]))
+
+
+@pytest.mark.parametrize(("cosine", "mm"), [(2, 6), (3, 2), (4, 1), (6, 1)])
+@pytest.mark.parametrize("seed", range(3))
+def test_oblique_series_of_rounded_numbers(tmp_path: Path, study: Study, cosine: int, mm: int, seed: int) -> None:
+    series, affine = rounded(study, Rotation.random(random_state=seed), cosine=cosine, mm=mm)
+    volume = read_volume(write(tmp_path / "series", series))
+    np.testing.assert_array_equal(volume.voxels, study.image)
+    found = np.linalg.inv(RAS_FROM_LPS @ affine) @ volume.affine
+    corners = np.array([[*corner, 1] for corner in np.ndindex(2, 2, 2)]) * [*(np.array(study.image.shape) - 1), 1]
+    # In voxels: what rounding cosines moves the far corner by, and rounding places.
+    moved = np.abs(corners @ found.T - corners)[:, :3].max()
+    assert moved < 40 * 10.0**-cosine + 10.0**-mm
+    axes = volume.affine[:3, :3] / np.linalg.norm(volume.affine[:3, :3], axis=0)
+    np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-9)
+
+
+def test_directions_that_are_none(tmp_path: Path, study: Study) -> None:
+    """ITK takes the patient's axes for them."""
+    for place, odd in enumerate((["0.8", "0.7", "0", "-0.5", "0.8", "0.1"], ["0"] * 6, ["2", "0", "0", "0", "2", "0"])):
+        with pytest.raises(ImageError, match="not at right angles"):
+            read_volume(write(tmp_path / str(place), changed(study, ImageOrientationPatient=odd)))
+
+
+def oblique(seed: int, distance: float, *, tilt_deg: float = 0.0, count: int = 40) -> tuple[np.ndarray, np.ndarray]:
+    """Orientations and positions of a stack somewhere in space."""
+    rng = np.random.default_rng(seed)
+    i, j, k = Rotation.random(random_state=rng).as_matrix().T
+    step = distance * (k + j * np.tan(np.radians(tilt_deg)))
+    return np.tile([*i, *j], (count, 1)), rng.uniform(-200, 200, 3) + np.arange(count)[:, None] * step
+
+
+@pytest.mark.parametrize("decimals", [2, 3, 4, 6])
+def test_no_oblique_stack_is_refused_for_rounded_cosines(decimals: int) -> None:
+    for seed in range(300):
+        orientations, positions = oblique(seed, 2.0)
+        check_grid(np.round(orientations, decimals), positions, "a")
+
+
+@pytest.mark.parametrize("distance", [0.5, 0.625, 1.0, 3.0])
+def test_no_thin_stack_is_refused_for_rounded_places(distance: float) -> None:
+    for seed in range(300):
+        orientations, positions = oblique(seed, distance)
+        check_grid(np.round(orientations, 4), np.round(positions, 1), "a", unit_mm=0.1)
+
+
+@pytest.mark.parametrize("tilt_deg", [2, 3, 5, 12, 25])
+@pytest.mark.parametrize(("cosine", "mm"), [(2, 6), (3, 6), (4, 1), (6, 2)])
+def test_real_tilts_are_found_in_rounded_numbers(tilt_deg: float, cosine: int, mm: int) -> None:
+    for seed in range(100):
+        orientations, positions = oblique(seed, 1.0, tilt_deg=tilt_deg)
+        with pytest.raises(ImageError, match="tilted by"):
+            check_grid(np.round(orientations, cosine), np.round(positions, mm), "a", unit_mm=10.0**-mm)
+
+
+@pytest.mark.parametrize("distance", [0.5, 1.0, 3.0])
+def test_missing_slices_are_found_in_rounded_places(distance: float) -> None:
+    for seed in range(100):
+        orientations, positions = oblique(seed, distance)
+        with pytest.raises(ImageError, match="missing"):
+            check_grid(orientations[1:], np.round(np.delete(positions, 7, axis=0), 1), "a", unit_mm=0.1)
+
+
+def test_whole_numbers_are_not_taken_for_rounded_ones(tmp_path: Path, study: Study) -> None:
+    """Slices 2 mm apart at whole millimetres, but for one that is 1 mm off."""
+    heights = [2 * rank + (rank == 5) for rank in range(16)]
+    series = changed(study, ImagePositionPatient=lambda rank: ["-16", "-16", str(heights[rank])])
+    with pytest.raises(ImageError, match="distance varies"):
+        read_volume(write(tmp_path / "series", series))
 
 
 AXIAL = np.tile([1.0, 0, 0, 0, 1, 0], (12, 1))

@@ -1,6 +1,7 @@
 """Reading of images, and the store of those used last."""
 
 import os
+import re
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -101,6 +102,76 @@ def test_trailing_axis_of_one_is_dropped(tmp_path: Path) -> None:
 def test_values_that_are_no_numbers(dtype: Any) -> None:
     with pytest.raises(ImageError, match="one real number"):
         make_volume(np.zeros(SHAPE, dtype), AFFINE, "a")
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+@pytest.mark.parametrize("kind", ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"])
+@pytest.mark.parametrize("axes", [3, 4])
+def test_types_and_axes_of_other_formats(tmp_path: Path, suffix: str, kind: str, axes: int) -> None:
+    array = counting(np.uint8).astype(kind)
+    image = sitk.GetImageFromArray(array.transpose()[(np.newaxis,) * (axes - 3)], isVector=False)
+    sitk.WriteImage(image, str(tmp_path / f"a{suffix}"), suffix == ".mha")
+    volume = read_volume(tmp_path / f"a{suffix}")
+    assert volume.voxels.shape == SHAPE and volume.voxels.dtype.is_floating_point == (kind[0] == "f")
+    np.testing.assert_array_equal(volume.voxels.numpy(), array)
+
+
+@pytest.mark.parametrize("place", ["first", "last"])
+def test_list_of_one_volume(tmp_path: Path, place: str) -> None:
+    """As 3D Slicer and others write a fourth axis that is none of space."""
+    directions, sizes = ["(1,0,0)", "(0,1,0)", "(0,0,2)"], list(map(str, SHAPE))
+    at = 0 if place == "first" else 3
+    directions.insert(at, "none")
+    sizes.insert(at, "1")
+    kinds = ["domain"] * 3
+    kinds.insert(at, "list")
+    header = (
+        f"NRRD0005\ntype: int16\ndimension: 4\nspace: right-anterior-superior\nsizes: {' '.join(sizes)}\n"
+        f"space directions: {' '.join(directions)}\nkinds: {' '.join(kinds)}\nendian: little\nencoding: raw\n"
+        "space origin: (5,6,7)\n\n"
+    )
+    (tmp_path / "a.nrrd").write_bytes(header.encode() + counting().astype("<i2").tobytes(order="F"))
+    volume = read_volume(tmp_path / "a.nrrd")
+    np.testing.assert_array_equal(volume.voxels, counting())
+    np.testing.assert_allclose(volume.affine, [[1, 0, 0, 5], [0, 1, 0, 6], [0, 0, 2, 7], [0, 0, 0, 1]])
+
+
+@pytest.mark.parametrize("is_vector", [True, False])
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_several_numbers_for_each_voxel(tmp_path: Path, suffix: str, is_vector: bool) -> None:
+    array = np.zeros((5, 6, 7, 3) if is_vector else (3, 5, 6, 7), np.uint8)
+    sitk.WriteImage(sitk.GetImageFromArray(array, isVector=is_vector), str(tmp_path / f"a{suffix}"))
+    with pytest.raises(ImageError, match="is expected"):
+        read_volume(tmp_path / f"a{suffix}")
+
+
+def test_numbers_beyond_what_is_computed_with(tmp_path: Path) -> None:
+    array = counting(np.uint64)
+    array[1, 1, 1] = 2**63 - 1
+    sitk.WriteImage(sitk.GetImageFromArray(array.transpose()), str(tmp_path / "a.nrrd"))
+    assert int(read_volume(tmp_path / "a.nrrd").voxels.max()) == 2**63 - 1
+    array[1, 1, 1] = 2**63
+    sitk.WriteImage(sitk.GetImageFromArray(array.transpose()), str(tmp_path / "a.nrrd"))
+    with pytest.raises(ImageError, match="holds the value 9223372036854775808; at most"):
+        read_volume(tmp_path / "a.nrrd")
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha", ".dcm", ""])
+def test_no_class_of_a_library_is_the_message(tmp_path: Path, suffix: str) -> None:
+    rng = np.random.default_rng(0)
+    source = tmp_path / f"whole{suffix if suffix not in ('.dcm', '') else '.nii'}"
+    sitk.WriteImage(sitk.GetImageFromArray(counting().transpose()), str(source))
+    whole = source.read_bytes()
+    path = tmp_path / f"image{suffix}"
+    for _ in range(40):
+        content = bytearray(whole[: rng.integers(1, len(whole))])
+        for _ in range(3):
+            content[rng.integers(len(content))] = rng.integers(256)
+        path.write_bytes(content)
+        try:
+            read_volume(path)
+        except ImageError as error:
+            assert not re.search(r"\w(Error|IO|Exception)\b|itk|ITK|nibabel|0x|\w::\w|/tmp", str(error)), str(error)
 
 
 @pytest.mark.parametrize("affine", [np.diag([1.0, 0, 1, 1]), np.full((4, 4), np.nan), np.ones((4, 4))])

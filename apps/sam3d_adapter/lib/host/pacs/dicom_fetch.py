@@ -176,9 +176,7 @@ def _answer(error: Exception) -> HTTPException:
     if isinstance(error, IndexError):
         return HTTPException(404, "The DICOMweb server has no such series.")
     if isinstance(error, IncompleteTransfer):
-        return HTTPException(
-            503, f"The DICOMweb server did not send this series to the end: {error} Try again later."
-        )  # fmt: skip
+        return HTTPException(503, f"The DICOMweb server did not send this series to the end: {error} Try again later.")
     if isinstance(error, InvalidDicomError):
         return HTTPException(503, "The DICOMweb server sent what is no DICOM. Ask its administrator.")
     return storage_problem(error) or HTTPException(
@@ -190,13 +188,13 @@ def _unreadable(copy: SeriesCopy, known: _Known, *, is_new: bool) -> HTTPExcepti
     """The answer where the slices are whole by their headers, and their voxels cannot be read."""
     if not is_new:
         copy.remove_slices()
-        return HTTPException(
-            503, "The copy of this series on this server is damaged; it is fetched anew. Try again."
-        )  # fmt: skip
-    known.series, known.problem = None, (
+        return HTTPException(503, "The copy of this series on this server is damaged; it is fetched anew. Try again.")
+    # Until the PACS has other slices, or this server starts again, it need not be tried again.
+    known.series = None
+    known.problem = (
         "All slices of this series came, but this server cannot read their voxels: they are damaged, or packed in a "
         "way that it does not know. Export the series again, without compression."
-    )  # fmt: skip
+    )
     return HTTPException(422, known.problem)
 
 

@@ -9,6 +9,8 @@ Viewers save labels this way: 3D Slicer ``.nii.gz``, ``.nrrd`` or ``.seg.nrrd``,
 (``label.bin``), which can be understood beside a series of a PACS alone.
 """
 
+import gzip
+import io
 import json
 import math
 from pathlib import Path
@@ -28,7 +30,7 @@ from lib.host.patches.save_label import require_room, require_safe_tag
 from lib.host.patches.version_guard import check_host_version
 from lib.host.patches.wrapping import wrap
 from lib.host.uploads.received_file import split_name, stored_copy
-from lib.volumes.label_file import NotALabelError, read_label_file
+from lib.volumes.label_file import LabelFile, NotALabelError, read_label_file
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd")
 RAW = ".bin"
@@ -61,19 +63,32 @@ def _save_label(
     _, suffix = split_name(label.filename, (*SUFFIXES, RAW) if is_pacs else SUFFIXES)
     require_image(image, datastore)
     with stored_copy(label, f"label{suffix}") as path:
+        is_sent = is_pacs and tag == DefaultLabelTag.FINAL
         if suffix == RAW:
             voxels = _read_raw(path, datastore.get_image_uri(image))
         else:
-            voxels = _read_label(path, is_pacs=is_pacs and tag == DefaultLabelTag.FINAL)
+            file = _read_label(path, is_sent=is_sent)
+            voxels = file.voxels
+            if is_sent and file.is_float:
+                # The host cuts decimals off, and makes 1 of 1.99998.
+                suffix = SUFFIXES[0]
+                rounded = nib.Nifti1Image(voxels, file.affine).to_bytes()
+                label.file = io.BytesIO(gzip.compress(rounded, compresslevel=1, mtime=0))
         # A grid other than the image's is let through: what reads labels resamples them.
-        if is_pacs and tag == DefaultLabelTag.FINAL and not voxels.any():
+        if is_sent and not voxels.any():
             raise HTTPException(422, "The label is empty, and DICOM SEG cannot say so. Draw something, then save it.")
         require_room(Path(datastore._datastore.label_path(None)), path.stat().st_size)
     label.filename = f"label{suffix}"
     return host(background_tasks, image, json.dumps(read), tag, label, *user)
 
 
-def _read_label(path: Path, *, is_pacs: bool) -> np.ndarray:
+def _read_label(path: Path, *, is_sent: bool) -> LabelFile:
+    """The label's file.
+
+    Args:
+        path: of a copy.
+        is_sent: whether the host makes a DICOM SEG of it and sends that to a PACS.
+    """
     try:
         file = read_label_file(path)
     except NotALabelError as error:
@@ -81,13 +96,12 @@ def _read_label(path: Path, *, is_pacs: bool) -> np.ndarray:
             422, "The file holds an image, not a label: its values are not whole numbers from 0 on. Send the "
             "segmentation, exported as a label map."
         ) from error  # fmt: skip
-    if is_pacs and file.overlaps is not None:
-        # The host makes a DICOM SEG of a final label, and of its first layer alone.
+    if is_sent and file.overlaps is not None:
         raise HTTPException(
             422, "The segments of this label overlap, and the DICOM SEG that is made of it has no layers. Save it so "
             "that each voxel belongs to one segment."
         )  # fmt: skip
-    return file.voxels
+    return file
 
 
 def _read_raw(path: Path, image: str) -> np.ndarray:
