@@ -1,6 +1,7 @@
 """Submitted labels as cases: found by name, placed in space, and left out with a reason."""
 
 import dataclasses
+import gzip
 import itertools
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from lib.annotations.patients import PatientBook
 from lib.annotations.submitted import SavedLabel, SubmittedError, read_submitted
 from lib.presets import load_preset
 from lib.volumes.volume import ImageError
+from tests.support.hostile_images import patched
+from tests.support.layered_labels import write_layers
 
 # ITK's wrapping raises it on import, on every Python from 3.11; made an error there, it ends the process.
 pytestmark = pytest.mark.filterwarnings("ignore:builtin type [sS]wig:DeprecationWarning")
@@ -158,6 +161,66 @@ def test_seg_nrrd_states_its_values(site):
     np.testing.assert_array_equal(site.only().read().labels > 0, truth("kidney tumor"))
     assert site.only(CT).names == ("Kidney Tumor", "Zyste groß")
     np.testing.assert_array_equal(site.only(CT).read().labels == 2, truth("cyst"))
+
+
+def whole(name):
+    """As a segment that may overlap others: the kidney with its tumour."""
+    return truth(name) | truth("kidney tumor") if name == "kidney" else truth(name)
+
+
+def add_layers(site, *segments):
+    """A label of 3D Slicer whose segments overlap: each in a layer of its own, of value 1."""
+    site.add("a", label_of("cyst"), slicer(*segments))
+    (saved,) = site.saved
+    path = saved.label.with_name("a.seg.nrrd")
+    named = [(name, layer, 1) for layer, name in enumerate(segments)]
+    write_layers(path, [whole(name) * 1 for name in segments], named, AFFINE)
+    site.saved[:] = [dataclasses.replace(saved, label=path)]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(PARTS)))
+def test_each_overlapping_segment_is_an_object_with_all_its_voxels(site, order):
+    add_layers(site, *order)
+    case = site.only(CT)
+    volume, labels = case.read(), case.read_labels()
+    assert case.names == order and volume.objects() == [1, 2, 3]
+    for number, name in enumerate(order, start=1):
+        box = volume.box(number)
+        found = np.zeros(SHAPE, bool)
+        found[box] = volume.mask(number, box)
+        np.testing.assert_array_equal(found, whole(name))
+        np.testing.assert_array_equal(case.mask(labels, number), whole(name))
+        assert case.voxels[number - 1] == whole(name).sum()
+
+
+def test_overlapping_segment_of_a_name(site):
+    add_layers(site, "kidney", "kidney tumor")
+    case = site.only()
+    assert case.names == ("kidney tumor",) and case.unions is None
+    np.testing.assert_array_equal(case.read().labels == 1, truth("kidney tumor"))
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.uint8])
+def test_label_that_was_saved_with_scaling(site, dtype):
+    site.add("a", label_of("kidney", "kidney tumor"), slicer("kidney", "kidney tumor"))
+    (saved,) = site.saved
+    image = nib.Nifti1Image(label_of("kidney", "kidney tumor").astype(float), AFFINE)
+    image.set_data_dtype(dtype)
+    nib.save(image, saved.label)
+    assert not np.array_equal(np.asarray(nib.load(saved.label).dataobj), label_of("kidney", "kidney tumor"))
+    np.testing.assert_array_equal(site.only().read().labels == 1, truth("kidney tumor"))
+
+
+@pytest.mark.parametrize("positions", ["qform", "sform", "both"])
+def test_header_with_qfac_0_in_image_and_label(site, positions):
+    site.add("a", label_of("kidney tumor"), slicer("kidney tumor"))
+    (saved,) = site.saved
+    for path in (saved.image, saved.label):
+        image = nib.load(path)
+        image.header["qform_code"], image.header["sform_code"] = positions != "sform", positions != "qform"
+        pixdim = [0, *image.header.get_zooms()]
+        path.write_bytes(gzip.compress(patched(image.to_bytes(), pixdim=pixdim)))
+    np.testing.assert_array_equal(site.only().read().labels == 1, truth("kidney tumor"))
 
 
 def test_nrrd_and_nifti_are_one(site):

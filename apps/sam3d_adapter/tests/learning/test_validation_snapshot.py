@@ -20,6 +20,7 @@ from lib.learning.validation_snapshot import (
     snapshot_sources,
 )
 from lib.presets import load_preset
+from tests.support.layered_labels import write_layers
 from tests.support.server import APP_DIR
 
 CT = load_preset(APP_DIR / "configs/ct.yaml")
@@ -68,6 +69,21 @@ def test_every_object_is_as_it_was_whatever_happened_since(cases, run):
     np.testing.assert_array_equal(read_truth(found[one]), truths["1.2.840.7"] == 1)
     for value in (1, 2):
         np.testing.assert_array_equal(read_truth(found[f"{several}/{value}"]), truths["Doe_John"] == value)
+
+
+def test_overlapping_objects_are_whole(tmp_path, run):
+    (tmp_path / "data").mkdir()
+    label = saved(tmp_path / "data", "a", 1)
+    masks = np.zeros((2, 20, 18, 16), np.uint8)
+    masks[0, 2:9, 5:10, 5:10], masks[1, 6:15, 5:10, 3:8] = 1, 1
+    path = write_layers(tmp_path / "data/a.seg.nrrd", masks, [("lesion", 0, 1), ("organ", 1, 1)], AFFINE)
+    (case,) = read_submitted([replace(label, label=path)], CT, PatientBook().patient_of).cases
+    save_validation_snapshot(run, [case], pseudonym)
+    sources = snapshot_sources(run, [case], pseudonym, "ct")
+    found = [case for source in sources for case in inspect(source)[0]]
+    assert [each.id for each in found] == [f"{pseudonym('a')}/{value}" for value in (1, 2)]
+    for each, mask in zip(found, masks, strict=True):
+        np.testing.assert_array_equal(read_truth(each), mask > 0)
 
 
 def test_nothing_names_a_patient_or_an_image(cases, run):

@@ -18,6 +18,7 @@ from lib.volumes.label_map import LabelMapError
 from lib.volumes.mask_hash import mask_hash
 from lib.volumes.volume import make_volume
 from tests.support.geometry import make_affine
+from tests.support.layered_labels import write_layers
 
 SHAPE = (40, 36, 30)
 AFFINE = make_affine("LPS", (0.8, 0.9, 1.5), (10, 5, -8))
@@ -51,6 +52,26 @@ def protect(path: Path, *clicks: Click, mask: MaskPrompt | None = None, **reques
     protected = read_protected(read, VOLUME, "lesion", Prompts((*clicks, *([mask] if mask else []))), None)
     assert protected is not None
     return protected
+
+
+@pytest.fixture
+def overlapping(tmp_path: Path) -> tuple[Path, np.ndarray, np.ndarray]:
+    lesion, organ = np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, np.uint8)
+    lesion[18:26, 14:22, 12:18], organ[10:22, 10:26, 8:22] = 1, 1
+    path = write_layers(tmp_path / "a.seg.nrrd", [organ, lesion], [("organ", 0, 1), ("lesion", 1, 1)], AFFINE)
+    return path, lesion > 0, organ > 0
+
+
+def test_one_of_overlapping_segments(overlapping: tuple[Path, np.ndarray, np.ndarray]) -> None:
+    path, lesion, organ = overlapping
+    for value, mask in ((1, organ), (2, lesion)):
+        np.testing.assert_array_equal(started(path, foreground=[FOREGROUND], start_value=value).mask, mask)
+    saved: dict[str, Any] = {"saved_label": str(path), "saved_names": ["organ", "lesion"], "start_from": "label"}
+    np.testing.assert_array_equal(started(None, foreground=[FOREGROUND], **saved).mask, lesion)
+    with pytest.raises(LabelMapError, match="the values 1, 2; say with 'start_value'"):
+        started(path, foreground=[FOREGROUND])
+    np.testing.assert_array_equal(protect(path, protected_except=2).mask, organ)
+    np.testing.assert_array_equal(protect(path).mask, organ | lesion)
 
 
 def test_clicks_and_box() -> None:

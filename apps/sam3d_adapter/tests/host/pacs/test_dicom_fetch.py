@@ -16,10 +16,13 @@ from fastapi import HTTPException
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
 from monailabel.datastore.utils.convert import dicom_to_nifti
+from pydicom.encaps import encapsulate
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import generate_uid
 
 from lib.host.pacs import dicom_fetch, series_copy
 from lib.host.pacs.dicom_fetch import MAX_PAUSE_S, MIN_PAUSE_S, fetch_series
-from lib.host.pacs.series_copy import SeriesCopy
+from lib.host.pacs.series_copy import IncompleteTransfer, SeriesCopy
 from lib.host.patches.image_access import admit_image
 from lib.volumes.read import read_volume
 from tests.support.dicom_study import Study
@@ -110,6 +113,81 @@ def test_pacs_or_disk_that_fails(tmp_path: Path, study: Study, error: Exception,
     pacs.send = fail
     found = refusal(open_store(pacs, tmp_path), study.series_uid)
     assert found.status_code == status and "try again" in found.detail.lower()
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [
+        (IncompleteTransfer("8 slices came of 16."), 503, "did not send this series to the end: 8 slices came of 16"),
+        (InvalidDicomError("no DICM"), 503, "DICOMweb server sent what is no DICOM"),
+        (KeyError("ours"), 500, "no fault of the DICOMweb server"),
+        (ValueError("ours"), 500, "no fault of the DICOMweb server"),
+    ],
+)
+def test_whose_fault_it_is(tmp_path: Path, study: Study, error: Exception, status: int, words: str) -> None:
+    def fail(instances: list) -> list:
+        raise error
+
+    pacs = Pacs(list(study.instances))
+    pacs.send = fail
+    found = refusal(open_store(pacs, tmp_path), study.series_uid)
+    assert found.status_code == status and words in found.detail
+    assert ("to the end" in found.detail) == isinstance(error, IncompleteTransfer)
+
+
+def without_voxels(study: Study) -> list:
+    """Slices whole by their headers, packed in a way that nobody knows."""
+    slices = [copied(instance) for instance in study.instances]
+    for instance in slices:
+        instance.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.51"
+        instance.PixelData = encapsulate([b"no JPEG at all"])
+        instance["PixelData"].is_undefined_length = True
+    return slices
+
+
+def test_voxels_that_cannot_be_read_are_no_fault_of_the_transfer(tmp_path: Path, study: Study) -> None:
+    pacs = Pacs(without_voxels(study))
+    store = open_store(pacs, tmp_path)
+    for _ in range(3):
+        found = refusal(store, study.series_uid)
+        assert found.status_code == 422 and "All slices of this series came" in found.detail
+    assert pacs.asked.count("slices") == 1
+    pacs.instances = [copied(instance) for instance in study.instances]
+    for instance in pacs.instances:
+        instance.SOPInstanceUID = instance.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    np.testing.assert_array_equal(fetched(store, study), study.image)
+
+
+def test_copy_that_was_damaged_here_is_fetched_anew(
+    tmp_path: Path, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pacs = Pacs(list(study.instances))
+    store = open_store(pacs, tmp_path)
+    fetch_series(study.series_uid, store)
+    copy = SeriesCopy(study.series_uid, store)
+    for instance in without_voxels(study):
+        (copy.folder / f"{instance.SOPInstanceUID}.dcm").write_bytes(as_file(instance))
+    Path(store.get_image_uri(study.series_uid)).unlink()
+    restart(monkeypatch)
+    found = refusal(store, study.series_uid)
+    assert found.status_code == 503 and "copy of this series on this server is damaged" in found.detail
+    np.testing.assert_array_equal(fetched(store, study), study.image)
+
+
+def test_values_that_a_former_release_turned_round_are_converted_anew(
+    tmp_path: Path, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slices = [copied(instance) for instance in study.instances]
+    for instance in slices:
+        instance.PhotometricInterpretation = "MONOCHROME1"
+    store = open_store(Pacs(slices), tmp_path)
+    before = np.asarray(nib.load(store.get_image_uri(study.series_uid)).dataobj)
+    assert not np.array_equal(before, study.image)
+    np.testing.assert_array_equal(fetched(store, study), study.image)
+    nifti = Path(store.get_image_uri(study.series_uid))
+    made = nifti.stat().st_mtime_ns
+    fetch_series(study.series_uid, store)
+    assert nifti.stat().st_mtime_ns == made
 
 
 def test_unknown_series(tmp_path: Path, study: Study) -> None:

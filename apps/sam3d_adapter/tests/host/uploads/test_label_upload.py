@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import requests
@@ -15,6 +16,8 @@ from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.interfaces.utils.app import app_instance
 
 from tests.support.dicom_study import Study
+from tests.support.hostile_images import patched
+from tests.support.layered_labels import write_layers
 from tests.support.live_app import LiveApp, check_refusal
 from tests.support.odd_series import make_series
 from tests.support.pacs import Pacs, open_store
@@ -101,6 +104,31 @@ def test_slicer(live: LiveApp, pacs: Pacs, study: Study, tmp_path: Path) -> None
     assert live.ask("HEAD", f"/datastore/label?image={study.series_uid}&tag=final").status_code == 200
     delete = live.ask("DELETE", f"/datastore/label?id={study.series_uid}&tag=final")
     check_refusal(live, delete, 409, ("DICOMweb",))
+
+
+@pytest.mark.parametrize(("dtype", "highest"), [(np.int16, 32767), (np.uint8, 254)])
+def test_label_that_was_saved_with_scaling(live: LiveApp, pacs: Pacs, study: Study, dtype: type, highest: int) -> None:
+    """Its 1 and 2 are a little less or more, of which the host would make 0 and 2, or 1 and 1."""
+    voxels = mask(study) * 3
+    voxels[10:14, 10:14, 2:5], voxels[20:22, 20:22, 2:5] = 2, 1
+    affine = nib.load(app_instance().datastore().get_image_uri(study.series_uid)).affine
+    stored = np.rint(voxels * (highest / 3)).astype(dtype)
+    content = patched(nib.Nifti1Image(stored, affine).to_bytes(), scl_slope=3 / highest, scl_inter=0)
+    segments = [{"name": name, "idx": n, "color": [255, 0, 0]} for n, name in enumerate(("a", "b", "c"), start=1)]
+    answer = save(live, study, "x.nii", content, {"label_info": segments})
+    assert answer.status_code == 200, answer.text
+    (seg,) = pacs.stored
+    assert [each.SegmentLabel for each in seg.SegmentSequence] == ["a", "b", "c"]
+    drawn = int(np.unpackbits(np.frombuffer(seg.PixelData, np.uint8)).sum())
+    assert drawn == np.count_nonzero(voxels)
+
+
+def test_overlapping_segments_are_no_dicom_seg(live: LiveApp, pacs: Pacs, study: Study, tmp_path: Path) -> None:
+    layers = [mask(study), mask(study)]
+    path = write_layers(tmp_path / "a.seg.nrrd", layers, [("lesion", 0, 1), ("organ", 1, 1)])
+    before = cached(tmp_path)
+    check_refusal(live, save(live, study, "a.seg.nrrd", path.read_bytes()), 422, ("overlap", "one segment"))
+    assert cached(tmp_path) == before and pacs.stored == []
 
 
 def test_host_does_not_send_a_final_label(unpatched: LiveApp, pacs: Pacs, study: Study) -> None:
