@@ -6,7 +6,6 @@ tilted gantry or a second phase then becomes a volume that looks right and measu
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,8 @@ PARALLEL_TOLERANCE = 2e-3
 """By which direction cosines of two slices may differ; rounded to 3 decimals, equal ones do by 1e-3."""
 PIXEL_TOLERANCE = 1e-3
 """Share of the pixel size by which it may differ between slices: half a pixel at the edge of 512."""
-_COARSEST_MM, _COARSEST_COSINE = 0.1, 0.01
-"""Numbers without decimals are taken for whole ones by nature, not for rounded to whole ones."""
+_MM_DECIMALS, _COSINE_DECIMALS = range(1, 4), range(2, 5)
+"""Decimals that numbers may be rounded to. With fewer they are whole by nature; with more, rounding does not matter."""
 _RIGHT_ANGLE = 1e-3
 """By which directions of rows and columns may miss a length of 1 and a right angle, beside their rounding."""
 
@@ -75,14 +74,12 @@ class _Frame:
         position: (3,) centre of its first voxel, LPS mm.
         pixel_mm: (2,) distance between rows, between columns.
         scale: what stored numbers are multiplied with, and what is added.
-        decimals: most that a number of the orientation, and one of the position, is given with.
     """
 
     orientation: Sequence[float]
     position: Sequence[float]
     pixel_mm: Sequence[float]
     scale: tuple[float, float]
-    decimals: tuple[int, int]
 
 
 def check_series(path: Path) -> DicomSeries:
@@ -115,9 +112,8 @@ def check_series(path: Path) -> DicomSeries:
     pixels = np.array([frame.pixel_mm for frame in frames], np.float64)
     if np.ptp(pixels, axis=0).max() > PIXEL_TOLERANCE * pixels.min():
         raise ImageError(f"Series {path.name} holds slices of several pixel sizes. Send the slices of one stack.")
-    cosine, unit_mm = (10.0 ** -max(frame.decimals[part] for frame in frames) for part in (0, 1))
-    _require_right_angle(orientations, min(cosine, _COARSEST_COSINE), path.name)
-    order = check_grid(orientations, positions, path.name, unit_mm=min(unit_mm, _COARSEST_MM))
+    _require_right_angle(orientations, _unit(orientations, _COSINE_DECIMALS), path.name)
+    order = check_grid(orientations, positions, path.name, unit_mm=_unit(positions, _MM_DECIMALS))
     lowest, highest = positions[order[0]], positions[order[-1]]
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1], affine[:3, 2] = _directions(orientations)
@@ -181,6 +177,17 @@ def check_grid(orientations: _Array, positions: _Array, name: str, *, unit_mm: f
         )
     _require_upright(positions[order], normal, name, unit_mm)
     return order
+
+
+def _unit(values: _Array, decimals: range) -> float:
+    """The unit of the last decimal that all values are given with.
+
+    Not of their text: numbers that were float32 once have many decimals, of which the last say nothing.
+    """
+    for count in decimals:
+        if np.abs(values - np.round(values, count)).max() < 0.5 * 10.0 ** -decimals[-1]:
+            return float(10.0**-count)
+    return float(10.0 ** -decimals[-1])
 
 
 def _require_upright(positions: _Array, normal: _Array, name: str, unit_mm: float) -> None:
@@ -279,20 +286,17 @@ def _frames(header: Dataset, name: str) -> list[_Frame]:
 
 
 def _frame(orientation: Dataset, position: Dataset, measures: Dataset, scale: tuple[float, float], name: str) -> _Frame:
-    cosines = _numbers(orientation, "ImageOrientationPatient", 6)
-    place = _numbers(position, "ImagePositionPatient", 3)
     return _Frame(
-        [float(value) for value in cosines],
-        [float(value) for value in place],
+        _numbers(orientation, "ImageOrientationPatient", 6),
+        _numbers(position, "ImagePositionPatient", 3),
         _pixel_mm(measures, name),
         scale,
-        (max(map(_decimals, cosines)), max(map(_decimals, place))),
     )
 
 
 def _pixel_mm(measures: Dataset, name: str) -> list[float]:
     try:
-        sizes = [float(value) for value in _numbers(measures, "PixelSpacing", 2)]
+        sizes = _numbers(measures, "PixelSpacing", 2)
     except (AttributeError, KeyError, TypeError, ValueError):
         sizes = [0.0]
     if not all(np.isfinite(size) and size > 0 for size in sizes):
@@ -301,14 +305,6 @@ def _pixel_mm(measures: Dataset, name: str) -> list[float]:
             "Nothing can be measured in it; export it again as the scanner made it."
         )
     return sizes
-
-
-def _decimals(value: Any) -> int:
-    """Decimals that a number is given with, without zeros at the end."""
-    # A decimal string; pydicom keeps what was written.
-    text = getattr(value, "original_string", None) or repr(float(value))
-    exponent = Decimal(str(text).strip()).normalize().as_tuple().exponent
-    return max(0, -exponent) if isinstance(exponent, int) else 0
 
 
 def _misleads_itk(header: Dataset) -> bool:
@@ -330,8 +326,8 @@ def _scale(dataset: Dataset) -> tuple[float, float]:
     return 1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept)
 
 
-def _numbers(dataset: Dataset, tag: str, count: int) -> list[Any]:
-    values = list(dataset[tag].value)
+def _numbers(dataset: Dataset, tag: str, count: int) -> list[float]:
+    values = [float(value) for value in dataset[tag].value]
     if len(values) != count:
         raise ValueError(tag)
     return values

@@ -35,11 +35,11 @@ def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """
     packed = path.name.lower().endswith(".gz")
     header = _read_header(path, packed)
-    offset = _offset(path, header)
-    _require_scaling(path, header)
     shape = tuple(int(length) for length in header.get_data_shape())
     if min(shape, default=0) > 0:
         require_one_volume(shape, path.name)
+    offset = _offset(path, header)
+    _require_scaling(path, header)
     require_plausible(path, shape, header.get_data_dtype().itemsize, offset=offset, packed=packed)
     # Of a first click on a large CT most of the time went into unpacking; ISA-L takes little more than half of zlib's.
     with igzip.open(path) if packed else contextlib.nullcontext() as stream:

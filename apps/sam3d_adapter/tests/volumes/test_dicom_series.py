@@ -318,6 +318,16 @@ def test_oblique_series_of_rounded_numbers(tmp_path: Path, study: Study, cosine:
     np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-9)
 
 
+@pytest.mark.parametrize("number", [np.float64, np.float32])
+def test_thin_slices_at_places_of_one_decimal(tmp_path: Path, number: type) -> None:
+    """Written by programs that compute with float32 as well, whose texts have decimals that say nothing."""
+    study = make_series(count=24)
+    places = [[-16.3, -16.3, round(0.625 * rank + 103.1, 1)] for rank in range(24)]
+    series = changed(study, ImagePositionPatient=lambda rank: [repr(float(number(part)))[:16] for part in places[rank]])
+    volume = read_volume(write(tmp_path / "series", series))
+    assert abs(np.linalg.norm(volume.affine[:3, 2]) - 0.625) < 0.1 / 23
+
+
 def test_directions_that_are_none(tmp_path: Path, study: Study) -> None:
     """ITK takes the patient's axes for them."""
     for place, odd in enumerate((["0.8", "0.7", "0", "-0.5", "0.8", "0.1"], ["0"] * 6, ["2", "0", "0", "0", "2", "0"])):
