@@ -49,9 +49,9 @@ LEAST_LEVELS = 17
 REGION_MM = 64.0
 OUTSIDE_SHARE = {"above": 0.95, "below": 0.995}
 """Share of the region's voxels beyond the window. Below it is more, for lungs hold vessels alone."""
-FILLED = 0.8
+FILLED = 0.7
 """Share of the body, or of the region, that no structure takes."""
-BODY_HU, BODY_OF_WINDOW = -400.0, 0.03
+BODY_HU, BODY_OF_RANGE = -400.0, 0.05
 _MAX_REGION_SAMPLES = 40_000
 
 
@@ -92,10 +92,7 @@ def mask_warnings(preset: Preset, image: Volume, segmentation: Segmentation) -> 
     intensity = getattr(preset.settings, "intensity", None)
     if not voxels or not isinstance(intensity, WindowIntensity | PercentileIntensity):
         return []
-    window, values = intensity_window(intensity, image), image_values(image)
-    low, high = window.clip_hu
-    limit = BODY_HU if isinstance(intensity, WindowIntensity) else low + BODY_OF_WINDOW * (high - low)
-    of_body = voxels / max(1.0, values.share(low=limit) * image.voxels.numel())
+    of_body = voxels / max(1.0, _body_share(image_values(image)) * image.voxels.numel())
     if of_body >= FILLED:
         return [
             answer_warning(
@@ -118,6 +115,11 @@ def mask_warnings(preset: Preset, image: Volume, segmentation: Segmentation) -> 
             )
         ]
     return []
+
+
+def _body_share(values: ImageValues) -> float:
+    low, high = values.percentile(0.1), values.percentile(95)
+    return values.share(low=BODY_HU if _guess(values) is None else low + BODY_OF_RANGE * (high - low))
 
 
 def _other_modality(preset: Preset, source: str | None) -> str | None:
@@ -150,7 +152,7 @@ def _guess(values: ImageValues) -> str | None:
         return f"they look like {kind}. Load the CT before it was normalised."
     has_negative = values.share(high=NEGATIVE_HU) >= LEAST_NEGATIVE
     if values.share(low=DENSE_HU) > (MOST_DENSE if has_negative else MOST_DENSE_WITHOUT_FAT):
-        if values.share(900, 1300) > 0.15 and high < 6000:
+        if values.share(900, 1300) > 0.15 and values.share(low=1700) < 0.1:
             return "they look like HU + 1024. Subtract 1024 (the RescaleIntercept of DICOM), and load it again."
         return "they look like another modality, or a CT without its rescaling. Choose the preset of the image."
     if values.share(high=SCALED_HU) - values.share(high=low) >= LEAST_SCALED:
@@ -159,7 +161,7 @@ def _guess(values: ImageValues) -> str | None:
         if abs(low) < 0.5 and abs(high - 255) < 0.5:
             return "they look scaled to 0 to 255. Load the CT before it was scaled."
         top = values.percentile(99.9)
-        if low > -0.05 * top and values.share(high=0.03 * top) >= ZERO_SHARE:
+        if low > -0.05 * top and values.share(high=0.03 * top) >= ZERO_SHARE and not _is_windowed(values):
             return "they look like another modality, or a CT that was scaled. Choose the preset of the image."
     elif values.share(*TISSUE_HU) < LEAST_TISSUE:
         return (
@@ -202,6 +204,10 @@ def _is_cut(values: ImageValues, *, at_top: bool, least: float, above: float = -
     return bool(there > least * counted and there >= END_RATIO * max(beside))
 
 
+def _is_windowed(values: ImageValues) -> bool:
+    return all(_is_cut(values, at_top=at_top, least=WINDOWED_LOW) for at_top in (False, True))
+
+
 def _clipped_ct(values: ImageValues, intensity: WindowIntensity) -> str | None:
     low, high = values.low, values.high
     at_low = low > WINDOWED_HU[0] and _is_cut(values, at_top=False, least=WINDOWED_LOW)
@@ -219,13 +225,9 @@ def _clipped_ct(values: ImageValues, intensity: WindowIntensity) -> str | None:
 
 
 def _clipped_at_both_ends(values: ImageValues) -> str | None:
-    at_low, at_high = (
-        _is_cut(values, at_top=False, least=WINDOWED_LOW),
-        _is_cut(values, at_top=True, least=WINDOWED_LOW),
-    )
-    if not (at_low and at_high):
+    if not _is_windowed(values):
         return None
-    return _clipped(values, at_low, at_high, "The mask may differ from that of the whole", "")
+    return _clipped(values, True, True, "The mask may differ from that of the whole", "")
 
 
 def _clipped_at_the_top(values: ImageValues, intensity: PercentileIntensity) -> str | None:
