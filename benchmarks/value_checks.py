@@ -225,7 +225,7 @@ def measure(data: Path, *, answers: bool, is_reported: bool) -> tuple[Counts, Co
                     true.add((case.modality, kind, right.name, name), case, codes(right, changed, click))
         if answers and whole is not None:
             segmenter = PresetSegmenter(right, APP, shared)
-            for click in case.clicks[:2]:
+            for click in case.clicks[:1]:
                 segmentation = segmenter.segment(whole, Prompts((Click(click),)))
                 found = frozenset(map(code_of, mask_warnings(right, whole, segmentation)))
                 lost.add((case.data, "whole", right.name), case, found)

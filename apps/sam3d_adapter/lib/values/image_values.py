@@ -73,9 +73,8 @@ def _bounds(voxels: Tensor) -> tuple[float, float]:
     if math.isfinite(low) and math.isfinite(high):
         return low, high
     # Slice by slice: a copy of the whole would be large.
-    bounds = [(float(part.amin()), float(part.amax())) for one in voxels.unbind(2) if len(part := _finite(one))]
-    return min((low for low, _ in bounds), default=math.inf), max((high for _, high in bounds), default=-math.inf)
-
-
-def _finite(values: Tensor) -> Tensor:
-    return values[torch.isfinite(values)]
+    slices = voxels.unbind(2)
+    beyond = math.inf
+    low = min(float(one.nan_to_num(nan=beyond, posinf=beyond, neginf=beyond).amin()) for one in slices)
+    high = max(float(one.nan_to_num(nan=-beyond, posinf=-beyond, neginf=-beyond).amax()) for one in slices)
+    return low, high
