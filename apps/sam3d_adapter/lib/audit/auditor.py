@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from lib.answer_warnings import answer_warning
 from lib.audit.log import AuditError, AuditLog
 from lib.audit.record import make_record
 from lib.presets import Preset
@@ -45,7 +46,8 @@ class Auditor:
         except Exception as error:
             logger.exception("An answer was not recorded.")
             answer["audit_id"] = None
-            answer["warnings"] = [*answer.get("warnings", ()), NOT_RECORDED.format(reason=_reason(error))]
+            warning = answer_warning("not-recorded", NOT_RECORDED.format(reason=_reason(error)))
+            answer["warnings"] = [*answer.get("warnings", ()), warning]
         else:
             answer["audit_id"] = record["id"]
             fields = {key: record[key] for key in ("preset", "device", "mask_voxels")}

@@ -16,6 +16,8 @@ from lib.requests.request import Request
 from lib.segmenters.contract import DEFAULT_THRESHOLD, Stages
 from lib.serving.devices import available_devices
 from lib.serving.preset_segmenter import PresetSegmenter
+from lib.values.checks import mask_warnings, value_warnings
+from lib.volumes.modality import source_modality
 from lib.volumes.read import open_volume
 
 
@@ -83,6 +85,7 @@ class ClickSegmentation(InferTask):
                 capabilities = served.segmenter.capabilities
                 prompts, warnings = read_prompts(read, image, label, capabilities, volumes)
                 protected = read_protected(read, image, label, prompts, volumes)
+                warnings += value_warnings(self.preset, image, prompts, source_modality(Path(read.image)))
             segmentation = served.segment(
                 image, prompts, read.options, protected=None if protected is None else protected.mask, stages=stages
             )
@@ -90,8 +93,11 @@ class ClickSegmentation(InferTask):
                 file = write_mask(segmentation.mask, image.affine, read.result_extension, compress=read.result_compress)
         answer = describe(self.preset, read, image, served, segmentation, protected)
         answer["warnings"] = [
-            *read.warnings, *warnings, *(self.without_paths(text) for text in answer["warnings"])
-        ]  # fmt: skip
+            *read.warnings,
+            *warnings,
+            *(self.without_paths(text) for text in answer["warnings"]),
+            *mask_warnings(self.preset, image, segmentation),
+        ]
         stages.add("total", (time.perf_counter() - start) * 1000)
         answer["latency_ms"] = stages.milliseconds()
         # MONAI Label's own, in seconds by phase; OHIF reads `centroids`.

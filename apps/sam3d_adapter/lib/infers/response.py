@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from lib.answer_warnings import answer_warning
 from lib.presets import Preset
 from lib.requests.label_maps import Protected
 from lib.requests.request import Request
@@ -12,9 +13,10 @@ from lib.serving.preset_segmenter import OpenSegmenter
 from lib.volumes.mask_hash import mask_hash
 from lib.volumes.volume import Volume
 
-NOTHING_FOUND = (
+NOTHING_FOUND = answer_warning(
+    "nothing-found",
     "The network found nothing at the clicks; the mask is empty but for the clicked voxels. Click the middle of the "
-    "structure, add clicks, or choose another preset."
+    "structure, add clicks, or choose another preset.",
 )
 
 

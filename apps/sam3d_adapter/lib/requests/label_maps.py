@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.answer_warnings import answer_warning
 from lib.prompts.mask import MASK_WITHOUT_CLICK, MaskPrompt
 from lib.prompts.prompts import Prompts
 from lib.prompts.reading import ClickError
@@ -73,7 +74,7 @@ def read_prompts(
     if "mask" not in capabilities.prompts:
         if not prompts.foreground and prompts.box is None:
             raise LabelMapError(f"{MASK_NOT_READ} A foreground click or a box is needed as well; got neither.")
-        return prompts, [MASK_NOT_READ]
+        return prompts, [answer_warning("mask-not-read", MASK_NOT_READ)]
     if not prompts.clicks:
         raise LabelMapError(MASK_WITHOUT_CLICK)
     return Prompts((*prompts.items, _read_mask(request, image, label, cache))), []

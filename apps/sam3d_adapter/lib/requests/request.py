@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from lib.answer_warnings import answer_warning
 from lib.prompts.prompt import prompt_kinds
 from lib.prompts.reading import ClickError, PromptError, clicks_of_another_label, is_nested_beyond, read_list, short
 from lib.requests.viewers import viewers
@@ -29,8 +30,9 @@ SERVER_KEYS = (LABEL_FILE_KEY, SAVED_LABEL_KEY, SAVED_NAMES_KEY)
 """Set by the server alone: paths of label maps, and the names of the segments of the saved one."""
 SERVER_KEYS_BY_SOURCE = {"label": SAVED_LABEL_KEY, "upload": LABEL_FILE_KEY}
 DEFAULT_READ_TAG = "final"
-LABEL_FILE_IGNORED = (
-    "The mask that came with the request had no effect, because neither 'start_from' nor 'protected' is 'upload'."
+LABEL_FILE_IGNORED = answer_warning(
+    "unused-file",
+    "The mask that came with the request had no effect, because neither 'start_from' nor 'protected' is 'upload'.",
 )
 
 _OPTION_KEYS = (
@@ -284,9 +286,9 @@ def _warnings(request: Mapping[str, Any], unknown: list[str]) -> list[str]:
     warnings = []
     threshold = request.get("threshold")
     if threshold is not None and _is_emptied(threshold):
-        warnings.append(f"threshold was empty or 0; {DEFAULT_THRESHOLD} was used.")
+        warnings.append(answer_warning("empty-threshold", f"threshold was empty or 0; {DEFAULT_THRESHOLD} was used."))
     if unknown:
         named = ", ".join(short(key) for key in unknown[:_MAX_NAMED])
         more = f" and {len(unknown) - _MAX_NAMED} more" if len(unknown) > _MAX_NAMED else ""
-        warnings.append(f"Unknown keys had no effect: {named}{more}.")
+        warnings.append(answer_warning("unknown-keys", f"Unknown keys had no effect: {named}{more}."))
     return warnings

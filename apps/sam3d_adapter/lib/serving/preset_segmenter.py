@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.answer_warnings import answer_warning
 from lib.models.checkpoint_error import CheckpointError
 from lib.presets import Preset
 from lib.prompts.box import Box
@@ -136,7 +137,7 @@ class PresetSegmenter:
         answering = self.served.get(device)
         family, preset, shared = families()[self.preset.model.family], self.preset, self.shared
         segmenter = family.segmenter(answering.loaded, preset.settings, preset.labels, shared.cache, shared.precision)
-        warnings = (answering.warning,) if answering.warning else ()
+        warnings = (answer_warning("other-version", answering.warning),) if answering.warning else ()
         return OpenSegmenter(segmenter, device, answering.version, answering.loaded.version, warnings)
 
     def segment(

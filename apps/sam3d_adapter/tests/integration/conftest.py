@@ -15,7 +15,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveApp]:
     app_dir = copy_app(folder)
     # A task whose intensities depend on the image.
     values = {part: yaml.safe_load((app_dir / f"configs/{part}.yaml").read_text()) for part in ("test", "mr")}
-    percentiles = values["test"] | {"intensity": values["mr"]["intensity"]}
+    percentiles = values["test"] | {key: values["mr"][key] for key in ("intensity", "modality")}
     (app_dir / "configs/percentiles.yaml").write_text(yaml.safe_dump(percentiles))
     with live_app(app_dir, write_studies(folder / "studies"), folder) as app:
         yield app

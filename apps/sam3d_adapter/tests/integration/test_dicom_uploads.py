@@ -32,6 +32,16 @@ def test_regular_series(live: LiveApp, good_mask: str, study: Study) -> None:
     assert live.good_click() == good_mask
 
 
+def test_a_series_of_another_modality_is_said(live: LiveApp, study: Study) -> None:
+    session = open_session(live, list(study.instances))
+    right, wrong = (
+        live.infer({"foreground": [CLICK]}, model=model, image="", session_id=session).json()["warnings"]
+        for model in ("test", "percentiles")
+    )
+    assert not any(warning.startswith("other-modality: ") for warning in right)
+    assert any(warning.startswith("other-modality: The image is a CT") for warning in wrong)
+
+
 @pytest.mark.parametrize("name", ODD)
 def test_odd_series(live: LiveApp, good_mask: str, study: Study, name: str) -> None:
     make, words = ODD[name]

@@ -158,11 +158,8 @@ ANSWERED: dict[str, tuple[str, Content]] = {
     "many axes of one": ("a.nii", lambda: nifti(voxels((*SHAPE, 1, 1, 1)))),
     "NaN around the click": ("a.nii", lambda: with_values(np.nan)),
     "infinity around the click": ("a.nii", lambda: with_values(np.inf)),
-    "NaN alone": ("a.nii", lambda: nifti(np.full(SHAPE, np.nan, np.float32))),
     "beyond float32": ("a.nii", lambda: with_values(1e300, np.float64)),
     "the largest numbers": ("a.nii", lambda: with_values(np.finfo(np.float32).max)),
-    "constant": ("a.nii", lambda: nifti(np.full(SHAPE, 40, np.int16))),
-    "zeros": ("a.nii.gz", lambda: packed(nifti(np.zeros(SHAPE, np.uint8)))),
     "truth values": ("a.nii", lambda: nifti((voxels() > 40).astype(np.uint8))),
     "64-bit integers": ("a.nii", lambda: nifti(voxels(dtype=np.int64) * 2**40)),
     "unsigned 64-bit integers": ("a.nii", lambda: nifti(np.abs(voxels()).astype(np.uint64))),
@@ -204,11 +201,43 @@ def test_odd_images_are_answered(live: LiveApp, good_mask: str, case: str) -> No
     assert live.good_click() == good_mask
 
 
-def test_image_without_contrast_under_percentiles(live: LiveApp, good_mask: str) -> None:
-    answer = live.infer(
-        {"foreground": [CLICK]}, image="", model="percentiles", file=("a.nii", nifti(np.full(SHAPE, 40, np.int16)))
-    )
-    check_refusal(live, answer, 422, ("one value only",))
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (lambda hu: hu, ""),
+        (lambda hu: (hu + 1024).clip(0), "not-hu"),
+        (lambda hu: ((hu - hu.mean()) / hu.std()).astype(np.float32), "not-hu"),
+        (lambda hu: hu.clip(0, 80), "clipped-window"),
+    ],
+    ids=["as it is", "HU + 1024", "z-score", "window 40/80"],
+)
+def test_values_that_are_not_as_expected_are_said(
+    live: LiveApp, good_mask: str, change: Callable[[np.ndarray], np.ndarray], code: str
+) -> None:
+    hu = np.random.default_rng(2).normal(40, 60, SHAPE).astype(np.int16)
+    answer = live.upload("a.nii.gz", packed(nifti(change(hu))), CLICK)
+    assert answer.status_code == 200, answer.text
+    said = {warning.split(":")[0] for warning in answer.json()["warnings"]} - {"nothing-found"}
+    # Beyond the window as well: what the region holds is looked at apart.
+    assert said - {"outside-window"} == ({code} if code else set())
+    assert live.good_click() == good_mask
+
+
+@pytest.mark.parametrize("model", ["test", "percentiles"])
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.full(SHAPE, 40, np.int16), "value 40"),
+        (np.zeros(SHAPE, np.uint8), "value 0"),
+        (np.full(SHAPE, np.nan, np.float32), "no finite voxel"),
+    ],
+    ids=["constant", "zeros", "NaN alone"],
+)
+def test_images_without_contrast_are_refused(
+    live: LiveApp, good_mask: str, model: str, array: np.ndarray, words: str
+) -> None:
+    answer = live.infer({"foreground": [CLICK]}, model=model, image="", file=("a.nii", nifti(array)))
+    check_refusal(live, answer, 422, (words,))
     assert live.good_click() == good_mask
 
 

@@ -134,7 +134,7 @@ def test_a_network_that_reads_none_says_so(label_map: Path) -> None:
         read(label_map, reads_mask=False)
     for placed in ({"foreground": [FOREGROUND]}, {"box": BOX}):
         prompts, warnings = read(label_map, reads_mask=False, **placed)
-        assert prompts.mask is None and warnings == [MASK_NOT_READ]
+        assert prompts.mask is None and warnings == [f"mask-not-read: {MASK_NOT_READ}"]
 
 
 def test_nothing_is_protected_unless_it_is_asked_for(label_map: Path) -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.answer_warnings import answer_warning
 from lib.geometry.click_influence import Mask
 from lib.geometry.paste import LogitPatch, correct_mask, paste_patches
 from lib.geometry.roi import Roi
@@ -120,10 +121,10 @@ class RoiSegmenter:
                         f"Background click {list(prompts.clicks[0].ijk)} is more than {reach_mm:.0f} mm from the "
                         "mask to start from, which it cannot correct there. Click where the mask is wrong."
                     )
-                warnings.append(PLACE_TAKEN.format(ijk=list(pseudo.ijk)))
+                warnings.append(answer_warning("pseudo-click", PLACE_TAKEN.format(ijk=list(pseudo.ijk))))
         if box is not None:
             if "box" not in self.capabilities.prompts:
-                warnings.append(BOX_NOT_READ)
+                warnings.append(answer_warning("box-not-read", BOX_NOT_READ))
             for click in prompts.foreground:
                 if not box.holds(click):
                     raise BoxError(
@@ -133,7 +134,7 @@ class RoiSegmenter:
                     )
             if not prompts.foreground and pseudo is None:
                 pseudo = centre_of_box(box, prompts.background)
-                warnings.append(CENTRE_TAKEN.format(ijk=list(box.centre)))
+                warnings.append(answer_warning("pseudo-click", CENTRE_TAKEN.format(ijk=list(box.centre))))
         if not prompts.foreground and box is None and start is None:
             raise ClickError("A foreground click, a box or a mask is needed; got none. Click on the structure.")
         return pseudo, warnings

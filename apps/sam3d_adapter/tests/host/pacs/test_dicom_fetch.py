@@ -24,6 +24,7 @@ from lib.host.pacs import dicom_fetch, series_copy
 from lib.host.pacs.dicom_fetch import MAX_PAUSE_S, MIN_PAUSE_S, fetch_series
 from lib.host.pacs.series_copy import IncompleteTransfer, SeriesCopy
 from lib.host.patches.image_access import admit_image
+from lib.volumes.modality import source_modality
 from lib.volumes.read import read_volume
 from tests.support.dicom_study import Study
 from tests.support.odd_series import ODD, as_file, copied, make_series, multi_frame
@@ -59,6 +60,7 @@ def test_regular_series_is_fetched_and_converted(tmp_path: Path, study: Study) -
     store = open_store(Pacs(list(study.instances)), tmp_path)
     fetch_series(study.series_uid, store)
     assert Path(store.get_image_uri(study.series_uid)).is_file()
+    assert source_modality(Path(store.get_image_uri(study.series_uid))) == "CT"
     assert admit_image({"image": study.series_uid}, store, None)["image"] == study.series_uid
 
 

@@ -1,0 +1,1 @@
+"""Whether the values of an image are what a preset expects."""
