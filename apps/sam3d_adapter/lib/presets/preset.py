@@ -20,6 +20,8 @@ from lib.files.yaml_section import Section, SettingsError
 from lib.segmenters import families
 from lib.segmenters.roi.settings import IntensitySettings, RoiSettings, WindowIntensity
 
+MODALITIES = ("CT", "MR", "PET")
+"""What a preset may be for."""
 DEFAULT_FAMILY = "sam3d_adapter"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
@@ -74,6 +76,7 @@ class Preset:
         target_label: voxel value of the structure in the data set the weights were trained on, None where there is no
             such data set. The app itself always answers 0 / 1.
         image_free: what the evaluation puts beside the scores, None where nobody chose its numbers.
+        modality: of the images it is for, one of `MODALITIES`; None where the preset does not say.
     """
 
     name: str
@@ -83,6 +86,7 @@ class Preset:
     settings: Any
     target_label: int | None = None
     image_free: ImageFreePreset | None = None
+    modality: str | None = None
 
     @property
     def label(self) -> str:
@@ -134,6 +138,7 @@ class Preset:
         values = dataclasses.asdict(self)
         values |= {"label": self.label, **(values.pop("settings") or {})}
         values.pop("image_free")
+        values.pop("modality")
         # Records of presets with one label have no list of labels.
         if len(values["labels"]) == 1:
             values.pop("labels")
@@ -156,7 +161,7 @@ def load_preset(path: Path) -> Preset:
     family = families()[name]
     label_key = "labels" if isinstance(content, Mapping) and "labels" in content else "label"
     required = ("description", label_key, "model", *family.sections)
-    top = Section(path, "", content, required=required, optional=("target_label", "blind"))
+    top = Section(path, "", content, required=required, optional=("target_label", "blind", "modality"))
     target = top.whole_number("target_label", low=1, high=255) if "target_label" in top.values else None
     model = _read_model(top, name)
     return Preset(
@@ -167,6 +172,7 @@ def load_preset(path: Path) -> Preset:
         settings=family.read_settings(top, model.size),
         target_label=target,
         image_free=_read_image_free(top) if "blind" in top.values else None,
+        modality=top.choice("modality", MODALITIES) if "modality" in top.values else None,
     )
 
 

@@ -40,7 +40,7 @@ pytestmark = [
 ]
 NAMES = ("kidney", "kidney tumor")
 KITS = load_preset(Path(__file__).resolve().parents[3] / "configs/kits.yaml")
-CT = load_preset(Path(__file__).resolve().parents[3] / "configs/ct.yaml")
+CT, MR = (load_preset(Path(__file__).resolve().parents[3] / f"configs/{name}.yaml") for name in ("ct", "mr"))
 
 
 class PacsWithSegs(Pacs):
@@ -324,19 +324,20 @@ def test_label_whose_image_is_gone_for_good_is_left_out_with_the_reason(
     assert own.sentence.endswith(".") and not own.sentence.endswith("..")
 
 
-def test_image_that_the_cache_has_lost_is_still_of_the_preset_that_answered_on_it(
+def test_image_that_the_cache_has_lost_is_still_of_its_modality(
     store: DICOMWebDatastore, study: Study, tmp_path: Path, pacs: PacsWithSegs
 ) -> None:
-    """A preset that learns every structure leaves it alone: it shows another modality."""
+    """Whatever was clicked with: DICOM says it."""
     log = AuditLog(tmp_path / "audit", 2**20)
     log.append({"image_id_hash": log.name_hash(study.series_uid), "preset": "mr"})
     registry = Registry(tmp_path / "learning")
-    task = FineTuneTask(CT, APP_DIR, registry, log, None)
     save(store, study, labels(study), NAMES, tmp_path)
     for lose in (False, True):
-        material = task.training_data(with_empty_cache(pacs, tmp_path) if lose else store)
+        used = with_empty_cache(pacs, tmp_path) if lose else store
+        material = FineTuneTask(MR, APP_DIR, registry, log, None).training_data(used)
         assert not material.train and not material.validation
-        assert "was segmented with mr, not with ct" in material.skipped[0]
+        assert "its image is CT, and mr is for MR" in material.skipped[0]
+        assert FineTuneTask(CT, APP_DIR, registry, log, None).training_data(used).train
 
 
 @pytest.mark.parametrize(("is_away", "count"), [(True, 1), (False, 3)])
