@@ -238,9 +238,12 @@ def _case(saved: SavedLabel, learner: Learner, patient_of: Callable[..., Patient
     if reached is None:
         raise SubmittedError("it lies elsewhere in space than its image")
     if modality is None:
-        task = stated_task(saved.info)
-        answers = learner.answers.get(saved.image_id, ())
-        said += _require_task(learner, {task} if task else tasks_of(answers, placed, saved_at(saved)))
+        tasks: Collection[str] = {task} if (task := stated_task(saved.info)) else ()
+        if not tasks and (answers := learner.answers.get(saved.image_id)):
+            # Of all that is drawn, also of what this preset does not learn.
+            drawn = on_grid(_numbered(labels, [(value,) for value in values[:MAX_OBJECTS]]), affine, shape, onto)
+            tasks = tasks_of(answers, drawn, saved_at(saved))
+        said += _require_task(learner, tasks)
     counts = np.bincount(placed[reached].ravel(), minlength=len(objects) + 1)[1:]
     kept = [(name, group, int(count)) for (name, group), count in zip(objects, counts, strict=True) if count]
     if outside := [name for (name, _), count in zip(objects, counts, strict=True) if not count]:
@@ -275,8 +278,9 @@ def _require_task(learner: Learner, tasks: Collection[str]) -> list[str]:
         )
     if modalities and preset.modality:
         if preset.modality not in modalities:
+            other = modalities.pop()
             raise SubmittedError(
-                f"it was made with {words} on {modalities.pop()}, and {preset.name} is for {preset.modality}"
+                f"it was made with {words}, which is for {other}; {preset.name} is for {preset.modality}"
             )
         return []
     if tasks and preset.name not in tasks and learner.wanted is None:

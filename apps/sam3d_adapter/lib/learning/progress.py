@@ -9,6 +9,7 @@ from typing import Any
 
 from lib.files.atomic_write import replacing
 
+PROGRESS = "progress.json"
 ENDS = ("not started", "done", "failed", "nothing to learn from")
 """Final stages; in any other stage a training is running or was stopped."""
 

@@ -23,7 +23,7 @@ from lib.files.lock import file_lock, is_locked, locked
 from lib.host.pacs.labels import pacs_labels
 from lib.host.saved_labels import saved_labels, studies_folder
 from lib.learning.fine_tune import FineTuning, remove_partial_files
-from lib.learning.progress import ENDS, ProgressFile
+from lib.learning.progress import ENDS, PROGRESS, ProgressFile
 from lib.learning.rehearsal import Rehearsal
 from lib.learning.settings import TrainSettings, read_settings, shown_settings
 from lib.learning.training_data import NothingToLearn, TrainingData, collect_training_data
@@ -81,7 +81,7 @@ class FineTuneTask(TrainTask):
         self._presets = dict(presets or {preset.name: preset})
         self._patient_pattern = patient_pattern
         self.versions = registry.of(preset.name, preset.model.size, preset.model.family)
-        self._progress = ProgressFile(self.versions.folder / "progress.json")
+        self._progress = ProgressFile(self.versions.folder / PROGRESS)
         self._lock = self.versions.folder / "training.lock"
 
     def config(self) -> dict[str, Any]:

@@ -205,7 +205,8 @@ def test_label_of_any_type(live: LiveApp, dtype: type) -> None:
 
 
 def test_label_on_another_grid_is_placed(live: LiveApp) -> None:
-    answer = put_label(live, packed(nifti(LESION[::2, 4:, :], AFFINE @ shifted(np.diag([2.0, 1, 1, 1]), j=4))))
+    coarser = np.array([[2.0, 0, 0, 0], [0, 1, 0, 4], [0, 0, 1, 0], [0, 0, 0, 1]])
+    answer = put_label(live, packed(nifti(LESION[::2, 4:, :], AFFINE @ coarser)))
     assert answer.status_code == 200 and "24 x 36 x 24" in answer.json()["warnings"][0], answer.text
 
 
