@@ -2,10 +2,10 @@
 
 MONAI Label 0.8.5 looks at its folder when a file is made or deleted there, not when one is renamed or moved within it
 (``monailabel/datastore/local.py:164``), nor at the labels of a tag that is new. It serves whatever has one of its
-endings: ``._a.nii.gz`` of macOS, half a copy, ``report.xml``; and says nothing of the rest. It takes the ending out of a
-file's name, wherever it stands there, to get the image's id (``:225``): of two files that differ in their ending alone
-it serves one (``:593``), and one whose ending stands inside its name as well gets an id that leads to no file. We know
-of no upstream issue.
+endings: ``._a.nii.gz`` of macOS, half a copy, ``report.xml``; and says nothing of the rest. It takes the ending out of
+a file's name, wherever it stands there, to get the image's id (``:225``): of two files that differ in their ending
+alone it serves one (``:593``), and one whose ending stands inside its name as well gets an id that leads to no file. We
+know of no upstream issue.
 """
 
 import logging

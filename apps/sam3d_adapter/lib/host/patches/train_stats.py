@@ -1,9 +1,9 @@
 """Patches: one unreadable or not-a-number entry of the training statistics makes ``/info`` and every click fail.
 
 MONAI Label 0.8.5 reads every trainer's statistics file at each ``/info`` and before each inference
-(``monailabel/interfaces/app.py:219``). The status of a training (``GET /train/``) is that of its process and the lines it
-wrote, where what was left out of it is not to be found. A file that is just being written, or that holds NaN or infinity, which JSON
-cannot express, turns both into status 500. We know of no upstream issue.
+(``monailabel/interfaces/app.py:219``). A file that is just being written, or that holds NaN or infinity, which JSON
+cannot express, turns both into status 500. The status of a training (``GET /train/``) is that of its process with the
+lines that it wrote; which labels it left out, and why, is not to be found there. We know of no upstream issue.
 """
 
 import functools

@@ -255,6 +255,84 @@ def test_seg_of_others_is_no_truth(
     assert read(store, kept, study) == []
 
 
+def keep_frames(seg: Dataset, places: list[int]) -> None:
+    """Leaves frames of a SEG, as if nothing had been drawn on the other slices."""
+    frames = list(seg.PerFrameFunctionalGroupsSequence)
+    size = seg.Rows * seg.Columns // 8
+    assert seg.Rows * seg.Columns % 8 == 0
+    seg.PixelData = b"".join(seg.PixelData[place * size : (place + 1) * size] for place in places)
+    seg.PerFrameFunctionalGroupsSequence = [frames[place] for place in places]
+    seg.NumberOfFrames = len(places)
+
+
+def ball(study: Study) -> np.ndarray:
+    """One structure on nine slices of the series."""
+    voxels = np.zeros(study.image.shape, np.uint8)
+    voxels[4:20, 5:18, 3:12] = 1
+    return voxels
+
+
+def stored_ball(store: DICOMWebDatastore, study: Study, tmp_path: Path, pacs: PacsWithSegs) -> tuple[Dataset, int]:
+    """A SEG of a viewer with one segment, and its number of frames."""
+    save(store, study, ball(study), ("lesion",), tmp_path)
+    forget(store)
+    seg = as_if_of_ohif(pacs)
+    return seg, len(seg.PerFrameFunctionalGroupsSequence)
+
+
+@pytest.mark.parametrize("declared", [None, "1", "2", "4", "20"])
+def test_distance_of_slices_is_that_of_the_image_whatever_the_seg_declares(
+    store: DICOMWebDatastore,
+    kept: LabelSnapshots,
+    study: Study,
+    tmp_path: Path,
+    pacs: PacsWithSegs,
+    declared: str | None,
+) -> None:
+    seg, _ = stored_ball(store, study, tmp_path, pacs)
+    measures = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    if declared is None:
+        del measures.SpacingBetweenSlices
+    else:
+        measures.SpacingBetweenSlices = declared
+    measures.SliceThickness = "5"
+    np.testing.assert_array_equal(only_case(read(store, kept, study), CT).read().labels, ball(study))
+
+
+def test_gap_between_slices_is_not_filled_and_said(
+    store: DICOMWebDatastore, kept: LabelSnapshots, study: Study, tmp_path: Path, pacs: PacsWithSegs
+) -> None:
+    seg, count = stored_ball(store, study, tmp_path, pacs)
+    keep_frames(seg, [place for place in range(count) if place not in (3, 4)])
+    found = read_submitted(read(store, kept, study), CT, PatientBook().patient_of)
+    (case,) = found.cases
+    assert any("'lesion' has 2 empty slices between others" in note for note in found.notes)
+    drawn = case.read().labels
+    assert drawn.sum() == ball(study).sum() * (count - 2) // count and not (drawn > ball(study)).any()
+
+
+def test_segment_on_every_second_slice_is_left_out_with_a_reason(
+    store: DICOMWebDatastore, kept: LabelSnapshots, study: Study, tmp_path: Path, pacs: PacsWithSegs
+) -> None:
+    seg, count = stored_ball(store, study, tmp_path, pacs)
+    keep_frames(seg, list(range(0, count, 2)))
+    measures = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    measures.SpacingBetweenSlices = str(2 * float(measures.SpacingBetweenSlices))  # as if they were thick slices
+    found = read_submitted(read(store, kept, study), CT, PatientBook().patient_of)
+    assert not found.cases and "no neighbours" in found.skipped[0].reason and "interpolate" in found.skipped[0].reason
+
+
+def test_numbered_and_other_segments(
+    store: DICOMWebDatastore, kept: LabelSnapshots, study: Study, tmp_path: Path, pacs: PacsWithSegs
+) -> None:
+    save(store, study, labels(study), ("spleen", "Kidney tumor #2"), tmp_path)
+    forget(store)
+    as_if_of_ohif(pacs)
+    found = read_submitted(read(store, kept, study), KITS, PatientBook().patient_of)
+    assert found.cases[0].names == ("kidney tumor",)
+    assert any("'spleen' is left out" in note for note in found.notes)
+
+
 def test_damaged_seg_is_left_out_with_a_warning(
     store: DICOMWebDatastore,
     kept: LabelSnapshots,
@@ -266,7 +344,8 @@ def test_damaged_seg_is_left_out_with_a_warning(
     save(store, study, labels(study), NAMES, tmp_path)
     forget(store)
     as_if_of_ohif(pacs).PixelData = b"\0\0"
-    assert read(store, kept, study) == []
+    (found,) = read(store, kept, study)
+    assert found.image_id == study.series_uid and "its newest DICOM SEG cannot be used" in found.problem
     assert "is left out" in caplog.text
 
 
