@@ -1,6 +1,7 @@
 """What a submitted label may hold, through the real application: taken with a sentence, or refused with one."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import nibabel as nib
@@ -9,6 +10,7 @@ import pytest
 import requests
 from monailabel.interfaces.utils.app import app_instance
 
+from lib.host.patches.save_label import save_mask
 from tests.support.hostile_images import packed
 from tests.support.live_app import LiveApp, check_refusal
 from tests.support.noise_site import AFFINE, SHAPE
@@ -73,7 +75,7 @@ def moved(*voxels: float) -> np.ndarray:
     ("voxels", "info", "affine", "words"),
     [
         (ONE, None, moved(100, 0, 0), ("beside its image", "nothing of voxel value 1", "Draw on the image")),
-        (ONE, names("lesion"), moved(-24.5, 0, 0), ("beside its image", "%")),
+        (ONE, names("lesion"), moved(-25.5, 0, 0), ("beside its image", "%")),
         (LESIONS, names("lesion", "cyst"), moved(0, -20, 0), ("nothing of voxel value 2",)),
         (ONE[::2, ::2], None, np.diag([-9.0, 9, 9, 1]), ("beside its image",)),
         (LESIONS, None, AFFINE, ("2 voxel values 1, 2 have no names", "label_info")),
@@ -162,3 +164,20 @@ def test_names_that_come_later_are_checked_too(live: LiveApp) -> None:
     better = json.dumps({"label_info": names("lesion", "lesion 2")})
     assert live.ask("PUT", address, data={"info": better}).status_code == 200
     assert live.ask("PUT", address, data={"info": json.dumps({"model": "test"})}).status_code == 200
+
+
+def test_own_mask_that_is_empty_replaces_no_label(live: LiveApp, tmp_path: Path) -> None:
+    assert put(live, ONE, names("lesion")).status_code == 200
+    before = kept(live)
+
+    def save(voxels: np.ndarray) -> dict[str, Any]:
+        nib.save(nib.Nifti1Image(voxels, AFFINE), tmp_path / "mask.nii.gz")
+        answer = {"file": str(tmp_path / "mask.nii.gz"), "params": {"label_names": {"lesion": 1}}}
+        request = {"image": "case_1", "model": "test", "label_tag": "final"}
+        return save_mask(answer, request, app_instance().datastore())
+
+    refused = save(ONE * 0)
+    (said,) = refused["params"]["warnings"]
+    assert "not saved" in said and "empty" in said and "label" not in refused and kept(live) == before
+    saved = save(ONE)
+    assert saved["label"] == "case_1" and "warnings" not in saved["params"] and kept(live) != before
