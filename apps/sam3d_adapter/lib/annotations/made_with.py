@@ -1,6 +1,6 @@
 """Which task a label was made with, and which modality its image has: what decides which presets learn from it.
 
-1. The source tells the modality: DICOM, or a manifest beside the images.
+1. The source tells the modality: DICOM, or a table or manifest beside the images.
 2. Otherwise it is that of the task that the label was submitted under: ``model`` in what came with the label, which a
    mask that the server saved itself has.
 3. Otherwise it is that of the tasks whose answers became the label: those whose mask is an object of the label voxel by
@@ -9,6 +9,7 @@
 4. Otherwise nobody knows it.
 """
 
+import csv
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from lib.annotations.patients import MANIFESTS
+from lib.annotations.patients import MANIFESTS, TABLE
 from lib.evaluation.cases import ENDINGS, DataError
 from lib.evaluation.manifest import from_manifest
 from lib.presets import Preset
@@ -121,9 +122,16 @@ def modality_of_source(image: Path, info: Mapping[str, Any], listed: Mapping[str
 
 
 def listed_modalities(folder: Path | None) -> dict[str, str]:
-    """By image id, the modalities that a manifest of the evaluation gives to the images of a folder."""
+    """By image id, the modalities that ``patients.csv`` gives to the images of a folder, or else a manifest."""
     if folder is None:
         return {}
+    if (folder / TABLE).is_file():
+        # What is wrong with the table stops the training elsewhere: it names the patients.
+        text = (folder / TABLE).read_text(encoding="utf-8-sig", errors="replace")
+        rows = [
+            (str(row.get("image") or ""), str(row.get("modality") or "")) for row in csv.DictReader(text.splitlines())
+        ]
+        return {_without_ending(image.strip()): found for image, stated in rows if (found := known_modality(stated))}
     path = next(
         (place / name for place in (folder, folder.resolve().parent) for name in MANIFESTS if (place / name).is_file()),
         None,
@@ -136,8 +144,8 @@ def listed_modalities(folder: Path | None) -> dict[str, str]:
         logger.warning("%s was not used to tell modalities. %s", path.name, error)
         return {}
     here = [source for source in sources if source.image.resolve().parent == folder.resolve()]
-    found = {_without_ending(source.image.name): known_modality(str(source.modality or "")) for source in here}
-    return {image: modality for image, modality in found.items() if modality}
+    listed = {_without_ending(source.image.name): known_modality(str(source.modality or "")) for source in here}
+    return {image: modality for image, modality in listed.items() if modality}
 
 
 def modality_of_task(task: str, presets: Mapping[str, Preset]) -> str | None:

@@ -238,7 +238,8 @@ def _case(saved: SavedLabel, learner: Learner, patient_of: Callable[..., Patient
     if reached is None:
         raise SubmittedError("it lies elsewhere in space than its image")
     if modality is None:
-        tasks: Collection[str] = {task} if (task := stated_task(saved.info)) else ()
+        task = stated_task(saved.info)
+        tasks: Collection[str] = {task} if task and task in learner.presets else ()
         if not tasks and (answers := learner.answers.get(saved.image_id)):
             # Of all that is drawn, also of what this preset does not learn.
             drawn = on_grid(_numbered(labels, [(value,) for value in values[:MAX_OBJECTS]]), affine, shape, onto)
@@ -248,7 +249,8 @@ def _case(saved: SavedLabel, learner: Learner, patient_of: Callable[..., Patient
     kept = [(name, group, int(count)) for (name, group), count in zip(objects, counts, strict=True) if count]
     if outside := [name for (name, _), count in zip(objects, counts, strict=True) if not count]:
         said.append(f"{_quoted(outside)} lies outside of the image and is left out.")
-    said += [str(note) for note in saved.info.get("notes") or ()]
+    notes = saved.info.get("notes")
+    said += [str(note) for note in notes] if isinstance(notes, list) else []
     names, groups, voxels = zip(*kept, strict=True)
     case = SubmittedCase(
         image_id=saved.image_id,
@@ -289,7 +291,7 @@ def _require_task(learner: Learner, tasks: Collection[str]) -> list[str]:
         return []
     return [
         f"Nothing tells the modality of its image; it is taken for {preset.modality}. To keep it from the presets of "
-        "others, list the image's modality in a manifest, or keep the task with the label."
+        "others, list the image's modality in patients.csv or a manifest, or keep the task with the label."
     ]
 
 

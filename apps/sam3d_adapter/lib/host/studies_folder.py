@@ -8,6 +8,7 @@ alone it serves one (``:593``), and one whose ending stands inside its name as w
 know of no upstream issue.
 """
 
+import contextlib
 import logging
 import os
 import re
@@ -85,7 +86,9 @@ def watch_folder(datastore: Any) -> Any:
     if hidden := [image for image, name in names.items() if is_temporary(name) or f"*{Path(name).suffix}" in _NOT_READ]:
         for image in hidden:
             del objects[image]
-        datastore._update_datastore_file()
+        # A folder that cannot be written to is served all the same.
+        with contextlib.suppress(OSError):
+            datastore._update_datastore_file()
     if hasattr(datastore, "_handler"):
         labels = os.path.join(datastore._datastore.label_path(None), "*")
         datastore._handler._patterns += [os.path.join(labels, pattern) for pattern in datastore._extensions]

@@ -475,7 +475,14 @@ def test_manifest_tells_modalities(tmp_path):
     rows = ["image,label,modality", "a.nii.gz,a.nii.gz,mri", "b.nii.gz,b.nii.gz,PT", "c.nii.gz,c.nii.gz,"]
     (tmp_path / "manifest.csv").write_text("\n".join(rows))
     assert listed_modalities(tmp_path) == {"a": "MR", "b": "PET"}
-    assert listed_modalities(tmp_path / "a.nii.gz") == {} and listed_modalities(None) == {}
+    assert listed_modalities(tmp_path / "none") == {} and listed_modalities(None) == {}
+    (tmp_path / "patients.csv").write_text("image,patient,modality\na.nii.gz,p1,ct\nb,p2,\n")
+    assert listed_modalities(tmp_path) == {"a": "CT"}
+
+
+def test_a_task_that_is_not_served_says_nothing(site):
+    site.add("a", label_of("kidney tumor"), slicer("lesion") | {"model": "3D Slicer", "notes": "mine"})
+    assert learns(site, CT, answer("ct")) == (True, []) and not learns(site, MR, answer("ct"))[0]
 
 
 def test_order_of_the_labels_plays_no_part(site):
