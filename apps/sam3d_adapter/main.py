@@ -9,7 +9,6 @@ from typing import Any
 from monailabel.interfaces.app import MONAILabelApp
 
 from lib.configs.task_config import Sam3dAdapterConfig
-from lib.host.file_names import report_file_names
 from lib.host.itk_setup import silence_readers, warm_up_writer
 from lib.host.label_maps import admit_label_maps
 from lib.host.log.form import log_and_reraise, use_logfmt
@@ -26,6 +25,7 @@ from lib.host.patches.train_stats import newest_first, with_safe_stats
 from lib.host.patches.unknown_names import require_model
 from lib.host.patches.web_app import patch_web_app
 from lib.host.requester import current_user, remember_users
+from lib.host.studies_folder import listed_not_served, report_not_served, watch_folder
 from lib.host.uploads.temporary_files import use_private_temp_folder
 from lib.host.version_endpoints import add_version_endpoints
 from lib.version import __version__
@@ -57,7 +57,8 @@ class Sam3dAdapterApp(MONAILabelApp):
         add_version_endpoints(self._infers, Path(app_dir))
 
     def init_datastore(self) -> Any:
-        datastore = with_time_limits(super().init_datastore())
+        datastore = watch_folder(with_time_limits(super().init_datastore()))
+        self._not_served = listed_not_served(datastore)
         return with_fresh_lists(datastore, modalities_for(self._config.presets.values()))
 
     def init_infers(self) -> dict[str, Any]:
@@ -70,7 +71,7 @@ class Sam3dAdapterApp(MONAILabelApp):
         return with_safe_stats(self._config.trainers())
 
     def info(self) -> dict[str, Any]:
-        return newest_first(super().info())
+        return newest_first(super().info()) | self._not_served()
 
     def infer(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
         require_model(request.get("model"), self._infers)
@@ -91,7 +92,7 @@ class Sam3dAdapterApp(MONAILabelApp):
         use_private_temp_folder()
         remember_users()
         silence_readers()
-        report_file_names(self.datastore())
+        report_not_served(self.datastore())
         patch_web_app(self._config.max_upload_bytes)
         warm_up_writer()
 

@@ -7,6 +7,8 @@ from typing import Any
 # Segments that viewers add beside the structures; 3D Slicer's plugin does not save them.
 _NOT_STRUCTURES = frozenset({"background", "foreground scribbles", "background scribbles"})
 _SEGMENT = re.compile(r"Segment(\d+)_(Name|LabelValue|Layer)")
+_MAX_INDEX = 65535
+_INSTANCE = re.compile(r"(.*\S)(?: | ?# ?| ?\( ?)\d+(?: ?\))?")
 
 
 class NamesError(ValueError):
@@ -16,6 +18,22 @@ class NamesError(ValueError):
 def normal_name(name: str) -> str:
     """A name for comparison: case, spaces, underscores and hyphens make no difference."""
     return " ".join(re.split(r"[\s_-]+", name.casefold())).strip()
+
+
+def label_of(name: str) -> str:
+    """The label that a segment is an object of, as `normal_name` gives it: the name without the number of an instance.
+
+    "lesion 2", "lesion_2", "lesion #2", "lesion-02" and "lesion (2)" are objects of "lesion". A number that is part of
+    the word ("T2", "lesion2") is none.
+    """
+    name = normal_name(name)
+    found = _INSTANCE.fullmatch(name)
+    return found[1] if found else name
+
+
+def is_object_of(name: str, wanted: str) -> bool:
+    """Whether a segment is an object of a label: it has its name, perhaps with the number of an instance."""
+    return normal_name(wanted) in (normal_name(name), label_of(name))
 
 
 def named_values(
@@ -31,7 +49,7 @@ def named_values(
         values: in the label, without 0.
         info: what MONAI Label keeps of the label.
         header: ``key:=value`` lines of an NRRD file; empty for other files.
-        one_for_all: whether a single name in the request applies to all values, such as the parts of an organ.
+        one_for_all: whether a single name in the request applies to each of several values.
 
     Returns:
         One entry for each value that is a structure; None where there are no names at all.
@@ -52,6 +70,95 @@ def named_values(
     return [(name, value) for name, value in pairs if value in values and normal_name(name) not in _NOT_STRUCTURES]
 
 
+def require_consistent(values: Sequence[int], info: Mapping[str, Any], header: Mapping[str, str]) -> list[str]:
+    """Passes if the names that come with a label say one thing only; what they leave open is decided, and said.
+
+    Args:
+        values: in the label, without 0.
+        info: what comes with the label.
+        header: as for `named_values`.
+
+    Returns:
+        Sentences on how the names were taken.
+
+    Raises:
+        NamesError: they contradict themselves, one another or the voxels.
+    """
+    listed = _entry(info, "label_info")
+    entries = listed if isinstance(listed, list) else []
+    indices = [entry.get("idx") for entry in entries if isinstance(entry, Mapping)]
+    _require_indices(indices)
+    pairs = named_values(values, info, header)
+    if pairs is None:
+        if len(values) > 1:
+            raise NamesError(f"its {len(values)} voxel values {_listed(values)} have no names")
+        return []
+    if not pairs:
+        raise NamesError("it holds nothing but background")
+    said = []
+    if _of_header(header) is None and entries:
+        said += _about_indices(values, entries, pairs)
+    elif entries:
+        sent = {normal_name(str(entry.get("name"))) for entry in entries if isinstance(entry, Mapping)}
+        if missing := [name for name, _ in pairs if normal_name(name) not in sent]:
+            said.append(f"The names in the file's header count; 'label_info' lacks {_listed(missing)}.")
+    by_label: dict[str, list[str]] = {}
+    for name, value in pairs:
+        by_label.setdefault(label_of(name), []).append(f"{name[:60]} ({value})")
+    for label, objects in by_label.items():
+        if len(objects) > 1:
+            said.append(
+                f"{_listed(objects)} are {len(objects)} objects of the label '{label[:60]}'; each is learned from as "
+                "an object of its own."
+            )
+    return said
+
+
+def _require_indices(indices: Sequence[Any]) -> None:
+    stated = [index for index in indices if index is not None]
+    if wrong := [index for index in stated if type(index) is not int or not 0 <= index <= _MAX_INDEX]:
+        raise NamesError(
+            f"'idx' of 'label_info' is {str(wrong[0])[:60]!r}; a whole number from 1 to {_MAX_INDEX} is expected"
+        )
+    if twice := sorted({index for index in stated if stated.count(index) > 1}):
+        raise NamesError(f"'label_info' gives idx {_listed(twice)} to several segments")
+    if stated != sorted(stated):
+        raise NamesError(
+            f"'label_info' lists the segments in another order ({_listed(stated)}) than its idx has; list them in the "
+            "order of their voxel values"
+        )
+
+
+def _about_indices(
+    values: Sequence[int], entries: Sequence[Mapping[str, Any]], pairs: Sequence[tuple[str, int]]
+) -> list[str]:
+    """What is to be said of a list whose ``idx`` are not the voxel values.
+
+    3D Slicer's ``idx`` counts the segments that were not saved too, so it is no voxel value there, and may be larger.
+    """
+    said = []
+    stated = {entry["idx"]: str(entry.get("name")) for entry in entries if entry.get("idx") is not None}
+    taken = {value: name for name, value in pairs}
+    other = {value: stated[value] for value in taken if value in stated and stated[value].strip() != taken[value]}
+    if other and set(values) <= stated.keys():
+        value, name = next(iter(other.items()))
+        raise NamesError(
+            f"voxel value {value} is {taken[value][:60]!r} by the order of 'label_info', but {name[:60]!r} by its idx. "
+            "Leave out the segments that are empty or not saved, and number the others from 1"
+        )
+    moved = [value for value in taken if stated and stated.get(value, "").strip() != taken[value]]
+    if moved:
+        names = ", ".join(f"{value} is '{taken[value][:60]}'" for value in moved[:8])
+        said.append(
+            f"The idx of 'label_info' are not the voxel values, so its names were taken in their order: {names}."
+        )
+    drawn = {normal_name(name) for name, _ in pairs}
+    named = [str(entry.get("name")) for entry in entries]
+    if empty := [name for name in named if normal_name(name) not in drawn | _NOT_STRUCTURES]:
+        said.append(f"Nothing is drawn of {_listed(empty)}.")
+    return said
+
+
 def _of_header(header: Mapping[str, str]) -> list[tuple[str, int]] | None:
     """Names in a ``.seg.nrrd`` file of 3D Slicer."""
     segments: dict[int, dict[str, str]] = {}
@@ -63,6 +170,9 @@ def _of_header(header: Mapping[str, str]) -> list[tuple[str, int]] | None:
         raise NamesError("its segments overlap and lie in layers; save them so that each voxel belongs to one of them")
     if not all(segment["LabelValue"].isdecimal() for segment in named):
         raise NamesError("its header states a LabelValue that is no whole number")
+    values = [int(segment["LabelValue"]) for segment in named]
+    if twice := sorted({value for value in values if values.count(value) > 1}):
+        raise NamesError(f"its header gives the LabelValue {_listed(twice)} to several segments")
     return [(segment["Name"], int(segment["LabelValue"])) for segment in named] or None
 
 
@@ -79,6 +189,9 @@ def _of_list(values: Sequence[int], info: Mapping[str, Any], one_for_all: bool) 
     names = [name for name in sent if normal_name(name) not in _NOT_STRUCTURES]
     if set(values) <= set(range(1, len(names) + 1)):
         return [(name, rank) for rank, name in enumerate(names, start=1)]
+    stated = [entry.get("idx") for entry in listed if normal_name(str(entry["name"])) not in _NOT_STRUCTURES]
+    if all(type(index) is int for index in stated) and set(values) <= set(stated) and len(set(stated)) == len(stated):
+        return list(zip(names, stated, strict=True))
     if len(values) == len(names):
         return list(zip(names, sorted(values), strict=True))
     if one_for_all and len(names) == 1:
@@ -93,8 +206,11 @@ def _of_mapping(info: Mapping[str, Any]) -> list[tuple[str, int]] | None:
     names = _entry(info, "label_names")
     if not isinstance(names, Mapping) or not names:
         return None
-    if not all(isinstance(value, int) for value in names.values()):
+    values = list(names.values())
+    if not all(type(value) is int for value in values):
         raise NamesError("the names kept with it have no voxel values")
+    if len(set(values)) < len(values):
+        raise NamesError("several of the names kept with it have one voxel value")
     return [(str(name), int(value)) for name, value in names.items()]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lib.annotations.made_with import Answer, read_answer
 from lib.annotations.recorded_interactions import RecordedInteraction, interactions
 from lib.annotations.submitted import SubmittedCase, SubmittedError
 from lib.audit.log import AuditError, AuditLog
@@ -103,16 +104,16 @@ def costs(real: Mapping[str, Sequence[RealInteraction]]) -> dict[str, ClickCosts
     }
 
 
-def presets_used(log: AuditLog, image_ids: Iterable[str]) -> dict[str, frozenset[str]]:
-    """Image id -> names of the presets that answered clicks on it; images without clicks are left out."""
-    used: dict[str, set[str]] = defaultdict(set)
+def answers_on(log: AuditLog, image_ids: Iterable[str]) -> dict[str, tuple[Answer, ...]]:
+    """Image id -> the answers to clicks on it, in the order of the log; images without clicks are left out."""
+    found: dict[str, list[Answer]] = defaultdict(list)
     if not _is_comparable(log):
         return {}
     for record in log.records():
         if isinstance(record.get("image_id_hash"), str):
-            used[record["image_id_hash"]].add(str(record.get("preset")))
+            found[record["image_id_hash"]].append(read_answer(record))
     hashes = {image_id: log.name_hash(image_id) for image_id in image_ids}
-    return {image_id: frozenset(used[hashed]) for image_id, hashed in hashes.items() if hashed in used}
+    return {image_id: tuple(found[hashed]) for image_id, hashed in hashes.items() if hashed in found}
 
 
 def _of_case(case: SubmittedCase, recorded: Sequence[RecordedInteraction]) -> tuple[RealInteraction, ...]:

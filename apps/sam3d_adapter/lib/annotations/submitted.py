@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from lib.annotations.label_names import NamesError, named_values, normal_name
+from lib.annotations.label_names import NamesError, is_object_of, label_of, named_values, normal_name
+from lib.annotations.made_with import Answer, modality_of_source, modality_of_task, stated_task, tasks_of
 from lib.annotations.patients import Patient
 from lib.files.checksums import file_sha256
 from lib.geometry.axes import Array
@@ -23,6 +24,7 @@ from lib.volumes.volume import ImageError
 
 logger = logging.getLogger(__name__)
 
+EMPTY = "it is empty"
 UNNAMED = "structure"
 """Name of an object that the label does not name."""
 MAX_OBJECTS = 255
@@ -125,7 +127,7 @@ class SubmittedCase:
         """
         if _sha256(self.label) != self.label_sha256:
             raise SubmittedError("its label was replaced in the meantime; the next training takes the new one")
-        file = _read_label(self.label)
+        file = read_label(self.label)
         affine = label_affine(self.label, file.affine, self.image, self.affine)
         return on_grid(_numbered(file.voxels, self.values), affine, self.shape, self.affine)
 
@@ -145,41 +147,77 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Submitted:
-    """The labels of a data store for one preset, both sorted by image id."""
+    """The labels of a data store for one preset, all sorted by image id.
+
+    Attributes:
+        cases: to learn from.
+        skipped: left out, and why.
+        notes: sentences on what was decided about labels that are learned from.
+    """
 
     cases: tuple[SubmittedCase, ...]
     skipped: tuple[Skipped, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A preset that is to learn, beside the others that are served.
+
+    Attributes:
+        preset: to be trained.
+        label_name: the one structure to learn, whatever the preset; None for the preset's.
+        presets: all that are served, by name.
+        answers: image id -> answers to clicks on it, as far as known.
+        modalities: image id -> modality, as far as a manifest tells it.
+    """
+
+    preset: Preset
+    label_name: str | None = None
+    presets: Mapping[str, Preset] = field(default_factory=dict)
+    answers: Mapping[str, Sequence[Answer]] = field(default_factory=dict)
+    modalities: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def wanted(self) -> str | None:
+        """The one structure to learn; None where all are: the preset segments whatever is clicked on."""
+        return self.label_name or (self.preset.label if self.preset.target_label is not None else None)
+
+    @property
+    def of_others(self) -> frozenset[str]:
+        """Structures that other presets are for."""
+        own = {normal_name(label) for label in self.preset.labels}
+        return frozenset(normal_name(label) for preset in self.presets.values() for label in preset.labels) - own
 
 
 def read_submitted(
     labels: Iterable[SavedLabel],
     preset: Preset,
     patient_of: Callable[[str, Mapping[str, Any]], Patient],
-    *,
-    label_name: str | None = None,
-    made_with: Mapping[str, Collection[str]] | None = None,
+    **more: Any,
 ) -> Submitted:
     """Reads all labels; of the images only headers and checksums.
 
+    A label counts for the presets whose structure and modality it has. A preset with a ``target_label`` learns that one
+    structure. Without, it learns to segment whatever is clicked on, so every structure is an object, except those that
+    other presets are for. How the modality is found is said in `lib.annotations.made_with`; a label whose modality
+    nobody knows counts by its names alone, and a note says so.
+
     Args:
         labels: final ones.
-        preset: to be trained. With a ``target_label`` it learns that one structure. Without, it learns to segment
-            whatever is clicked on, so every structure is an object.
+        preset: to be trained.
         patient_of: image id and image info -> the patient.
-        label_name: the one structure to learn, whatever the preset.
-        made_with: image id -> names of the presets that answered clicks on it, as far as known. A preset that learns
-            every structure skips images on which only other presets answered: they show another modality.
+        more: of `Learner`.
     """
-    wanted = label_name or (preset.label if preset.target_label is not None else None)
-    cases, skipped = [], []
+    learner = Learner(preset, **more)
+    cases, skipped, notes = [], [], []
     for saved in sorted(labels, key=lambda saved: saved.image_id):
         try:
-            used = (made_with or {}).get(saved.image_id, ())
-            if wanted is None and used and preset.name not in used:
-                raise SubmittedError(f"its image was segmented with {', '.join(sorted(used))}, not with {preset.name}")
             if saved.problem:
                 raise SubmittedError(saved.problem)
-            cases.append(_case(saved, wanted, patient_of))
+            case, said = _case(saved, learner, patient_of)
+            cases.append(case)
+            notes += [f"The label of {saved.image_id}: {sentence}" for sentence in said]
         except (SubmittedError, NamesError) as error:
             skipped.append(Skipped(saved.image_id, str(error)))
         except FileNotFoundError:
@@ -187,17 +225,22 @@ def read_submitted(
         except (ImageError, OSError, MemoryShortage) as error:
             reason = (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)
             skipped.append(Skipped(saved.image_id, reason.rstrip(".")))
-    return Submitted(tuple(cases), tuple(skipped))
+    return Submitted(tuple(cases), tuple(skipped), tuple(notes))
 
 
-def _case(saved: SavedLabel, wanted: str | None, patient_of: Callable[..., Patient]) -> SubmittedCase:
+def _case(saved: SavedLabel, learner: Learner, patient_of: Callable[..., Patient]) -> tuple[SubmittedCase, list[str]]:
+    """The case, and what is to be said of it."""
+    own = learner.preset.modality
+    modality = modality_of_source(saved.image, saved.image_info, learner.modalities)
+    if modality and own and modality != own:
+        raise SubmittedError(f"its image is {modality}, and {learner.preset.name} is for {own}")
     sha256 = _sha256(saved.label)
-    file = _read_label(saved.label)
+    file = read_label(saved.label)
     values = file.segments()
     if not values:
-        raise SubmittedError("it is empty")
-    named = named_values(values, saved.info, file.texts, one_for_all=wanted is None)
-    objects = _objects(named, values, wanted)
+        raise SubmittedError(EMPTY)
+    named = named_values(values, saved.info, file.texts, one_for_all=learner.wanted is None)
+    objects, said = _objects(named, values, learner)
     if len(objects) > MAX_OBJECTS:
         raise SubmittedError(f"it holds {len(objects)} structures; at most {MAX_OBJECTS} are expected")
     shape, onto = image_grid(saved.image)
@@ -207,12 +250,25 @@ def _case(saved: SavedLabel, wanted: str | None, patient_of: Callable[..., Patie
     reached = box_of(placed)
     if reached is None:
         raise SubmittedError("it lies elsewhere in space than its image")
+    if modality is None:
+        task = stated_task(saved.info)
+        tasks: Collection[str] = {task} if task and task in learner.presets else ()
+        if not tasks and (answers := learner.answers.get(saved.image_id)):
+            # Of all that is drawn, also of what this preset does not learn.
+            everything = [file.numbers((value,)) for value in values[:MAX_OBJECTS]]
+            drawn = on_grid(_numbered(file.voxels, everything), affine, shape, onto)
+            tasks = tasks_of(answers, drawn, saved_at(saved))
+        said += _require_task(learner, tasks)
     held = np.bincount(placed[reached].ravel())
     unions = _unions(groups) or tuple((number,) for number in range(1, len(groups) + 1))
     counts = [sum(int(held[number]) for number in union if number < len(held)) for union in unions]
     kept = [(name, group, count) for (name, _), group, count in zip(objects, groups, counts, strict=True) if count]
+    if outside := [name for (name, _), count in zip(objects, counts, strict=True) if not count]:
+        said.append(f"{_quoted(outside)} lies outside of the image and is left out.")
+    notes = saved.info.get("notes")
+    said += [str(note) for note in notes] if isinstance(notes, list) else []
     names, kept_groups, voxels = zip(*kept, strict=True)
-    return SubmittedCase(
+    case = SubmittedCase(
         image_id=saved.image_id,
         patient=patient_of(saved.image_id, saved.image_info),
         image=saved.image,
@@ -224,35 +280,84 @@ def _case(saved: SavedLabel, wanted: str | None, patient_of: Callable[..., Patie
         voxels=voxels,
         shape=shape,
         affine=onto,
-        saved_at=_saved_at(saved),
+        saved_at=saved_at(saved),
     )
+    return case, said
+
+
+def _require_task(learner: Learner, tasks: Collection[str]) -> list[str]:
+    """Passes if a label counts for a preset by the tasks that it was made with; returns what is to be said of it."""
+    preset, words = learner.preset, ", ".join(sorted(tasks))
+    modalities = {found for task in tasks if (found := modality_of_task(task, learner.presets))}
+    if len(modalities) > 1:
+        raise SubmittedError(
+            f"clicks of {words} led to it, and nothing says which of them it was submitted under; add "
+            f'{{"model": "{min(tasks)}"}}, or the other, to what is kept of it (PUT /datastore/label/info)'
+        )
+    if modalities and preset.modality:
+        if preset.modality not in modalities:
+            other = modalities.pop()
+            raise SubmittedError(
+                f"it was made with {words}, which is for {other}; {preset.name} is for {preset.modality}"
+            )
+        return []
+    if tasks and preset.name not in tasks and learner.wanted is None:
+        raise SubmittedError(f"its image was segmented with {words}, not with {preset.name}")
+    if tasks or not preset.modality or len({other.modality for other in learner.presets.values()} - {None}) < 2:
+        return []
+    return [
+        f"Nothing tells the modality of its image; it is taken for {preset.modality}. To keep it from the presets of "
+        "others, list the image's modality in patients.csv or a manifest, or keep the task with the label."
+    ]
 
 
 def _objects(
-    named: list[tuple[str, int]] | None, values: list[int], wanted: str | None
-) -> list[tuple[str, tuple[int, ...]]]:
-    """Name and voxel values of each object."""
+    named: list[tuple[str, int]] | None, values: list[int], learner: Learner
+) -> tuple[list[tuple[str, tuple[int, ...]]], list[str]]:
+    """Name and voxel values of each object, and what is to be said of them.
+
+    Each voxel value is an object of its own, numbered or not: nothing is merged.
+    """
+    wanted = learner.wanted
+    found: list[tuple[str, tuple[int, ...]]]
     if named is None:
         if wanted is None:
-            # As in an evaluation: every value above 0 is the object.
-            return [(UNNAMED, tuple(values))]
+            said = [f"It has no names; each of its {len(values)} values is an object."] if len(values) > 1 else []
+            return [(UNNAMED, (value,)) for value in values], said
         if len(values) > 1:
             raise SubmittedError(f"it has {len(values)} structures and no names, so that {wanted!r} is not to be found")
-        return [(wanted, (values[0],))]
+        return [(wanted, (values[0],))], [f"It has no name, and is taken for {wanted!r}."]
     if not named:
         raise SubmittedError("it holds nothing but background")
     if wanted is None:
-        by_name: dict[str, tuple[int, ...]] = {}
-        for name, value in named:
-            by_name[name] = (*by_name.get(name, ()), value)
-        return list(by_name.items())
-    found = tuple(value for name, value in named if normal_name(name) == normal_name(wanted))
+        others = learner.of_others
+        found = [(name, (value,)) for name, value in named if not {normal_name(name), label_of(name)} & others]
+        missing = f"its structures ({_listed(named)}) are those of other presets"
+    else:
+        found = [(wanted, (value,)) for name, value in named if is_object_of(name, wanted)]
+        missing = f"none of its structures ({_listed(named)}) is a {wanted!r}"
     if not found:
-        raise SubmittedError(f"none of its structures ({', '.join(name[:60] for name, _ in named)}) is a {wanted!r}")
-    return [(wanted, found)]
+        raise SubmittedError(missing)
+    left = [name for name, value in named if not any(value in group for _, group in found)]
+    said = [f"{_quoted(left)} is left out: {learner.preset.name} does not learn it."] if left else []
+    return found, said
 
 
-def _read_label(path: Path) -> LabelFile:
+def _listed(named: Iterable[tuple[str, int]]) -> str:
+    return ", ".join(name[:60] for name, _ in named)
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name[:60]}'" for name in names)
+
+
+def read_label(path: Path) -> LabelFile:
+    """Reads the file of a label.
+
+    Raises:
+        SubmittedError: no label.
+        ImageError: a damaged file; so do OSError and MemoryShortage.
+    """
     try:
         return read_label_file(path)
     except NotALabelError as error:
@@ -290,7 +395,8 @@ def _numbered(labels: np.ndarray, groups: Sequence[Collection[int]]) -> np.ndarr
     return numbered
 
 
-def _saved_at(saved: SavedLabel) -> float:
+def saved_at(saved: SavedLabel) -> float:
+    """When a label was saved, seconds since 1970."""
     stated = saved.info.get("ts")
     if isinstance(stated, int | float) and not isinstance(stated, bool) and stated > 0:
         return float(stated) + 1  # the host truncates to whole seconds

@@ -43,7 +43,7 @@ def make_trainers(
             audit_log,
             rehearsal,
             trainers=tuple(trained),
-            structures=tuple(preset.label for preset in presets.values()),
+            presets=presets,
             precision=precision,
             patient_pattern=patient_pattern,
         )

@@ -9,6 +9,7 @@ from typing import Any
 
 from lib.files.atomic_write import replacing
 
+PROGRESS = "progress.json"
 ENDS = ("not started", "done", "failed", "nothing to learn from")
 """Final stages; in any other stage a training is running or was stopped."""
 
@@ -30,6 +31,7 @@ class TrainingProgress:
         reasons: of the decision, in sentences.
         cases: cases trained on and validated on.
         skipped: labels that were left out, with reasons.
+        notes: what was decided about labels that are learned from.
         started: ISO 8601, UTC.
         curve: one point per epoch.
     """
@@ -46,6 +48,7 @@ class TrainingProgress:
     reasons: tuple[str, ...] = ()
     cases: dict[str, int] = field(default_factory=dict)
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     started: str = ""
     curve: tuple[dict[str, float], ...] = ()
 
@@ -93,7 +96,8 @@ class ProgressFile:
         """Progress of the last training; None without one, or for a file of another release."""
         try:
             found = json.loads(self._path.read_text(encoding="utf-8"))
-            return TrainingProgress(**{**found, "reasons": tuple(found["reasons"]), "skipped": tuple(found["skipped"])})
+            lists = {key: tuple(found.get(key, ())) for key in ("reasons", "skipped", "notes")}
+            return TrainingProgress(**{**found, **lists})
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

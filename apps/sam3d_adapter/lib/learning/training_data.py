@@ -1,7 +1,8 @@
 """The training data of a fine-tuning round: submitted labels, split by patient."""
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ class TrainingData:
         validation: cases to measure on, of other patients.
         pseudonym: a name -> its keyed hash, which stands for it in all files that are kept.
         skipped: labels that were left out, one sentence each.
+        notes: what was decided about labels that are learned from, one sentence each.
+        reasons: why labels were left out, and how many by each reason; they name no image.
         recorded: by image id, recorded interactions of users; see `SubmittedDataSet`.
         real: by model version, what accepted masks cost their users; for the versions page.
     """
@@ -35,6 +38,8 @@ class TrainingData:
     validation: Sequence[SubmittedCase]
     pseudonym: Callable[[str], str]
     skipped: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    reasons: Mapping[str, int] = dataclasses.field(default_factory=dict)
     recorded: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     real: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -56,9 +61,7 @@ def collect_training_data(
     book: PatientBook,
     learning_dir: Path,
     audit_log: AuditLog,
-    *,
-    label_name: str | None = None,
-    made_with: Mapping[str, Collection[str]] | None = None,
+    **more: Any,
 ) -> TrainingData:
     """Reads submitted labels, splits them by patient and adds the recorded interactions.
 
@@ -68,14 +71,13 @@ def collect_training_data(
         book: names the patient of each image.
         learning_dir: folder of the split.
         audit_log: has the recorded interactions.
-        label_name: the one structure to learn; None for the preset's.
-        made_with: see `read_submitted`.
+        more: of `lib.annotations.submitted.Learner`.
 
     Raises:
         PatientsError: statements about patients contradict one another.
         SplitsError: the split is damaged.
     """
-    found = read_submitted(saved, preset, book.patient_of, label_name=label_name, made_with=made_with)
+    found = read_submitted(saved, preset, book.patient_of, **more)
     book.report()
     splits = Splits(learning_dir)
     sides = splits.assign({case.image_id: case.patient for case in found.cases})
@@ -85,6 +87,8 @@ def collect_training_data(
         validation=[case for case in found.cases if sides[case.image_id] == VALIDATION],
         pseudonym=splits.pseudonyms(),
         skipped=[skipped.sentence for skipped in found.skipped],
+        notes=found.notes,
+        reasons=Counter(skipped.reason for skipped in found.skipped),
         recorded=real,
         real={version: asdict(cost) for version, cost in costs(real).items()},
     )

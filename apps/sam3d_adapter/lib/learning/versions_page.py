@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lib.files.atomic_write import replacing
 from lib.learning.page_figures import finite, learning_picture, training_picture
+from lib.learning.progress import PROGRESS, ProgressFile, TrainingProgress
 from lib.registry.reader import CURVE
 from lib.registry.state import REFUSED
 from lib.registry.version import SHIPPED, Version
@@ -92,7 +93,7 @@ def write_versions_page(versions: Versions) -> Path:
     entries = _entries(versions)
     path = versions.folder / PAGE
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_page(path, versions.preset, entries)
+    write_page(path, versions.preset, entries, _newest_training(versions))
     return path
 
 
@@ -106,23 +107,24 @@ def versions_page(versions: Versions) -> str:
         RegistryError: the registry cannot be read.
         OSError: the registry cannot be read.
     """
-    return render_page(versions.preset, _entries(versions))
+    return render_page(versions.preset, _entries(versions), _newest_training(versions))
 
 
-def write_page(path: Path, title: str, versions: Sequence[PageEntry]) -> None:
+def write_page(path: Path, title: str, versions: Sequence[PageEntry], training: TrainingProgress | None = None) -> None:
     """Writes the whole file or none.
 
     Args:
         path: HTML file; its folder exists.
         title: such as the preset's name.
         versions: oldest first; at least none.
+        training: the newest, which says what it left out; None without one.
     """
-    text = render_page(title, versions)
+    text = render_page(title, versions, training)
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
-def render_page(title: str, versions: Sequence[PageEntry]) -> str:
+def render_page(title: str, versions: Sequence[PageEntry], training: TrainingProgress | None = None) -> str:
     """The page as text; see ``write_page``."""
     served = next((one for one in reversed(versions) if one.state == "served"), None)
     curves = {one.id: training_picture(one.curve) for one in versions[-CURVES_SHOWN:]}
@@ -132,9 +134,14 @@ def render_page(title: str, versions: Sequence[PageEntry]) -> str:
         versions=versions,
         served=served,
         newest=versions[-1] if versions else None,
+        training=training,
         picture=learning_picture(versions),
         trainings=[(one, curve) for one, curve in shown if curve or one.reasons or len(one.scores) > 1],
     )
+
+
+def _newest_training(versions: Versions) -> TrainingProgress | None:
+    return ProgressFile(versions.folder / PROGRESS).read()
 
 
 def _since(version: PageEntry) -> str:

@@ -15,14 +15,15 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
 
 from lib.annotations.label_snapshots import LabelSnapshots
+from lib.annotations.made_with import listed_modalities
 from lib.annotations.patients import PatientBook
-from lib.annotations.real_clicks import presets_used
+from lib.annotations.real_clicks import answers_on
 from lib.audit.log import AuditLog
 from lib.files.lock import file_lock, is_locked, locked
 from lib.host.pacs.labels import pacs_labels
 from lib.host.saved_labels import saved_labels, studies_folder
 from lib.learning.fine_tune import FineTuning, remove_partial_files
-from lib.learning.progress import ENDS, ProgressFile
+from lib.learning.progress import ENDS, PROGRESS, ProgressFile
 from lib.learning.rehearsal import Rehearsal
 from lib.learning.settings import TrainSettings, read_settings, shown_settings
 from lib.learning.training_data import NothingToLearn, TrainingData, collect_training_data
@@ -53,7 +54,7 @@ class FineTuneTask(TrainTask):
         audit_log: has the recorded interactions.
         rehearsal: a preset -> synthetic lesions against forgetting; None for none.
         trainers: names of all train tasks.
-        structures: names that the presets segment; segments of other names in a PACS are not from this app.
+        presets: all that are served, by name; segments in a PACS that are no structure of one are not from this app.
         precision: one of `lib.models.precision.PRECISIONS`.
         patient_pattern: part of an image id that names the patient; see `PatientBook`.
     """
@@ -67,7 +68,7 @@ class FineTuneTask(TrainTask):
         rehearsal: Callable[[Preset], Rehearsal] | None,
         *,
         trainers: Collection[str] = (),
-        structures: Collection[str] = (),
+        presets: Mapping[str, Preset] | None = None,
         precision: str = "auto",
         patient_pattern: str | None = None,
     ) -> None:
@@ -76,10 +77,11 @@ class FineTuneTask(TrainTask):
         self._app_dir = app_dir
         self._registry, self._audit_log = registry, audit_log
         self._rehearsal = rehearsal
-        self._trainers, self._structures, self._precision = tuple(trainers), tuple(structures), precision
+        self._trainers, self._precision = tuple(trainers), precision
+        self._presets = dict(presets or {preset.name: preset})
         self._patient_pattern = patient_pattern
         self.versions = registry.of(preset.name, preset.model.size, preset.model.family)
-        self._progress = ProgressFile(self.versions.folder / "progress.json")
+        self._progress = ProgressFile(self.versions.folder / PROGRESS)
         self._lock = self.versions.folder / "training.lock"
 
     def config(self) -> dict[str, Any]:
@@ -144,23 +146,25 @@ class FineTuneTask(TrainTask):
             outcome = tuning()
         except NothingToLearn as error:
             # Not a failure: "Update Model" in OHIF trains every preset, and most have no labels.
-            logger.info(str(error))
+            left_out = len(data.skipped)
+            logger.info("Preset %s has nothing to learn; labels left out: %d.", self.preset.name, left_out)
             if not rank():
                 self._progress.update(stage="nothing to learn from", reasons=(str(error),))
             return {"version": None, "published": False, "reasons": [str(error)]}
         if outcome is None:
             return {}
         for sentence in outcome.reasons:
-            logger.info(sentence)
+            logger.info("%s", sentence)
         return {**asdict(outcome), "reasons": list(outcome.reasons)}
 
     def _listed(self, settings: TrainSettings, datastore: Datastore) -> TrainingData:
         """The training data; log and progress say how much it is."""
         data = self.training_data(datastore, settings.label_name)
-        for sentence in data.skipped:
-            logger.warning(sentence)
+        # By reason: an image's name may be that of a patient, and the report says it, not the log.
+        for reason, count in data.reasons.items():
+            logger.warning("Labels left out of the training of preset %s: %d, for %s.", self.preset.name, count, reason)
         numbers = {"train": len(data.train), "validation": len(data.validation)}
-        self._progress.update(cases=numbers, skipped=tuple(data.skipped))
+        self._progress.update(cases=numbers, skipped=tuple(data.skipped), notes=tuple(data.notes))
         return data
 
     def training_data(self, datastore: Datastore, label_name: str | None = None) -> TrainingData:
@@ -174,9 +178,10 @@ class FineTuneTask(TrainTask):
         snapshots = LabelSnapshots(self._registry.learning_dir / "labels")
         # With a PACS, clicks were answered on fetched images, which may be gone from the cache by now.
         images = {*LocalDatastore.list_images(datastore), *(label.image_id for label in snapshots.labels())}
-        used = presets_used(self._audit_log, images)
+        answers = answers_on(self._audit_log, images)
         if isinstance(datastore, DICOMWebDatastore):
-            saved = pacs_labels(datastore, snapshots, expected=self._structures, clicked=used)
+            structures = [label for preset in self._presets.values() for label in preset.labels]
+            saved = pacs_labels(datastore, snapshots, expected=structures, clicked=answers)
         else:
             saved = saved_labels(datastore)
         return collect_training_data(
@@ -186,7 +191,9 @@ class FineTuneTask(TrainTask):
             self._registry.learning_dir,
             self._audit_log,
             label_name=label_name,
-            made_with=used,
+            presets=self._presets,
+            answers=answers,
+            modalities=listed_modalities(studies_folder(datastore)),
         )
 
     @contextlib.contextmanager

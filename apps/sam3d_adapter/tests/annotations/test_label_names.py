@@ -4,7 +4,14 @@ import itertools
 
 import pytest
 
-from lib.annotations.label_names import NamesError, named_values, normal_name
+from lib.annotations.label_names import (
+    NamesError,
+    is_object_of,
+    label_of,
+    named_values,
+    normal_name,
+    require_consistent,
+)
 
 NAMES = ("kidney", "kidney tumor", "cyst")
 
@@ -97,3 +104,86 @@ def test_how_names_are_compared():
     spellings = ("kidney tumor", "Kidney_Tumor", " KIDNEY  tumor ", "kidney-tumor")
     assert {normal_name(name) for name in spellings} == {"kidney tumor"}
     assert normal_name("kidneytumor") != "kidney tumor"
+
+
+@pytest.mark.parametrize(
+    "name", ["lesion", "Lesion 2", "lesion_2", "lesion #2", "lesion#2", "lesion-02", "LESION (2)", "lesion_ 10"]
+)
+def test_numbered_instances_are_objects_of_the_label(name):
+    assert is_object_of(name, "lesion") and label_of(name) == "lesion"
+
+
+@pytest.mark.parametrize(
+    "name", ["lesion2", "lesion T2", "lesions", "lesion 2 b", "2", "# 2", "lesion 2.5", "new lesion 2", ""]
+)
+def test_other_names_are_not(name):
+    assert not is_object_of(name, "lesion")
+
+
+def test_label_whose_own_name_ends_in_a_number():
+    assert is_object_of("Liver_Segment_4", "liver segment 4") and not is_object_of("liver segment 5", "liver segment 4")
+
+
+def listed(*entries):
+    return {"label_info": [dict(zip(("name", "idx"), entry, strict=False)) for entry in entries]}
+
+
+@pytest.mark.parametrize(
+    ("values", "info", "said"),
+    [
+        ([1], listed(("a", 1)), []),
+        ([1, 2], listed(("a", 1), ("b", 2)), []),
+        ([1, 2], listed(("a",), ("b",)), []),
+        ([10, 30], listed(("a", 10), ("b", 30)), []),
+        ([3], listed(("a", 1), ("b", 3)), ["Nothing is drawn of a."]),
+        ([1], listed(("a", 1), ("b", 2)), ["Nothing is drawn of b."]),
+        ([1], listed(("background", 0), ("a", 1)), []),
+        ([5], {}, []),
+        # 3D Slicer, where a segment before was not saved.
+        ([1, 2], listed(("a", 2), ("b", 3)), ["taken in their order: 1 is 'a', 2 is 'b'"]),
+        ([1], listed(("a", 5)), ["taken in their order: 1 is 'a'"]),
+        ([1, 2], listed(("lesion", 1), ("lesion 2", 2)), ["lesion (1), lesion 2 (2) are 2 objects"]),
+        ([1, 2], listed(("lesion", 1), ("Lesion", 2)), ["2 objects of the label 'lesion'"]),
+    ],
+)  # fmt: skip
+def test_names_that_can_be_told(values, info, said):
+    found = require_consistent(values, info, {})
+    assert len(found) == len(said)
+    for sentence, words in zip(found, said, strict=True):
+        assert words in sentence and sentence.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("values", "info", "words"),
+    [
+        ([1, 2], {}, "2 voxel values 1, 2 have no names"),
+        ([1, 2], listed(("a", 1), ("b", 1)), "idx 1 to several segments"),
+        ([1, 2], listed(("a", 2), ("b", 1)), "another order"),
+        ([1], listed(("a", "1")), "whole number"),
+        ([1], listed(("a", True)), "whole number"),
+        ([1], listed(("a", 1.5)), "whole number"),
+        ([1], listed(("a", -1)), "whole number"),
+        ([1], listed(("a", 10**9)), "whole number"),
+        ([1, 2], listed(("a", 1)), "do not fit the names"),
+        ([1, 2, 3], listed(("a", 1), ("b", 2)), "do not fit the names"),
+        ([2], listed(("a", 2), ("b", 3)), "voxel value 2 is 'b' by the order of 'label_info', but 'a' by its idx"),
+        ([1], listed(("background", 1)), "nothing but background"),
+        ([1, 2], {"label_names": {"a": 1, "b": 1}}, "one voxel value"),
+        ([1], {"label_names": {"a": True}}, "no voxel values"),
+    ],
+)
+def test_names_that_contradict_themselves(values, info, words):
+    with pytest.raises(NamesError, match=words):
+        require_consistent(values, info, {})
+
+
+def test_header_with_a_value_twice():
+    with pytest.raises(NamesError, match="LabelValue 1 to several"):
+        named_values([1], {}, seg_header(("a", 1, 0), ("b", 1, 0)))
+
+
+def test_header_counts_and_what_the_list_lacks_is_said():
+    header = seg_header(("tumor", 2, 0), ("kidney", 1, 0))
+    assert require_consistent([1, 2], slicer(["kidney", "tumor"]), header) == []
+    (said,) = require_consistent([1, 2], slicer(["kidney", "cyst"]), header)
+    assert "header count" in said and "tumor" in said

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lib.annotations.patients import PatientBook
-from lib.annotations.real_clicks import costs, presets_used, read_real_clicks
+from lib.annotations.real_clicks import answers_on, costs, read_real_clicks
 from lib.annotations.submitted import SavedLabel, read_submitted
 from lib.audit.log import AuditLog, new_id
 from lib.presets import load_preset
@@ -115,7 +115,14 @@ def test_other_images_presets_and_uploads(site):
     site.answer(0, [IN], preset="ct_old")
     site.answer(0, [IN], image=None)
     assert site.read() == () and len(site.read("mr")) == 1
-    assert presets_used(site.log, ["a", "b", "c"]) == {"a": {"mr", "ct_old"}, "b": {"ct"}}
+    found = answers_on(site.log, ["a", "b", "c"])
+    assert {image: [answer.preset for answer in answers] for image, answers in found.items()} == {
+        "a": ["mr", "ct_old"],
+        "b": ["ct"],
+    }
+    answer = found["a"][0]
+    assert answer.time == NOW and answer.foreground == ((4, 4, 4),) and answer.background == ()
+    assert answer.mask_hash == mask_hash(np.zeros(SHAPE, bool))
 
 
 def test_one_interaction_counts_for_each_object(site):
@@ -157,7 +164,7 @@ def test_log_without_a_key_tells_nothing_and_makes_none(site):
     # The hashes of the records mean nothing any more.
     fresh = AuditLog(site.log.folder, 2**24)
     assert read_real_clicks(fresh, [site.case()], "ct") == {} and not fresh.has_key()
-    assert presets_used(fresh, ["a"]) == {}
+    assert answers_on(fresh, ["a"]) == {}
 
 
 def test_log_of_somebody_elses_folder_is_left_alone(site, caplog):

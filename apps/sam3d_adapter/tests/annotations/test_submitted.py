@@ -11,9 +11,11 @@ import pytest
 import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
+from lib.annotations.made_with import Answer, listed_modalities
 from lib.annotations.patients import PatientBook
 from lib.annotations.submitted import SavedLabel, SubmittedError, read_submitted
 from lib.presets import load_preset
+from lib.volumes.mask_hash import mask_hash
 from lib.volumes.volume import ImageError
 from tests.support.hostile_images import patched
 from tests.support.layered_labels import write_layers
@@ -147,8 +149,29 @@ def test_renamed_segment_is_not_guessed(site):
 
 def test_two_segments_of_the_name(site):
     site.add("a", label_of("kidney tumor", "cyst"), slicer("Kidney_Tumor", "kidney tumor"))
-    np.testing.assert_array_equal(site.only().read().labels == 1, truth("kidney tumor") | truth("cyst"))
+    case = site.only()
+    assert case.names == ("kidney tumor", "kidney tumor")
+    np.testing.assert_array_equal(case.read().labels, label_of("kidney tumor", "cyst"))
     assert site.only(CT).names == ("Kidney_Tumor", "kidney tumor")
+
+
+@pytest.mark.parametrize(
+    "second", ["kidney tumor 2", "Kidney_Tumor_2", "kidney tumor #2", "kidney-tumor-02", "Kidney tumor (2)"]
+)
+def test_numbered_instances_are_objects_of_one_label(site, second):
+    site.add("a", label_of("kidney tumor", "cyst", "kidney"), slicer("kidney tumor", second, "kidney"))
+    case = site.only()
+    assert case.names == ("kidney tumor", "kidney tumor") and case.values == ((1,), (2,))
+    labels = case.read().labels
+    np.testing.assert_array_equal(labels == 1, truth("kidney tumor"))
+    np.testing.assert_array_equal(labels == 2, truth("cyst"))
+    assert site.read().notes == ("The label of a: 'kidney' is left out: kits does not learn it.",)
+
+
+@pytest.mark.parametrize("name", ["kidney tumor2", "kidney tumor T2", "kidney 2 tumor", "kidney tumors 2", "2"])
+def test_other_names_with_numbers_are_not(site, name):
+    site.add("a", label_of("kidney tumor"), slicer(name))
+    assert "is a 'kidney tumor'" in site.reason()
 
 
 def test_seg_nrrd_states_its_values(site):
@@ -238,21 +261,22 @@ def test_values_without_names(site):
     site.add("a", label_of("kidney", "cyst") * 3)
     assert "2 structures and no names" in site.reason()
     case = site.only(CT)
-    assert case.names == ("structure",)
-    np.testing.assert_array_equal(case.read().labels, label_of("kidney", "cyst") > 0)
+    assert case.names == ("structure", "structure")
+    np.testing.assert_array_equal(case.read().labels, label_of("kidney", "cyst"))
+    assert site.read(CT).notes == ("The label of a: It has no names; each of its 2 values is an object.",)
 
 
 def test_one_name_for_all_values_of_a_general_preset(site):
     site.add("a", label_of("kidney", "cyst"), slicer("organ"))
     assert "do not fit the names" in site.reason()
     case = site.only(CT)
-    assert case.names == ("organ",)
-    np.testing.assert_array_equal(case.read().labels, label_of("kidney", "cyst") > 0)
+    assert case.names == ("organ", "organ")
+    np.testing.assert_array_equal(case.read().labels, label_of("kidney", "cyst"))
 
 
-def test_equal_names_are_one_object_of_a_general_preset(site):
+def test_equal_names_are_objects_of_their_own(site):
     site.add("a", label_of("kidney", "cyst"), slicer("lesion", "lesion"))
-    assert site.only(CT).names == ("lesion",) and site.only(CT).values == ((1, 2),)
+    assert site.only(CT).names == ("lesion", "lesion") and site.only(CT).values == ((1,), (2,))
 
 
 def turned(seed):
@@ -415,16 +439,113 @@ def test_values_that_are_not_finite_do_not_spread(site):
     assert np.isfinite(read).all() and read[0, 0, 0] == 0 and read[8, 0, 0] == 3 and read[9, 0, 0] == 7
 
 
-def test_general_presets_leave_each_others_images_alone(site):
-    for name in "abc":
-        site.add(name, label_of("kidney tumor"))
-    made_with = {"a": {"ct"}, "b": {"mr", "ct"}}
-    assert [case.image_id for case in site.read(CT, made_with=made_with).cases] == ["a", "b", "c"]
-    submitted = site.read(MR, made_with=made_with)
-    assert [case.image_id for case in submitted.cases] == ["b", "c"]
-    assert submitted.skipped[0].reason == "its image was segmented with ct, not with mr"
-    # A structure with a name of its own is that structure, whoever clicked first.
-    assert len(site.read(KITS, made_with=made_with).cases) == 3
+TUMOR_CLICK, ELSEWHERE = ((10, 8, 6),), ((1, 1, 1),)
+PRESETS = {preset.name: preset for preset in (CT, MR, KITS)}
+
+
+def answer(preset, clicks=TUMOR_CLICK, mask=None, time=1_600_000_000.0, background=()):
+    return Answer(preset, time, "" if mask is None else mask_hash(mask), clicks, background)
+
+
+def learns(site, preset, *answers, **options):
+    """Whether a preset learns from the one label, and why not."""
+    found = site.read(preset, presets=PRESETS, answers={"a": answers}, **options)
+    return bool(found.cases), [skipped.reason for skipped in found.skipped] + list(found.notes)
+
+
+def test_a_label_counts_for_the_modality_of_the_clicks_that_led_to_it(site):
+    site.add("a", label_of("cyst", "kidney tumor"), slicer("cyst", "Tumour left"))
+    assert learns(site, CT, answer("ct")) == (True, [])
+    assert learns(site, MR, answer("ct")) == (False, ["it was made with ct, which is for CT; mr is for MR"])
+    # The names of other presets' structures are theirs.
+    assert learns(site, KITS, answer("ct"))[0] is False
+
+
+@pytest.mark.parametrize(
+    "trial",
+    [
+        answer("mr", ELSEWHERE),
+        answer("mr", background=TUMOR_CLICK),
+        answer("mr", ((10, 8, 6), (23, 19, 2))),  # in two objects
+        answer("mr", ((99, 8, 6),)),
+        answer("mr", ((-1, -1, -1),)),
+        answer("mr", time=1_800_000_000.0),  # after the label was saved
+    ],
+)
+def test_a_trial_click_is_no_case(site, trial):
+    site.add("a", label_of("cyst", "kidney tumor"), slicer("cyst", "lesion"))
+    for answers in ((trial, answer("ct")), (answer("ct"), trial)):
+        assert learns(site, CT, *answers)[0]
+        assert not learns(site, MR, *answers)[0]
+
+
+def test_the_answer_that_was_saved_counts_before_one_that_only_agrees_with_it(site):
+    site.add("a", label_of("cyst", "kidney tumor"), slicer("cyst", "lesion"))
+    answers = (answer("mr"), answer("ct", mask=truth("kidney tumor")), answer("mr"))
+    assert learns(site, CT, *answers)[0] and not learns(site, MR, *answers)[0]
+
+
+def test_two_modalities_that_agree_with_a_label_are_not_guessed_between(site):
+    site.add("a", label_of("kidney tumor"), slicer("lesion"))
+    for preset in (CT, MR):
+        is_case, (reason,) = learns(site, preset, answer("mr"), answer("ct"))
+        assert not is_case and '"model": "ct"' in reason
+    # As the reason says.
+    site.saved[:] = [dataclasses.replace(site.saved[0], info={**site.saved[0].info, "model": "ct"})]
+    assert learns(site, CT, answer("mr"), answer("ct"))[0] and not learns(site, MR, answer("mr"), answer("ct"))[0]
+
+
+def test_the_source_says_the_modality_whatever_was_clicked(site):
+    site.add("a", label_of("kidney tumor"), slicer("lesion") | {"model": "mr"})
+    site.saved[:] = [dataclasses.replace(site.saved[0], image_info={"Modality": "CT"})]
+    assert learns(site, CT, answer("mr"))[0]
+    assert learns(site, MR, answer("mr")) == (False, ["its image is CT, and mr is for MR"])
+    site.saved[:] = [dataclasses.replace(site.saved[0], image_info={"Modality": "XA"})]
+    assert learns(site, CT) == (False, ["its image is XA, and ct is for CT"])
+    site.saved[:] = [dataclasses.replace(site.saved[0], image_info={})]
+    assert learns(site, MR, answer("ct"), modalities={"a": "MR"})[0]
+    assert not learns(site, CT, answer("ct"), modalities={"a": "MR"})[0]
+
+
+def test_a_modality_that_nobody_knows_is_said(site):
+    site.add("a", label_of("kidney tumor"), slicer("lesion"))
+    for preset in (CT, MR):
+        is_case, (note,) = learns(site, preset)
+        assert is_case and f"it is taken for {preset.modality}" in note
+    assert site.read(CT, presets={"ct": CT}).notes == ()  # only one modality is served here
+
+
+def test_a_preset_without_a_modality_learns_from_what_was_clicked_with_it(site):
+    own = dataclasses.replace(MR, name="own", modality=None)
+    site.add("a", label_of("kidney tumor"), slicer("lesion"))
+    assert learns(site, own)[0] and learns(site, own, answer("own"))[0]
+    assert learns(site, own, answer("ct")) == (False, ["its image was segmented with ct, not with own"])
+
+
+def test_structures_of_other_presets_are_theirs(site):
+    site.add("a", label_of("kidney", "kidney tumor"), slicer("kidney", "kidney tumor"))
+    found = site.read(CT, presets=PRESETS, answers={"a": [answer("ct")]})
+    assert found.cases[0].names == ("kidney",)
+    assert found.notes == ("The label of a: 'kidney tumor' is left out: ct does not learn it.",)
+    assert site.read(KITS, presets=PRESETS, answers={"a": [answer("ct")]}).cases[0].names == ("kidney tumor",)
+    site.add("a", label_of("kidney tumor"), slicer("kidney tumor 2"))
+    assert "those of other presets" in site.read(CT, presets=PRESETS).skipped[0].reason
+
+
+def test_manifest_tells_modalities(tmp_path):
+    for name in ("a", "b", "c"):
+        nib.save(nib.Nifti1Image(np.zeros((2, 2, 2), np.uint8), np.eye(4)), tmp_path / f"{name}.nii.gz")
+    rows = ["image,label,modality", "a.nii.gz,a.nii.gz,mri", "b.nii.gz,b.nii.gz,PT", "c.nii.gz,c.nii.gz,"]
+    (tmp_path / "manifest.csv").write_text("\n".join(rows))
+    assert listed_modalities(tmp_path) == {"a": "MR", "b": "PET"}
+    assert listed_modalities(tmp_path / "none") == {} and listed_modalities(None) == {}
+    (tmp_path / "patients.csv").write_text("image,patient,modality\na.nii.gz,p1,ct\nb,p2,\n")
+    assert listed_modalities(tmp_path) == {"a": "CT"}
+
+
+def test_a_task_that_is_not_served_says_nothing(site):
+    site.add("a", label_of("kidney tumor"), slicer("lesion") | {"model": "3D Slicer", "notes": "mine"})
+    assert learns(site, CT, answer("ct")) == (True, []) and not learns(site, MR, answer("ct"))[0]
 
 
 def test_order_of_the_labels_plays_no_part(site):

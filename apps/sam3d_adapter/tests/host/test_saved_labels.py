@@ -13,7 +13,7 @@ from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.utils.app import app_instance
 
 from lib.annotations.patients import PatientBook
-from lib.annotations.real_clicks import costs, presets_used, read_real_clicks
+from lib.annotations.real_clicks import answers_on, costs, read_real_clicks
 from lib.annotations.splits import Splits
 from lib.annotations.submitted import Submitted, read_submitted
 from lib.annotations.submitted_set import SubmittedDataSet
@@ -120,13 +120,12 @@ def test_other_grids_empties_and_other_tags(live: LiveApp, tmp_path: Path) -> No
     flip[2, 3] = SHAPE[2] - 1
     put(live, "case_1", nifti(tmp_path, np.flip(LABELS, 2), AFFINE @ flip), SEGMENTS)
     put(live, "case_2", nifti(tmp_path, LABELS * 0), SEGMENTS)
-    put(live, "four_d", nifti(tmp_path, LABELS), SEGMENTS)
     put(live, "case_2", nifti(tmp_path, LABELS), SEGMENTS, tag="original")
     submitted = read(live)
     (case,) = submitted.cases
     np.testing.assert_array_equal(case.read().labels == 1, TUMOR)
     reasons = {skipped.image_id: skipped.reason for skipped in submitted.skipped}
-    assert reasons["case_2"] == "it is empty" and "4 axes" in reasons["four_d"] and len(reasons) == 2
+    assert reasons == {"case_2": "it is empty"}
 
 
 def test_label_laid_into_the_folder_by_hand(live: LiveApp, tmp_path: Path) -> None:
@@ -134,6 +133,7 @@ def test_label_laid_into_the_folder_by_hand(live: LiveApp, tmp_path: Path) -> No
     (live.studies / "labels/final/case_2.nii.gz").write_bytes(file.read_bytes())
     (case,) = read(live).cases
     assert case.image_id == "case_2" and case.names == ("kidney tumor",)
+    # Without names, and of several values, the server itself takes none.
     nifti(live.studies / "labels/final", LABELS).rename(live.studies / "labels/final/case_2.nii.gz")
     assert "no names" in read(live).skipped[0].reason
 
@@ -171,8 +171,11 @@ def test_clicks_behind_a_label(live: LiveApp, tmp_path: Path) -> None:
     assert found.clicks == (Click((*CLICK,)), Click((*beside,), False), Click((*SECOND_CLICK,)))
     assert found.is_exact and found.is_accepted and 0 <= found.seconds < 60
     assert costs({"case_1": (found,)})[found.model_version].median_clicks == 3
-    assert presets_used(log, ["case_1", "case_2"]) == {"case_1": {"test"}}
-    assert "segmented with test" in read(live, "ct", made_with={"case_1": {"test"}}).skipped[0].reason
+    answers = answers_on(log, ["case_1", "case_2"])
+    assert set(answers) == {"case_1"} and {answer.preset for answer in answers["case_1"]} == {"test"}
+    presets = {name: preset(live, name) for name in ("test", "ct", "mr")}
+    assert len(read(live, "ct", answers=answers, presets=presets).cases) == 1
+    assert "made with test" in read(live, "mr", answers=answers, presets=presets).skipped[0].reason
 
 
 def test_mask_that_the_server_saved_itself(live: LiveApp) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lib.learning.progress import TrainingProgress
 from lib.learning.versions_page import PageEntry, Scores, render_page, write_page
 
 NAN = float("nan")
@@ -132,3 +133,16 @@ def test_written_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(AttributeError):
         write_page(path, "ct", [object()])  # type: ignore[list-item]
     assert path.read_text() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_the_newest_training_left_out_is_on_the_page() -> None:
+    training = TrainingProgress(
+        skipped=("The label of <b>x</b> is left out: it is empty.",),
+        notes=("The label of y: 'cyst' is left out: ct does not learn it.",),
+        cases={"train": 4, "validation": 2},
+    )
+    for versions in ([], [full(1)]):
+        text = render_page("ct", versions, training)
+        assert "The label of &lt;b&gt;x&lt;/b&gt; is left out: it is empty." in text
+        assert "How others were read: 1" in text and "4 were trained on, 2 validated on" in text
+    assert "newest training" not in render_page("ct", [], TrainingProgress())

@@ -8,7 +8,7 @@ asked here.
 
 import logging
 import tempfile
-from collections.abc import Collection, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import replace
 from datetime import datetime, tzinfo
 from pathlib import Path
@@ -21,15 +21,18 @@ from fastapi import HTTPException
 from monailabel.datastore.dicom import DICOMWebDatastore
 from pydicom.dataset import Dataset
 
-from lib.annotations.label_names import normal_name
+from lib.annotations.label_names import label_of, normal_name
 from lib.annotations.label_snapshots import LabelSnapshots
 from lib.annotations.submitted import SavedLabel
 from lib.host.pacs.dicom_fetch import fetch_series
 from lib.host.patches.version_guard import check_host_version
 from lib.host.saved_labels import saved_labels
+from lib.volumes.label_grid import image_grid
 
 logger = logging.getLogger(__name__)
 
+_OFF_SLICE = 0.1
+"""Slices by which a frame may lie beside one: positions are rounded."""
 _AWAY = "The DICOMweb server did not answer."
 
 
@@ -64,15 +67,19 @@ def pacs_labels(
     except Exception:
         logger.warning("The DICOMweb server did not say which DICOM SEG it has.", exc_info=True)
         newest, has_answered = {}, False
+    refused: list[SavedLabel] = []
     for image_id, (made_at, series) in sorted(newest.items()):
         if str(series.SeriesInstanceUID) in sent or made_at <= kept.saved_at(image_id):
             continue
         try:
             _keep_seg(datastore, kept, image_id, series, made_at, names)
         except Exception as error:
-            reason = error.detail if isinstance(error, HTTPException) else error
-            logger.warning("A DICOM SEG of image %s is left out: %s", image_id, reason)
-    return _with_images(datastore, kept.labels(), has_answered=has_answered)
+            reason = str(error.detail if isinstance(error, HTTPException) else error).rstrip(".")
+            logger.warning("A DICOM SEG is left out: %s.", reason)
+            older = " The one before is used." if kept.saved_at(image_id) else ""
+            problem = f"its newest DICOM SEG cannot be used: {reason}.{older}".rstrip(".")
+            refused.append(SavedLabel(image_id, Path(), Path(), problem=problem))
+    return _with_images(datastore, kept.labels(), has_answered=has_answered) + refused
 
 
 def _with_images(datastore: DICOMWebDatastore, labels: list[SavedLabel], *, has_answered: bool) -> list[SavedLabel]:
@@ -104,7 +111,7 @@ def _newest(
         for entry in datastore._client.retrieve_series_metadata(*uids):
             seg = Dataset.from_json(entry)
             image_id = _image_of(seg)
-            if image_id not in clicked or not names & {normal_name(name) for name in _segments(seg).values()}:
+            if image_id not in clicked or not any(_is_wanted(name, names) for name in _segments(seg).values()):
                 logger.info("The DICOM SEG %s is not of this server.", uids[1])
                 continue
             made_at = _made_at(seg)
@@ -126,32 +133,41 @@ def _keep_seg(
     fetch_series(image_id, datastore)
     with tempfile.TemporaryDirectory(prefix="seg-") as folder:
         file = Path(folder) / "seg.nrrd"
-        write_seg(whole, file, names)
+        image = Path(datastore.get_image_uri(image_id))
+        notes = write_seg(whole, file, names, image)
         kept.keep(
             SavedLabel(
                 image_id=image_id,
-                image=Path(datastore.get_image_uri(image_id)),
+                image=image,
                 label=file,
-                info={"SeriesInstanceUID": str(seg.SeriesInstanceUID)},
+                info={"SeriesInstanceUID": str(seg.SeriesInstanceUID), "notes": notes},
                 image_info=datastore.get_image_info(image_id),
             ),
             made_at,
         )
 
 
-def write_seg(seg: Dataset, file: Path, names: Collection[str]) -> None:
+def write_seg(seg: Dataset, file: Path, names: Collection[str], image: Path) -> list[str]:
     """Writes the segments of a DICOM SEG that have one of these names as NRRD, their names in its header.
+
+    A segment has frames only where something is drawn, so slices without one are empty, even between others. If no two
+    frames of a segment lie on neighbouring slices, it was drawn on every n-th slice, and what lies between is unknown.
 
     Args:
         seg: with its frames.
         file: ``.nrrd``.
         names: as `lib.annotations.label_names.normal_name` gives them.
+        image: the file of its image.
+
+    Returns:
+        Sentences on what was decided.
 
     Raises:
-        ValueError: no DICOM SEG that can be read, or segments that overlap.
+        ValueError: no DICOM SEG that can be read, frames that lie on no slices, or segments that overlap or have gaps.
     """
+    wanted = [(number, name) for number, name in sorted(_segments(seg).items()) if _is_wanted(name, names)]
+    said = _set_slices(seg, image, dict(wanted))
     read = pydicom_seg.SegmentReader().read(seg)
-    wanted = [(number, name) for number, name in sorted(_segments(seg).items()) if normal_name(name) in names]
     labels: np.ndarray = np.zeros(read.size[::-1], np.uint8)
     texts: dict[str, str] = {}
     for value, (number, name) in enumerate(wanted, start=1):
@@ -160,11 +176,66 @@ def write_seg(seg: Dataset, file: Path, names: Collection[str]) -> None:
             raise ValueError("its segments overlap")
         labels[segment] = value
         texts |= {f"Segment{value}_Name": name, f"Segment{value}_LabelValue": str(value)}
-    image = sitk.GetImageFromArray(labels)
-    image.CopyInformation(read.segment_image(wanted[0][0]))
+    written = sitk.GetImageFromArray(labels)
+    written.CopyInformation(read.segment_image(wanted[0][0]))
     for key, text in texts.items():
-        image.SetMetaData(key, text)
-    sitk.WriteImage(image, str(file), True)
+        written.SetMetaData(key, text)
+    sitk.WriteImage(written, str(file), True)
+    return said
+
+
+def _set_slices(seg: Dataset, image: Path, wanted: Mapping[int, str]) -> list[str]:
+    """Sets the distance between the slices of a DICOM SEG, which may be told wrong, and returns sentences about gaps.
+
+    Raises:
+        ValueError: see `write_seg`.
+    """
+    shared = seg.SharedFunctionalGroupsSequence[0]
+    rows, columns = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, float).reshape(2, 3)
+    normal = np.cross(rows, columns)
+    frames = []
+    for frame in seg.PerFrameFunctionalGroupsSequence:
+        corner = np.array(frame.PlanePositionSequence[0].ImagePositionPatient, float)
+        frames.append((_segment_of(frame, shared), float(normal @ corner)))
+    first = min(position for _, position in frames)
+    measures = shared.PixelMeasuresSequence[0]
+    _, affine = image_grid(image)
+    # DICOM's axes are left and posterior, those of the affine right and anterior.
+    along = np.abs(normal @ np.diag([-1, -1, 1]) @ affine[:3, :3])
+    declared = float(measures.get("SpacingBetweenSlices") or measures.get("SliceThickness") or 0)
+    step = next((step for step in (float(along.max()), declared) if step > 0 and _are_on(frames, first, step)), None)
+    if step is None:
+        raise ValueError("its frames lie on no slices of equal distance; draw on the series itself, and store it again")
+    measures.SpacingBetweenSlices = f"{step:.10g}"
+    said = []
+    for number, name in wanted.items():
+        slices = sorted({round((position - first) / step) for segment, position in frames if segment == number})
+        steps = np.diff(slices)
+        if len(steps) and steps.min() > 1:
+            raise ValueError(
+                f"'{name[:60]}' is drawn on slices that are no neighbours, and nothing says what lies between them; "
+                "fill them in (interpolate), and store it again"
+            )
+        if missing := int((steps - 1).sum()):
+            said.append(f"'{name[:60]}' has {missing} empty slices between others; nothing was filled in.")
+    if others := [name for number, name in _segments(seg).items() if number not in wanted]:
+        listed = ", ".join(f"'{name[:60]}'" for name in others[:8])
+        said.append(f"Of its DICOM SEG {listed} is left out: no task here has that structure.")
+    return said
+
+
+def _are_on(frames: Sequence[tuple[int, float]], first: float, step: float) -> bool:
+    places = np.array([(position - first) / step for _, position in frames])
+    return bool(np.abs(places - np.rint(places)).max() < _OFF_SLICE)
+
+
+def _segment_of(frame: Dataset, shared: Dataset) -> int:
+    found = frame.get("SegmentIdentificationSequence") or shared.get("SegmentIdentificationSequence")
+    return int(found[0].ReferencedSegmentNumber)
+
+
+def _is_wanted(name: str, names: Collection[str]) -> bool:
+    return normal_name(name) in names or label_of(name) in names
 
 
 def _segments(seg: Dataset) -> dict[int, str]:

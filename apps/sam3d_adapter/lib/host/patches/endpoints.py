@@ -9,6 +9,7 @@ from lib.host.patches.refused_endpoints import refuse_endpoints
 from lib.host.patches.sessions import patch_session_endpoints
 from lib.host.patches.stored_info import patch_info_endpoints
 from lib.host.patches.task_request import patch_task_endpoints
+from lib.host.patches.train_stats import patch_train_status
 from lib.host.patches.wrapping import unwrap
 from lib.host.uploads.image_upload import patch_image_upload
 from lib.host.uploads.label_upload import patch_label_upload
@@ -22,6 +23,7 @@ _PATCHES = (
     patch_datastore_endpoints,
     patch_info_endpoints,
     patch_task_endpoints,
+    patch_train_status,
     refuse_endpoints,
     patch_log_endpoints,
     patch_ohif_endpoint,

@@ -18,6 +18,7 @@ from typing import Any
 from fastapi import HTTPException
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 
+from lib.host.label_content import check_submitted
 from lib.host.patches.version_guard import check_host_version
 from lib.prompts.reading import short
 
@@ -78,9 +79,18 @@ def save_mask(answer: Mapping[str, Any], request: Mapping[str, Any], datastore: 
         params["warnings"] = [*params.get("warnings", ()), NOT_SAVED]
         return dict(answer)
     tag = request.get("label_tag") or DefaultLabelTag.ORIGINAL
+    info = {"model": request["model"], "params": params}
     try:
+        try:
+            said = check_submitted(Path(file), image, tag, info, datastore)
+        except HTTPException as error:
+            # The mask is shown all the same; only the saved label stays as it is.
+            params["warnings"] = [*params.get("warnings", ()), f"The mask was not saved. {error.detail}"]
+            return dict(answer)
+        if said:
+            params["warnings"] = [*params.get("warnings", ()), *said]
         require_room(Path(datastore._datastore.label_path(None)), os.path.getsize(file))
-        label = datastore.save_label(image, file, tag, {"model": request["model"], "params": params})
+        label = datastore.save_label(image, file, tag, info)
     except BaseException:
         Path(file).unlink(missing_ok=True)
         raise

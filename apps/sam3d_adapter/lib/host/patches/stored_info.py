@@ -7,13 +7,17 @@ character the server does not start again, and after a ``strategy`` of the wrong
 """
 
 import json
+from pathlib import Path
 from typing import Any
 
 from fastapi import HTTPException
+from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.utils.app import app_instance
 
 from lib.host.json_object import read_object, require_storable
+from lib.host.label_content import check_submitted
 from lib.host.patches.datastore_endpoints import require_image, require_label
+from lib.host.patches.dicom_seg import require_label_info
 from lib.host.patches.version_guard import check_host_version
 from lib.host.patches.wrapping import wrap
 from lib.prompts.reading import short
@@ -63,5 +67,10 @@ def _update_image_info(host: Any, image: str, info: str = "{}", user: str | None
 
 def _update_label_info(host: Any, label: str, tag: str, info: str = "{}", user: str | None = None) -> Any:
     read = read_info(info, "info")
-    require_label(label, tag, app_instance().datastore())
+    datastore = app_instance().datastore()
+    require_label(label, tag, datastore)
+    if {"label_info", "label_names", "params"} & read.keys():
+        require_label_info(read.get("label_info"))
+        file = Path(LocalDatastore.get_label_uri(datastore, label, tag))
+        check_submitted(file, label, tag, {**LocalDatastore.get_label_info(datastore, label, tag), **read}, datastore)
     return host(label, tag, json.dumps(read), user)

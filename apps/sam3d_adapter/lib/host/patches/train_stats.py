@@ -2,7 +2,8 @@
 
 MONAI Label 0.8.5 reads every trainer's statistics file at each ``/info`` and before each inference
 (``monailabel/interfaces/app.py:219``). A file that is just being written, or that holds NaN or infinity, which JSON
-cannot express, turns both into status 500. We know of no upstream issue.
+cannot express, turns both into status 500. The status of a training (``GET /train/``) is that of its process with the
+lines that it wrote; which labels it left out, and why, is not to be found there. We know of no upstream issue.
 """
 
 import functools
@@ -11,7 +12,10 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from monailabel.interfaces.utils.app import app_instance
+
 from lib.host.patches.version_guard import check_host_version
+from lib.host.patches.wrapping import wrap
 
 logger = logging.getLogger(__name__)
 
@@ -65,3 +69,35 @@ def newest_first(info: dict[str, Any]) -> dict[str, Any]:
         name: str(found.get("started", "")) if isinstance(found, Mapping) else "" for name, found in stats.items()
     }
     return {**info, "train_stats": {name: stats[name] for name in sorted(stats, key=started.__getitem__, reverse=True)}}
+
+
+def patch_train_status() -> None:
+    """Wraps the endpoint's function; does nothing in a process that serves no HTTP."""
+    wrap("monailabel.endpoints.train", "status", _status)
+
+
+def left_out(trainers: Mapping[str, Any]) -> dict[str, Any]:
+    """What the newest training of each preset left out, and what it decided about the labels that it read.
+
+    Args:
+        trainers: train tasks by name.
+
+    Returns:
+        By name ``skipped`` and ``notes``, sentences; trainings that had nothing to say are not in it.
+    """
+    said = {}
+    for name, trainer in trainers.items():
+        stats = trainer.stats()
+        found = {key: list(stats[key]) for key in ("skipped", "notes") if stats.get(key)}
+        if found:
+            said[name] = found
+    return said
+
+
+def _status(host: Any, all: bool = False, check_if_running: bool = False) -> Any:
+    check_host_version(__name__)
+    status = host(all, check_if_running)
+    if check_if_running or not isinstance(status, dict):
+        return status
+    said = left_out(app_instance()._trainers)
+    return {**status, "labels": said} if said else status

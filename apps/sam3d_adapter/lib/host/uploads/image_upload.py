@@ -20,6 +20,7 @@ from lib.host.patches.save_label import require_room
 from lib.host.patches.stored_info import read_info
 from lib.host.patches.version_guard import check_host_version
 from lib.host.patches.wrapping import wrap
+from lib.host.studies_folder import is_temporary
 from lib.host.uploads.received_file import split_name, stored_copy
 from lib.prompts.reading import short
 from lib.volumes.memory import MemoryShortage
@@ -49,11 +50,11 @@ def require_id(image: str) -> None:
     # The data store takes every such end out of a name, wherever it is, to get the id.
     has_suffix = any(suffix in image.lower() for suffix in SUFFIXES)
     is_long = len(image.encode(errors="replace")) > _MAX_ID_BYTES
-    if hidden or has_suffix or is_long or "/" in image or "\\" in image:
+    if hidden or is_temporary(image) or has_suffix or is_long or "/" in image or "\\" in image:
         raise HTTPException(
             422, f"The image id is {short(image)}; a name of 1 to {_MAX_ID_BYTES} bytes without '/', '\\', "
-            f"{SUFFIXES[1]}, {SUFFIXES[2]}, control characters, a '.' in front or blanks around it is expected. "
-            "Choose another."
+            f"{SUFFIXES[1]}, {SUFFIXES[2]}, control characters, a '.' in front, blanks around it or the "
+            "ending of a temporary file is expected. Choose another."
         )  # fmt: skip
 
 

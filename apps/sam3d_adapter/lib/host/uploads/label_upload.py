@@ -24,6 +24,7 @@ from monailabel.interfaces.datastore import DefaultLabelTag
 from monailabel.interfaces.utils.app import app_instance
 
 from lib.host.json_object import read_object, require_storable
+from lib.host.label_content import check_submitted
 from lib.host.patches.datastore_endpoints import require_image
 from lib.host.patches.dicom_seg import require_label_info, seg_or_reason
 from lib.host.patches.save_label import require_room, require_safe_tag
@@ -75,11 +76,13 @@ def _save_label(
                 rounded = nib.Nifti1Image(voxels, file.affine).to_bytes()
                 label.file = io.BytesIO(gzip.compress(rounded, compresslevel=1, mtime=0))
         # A grid other than the image's is let through: what reads labels resamples them.
+        said = check_submitted(path, image, tag, read, datastore)
         if is_sent and not voxels.any():
             raise HTTPException(422, "The label is empty, and DICOM SEG cannot say so. Draw something, then save it.")
         require_room(Path(datastore._datastore.label_path(None)), path.stat().st_size)
     label.filename = f"label{suffix}"
-    return host(background_tasks, image, json.dumps(read), tag, label, *user)
+    answer = host(background_tasks, image, json.dumps(read), tag, label, *user)
+    return {**answer, "warnings": said} if said else answer
 
 
 def _read_label(path: Path, *, is_sent: bool) -> LabelFile:

@@ -40,7 +40,7 @@ pytestmark = [
 ]
 NAMES = ("kidney", "kidney tumor")
 KITS = load_preset(Path(__file__).resolve().parents[3] / "configs/kits.yaml")
-CT = load_preset(Path(__file__).resolve().parents[3] / "configs/ct.yaml")
+CT, MR = (load_preset(Path(__file__).resolve().parents[3] / f"configs/{name}.yaml") for name in ("ct", "mr"))
 
 
 class PacsWithSegs(Pacs):
@@ -255,6 +255,84 @@ def test_seg_of_others_is_no_truth(
     assert read(store, kept, study) == []
 
 
+def keep_frames(seg: Dataset, places: list[int]) -> None:
+    """Leaves frames of a SEG, as if nothing had been drawn on the other slices."""
+    frames = list(seg.PerFrameFunctionalGroupsSequence)
+    size = seg.Rows * seg.Columns // 8
+    assert seg.Rows * seg.Columns % 8 == 0
+    seg.PixelData = b"".join(seg.PixelData[place * size : (place + 1) * size] for place in places)
+    seg.PerFrameFunctionalGroupsSequence = [frames[place] for place in places]
+    seg.NumberOfFrames = len(places)
+
+
+def ball(study: Study) -> np.ndarray:
+    """One structure on nine slices of the series."""
+    voxels = np.zeros(study.image.shape, np.uint8)
+    voxels[4:20, 5:18, 3:12] = 1
+    return voxels
+
+
+def stored_ball(store: DICOMWebDatastore, study: Study, tmp_path: Path, pacs: PacsWithSegs) -> tuple[Dataset, int]:
+    """A SEG of a viewer with one segment, and its number of frames."""
+    save(store, study, ball(study), ("lesion",), tmp_path)
+    forget(store)
+    seg = as_if_of_ohif(pacs)
+    return seg, len(seg.PerFrameFunctionalGroupsSequence)
+
+
+@pytest.mark.parametrize("declared", [None, "1", "2", "4", "20"])
+def test_distance_of_slices_is_that_of_the_image_whatever_the_seg_declares(
+    store: DICOMWebDatastore,
+    kept: LabelSnapshots,
+    study: Study,
+    tmp_path: Path,
+    pacs: PacsWithSegs,
+    declared: str | None,
+) -> None:
+    seg, _ = stored_ball(store, study, tmp_path, pacs)
+    measures = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    if declared is None:
+        del measures.SpacingBetweenSlices
+    else:
+        measures.SpacingBetweenSlices = declared
+    measures.SliceThickness = "5"
+    np.testing.assert_array_equal(only_case(read(store, kept, study), CT).read().labels, ball(study))
+
+
+def test_gap_between_slices_is_not_filled_and_said(
+    store: DICOMWebDatastore, kept: LabelSnapshots, study: Study, tmp_path: Path, pacs: PacsWithSegs
+) -> None:
+    seg, count = stored_ball(store, study, tmp_path, pacs)
+    keep_frames(seg, [place for place in range(count) if place not in (3, 4)])
+    found = read_submitted(read(store, kept, study), CT, PatientBook().patient_of)
+    (case,) = found.cases
+    assert any("'lesion' has 2 empty slices between others" in note for note in found.notes)
+    drawn = case.read().labels
+    assert drawn.sum() == ball(study).sum() * (count - 2) // count and not (drawn > ball(study)).any()
+
+
+def test_segment_on_every_second_slice_is_left_out_with_a_reason(
+    store: DICOMWebDatastore, kept: LabelSnapshots, study: Study, tmp_path: Path, pacs: PacsWithSegs
+) -> None:
+    seg, count = stored_ball(store, study, tmp_path, pacs)
+    keep_frames(seg, list(range(0, count, 2)))
+    measures = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    measures.SpacingBetweenSlices = str(2 * float(measures.SpacingBetweenSlices))  # as if they were thick slices
+    found = read_submitted(read(store, kept, study), CT, PatientBook().patient_of)
+    assert not found.cases and "no neighbours" in found.skipped[0].reason and "interpolate" in found.skipped[0].reason
+
+
+def test_numbered_and_other_segments(
+    store: DICOMWebDatastore, kept: LabelSnapshots, study: Study, tmp_path: Path, pacs: PacsWithSegs
+) -> None:
+    save(store, study, labels(study), ("spleen", "Kidney tumor #2"), tmp_path)
+    forget(store)
+    as_if_of_ohif(pacs)
+    found = read_submitted(read(store, kept, study), KITS, PatientBook().patient_of)
+    assert found.cases[0].names == ("kidney tumor",)
+    assert any("'spleen' is left out" in note for note in found.notes)
+
+
 def test_damaged_seg_is_left_out_with_a_warning(
     store: DICOMWebDatastore,
     kept: LabelSnapshots,
@@ -266,7 +344,8 @@ def test_damaged_seg_is_left_out_with_a_warning(
     save(store, study, labels(study), NAMES, tmp_path)
     forget(store)
     as_if_of_ohif(pacs).PixelData = b"\0\0"
-    assert read(store, kept, study) == []
+    (found,) = read(store, kept, study)
+    assert found.image_id == study.series_uid and "its newest DICOM SEG cannot be used" in found.problem
     assert "is left out" in caplog.text
 
 
@@ -324,19 +403,20 @@ def test_label_whose_image_is_gone_for_good_is_left_out_with_the_reason(
     assert own.sentence.endswith(".") and not own.sentence.endswith("..")
 
 
-def test_image_that_the_cache_has_lost_is_still_of_the_preset_that_answered_on_it(
+def test_image_that_the_cache_has_lost_is_still_of_its_modality(
     store: DICOMWebDatastore, study: Study, tmp_path: Path, pacs: PacsWithSegs
 ) -> None:
-    """A preset that learns every structure leaves it alone: it shows another modality."""
+    """Whatever was clicked with: DICOM says it."""
     log = AuditLog(tmp_path / "audit", 2**20)
     log.append({"image_id_hash": log.name_hash(study.series_uid), "preset": "mr"})
     registry = Registry(tmp_path / "learning")
-    task = FineTuneTask(CT, APP_DIR, registry, log, None)
     save(store, study, labels(study), NAMES, tmp_path)
     for lose in (False, True):
-        material = task.training_data(with_empty_cache(pacs, tmp_path) if lose else store)
+        used = with_empty_cache(pacs, tmp_path) if lose else store
+        material = FineTuneTask(MR, APP_DIR, registry, log, None).training_data(used)
         assert not material.train and not material.validation
-        assert "was segmented with mr, not with ct" in material.skipped[0]
+        assert "its image is CT, and mr is for MR" in material.skipped[0]
+        assert FineTuneTask(CT, APP_DIR, registry, log, None).training_data(used).train
 
 
 @pytest.mark.parametrize(("is_away", "count"), [(True, 1), (False, 3)])

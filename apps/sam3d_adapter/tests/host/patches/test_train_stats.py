@@ -7,7 +7,7 @@ import pytest
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.tasks.train import TrainTask
 
-from lib.host.patches.train_stats import finite, newest_first, with_safe_stats
+from lib.host.patches.train_stats import finite, left_out, newest_first, with_safe_stats
 
 
 class Trainer(TrainTask):
@@ -70,3 +70,12 @@ def test_viewers_that_show_the_first_show_the_newest():
     ordered = newest_first({"name": "x", "train_stats": stats})
     assert list(ordered["train_stats"]) == ["mr", "ct", "colon"] and ordered["train_stats"] == stats
     assert newest_first({"name": "x"}) == {"name": "x", "train_stats": {}}
+
+
+def test_what_trainings_left_out() -> None:
+    trainers = {
+        "a": Trainer({"skipped": ("one",), "notes": (), "epoch": 3}),
+        "b": Trainer({"epoch": 3}),
+        "c": Trainer({"notes": ["two"]}),
+    }
+    assert left_out(trainers) == {"a": {"skipped": ["one"]}, "c": {"notes": ["two"]}}
