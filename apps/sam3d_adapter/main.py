@@ -26,6 +26,7 @@ from lib.host.patches.train_stats import newest_first, with_safe_stats
 from lib.host.patches.unknown_names import require_model
 from lib.host.patches.web_app import patch_web_app
 from lib.host.requester import current_user, remember_users
+from lib.host.studies_datastore import open_studies
 from lib.host.uploads.temporary_files import use_private_temp_folder
 from lib.host.version_endpoints import add_version_endpoints
 from lib.version import __version__
@@ -57,6 +58,8 @@ class Sam3dAdapterApp(MONAILabelApp):
         add_version_endpoints(self._infers, Path(app_dir))
 
     def init_datastore(self) -> Any:
+        if (folder := open_studies(self.studies, self._config.auditor.record_label)) is not None:
+            return folder
         datastore = with_time_limits(super().init_datastore())
         return with_fresh_lists(datastore, modalities_for(self._config.presets.values()))
 

@@ -108,9 +108,9 @@ def presets_used(log: AuditLog, image_ids: Iterable[str]) -> dict[str, frozenset
     used: dict[str, set[str]] = defaultdict(set)
     if not _is_comparable(log):
         return {}
-    for record in log.records():
-        if isinstance(record.get("image_id_hash"), str):
-            used[record["image_id_hash"]].add(str(record.get("preset")))
+    for record in log.records(containing='"preset"'):
+        if isinstance(record.get("image_id_hash"), str) and "preset" in record:
+            used[record["image_id_hash"]].add(str(record["preset"]))
     hashes = {image_id: log.name_hash(image_id) for image_id in image_ids}
     return {image_id: frozenset(used[hashed]) for image_id, hashed in hashes.items() if hashed in used}
 

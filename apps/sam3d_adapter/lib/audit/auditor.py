@@ -1,13 +1,16 @@
-"""Answers on their way to the client: written down, and marked with the record's id."""
+"""Answers on their way to the client: written down, and marked with the record's id. Changes of labels likewise."""
 
 import logging
 import os
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
-from lib.audit.log import AuditError, AuditLog
+from lib.audit.label_record import make_label_record
+from lib.audit.log import AuditError, AuditLog, new_id
 from lib.audit.record import make_record
 from lib.presets import Preset
+from lib.studies.label_changes import LabelChange
 
 logger = logging.getLogger(__name__)
 
@@ -15,7 +18,7 @@ NOT_RECORDED = "This answer could not be recorded ({reason}): it cannot be repla
 
 
 class Auditor:
-    """Records every answer of the app, whichever task gave it.
+    """Records every answer of the app, whichever task gave it, and every change of a label.
 
     Args:
         log: takes the records.
@@ -52,6 +55,20 @@ class Auditor:
             fields |= {"audit_id": record["id"], "ms": answer["latency_ms"].get("total")}
             logger.info("Click answered.", extra={"fields": fields})
         return result
+
+    def record_label(self, change: LabelChange) -> None:
+        """Writes a change of a label down.
+
+        Whatever goes wrong with the record, the label stays as it was changed.
+        """
+        try:
+            record_id = new_id(datetime.now(UTC))
+            self._log.append(make_label_record(change, record_id, self._log.name_hash(change.image)))
+        # Broad: see above.
+        except Exception:
+            logger.exception("A change of a label was not recorded: %s.", change.action)
+        else:
+            logger.info("Label changed.", extra={"fields": {"action": change.action, "audit_id": record_id}})
 
     def _hashed(self, image: str) -> str | None:
         # Uploads and sessions come as paths that the server made up; they say nothing of the image.

@@ -73,15 +73,9 @@ def _add_image(
         volume = read_volume(path)
         if _is_there(image, datastore):
             return _same_or_refused(image, datastore, volume)
-        folder = Path(datastore._datastore.image_path())
-        require_room(folder, path.stat().st_size)
+        require_room(Path(datastore._datastore.image_path()), path.stat().st_size)
     file.filename = f"image{suffix}"
-    try:
-        return host(background_tasks, image, json.dumps(info), file, *user)
-    except BaseException:
-        # Half an image would be listed as a whole one.
-        (folder / f"{image}{suffix}").unlink(missing_ok=True)
-        raise
+    return host(background_tasks, image, json.dumps(info), file, *user)
 
 
 def _is_there(image: str, datastore: Any) -> bool:
