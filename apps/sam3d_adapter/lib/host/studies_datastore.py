@@ -19,6 +19,7 @@ from typing import Any
 from fastapi import HTTPException
 from monailabel.config import settings
 from monailabel.datastore.local import LocalDatastore, LocalDatastoreModel
+from monailabel.interfaces.datastore import DefaultLabelTag
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
 
 from lib.host.patches.version_guard import check_host_version
@@ -141,16 +142,18 @@ class StudiesDatastore(LocalDatastore):
     ) -> str:
         _, ending = self._to_id(os.path.basename(label_filename))
         with _in_the_hosts_words():
-            self.folder.save_label(image_id, label_tag, ending, Path(label_filename), label_info or {}, _requester())
+            self.folder.save_label(
+                image_id, _text(label_tag), ending, Path(label_filename), label_info or {}, _requester()
+            )
         return image_id
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
         with _in_the_hosts_words(LabelNotFoundException):
-            self.folder.delete_label(label_id, label_tag, _requester())
+            self.folder.delete_label(label_id, _text(label_tag), _requester())
 
     def update_label_info(self, label_id: str, label_tag: str, info: Mapping[str, Any]) -> None:
         with _in_the_hosts_words(LabelNotFoundException):
-            self.folder.describe_label(label_id, label_tag, info, _requester())
+            self.folder.describe_label(label_id, _text(label_tag), info, _requester())
 
 
 def open_studies(studies: str, told: Callable[[LabelChange], None]) -> StudiesDatastore | None:
@@ -169,6 +172,11 @@ def open_studies(studies: str, told: Callable[[LabelChange], None]) -> StudiesDa
         read_only=settings.MONAI_LABEL_DATASTORE_READ_ONLY,
         told=told,
     )
+
+
+def _text(tag: str) -> str:
+    """The tag itself: of MONAI Label's ``DefaultLabelTag``, ``str`` and paths take the name."""
+    return str(tag.value) if isinstance(tag, DefaultLabelTag) else tag
 
 
 def _requester() -> By:

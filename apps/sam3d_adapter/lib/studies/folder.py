@@ -9,6 +9,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import secrets
 import shutil
 import threading
@@ -45,7 +46,7 @@ _SETTLED_NS = 2_000_000_000
 """A folder that was changed within this time may be changed once more without a new time."""
 _FORSAKEN_S = 3600.0
 _IMAGE_INFO = ".images.json"
-_PARTIAL = ".partial"
+_PARTIAL, _RANDOM_BYTES = ".partial", 8
 _TAGS = ("final", "original")
 _EMPTY_INFO = {"ts", "name"}
 
@@ -187,7 +188,7 @@ class StudiesFolder:
         self._require_listed(image, ending)
         self.require()
         target = self.images / f"{image}{ending}"
-        partial = self.images / f".{secrets.token_hex(8)}{_PARTIAL}"
+        partial = self.images / f".{secrets.token_hex(_RANDOM_BYTES)}{_PARTIAL}"
         try:
             sha256, _ = copy_with_sha256(source, partial)
             with self._changing() as index:
@@ -539,16 +540,13 @@ class StudiesFolder:
         with contextlib.suppress(OSError, KeyError, TypeError):
             if known and known["file"] == _state(path):
                 return {"ext": ending, "info": dict(known["info"])}
-        return _entry(ending, {}, path.name)
+        return _found_entry(path, ending)
 
     def _found_label(self, image: str, tag: str, endings: Sequence[str]) -> Entry:
         with contextlib.suppress(OSError):
             if note := self._files.matching_note(image, tag, tuple(endings)):
                 return {"ext": note["file"].removeprefix(image), "info": note["info"]}
-        entry = _entry(endings[0], {}, image + endings[0])
-        with contextlib.suppress(OSError):
-            entry["info"]["ts"] = int((self.labels / tag / f"{image}{endings[0]}").stat().st_mtime)
-        return entry
+        return _found_entry(self.labels / tag / f"{image}{endings[0]}", endings[0])
 
     def _keep_names(self, index: Index) -> None:
         """Notes for labels that have none, and names from the notes for labels that lost theirs."""
@@ -587,14 +585,14 @@ class StudiesFolder:
         write_atomically(self.path / HISTORY / _IMAGE_INFO, json.dumps(kept, default=str).encode())
 
     def _sweep(self) -> None:
-        """Removes temporary files of killed processes."""
-        homes = [self.path, *(self.labels / name for name in os.listdir(self.labels))]
+        """Removes temporary files of killed processes; with the lock held."""
         old = time.time() - _FORSAKEN_S
-        for home in homes:
-            with contextlib.suppress(OSError):
-                remove_leftovers(
-                    path for path in home.iterdir() if path.name.endswith(_PARTIAL) and path.stat().st_mtime < old
-                )
+        homes = [self.path, self.path / HISTORY, *(self.labels / name for name in os.listdir(self.labels))]
+        partial = [path for home in homes for path in home.glob(f"*{_PARTIAL}")]
+        # Images are copied without the lock, and may be on their way.
+        coming = re.compile(rf"\.[0-9a-f]{{{2 * _RANDOM_BYTES}}}\{_PARTIAL}")
+        with contextlib.suppress(OSError):
+            remove_leftovers(path for path in partial if not coming.fullmatch(path.name) or path.stat().st_mtime < old)
 
 
 _BACK = (
@@ -605,6 +603,14 @@ _BACK = (
 
 def _entry(ending: str, info: Mapping[str, Any], name: str) -> Entry:
     return {"ext": ending, "info": _storable(info) | {"ts": int(time.time()), "name": name}}
+
+
+def _found_entry(path: Path, ending: str) -> Entry:
+    """Of a file of which nothing is known."""
+    entry = _entry(ending, {}, path.name)
+    with contextlib.suppress(OSError):
+        entry["info"]["ts"] = int(path.stat().st_mtime)
+    return entry
 
 
 def _storable(info: Mapping[str, Any]) -> dict[str, Any]:
