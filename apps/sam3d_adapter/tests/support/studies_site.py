@@ -25,7 +25,7 @@ def write(path: Path, text: str) -> Path:
 
 def write_studies(folder: Path, images: int = 3) -> Path:
     """Images ``image_0``, ``image_1``, ..."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     for number in range(images):
         write(folder / f"image_{number}.nii.gz", f"image {number}")
     return folder
