@@ -15,8 +15,10 @@ from lib.host.label_maps import admit_label_maps
 from lib.host.log.form import log_and_reraise, use_logfmt
 from lib.host.log.privacy import remove_values_from_log
 from lib.host.pacs.lists import modalities_for, with_fresh_lists
+from lib.host.pacs.recorded_labels import with_recorded_labels
 from lib.host.pacs.same_slices import SERIES_HASH_KEY
 from lib.host.pacs.time_limits import with_time_limits
+from lib.host.pacs.whole_index import use_whole_index
 from lib.host.patches.bundle_path import own_bundle_path
 from lib.host.patches.endpoints import patch_endpoints
 from lib.host.patches.image_access import admit_image
@@ -45,6 +47,7 @@ class Sam3dAdapterApp(MONAILabelApp):
         # Before the base class, whose constructor calls the init_* methods. Its ValueErrors speak of settings.
         with log_and_reraise(ValueError):
             self._config = Sam3dAdapterConfig(Path(app_dir), conf or {})
+        self.auditor = self._config.auditor
         with log_and_reraise():
             super().__init__(
                 app_dir=app_dir,
@@ -58,10 +61,12 @@ class Sam3dAdapterApp(MONAILabelApp):
         add_version_endpoints(self._infers, Path(app_dir))
 
     def init_datastore(self) -> Any:
-        if (folder := open_studies(self.studies, self._config.auditor.record_label)) is not None:
+        if (folder := open_studies(self.studies, self.auditor.record_label)) is not None:
             return folder
+        use_whole_index()
         datastore = with_time_limits(super().init_datastore())
-        return with_fresh_lists(datastore, modalities_for(self._config.presets.values()))
+        listed = with_fresh_lists(datastore, modalities_for(self._config.presets.values()))
+        return with_recorded_labels(listed, self.auditor.record_label)
 
     def init_infers(self) -> dict[str, Any]:
         return self._config.infers()
@@ -85,7 +90,7 @@ class Sam3dAdapterApp(MONAILabelApp):
         answer = super().infer(admitted, datastore)
         answer["params"][SERIES_HASH_KEY] = admitted.get(SERIES_HASH_KEY)
         # Before the mask is saved, so that the saved label names the record of how it came about.
-        answer = self._config.auditor.record(request["image"], answer, current_user())
+        answer = self.auditor.record(request["image"], answer, current_user())
         return save_mask(answer, admitted, store) if is_to_be_saved else answer
 
     def on_init_complete(self) -> None:

@@ -1,16 +1,16 @@
-"""Answers on their way to the client: written down, and marked with the record's id. Changes of labels likewise."""
+"""Answers on their way to the client: written down, and marked with the record's id; and what is done to labels."""
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from lib.audit.label_record import make_label_record
+from lib.audit.label_record import make_export_record, make_label_record
 from lib.audit.log import AuditError, AuditLog, new_id
 from lib.audit.record import make_record
 from lib.presets import Preset
-from lib.studies.label_changes import LabelChange
+from lib.studies.label_changes import By, LabelChange
 
 logger = logging.getLogger(__name__)
 
@@ -57,18 +57,37 @@ class Auditor:
         return result
 
     def record_label(self, change: LabelChange) -> None:
-        """Writes a change of a label down.
+        """Writes a change of a label down. Whatever goes wrong with the record, the label stays as it was changed."""
+        self._note(
+            change.action, lambda id: make_label_record(change, id, self._log.name_hash(change.image)), change.tag
+        )
 
-        Whatever goes wrong with the record, the label stays as it was changed.
+    def record_export(self, labels: Sequence[tuple[str, str]], by: By, archive_sha256: str | None = None) -> None:
+        """Writes down that labels left the server; they do, whatever goes wrong with the record.
+
+        Args:
+            labels: image id, and sha256 of the label's file.
+            by: who got them.
+            archive_sha256: of the archive they are in; None for one label alone.
         """
+
+        def record(id: str) -> dict[str, Any]:
+            hashed = [(self._log.name_hash(image), sha256) for image, sha256 in labels]
+            return make_export_record(
+                id, datetime.now(UTC).isoformat(timespec="milliseconds"), by, hashed, archive_sha256
+            )
+
+        self._note("export", record)
+
+    def _note(self, action: str, make: Callable[[str], dict[str, Any]], tag: str = "") -> None:
         try:
             record_id = new_id(datetime.now(UTC))
-            self._log.append(make_label_record(change, record_id, self._log.name_hash(change.image)))
-        # Broad: see above.
+            self._log.append(make(record_id))
+        # Broad: there is no fault of the record for which a label should be lost or kept back.
         except Exception:
-            logger.exception("A change of a label was not recorded: %s.", change.action)
+            logger.exception("What was done to labels was not recorded: %s.", action)
         else:
-            logger.info("Label changed.", extra={"fields": {"action": change.action, "audit_id": record_id}})
+            logger.info("Labels.", extra={"fields": {"action": action, "tag": tag, "audit_id": record_id}})
 
     def _hashed(self, image: str) -> str | None:
         # Uploads and sessions come as paths that the server made up; they say nothing of the image.

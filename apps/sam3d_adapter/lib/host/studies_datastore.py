@@ -143,17 +143,17 @@ class StudiesDatastore(LocalDatastore):
         _, ending = self._to_id(os.path.basename(label_filename))
         with _in_the_hosts_words():
             self.folder.save_label(
-                image_id, _text(label_tag), ending, Path(label_filename), label_info or {}, _requester()
+                image_id, tag_text(label_tag), ending, Path(label_filename), label_info or {}, _requester()
             )
         return image_id
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
         with _in_the_hosts_words(LabelNotFoundException):
-            self.folder.delete_label(label_id, _text(label_tag), _requester())
+            self.folder.delete_label(label_id, tag_text(label_tag), _requester())
 
     def update_label_info(self, label_id: str, label_tag: str, info: Mapping[str, Any]) -> None:
         with _in_the_hosts_words(LabelNotFoundException):
-            self.folder.describe_label(label_id, _text(label_tag), info, _requester())
+            self.folder.describe_label(label_id, tag_text(label_tag), info, _requester())
 
 
 def open_studies(studies: str, told: Callable[[LabelChange], None]) -> StudiesDatastore | None:
@@ -174,7 +174,7 @@ def open_studies(studies: str, told: Callable[[LabelChange], None]) -> StudiesDa
     )
 
 
-def _text(tag: str) -> str:
+def tag_text(tag: str) -> str:
     """The tag itself: of MONAI Label's ``DefaultLabelTag``, ``str`` and paths take the name."""
     return str(tag.value) if isinstance(tag, DefaultLabelTag) else tag
 

@@ -83,6 +83,15 @@ class LabelChange:
     old: dict[str, Any] | None
 
 
+def new_change_id(now: datetime) -> str:
+    """An id that sorts by time; by chance no other process gives the same.
+
+    Args:
+        now: UTC.
+    """
+    return f"{now:%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(3)}"
+
+
 class LabelFiles:
     """Labels, notes and history of a folder; whoever changes anything holds the folder's lock.
 
@@ -153,7 +162,7 @@ class LabelFiles:
             OSError: nothing was changed.
         """
         now = datetime.now(UTC)
-        number = f"{now:%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(3)}"
+        number = new_change_id(now)
         at = now.isoformat(timespec="milliseconds")
         self.history.mkdir(exist_ok=True)
         (self.history / _PENDING).mkdir(exist_ok=True)
