@@ -18,9 +18,11 @@ import errno
 import json
 import logging
 import os
+import re
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -39,7 +41,11 @@ HISTORY = "label_history"
 MACHINE_TAG, MACHINE_KEPT = "original", 10
 """Masks that the server saved itself may come with every click; of each image so many former ones are kept."""
 
+PARTIAL = ".partial"
+"""End of the names of files that are being written."""
+
 _PENDING, _NEW = ".pending", ".new-"
+_FORSAKEN_S = 3600.0
 _CHANGE = "change.json"
 
 
@@ -267,6 +273,12 @@ class LabelFiles:
         """Removes what killed processes prepared and never made count."""
         remove_leftovers(self.history.glob(f"{_NEW}*"))
 
+    def remove_temporary(self) -> None:
+        """Removes files that killed processes were writing."""
+        homes = [self.folder, self.history, *(self.labels / name for name in os.listdir(self.labels))]
+        with contextlib.suppress(OSError):
+            remove_leftovers(path for home in homes for path in home.glob(f"*{PARTIAL}") if not _is_coming(path))
+
     def _changes(self, image: str | None, tag: str | None) -> Iterator[LabelChange]:
         if not all(name is None or is_plain_name(name) for name in (image, tag)):
             return
@@ -296,6 +308,12 @@ class LabelFiles:
             saved = datetime.fromtimestamp((self.labels / tag / file).stat().st_mtime, UTC)
             kept = {"saved_at": saved.isoformat(timespec="milliseconds"), "user": None, "address": ""}
         return {**kept, "image": image, "tag": tag, "file": file, "sha256": sha256, "info": dict(entry["info"])}
+
+
+def _is_coming(path: Path) -> bool:
+    # Images are copied without the lock, under a hidden name.
+    is_image = re.fullmatch(rf"\.[0-9a-f]{{16}}\{PARTIAL}", path.name)
+    return bool(is_image) and time.time() - path.stat().st_mtime < _FORSAKEN_S
 
 
 def _read(path: Path) -> dict[str, Any] | None:

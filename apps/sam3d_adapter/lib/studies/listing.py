@@ -6,10 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lib.studies.entries import Entry
 from lib.studies.index import Index
-
-Entry = dict[str, Any]
-"""``ext`` and ``info`` of an image or a label."""
 
 
 @dataclass(frozen=True)

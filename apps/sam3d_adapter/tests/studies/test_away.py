@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lib.studies.folder import StudiesError, StudiesFolder
+from lib.studies.folder import StudiesFolder
+from lib.studies.presence import StudiesError
 from tests.support.small_disk import SmallDisk, small_disk
 from tests.support.studies_site import BY, save, seen, write, write_studies
 

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from lib.host.patches.version_guard import check_host_version
 from lib.prompts.reading import short
-from lib.studies.folder import StudiesError
+from lib.studies.presence import StudiesError
 
 logger = logging.getLogger(__name__)
 
