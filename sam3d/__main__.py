@@ -7,6 +7,7 @@ import click
 from lib.cli.convert import convert
 from lib.cli.evaluate import evaluate
 from lib.cli.finetune import finetune
+from lib.cli.labels import labels
 from lib.cli.replay import replay
 from lib.cli.serve import serve
 from lib.cli.versions import versions
@@ -14,7 +15,7 @@ from lib.cli.weights import weights
 from sam3d import __version__
 from sam3d.app_folder import AppFolderError, app_folder
 
-COMMANDS = (serve, evaluate, finetune, versions, replay, convert, weights)
+COMMANDS = (serve, evaluate, finetune, versions, labels, replay, convert, weights)
 
 
 class _InOrder(click.Group):

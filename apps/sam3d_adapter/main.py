@@ -13,9 +13,12 @@ from lib.host.itk_setup import silence_readers, warm_up_writer
 from lib.host.label_maps import admit_label_maps
 from lib.host.log.form import log_and_reraise, use_logfmt
 from lib.host.log.privacy import remove_values_from_log
+from lib.host.not_served import listed_not_served, report_not_served
 from lib.host.pacs.lists import modalities_for, with_fresh_lists
+from lib.host.pacs.recorded_labels import with_recorded_labels
 from lib.host.pacs.same_slices import SERIES_HASH_KEY
 from lib.host.pacs.time_limits import with_time_limits
+from lib.host.pacs.whole_index import use_whole_index
 from lib.host.patches.bundle_path import own_bundle_path
 from lib.host.patches.endpoints import patch_endpoints
 from lib.host.patches.image_access import admit_image
@@ -25,7 +28,7 @@ from lib.host.patches.train_stats import newest_first, with_safe_stats
 from lib.host.patches.unknown_names import require_model
 from lib.host.patches.web_app import patch_web_app
 from lib.host.requester import current_user, remember_users
-from lib.host.studies_folder import listed_not_served, report_not_served, watch_folder
+from lib.host.studies_datastore import open_studies
 from lib.host.uploads.temporary_files import use_private_temp_folder
 from lib.host.version_endpoints import add_version_endpoints
 from lib.version import __version__
@@ -44,6 +47,7 @@ class Sam3dAdapterApp(MONAILabelApp):
         # Before the base class, whose constructor calls the init_* methods. Its ValueErrors speak of settings.
         with log_and_reraise(ValueError):
             self._config = Sam3dAdapterConfig(Path(app_dir), conf or {})
+        self.auditor = self._config.auditor
         with log_and_reraise():
             super().__init__(
                 app_dir=app_dir,
@@ -57,9 +61,12 @@ class Sam3dAdapterApp(MONAILabelApp):
         add_version_endpoints(self._infers, Path(app_dir))
 
     def init_datastore(self) -> Any:
-        datastore = watch_folder(with_time_limits(super().init_datastore()))
-        self._not_served = listed_not_served(datastore)
-        return with_fresh_lists(datastore, modalities_for(self._config.presets.values()))
+        if (folder := open_studies(self.studies, self.auditor.record_label)) is not None:
+            return folder
+        use_whole_index()
+        datastore = with_time_limits(super().init_datastore())
+        listed = with_fresh_lists(datastore, modalities_for(self._config.presets.values()))
+        return with_recorded_labels(listed, self.auditor.record_label)
 
     def init_infers(self) -> dict[str, Any]:
         return self._config.infers()
@@ -71,7 +78,7 @@ class Sam3dAdapterApp(MONAILabelApp):
         return with_safe_stats(self._config.trainers())
 
     def info(self) -> dict[str, Any]:
-        return newest_first(super().info()) | self._not_served()
+        return newest_first(super().info()) | listed_not_served(self.datastore())
 
     def infer(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
         require_model(request.get("model"), self._infers)
@@ -83,7 +90,7 @@ class Sam3dAdapterApp(MONAILabelApp):
         answer = super().infer(admitted, datastore)
         answer["params"][SERIES_HASH_KEY] = admitted.get(SERIES_HASH_KEY)
         # Before the mask is saved, so that the saved label names the record of how it came about.
-        answer = self._config.auditor.record(request["image"], answer, current_user())
+        answer = self.auditor.record(request["image"], answer, current_user())
         return save_mask(answer, admitted, store) if is_to_be_saved else answer
 
     def on_init_complete(self) -> None:

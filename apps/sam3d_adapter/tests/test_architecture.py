@@ -13,10 +13,10 @@ LIB = APP / "lib"
 
 # Each package may import those before it. A dotted entry is a sub-package that stands apart from its parent.
 ORDER = (
-    "version", "answer_warnings", "files", "prompts", "geometry", "volumes", "models", "conversion", "segmenters",
-    "segmenters.roi", "presets", "values", "phantoms", "synthesis", "regions", "registry", "serving", "requests",
-    "audit", "evaluation", "training", "pretraining", "annotations", "learning", "families", "infers", "host",
-    "trainers", "activelearning", "configs", "cli",
+    "version", "answer_warnings", "files", "studies", "prompts", "geometry", "volumes", "models", "conversion",
+    "segmenters", "segmenters.roi", "presets", "values", "phantoms", "synthesis", "regions", "registry", "serving",
+    "requests", "audit", "evaluation", "training", "pretraining", "annotations", "learning", "families", "infers",
+    "host", "trainers", "activelearning", "configs", "cli",
 )  # fmt: skip
 MAIN_MAY_IMPORT = {"configs", "host", "version"}
 
@@ -25,6 +25,7 @@ ALLOWED = {
     "version": set(),
     "answer_warnings": set(),
     "files": {"filelock"},
+    "studies": set(),
     "prompts": {"numpy"},
     "geometry": {"torch", "numpy", "scipy"},
     "models": {"torch", "numpy", "safetensors", "segment_anything"},

@@ -109,8 +109,8 @@ def answers_on(log: AuditLog, image_ids: Iterable[str]) -> dict[str, tuple[Answe
     found: dict[str, list[Answer]] = defaultdict(list)
     if not _is_comparable(log):
         return {}
-    for record in log.records():
-        if isinstance(record.get("image_id_hash"), str):
+    for record in log.records(containing='"preset"'):
+        if isinstance(record.get("image_id_hash"), str) and "preset" in record:
             found[record["image_id_hash"]].append(read_answer(record))
     hashes = {image_id: log.name_hash(image_id) for image_id in image_ids}
     return {image_id: tuple(found[hashed]) for image_id, hashed in hashes.items() if hashed in found}

@@ -65,9 +65,8 @@ def finetune(
     """
     # Before torch is loaded: waiting threads leave the cores to the server and to the other processes.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from monailabel.datastore.local import LocalDatastore
-
     from lib.configs.task_config import Sam3dAdapterConfig
+    from lib.host.studies_datastore import StudiesDatastore
     from lib.learning.settings import read_settings
     from lib.training.distributed import joined_processes, rank
 
@@ -87,7 +86,7 @@ def finetune(
         trainers = config.trainers()
         if preset not in trainers:
             raise click.UsageError(f"Preset {preset} has no network that can be fine-tuned.")
-        datastore = LocalDatastore(str(studies.resolve()), auto_reload=False)
+        datastore = StudiesDatastore(str(studies.resolve()))
         outcome = trainers[preset]({**request, "device": str(device)}, datastore)
         if rank() or not outcome:
             return

@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import click
 
 from lib.cli.app_dir import pass_app_dir
+from lib.cli.table import table
 from lib.files.checksums import file_sha256
 from lib.registry.archive import export_version, import_version
 from lib.registry.errors import RegistryError
@@ -94,7 +95,7 @@ def _list(of: _Weights) -> str:
             facts = (version.created[:19], version.started_by, version.parent or "elsewhere", _metrics(version))
             rows.append((version_id, stage, *facts))
     problems = [f"Problem: {problem}" for problem in of.versions.problems()]
-    return "\n".join([f"Preset {of.versions.preset}, model size {of.versions.size}", *_table(rows), *problems])
+    return "\n".join([f"Preset {of.versions.preset}, model size {of.versions.size}", *table(rows), *problems])
 
 
 @versions.command("show")
@@ -178,8 +179,3 @@ def _metrics(version: Version) -> str:
 
 def _told(event: Any) -> str:
     return f"{event.at[:19]} {event.action} by {event.by}{': ' if event.reason else ''}{event.reason}"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

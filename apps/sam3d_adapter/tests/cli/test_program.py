@@ -39,7 +39,7 @@ ALL = dict(commands(main))
 def test_help_lists_the_commands() -> None:
     said = CliRunner().invoke(main, ["--help"]).stdout
     found = re.findall(r"^  ([a-z]+)  +[A-Z].*\.$", said.partition("Commands:")[2], re.MULTILINE)
-    assert found == ["serve", "evaluate", "finetune", "versions", "replay", "convert", "weights"]
+    assert found == ["serve", "evaluate", "finetune", "versions", "labels", "replay", "convert", "weights"]
     assert CliRunner().invoke(main, ["--version"]).stdout == f"sam3d, version {__version__}\n"
 
 
@@ -50,7 +50,7 @@ def test_help_of_each_command_explains_every_option_and_makes_nothing(words: tup
     for option in ALL[words].params:
         if isinstance(option, click.Option):
             assert option.opts[0] in done.stdout and (option.help or isinstance(option.type, click.Choice)), option
-    if words[0] != "versions":
+    if words[0] not in ("versions", "labels"):
         assert f"sam3d {words[0]} " in done.stdout  # an example
 
 

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from monailabel.config import settings
+from monailabel.datastore.local import LocalDatastore
+from monailabel.interfaces.utils.app import app_instance
 
 from lib.host.patches.endpoints import patch_endpoints, restore_endpoints
 from lib.host.patches.web_app import patch_web_app, restore_web_app
@@ -23,12 +26,19 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveApp]:
         yield app
 
 
+def _store_of_the_host(studies: Path) -> LocalDatastore:
+    return LocalDatastore(str(studies), extensions=settings.MONAI_LABEL_DATASTORE_FILE_EXT)
+
+
 @pytest.fixture
 def unpatched(live: LiveApp) -> Iterator[LiveApp]:
     """The same application as MONAI Label ships it."""
     restore_endpoints()
     restore_web_app()
+    app = app_instance()
+    store, app._datastore = app.datastore(), _store_of_the_host(live.studies)
     yield live
+    app._datastore = store
     patch_endpoints()
     patch_web_app(LIMIT_MB * 2**20)
     for left in Path(tempfile.gettempdir()).iterdir():

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import requests
 import SimpleITK as sitk
-from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.utils.app import app_instance
 
 from lib.annotations.patients import PatientBook
@@ -19,6 +18,7 @@ from lib.annotations.submitted import Submitted, read_submitted
 from lib.annotations.submitted_set import SubmittedDataSet
 from lib.audit.log import AuditLog
 from lib.host.saved_labels import saved_labels, studies_folder
+from lib.host.studies_datastore import StudiesDatastore
 from lib.presets import Preset, load_preset
 from lib.prompts.click import Click
 from tests.support.live_app import LiveApp
@@ -40,13 +40,9 @@ LABELS = KIDNEY.astype(np.uint8) + TUMOR
 @pytest.fixture(autouse=True)
 def _clean(live: LiveApp) -> Any:
     yield
-    store = app_instance().datastore()
-    # MONAI Label's watcher must not refresh the same index at the same moment.
-    store._observer.unschedule_all()
     for label in (live.studies / "labels/final").iterdir():
         label.unlink()
-    store.refresh()
-    store._observer.schedule(store._handler, recursive=True, path=store._datastore_path)
+    app_instance().datastore().refresh()
 
 
 def put(live: LiveApp, image: str, file: Path, segments: object = None, tag: str = "final") -> None:
@@ -78,7 +74,7 @@ def preset(live: LiveApp, name: str) -> Preset:
 
 def read(live: LiveApp, name: str = "kits", **options: Any) -> Submitted:
     """As training does, in another process: with a data store of its own."""
-    store = LocalDatastore(str(live.studies), extensions=("*.nii.gz", "*.nii", "*.nrrd"))
+    store = StudiesDatastore(str(live.studies))
     book = PatientBook(studies_folder(store))
     return read_submitted(saved_labels(store), preset(live, name), book.patient_of, **options)
 

@@ -3,7 +3,6 @@
 import logging
 import os
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,13 @@ import pytest
 import SimpleITK as sitk
 from monailabel.config import settings
 from monailabel.datastore.local import LocalDatastore
-from monailabel.interfaces.utils.app import app_instance
 
-from lib.host import studies_folder as reasons
 from lib.host.log.privacy import clean
-from lib.host.studies_folder import is_temporary, not_served, report_not_served, watch_folder
+from lib.host.not_served import listed_not_served, report_not_served
+from lib.host.studies_datastore import StudiesDatastore, open_studies
+from lib.studies import not_served as reasons
+from lib.studies.listing import is_temporary
+from lib.studies.not_served import not_served
 from tests.support.live_app import LiveApp, live_app
 from tests.support.noise_site import copy_app
 from tests.support.odd_series import make_series
@@ -68,17 +69,16 @@ def write_all(folder: Path, names: Any) -> Path:
     return folder
 
 
-def open_folder(folder: Path) -> LocalDatastore:
+def open_folder(folder: Path) -> StudiesDatastore:
     """The data store of a server on a folder."""
-    store = LocalDatastore(str(folder), extensions=settings.MONAI_LABEL_DATASTORE_FILE_EXT, auto_reload=False)
-    watched: LocalDatastore = watch_folder(store)
-    watched.refresh()
-    return watched
+    store = open_studies(str(folder), lambda change: None)
+    assert store is not None
+    return store
 
 
 def test_ordinary_names_are_served_and_not_mentioned(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = open_folder(write_all(tmp_path / "studies", (*GOOD, "patients.csv", "manifest.json")))
-    with caplog.at_level(logging.WARNING, "lib.host.studies_folder"):
+    with caplog.at_level(logging.WARNING, "lib.host.not_served"):
         assert not report_not_served(store)
     assert not caplog.records and len(store.list_images()) == len(GOOD)
 
@@ -90,7 +90,7 @@ def test_each_file_is_served_or_said(tmp_path: Path, caplog: pytest.LogCaptureFi
     write_all(folder / "more", ("z.nii",))
     write_all(folder / ".git", ("IM1",))
     store = open_folder(folder)
-    said = {one.name: one.reason for one in not_served(store)}
+    said = {one.name: one.reason for one in not_served(store.folder)}
     assert {name for name, reason in said.items() if reason == reasons.TWICE} == _doubled(store, (*GOOD, *TWICE))
     assert {name for name, reason in said.items() if reason == reasons.INSIDE} == set(INSIDE)
     endings = ".nii.gz, .nii, .nrrd"
@@ -100,17 +100,18 @@ def test_each_file_is_served_or_said(tmp_path: Path, caplog: pytest.LogCaptureFi
         assert said[name] == reason.format(endings), name
     assert said["series"] == reasons.DICOM_FOLDER and said["more"] == said["empty"] == reasons.FOLDER
     served = {Path(store.get_image_uri(image)).name for image in store.list_images()}
-    files = {entry.name for entry in folder.iterdir()} - {"labels", "datastore_v2.json", ".lock", ".git"}
+    files = {entry.name for entry in folder.iterdir() if entry.is_file()} | {"series", "more", "empty"}
+    files -= {"datastore_v2.json", ".lock"}
     assert files == set(said) | (served & files) and not set(said) & (served - set(INSIDE))
-    with caplog.at_level(logging.WARNING, "lib.host.studies_folder"):
+    with caplog.at_level(logging.WARNING, "lib.host.not_served"):
         assert report_not_served(store)[reasons.INSIDE] == len(INSIDE)
-    for record in (record for record in caplog.records if record.name == "lib.host.studies_folder"):
+    for record in (record for record in caplog.records if record.name == "lib.host.not_served"):
         clean(record)
         assert not any(Path(name).stem in record.getMessage() for name in (*INSIDE, "IM0001", "photo.jpg"))
     assert f"served: {len(INSIDE)}, each its ending stands inside" in caplog.text
 
 
-def _doubled(store: LocalDatastore, names: tuple[str, ...]) -> set[str]:
+def _doubled(store: StudiesDatastore, names: tuple[str, ...]) -> set[str]:
     served = {Path(store.get_image_uri(image)).name for image in store.list_images()}
     return {name for name in names if name not in served}
 
@@ -131,7 +132,7 @@ def test_an_index_from_before_forgets_what_is_not_served(tmp_path: Path) -> None
 def test_labels_that_belong_to_nothing_are_said(tmp_path: Path) -> None:
     folder = write_all(tmp_path / "studies", ("a.nii.gz", "b.nii"))
     final = write_all(folder / "labels/final", ("a.nii.gz", "a.nrrd", "gone.nii.gz", "b.mha", "._b.nii"))
-    said = {one.name: one.reason for one in not_served(open_folder(folder))}
+    said = {one.name: one.reason for one in not_served(open_folder(folder).folder)}
     kept = next(name for name in ("a.nii.gz", "a.nrrd") if f"labels/final/{name}" not in said)
     other = "a.nrrd" if kept == "a.nii.gz" else "a.nii.gz"
     assert said == {
@@ -145,7 +146,7 @@ def test_labels_that_belong_to_nothing_are_said(tmp_path: Path) -> None:
 
 def test_a_pacs_has_no_file_names(tmp_path: Path) -> None:
     store = open_store(Pacs(list(make_series().instances)), tmp_path)
-    assert watch_folder(store) is store and not_served(store) == [] and not report_not_served(store)
+    assert listed_not_served(store) == {} and not report_not_served(store)
 
 
 @pytest.fixture(scope="module")
@@ -157,23 +158,9 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveApp]:
 
 
 def after(happens: Callable[[], Any], until: Callable[[], bool]) -> None:
-    """Waits until what happened in the folder is noticed: the server looks there once for each event."""
-    store, looked = app_instance().datastore(), threading.Semaphore(0)
-    refresh = store.refresh
-
-    def noticed() -> None:
-        refresh()
-        looked.release()
-
-    store.refresh = noticed
-    try:
-        happens()
-        while looked.acquire(timeout=20):
-            if until():
-                return
-        pytest.fail("the server has not noticed it")
-    finally:
-        store.refresh = refresh
+    """What happened in the folder is noticed with the next question."""
+    happens()
+    assert until()
 
 
 def listed(live: LiveApp) -> dict[str, Any]:
@@ -235,7 +222,7 @@ def test_renamed_labels_are_noticed(watched: LiveApp) -> None:
 
 def test_the_app_says_it_when_it_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr("lib.host.studies_folder.logger.warning", lambda text, *values: said.append(text % values))
+    monkeypatch.setattr("lib.host.not_served.logger.warning", lambda text, *values: said.append(text % values))
     studies = write_all(tmp_path / "studies", ("a.nii", "a.nii.gz"))
     with live_app(copy_app(tmp_path), studies, tmp_path):
         pass

@@ -12,7 +12,10 @@ that an image never has its checksum. ``GET /datastore/dataset`` asserts that th
 (``monailabel/datastore/local.py:386``). We know of no upstream issue.
 """
 
+import hashlib
 import os
+import zipfile
+from pathlib import Path
 from typing import Any
 
 from fastapi import HTTPException
@@ -23,12 +26,15 @@ from monailabel.interfaces.datastore import DefaultLabelTag
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import file_checksum, get_mime_type
 
+from lib.files.checksums import file_sha256
 from lib.host.pacs.dicom_fetch import fetch_series
 from lib.host.pacs.same_slices import SERIES_HASH_KEY, current_hash, note_loaded
 from lib.host.patches.image_access import is_known
 from lib.host.patches.version_guard import check_host_version
 from lib.host.patches.wrapping import wrap
+from lib.host.requester import current_address, current_user
 from lib.prompts.reading import short
+from lib.studies.label_changes import By
 
 _ENDPOINT = "monailabel.endpoints.datastore"
 _ALGORITHMS = ("SHA256", "SHA512", "MD5")
@@ -117,15 +123,18 @@ def download_image(host: Any, image: str, check_only: bool = False, check_sum: s
 
 
 def download_label(host: Any, label: str, tag: str, check_only: bool = False) -> Any:
-    """Sends a label that the data store knows; of a final one of a PACS, what was saved here."""
-    datastore = app_instance().datastore()
+    """Sends a label that the data store knows, and records it; of a final one of a PACS, what was saved here."""
+    app = app_instance()
+    datastore = app.datastore()
     require_label(label, tag, datastore)
-    if tag != DefaultLabelTag.FINAL or not isinstance(datastore, DICOMWebDatastore):
-        return host(label, tag, check_only)
-    file = LocalDatastore.get_label_uri(datastore, label, tag)
+    is_of_pacs = tag == DefaultLabelTag.FINAL and isinstance(datastore, DICOMWebDatastore)
+    file = (LocalDatastore if is_of_pacs else type(datastore)).get_label_uri(datastore, label, tag)
     if not os.path.isfile(file):
         raise HTTPException(404, "The file of this label is gone from the server. Save the label again.")
-    return {} if check_only else FileResponse(file, media_type=get_mime_type(file), filename=os.path.basename(file))
+    if check_only:
+        return {}
+    app.auditor.record_export([(label, file_sha256(Path(file)))], By(current_user(), current_address()))
+    return FileResponse(file, media_type=get_mime_type(file), filename=os.path.basename(file))
 
 
 def get_image_info(host: Any, image: str) -> Any:
@@ -149,7 +158,17 @@ def _download_dataset(host: Any, limit_cases: int | None = None) -> Any:
     check_host_version(__name__)
     if not app_instance().datastore().datalist():
         raise HTTPException(404, "No image has a final label yet, so there is nothing to download. Save a label first.")
-    return host(limit_cases)
+    answer = host(limit_cases)
+    archive = Path(answer.path)
+    with zipfile.ZipFile(archive) as opened:
+        names = [name for name in opened.namelist() if name.startswith("label/")]
+        labels = [(_id_of(name), hashlib.sha256(opened.read(name)).hexdigest()) for name in names]
+    app_instance().auditor.record_export(labels, By(current_user(), current_address()), file_sha256(archive))
+    return answer
+
+
+def _id_of(name: str) -> str:
+    return str(app_instance().datastore()._to_id(os.path.basename(name))[0])
 
 
 def _is_plain(name: str) -> bool:

@@ -50,15 +50,7 @@ def admit_image(request: Mapping[str, Any], datastore: Datastore, sessions: Any)
         )
     # No file has such a name, and what asks the system for one raises.
     is_name = "\x00" not in image
-    if is_name and is_known(image, datastore):
-        if isinstance(datastore, DICOMWebDatastore):
-            admitted[SERIES_HASH_KEY] = require_same_slices(image, datastore, request)
-        else:
-            _require_no_series_hash(request)
-        # MONAI Label prefers a file of that name in the working directory of the server to the image of that id.
-        if os.path.exists(image):
-            admitted["image"] = datastore.get_image_uri(image)
-        return admitted
+    # First what needs no folder of images, which may be away just now.
     if is_name and _is_session_image(image, sessions):
         _require_no_series_hash(request)
         return admitted
@@ -68,6 +60,15 @@ def admit_image(request: Mapping[str, Any], datastore: Datastore, sessions: Any)
         extension = next((known for known in _RESULT_EXTENSIONS if image.endswith(known)), None)
         if extension and not request.get("result_extension"):
             admitted["result_extension"] = extension
+        return admitted
+    if is_name and is_known(image, datastore):
+        if isinstance(datastore, DICOMWebDatastore):
+            admitted[SERIES_HASH_KEY] = require_same_slices(image, datastore, request)
+        else:
+            _require_no_series_hash(request)
+        # MONAI Label prefers a file of that name in the working directory of the server to the image of that id.
+        if os.path.exists(image):
+            admitted["image"] = datastore.get_image_uri(image)
         return admitted
     logger.warning("Refused an image that is not of this server.")
     raise HTTPException(404, f"There is no image {short(image)} here; GET /datastore/ lists the ids.")

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from lib.host.patches.version_guard import check_host_version
 from lib.prompts.reading import short
+from lib.studies.presence import StudiesError
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,8 @@ def storage_problem(error: BaseException | None) -> HTTPException | None:
         return HTTPException(503, "The DICOMweb server does not answer as it should. Try again later.")
     if isinstance(error, TimeoutError):
         return HTTPException(503, "The answer took longer than the server waits for one. Try again later.")
+    if isinstance(error, StudiesError):
+        return HTTPException(503, str(error))
     if not isinstance(error, OSError):
         return None
     if error.errno in _NO_SPACE:

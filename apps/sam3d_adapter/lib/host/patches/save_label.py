@@ -101,13 +101,14 @@ def require_room(folder: Path, nbytes: int) -> None:
     """Passes if the disk of the images has room for a file and for the index, which is written anew with each.
 
     Args:
-        folder: of the data store.
+        folder: of the data store; it may be made with its first file.
         nbytes: of the file.
 
     Raises:
         HTTPException: 503.
     """
-    if shutil.disk_usage(folder).free < nbytes + _INDEX_BYTES:
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if shutil.disk_usage(there).free < nbytes + _INDEX_BYTES:
         raise HTTPException(
             503, "The disk of the images is full, so nothing was saved. Ask the server's administrator to make room, "
             "then try again."

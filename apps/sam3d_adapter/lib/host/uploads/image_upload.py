@@ -20,9 +20,9 @@ from lib.host.patches.save_label import require_room
 from lib.host.patches.stored_info import read_info
 from lib.host.patches.version_guard import check_host_version
 from lib.host.patches.wrapping import wrap
-from lib.host.studies_folder import is_temporary
 from lib.host.uploads.received_file import split_name, stored_copy
 from lib.prompts.reading import short
+from lib.studies.listing import is_temporary
 from lib.volumes.memory import MemoryShortage
 from lib.volumes.read import read_volume
 from lib.volumes.volume import ImageError, Volume
@@ -74,15 +74,9 @@ def _add_image(
         volume = read_volume(path)
         if _is_there(image, datastore):
             return _same_or_refused(image, datastore, volume)
-        folder = Path(datastore._datastore.image_path())
-        require_room(folder, path.stat().st_size)
+        require_room(Path(datastore._datastore.image_path()), path.stat().st_size)
     file.filename = f"image{suffix}"
-    try:
-        return host(background_tasks, image, json.dumps(info), file, *user)
-    except BaseException:
-        # Half an image would be listed as a whole one.
-        (folder / f"{image}{suffix}").unlink(missing_ok=True)
-        raise
+    return host(background_tasks, image, json.dumps(info), file, *user)
 
 
 def _is_there(image: str, datastore: Any) -> bool:

@@ -7,7 +7,6 @@ them in a refusal or a mask.
 import errno
 import functools
 import json
-import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -99,8 +98,8 @@ def test_disk_that_cannot_be_written(live: LiveApp, monkeypatch: pytest.MonkeyPa
     def fail(*arguments: object, **keywords: object) -> None:
         raise OSError(number, "x")
 
-    monkeypatch.setattr(shutil, "copy", fail)
-    monkeypatch.setattr(shutil, "move", fail)
+    # Of the folder of images.
+    monkeypatch.setattr("lib.studies.label_changes.copy_with_sha256", fail)
     request = {**FOREGROUND, "save_label": True}
     answer = live.infer(request)
     assert answer.status_code == 503 and "dministrator" in answer.json()["detail"]
@@ -109,6 +108,8 @@ def test_disk_that_cannot_be_written(live: LiveApp, monkeypatch: pytest.MonkeyPa
         assert live.infer(request).status_code == 500
     finally:
         patch_web_app(LIMIT)
+    monkeypatch.undo()
+    assert live.infer(request).status_code == 200
 
 
 def test_wrappers_of_others_stay(live: LiveApp) -> None:

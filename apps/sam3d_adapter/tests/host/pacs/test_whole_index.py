@@ -1,0 +1,85 @@
+"""The index in the cache of a PACS: written whole, and no hindrance where it is damaged; changes of labels are told."""
+
+from pathlib import Path
+
+import pytest
+from monailabel.datastore.dicom import DICOMWebDatastore
+from monailabel.datastore.local import LocalDatastore
+
+from lib.files.checksums import file_sha256
+from lib.host.pacs.recorded_labels import with_recorded_labels
+from lib.host.pacs.whole_index import use_whole_index
+from lib.studies.label_changes import LabelChange
+from tests.support.odd_series import make_series
+from tests.support.pacs import Pacs, open_store
+
+METHODS = ("_init_from_datastore_file", "_update_datastore_file")
+
+
+@pytest.fixture(autouse=True)
+def _unpatched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As MONAI Label ships it, whatever other tests made of it."""
+    for name in METHODS:
+        monkeypatch.setattr(DICOMWebDatastore, name, getattr(LocalDatastore, name))
+
+
+@pytest.fixture
+def _patched(_unpatched: None) -> None:
+    use_whole_index()
+
+
+def index_of(store: DICOMWebDatastore) -> Path:
+    return Path(store._datastore_config_path)
+
+
+def test_host_does_not_start_over_half_an_index(tmp_path: Path) -> None:
+    """The day this fails, the patch can go."""
+    pacs = Pacs(list(make_series().instances))
+    index_of(open_store(pacs, tmp_path)).write_text('{"obj')
+    with pytest.raises(ValueError):
+        open_store(pacs, tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b'{"obj', b"[]", b'{"objects": {"x": 3}}'])
+@pytest.mark.usefixtures("_patched")
+def test_a_damaged_index_is_kept_and_made_anew(tmp_path: Path, content: bytes) -> None:
+    pacs = Pacs(list(make_series().instances))
+    index = index_of(open_store(pacs, tmp_path))
+    index.write_bytes(content)
+    store = open_store(pacs, tmp_path)
+    (kept,) = index.parent.glob("datastore_v2.damaged-*.json")
+    assert kept.read_bytes() == content and store.list_images()
+
+
+@pytest.mark.usefixtures("_patched")
+def test_an_index_is_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(Pacs(list(make_series().instances)), tmp_path)
+    store.set_name("before")
+    before = index_of(store).read_bytes()
+
+    def no_room(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lib.files.atomic_write.os.write", no_room)
+        with pytest.raises(OSError, match="No space"):
+            store.set_name("after")
+    assert index_of(store).read_bytes() == before
+    store.set_name("after")
+    assert b'"after"' in index_of(store).read_bytes()
+
+
+def test_changes_of_labels_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, told = make_series(), list[LabelChange]()
+    store = open_store(Pacs(list(study.instances)), tmp_path)
+    store.get_image_uri(study.series_uid)
+    monkeypatch.setattr(store, "save_label", lambda *label: LocalDatastore.save_label(store, *label))
+    recorded = with_recorded_labels(store, told.append)
+    file = tmp_path / "label.nii.gz"
+    for content in (b"one", b"two"):
+        file.write_bytes(content)
+        recorded.save_label(study.series_uid, str(file), "original", {})
+    recorded.remove_label(study.series_uid, "original")
+    assert [change.action for change in told] == ["submit", "overwrite", "delete"]
+    assert told[0].old is None and told[0].new == told[1].old
+    assert told[1].new == told[2].old == {"sha256": file_sha256(file)} and told[2].new is None
