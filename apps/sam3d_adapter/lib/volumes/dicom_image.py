@@ -5,15 +5,14 @@ that differs from the others in thickness, date or name of its sequence does not
 are stored, wherever they lie; and it reads all slices as the type of number that the first one needs.
 """
 
-import math
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 
 from lib.volumes.dicom_series import DicomSeries
-from lib.volumes.header_validation import CONVERSION
-from lib.volumes.memory import require_memory
+from lib.volumes.header_validation import reading_bytes
+from lib.volumes.memory import reserved
 from lib.volumes.volume import ImageError
 
 _SPACING_TOLERANCE = 1e-3
@@ -38,7 +37,6 @@ def read_image(series: DicomSeries, name: str) -> Any:
         MemoryShortage: too large for this server at the moment.
         Exception: whatever else a damaged file leads to.
     """
-    require_memory(name, math.prod(series.shape) * (_ITEMSIZE + CONVERSION))
     files = [str(file) for file in series.files]
     reader: Any = sitk.ImageFileReader() if len(files) == 1 else sitk.ImageSeriesReader()
     # By name, as the end of a file's name need not say what it is.
@@ -50,7 +48,8 @@ def read_image(series: DicomSeries, name: str) -> Any:
         reader.SetFileName(files[0])
     else:
         reader.SetFileNames(files)
-    image = reader.Execute()
+    with reserved(name, reading_bytes(series.shape, _ITEMSIZE)):
+        image = reader.Execute()
     if image.GetSize() != series.shape:
         raise ImageError(
             f"Series {name} has {' x '.join(map(str, series.shape))} voxels by its headers, and "

@@ -2,20 +2,22 @@
 
 import contextlib
 import gzip
+import math
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from isal import igzip
 from nibabel.filebasedimages import ImageFileError
 from nibabel.nifti1 import Nifti1Image
 from nibabel.nifti2 import Nifti2Image
 from nibabel.spatialimages import HeaderDataError
 
-from lib.volumes.header_validation import require_plausible
+from lib.volumes.header_validation import reading_bytes, require_plausible
+from lib.volumes.memory import reserved
 from lib.volumes.nifti_frame import is_same_affine, named_affines, viewers_affine
+from lib.volumes.unpacking import BoundedGzip
 from lib.volumes.volume import ImageError, require_one_volume
 
 SUFFIXES = (".nii", ".nii.gz")
@@ -42,9 +44,10 @@ def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
     shape = tuple(int(length) for length in header.get_data_shape())
     if min(shape, default=0) > 0:
         require_one_volume(shape, path.name)
-    require_plausible(path, shape, header.get_data_dtype().itemsize, offset=offset, packed=packed)
-    # Of a first click on a large CT most of the time went into unpacking; ISA-L takes little more than half of zlib's.
-    with igzip.open(path) if packed else contextlib.nullcontext() as stream:
+    itemsize = header.get_data_dtype().itemsize
+    require_plausible(path, shape, itemsize, offset=0 if packed else offset, packed=packed)
+    unpacked = BoundedGzip(path, offset + math.prod(shape) * itemsize) if packed else contextlib.nullcontext()
+    with reserved(path.name, reading_bytes(shape, itemsize)), unpacked as stream:
         # Not mapped: uploads are deleted, and files replaced, while the image is held.
         image = kind.from_filename(path, mmap=False) if stream is None else kind.from_stream(stream)
         proxy = image.dataobj
@@ -52,7 +55,10 @@ def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
         scaled = (proxy.slope, proxy.inter) != (1, 0) and proxy.dtype.kind in "iuf"
         # Values beyond float32 become infinite, which counts as outside the image later on.
         with np.errstate(over="ignore", invalid="ignore"):
-            return np.asanyarray(proxy, dtype=np.float32 if scaled else None), viewers_affine(path, header)
+            array = np.asanyarray(proxy, dtype=np.float32 if scaled else None)
+        if stream is not None:
+            stream.require_end()
+        return array, viewers_affine(path, header)
 
 
 def read_grid(path: Path) -> tuple[tuple[int, ...], np.ndarray]:

@@ -74,13 +74,17 @@ def _save_label(
 def _read_label(path: Path) -> np.ndarray:
     array, _ = read_array(path)
     require_one_volume(array.shape, path.name)
-    is_label = array.dtype.kind in "biuf" and bool((array >= 0).all())
-    if not is_label or (array.dtype.kind == "f" and not bool((array == np.rint(array)).all())):
+    # Slice by slice: the whole array's rounded values would take another eight bytes a voxel.
+    if array.dtype.kind not in "biuf" or not all(_holds_labels(array[:, :, k]) for k in range(array.shape[2])):
         raise HTTPException(
             422, "The file holds an image, not a label: its values are not whole numbers from 0 on. Send the "
             "segmentation, exported as a label map."
         )  # fmt: skip
     return array
+
+
+def _holds_labels(layer: np.ndarray) -> bool:
+    return bool((layer >= 0).all()) and (layer.dtype.kind != "f" or bool((layer == np.rint(layer)).all()))
 
 
 def _read_raw(path: Path, image: str) -> np.ndarray:
