@@ -1,7 +1,7 @@
 """A mask -> a whole file, or none.
 
-Also a patch: MONAI Label 0.8.5 (``monailabel/transform/writer.py``) copies a mask three times before ITK writes it. On a
-full disk it leaves half a file behind, and answers with it where it is NIfTI or compressed, for ITK's writers then
+Also a patch: MONAI Label 0.8.5 (``monailabel/transform/writer.py``) copies a mask three times before ITK writes it. On
+a full disk it leaves half a file behind, and answers with it where it is NIfTI or compressed, for ITK's writers then
 report no failure. We know of no upstream issue.
 """
 

@@ -11,6 +11,7 @@ from typing import Any
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filereader import _read_file_meta_info, read_dataset, read_preamble
+from pydicom.tag import Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from lib.volumes.unpacking import BARE, unpacked
@@ -67,7 +68,7 @@ def _read_deflated(path: Path, file: Any, meta: FileMetaDataset, tags: Sequence[
 
 def _parsed(head: io.BytesIO, tags: Sequence[str]) -> Dataset:
     head.seek(0)
-    wanted = [*tags, "BitsAllocated"]
+    wanted = [Tag(keyword) for keyword in (*tags, "BitsAllocated")]
     return read_dataset(head, False, True, stop_when=lambda tag, *_: tag >= _PIXELS, specific_tags=wanted)
 
 

@@ -160,7 +160,9 @@ def _fields(path: Path, lines: Iterable[str], separator: str = ":") -> dict[str,
         key, _, value = line.partition(separator)
         # Of two, ITK may take the other one.
         if fields.setdefault(key.strip().lower(), value.strip()) != value.strip():
-            raise ImageError(f"Image {path.name} has two values of {key.strip()[:40]!r} in its header. Export it again.")
+            raise ImageError(
+                f"Image {path.name} has two values of {key.strip()[:40]!r} in its header. Export it again."
+            )
     return fields
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from isal import isal_zlib
+from isal import igzip_lib, isal_zlib
 from isal.igzip import IGzipFile
 
 from lib.volumes.volume import ImageError
@@ -81,7 +81,7 @@ def require_unpacked(path: Path, offset: int, promised: int) -> None:
                 taken += len(part)
                 if taken > promised + SLACK:
                     raise _more_than(path, promised)
-        except (EOFError, isal_zlib.error):
+        except (EOFError, igzip_lib.IsalError):
             taken = 0
     if taken < promised:
         raise ImageError(
@@ -99,7 +99,7 @@ def unpacked(file: BinaryIO, kind: int) -> Iterator[bytes]:
 
     Raises:
         EOFError: it is cut off.
-        isal.isal_zlib.error: it is damaged.
+        isal.igzip_lib.IsalError: it is damaged.
     """
     stream = isal_zlib.decompressobj(wbits=kind)
     while data := file.read(_CHUNK):

@@ -1,6 +1,5 @@
 """Small files that unpack to much, or say so: uploads that no server may fall for."""
 
-import io
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 
