@@ -9,6 +9,7 @@ started for what follows.
 
 import argparse
 import contextlib
+import functools
 import tempfile
 import threading
 import time
@@ -63,6 +64,12 @@ class Watch:
         self._thread.join()
 
 
+@functools.lru_cache(maxsize=1)
+def made(what: str, side: int) -> Upload:
+    """One of `BOMBS`; packing gigabytes of zeros takes longer than the requests."""
+    return BOMBS[what](side)
+
+
 def ask(server: AppServer, preset: str, upload: Upload, most: int) -> Row:
     """One request with an upload."""
     began = time.monotonic()
@@ -95,7 +102,7 @@ def measure(app: Path, name: str, side: int, most: int, folder: Path) -> Iterato
                 requests.post(f"{server.url}/infer/{preset}", params={"image": "case_1"}, files=warm, timeout=WAIT_S)
             while waiting:
                 what, preset = waiting.pop(0)
-                upload = BOMBS[what](side)
+                upload = made(what, side)
                 size = round(len(upload[1]) / 2**20, 1)
                 yield {"version": name, "upload": what, "MiB sent": size, **ask(server, preset, upload, most)}
                 if server.running.process.poll() is not None:
