@@ -9,6 +9,7 @@ from typing import Any
 from monailabel.interfaces.app import MONAILabelApp
 
 from lib.configs.task_config import Sam3dAdapterConfig
+from lib.host.batch_inference import BatchInference
 from lib.host.itk_setup import silence_readers, warm_up_writer
 from lib.host.label_maps import admit_label_maps
 from lib.host.log.form import log_and_reraise, use_logfmt
@@ -27,6 +28,7 @@ from lib.host.patches.save_label import read_save_label, require_safe_tag, save_
 from lib.host.patches.train_stats import newest_first, with_safe_stats
 from lib.host.patches.unknown_names import require_model
 from lib.host.patches.web_app import patch_web_app
+from lib.host.process.ending import end_in_time, end_with_server
 from lib.host.requester import current_user, remember_users
 from lib.host.studies_datastore import open_studies
 from lib.host.uploads.temporary_files import use_private_temp_folder
@@ -42,6 +44,7 @@ class Sam3dAdapterApp(MONAILabelApp):
     """The app that ``monailabel start_server`` finds: the one class here with MONAILabelApp as its direct base."""
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str] | None) -> None:
+        end_with_server()
         remove_values_from_log()
         use_logfmt()
         # Before the base class, whose constructor calls the init_* methods. Its ValueErrors speak of settings.
@@ -77,6 +80,9 @@ class Sam3dAdapterApp(MONAILabelApp):
     def init_trainers(self) -> dict[str, Any]:
         return with_safe_stats(self._config.trainers())
 
+    def init_batch_infer(self) -> BatchInference:
+        return BatchInference(self._config.registry.learning_dir / "batch.json")
+
     def info(self) -> dict[str, Any]:
         return newest_first(super().info()) | listed_not_served(self.datastore())
 
@@ -95,6 +101,7 @@ class Sam3dAdapterApp(MONAILabelApp):
 
     def on_init_complete(self) -> None:
         super().on_init_complete()
+        end_in_time()
         self._config.prepare_versions()
         use_private_temp_folder()
         remember_users()

@@ -8,7 +8,15 @@ from pathlib import Path
 import click
 
 from lib.cli.app_dir import pass_app_dir
-from lib.host.process.launch import LOOPBACK, LaunchError, require_free_port, server_command, server_environment
+from lib.host.process.launch import (
+    LOOPBACK,
+    LaunchError,
+    is_loopback,
+    require_free_port,
+    server_command,
+    server_environment,
+    url_of,
+)
 
 
 @click.command(short_help="Start the server for OHIF, 3D Slicer and MITK.")
@@ -48,11 +56,11 @@ def serve(
     except LaunchError as error:
         log.error("%s", error)
         raise SystemExit(1) from error
-    if host != LOOPBACK:
+    if not is_loopback(host):
         log.warning("Everybody who reaches %s can read and write here: MONAI Label asks nobody who he is. "
                     "Put a proxy with TLS and a login before it.", host)  # fmt: skip
     viewers = "OHIF: /ohif/" if is_dicomweb else "3D Slicer, MITK, Python client"
-    log.info("Ready in about 10 s at http://%s:%d/ (%s)", host, port, viewers)
+    log.info("Ready in about 10 s at %s/ (%s)", url_of(host, port), viewers)
     settings = dict(conf) | ({"models": preset} if preset else {})
     command = server_command(app_dir, place, port=port, host=host, conf=settings)
     os.execve(sys.executable, command, server_environment())

@@ -118,16 +118,24 @@ def correct_mask(patches: Sequence[LogitPatch], start: Mask) -> np.ndarray:
         return mask
     low = np.min([grid.low for _, grid in used], axis=0)
     high = np.max([grid.high for _, grid in used], axis=0)
-    own = mask.transpose(patches[0].roi.image_axes)[_slices(low, high)]
-    change = np.zeros(own.shape, np.float32)
-    logit = np.zeros(own.shape, np.float32)
-    for patch, grid in used:
-        near, box = _near(patch, grid), grid.within(low)
-        change[box] += np.where(near, grid.interpolate(_padded(patch.logit)), 0)
-        around = shifted(patch.roi, (-1, -1, -1), _grown(patch.roi.size_dhw))
-        logit[box] = np.where(near, grid.interpolate(mask_logit(start, around)), logit[box])
-    own[(change > 0) & (logit + change > 0)] = 1
-    own[(change < 0) & (logit + change <= 0)] = 0
+    changes = [_padded(patch.logit) for patch, _ in used]
+    arounds = [shifted(patch.roi, (-1, -1, -1), _grown(patch.roi.size_dhw)) for patch, _ in used]
+    starts = [mask_logit(start, around) for around in arounds]
+    shown = mask.transpose(patches[0].roi.image_axes)
+    planes = max(1, SLAB_VOXELS // int(np.prod(high[1:] - low[1:])))
+    for first in range(int(low[0]), int(high[0]), planes):
+        at, end = np.array([first, *low[1:]]), np.array([min(first + planes, int(high[0])), *high[1:]])
+        own = shown[_slices(at, end)]
+        change, logit = np.zeros(own.shape, np.float32), np.zeros(own.shape, np.float32)
+        for (patch, whole), change_dhw, start_dhw in zip(used, changes, starts, strict=True):
+            grid = whole.between(first, int(end[0]))
+            if grid.is_empty:
+                continue
+            near, box = _near(patch, grid), grid.within(at)
+            change[box] += np.where(near, grid.interpolate(change_dhw), 0)
+            logit[box] = np.where(near, grid.interpolate(start_dhw), logit[box])
+        own[(change > 0) & (logit + change > 0)] = 1
+        own[(change < 0) & (logit + change <= 0)] = 0
     return mask
 
 

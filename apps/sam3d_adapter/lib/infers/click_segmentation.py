@@ -1,5 +1,6 @@
 """The infer task of one preset: it reads a request, asks the segmenter, writes the mask and describes the answer."""
 
+import contextlib
 import os
 import time
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from lib.segmenters.contract import DEFAULT_THRESHOLD, Stages
 from lib.serving.devices import available_devices
 from lib.serving.preset_segmenter import PresetSegmenter
 from lib.values.checks import mask_warnings, value_warnings
+from lib.volumes.memory import ANSWERING, reserved
 from lib.volumes.modality import source_modality
 from lib.volumes.read import open_volume
 
@@ -75,13 +77,14 @@ class ClickSegmentation(InferTask):
             HTTPException: 422 for what the client sent, 503 for what the server lacks; the detail says what to do.
         """
         start, stages = time.perf_counter(), Stages()
-        with http_errors(self._app_dir):
+        with http_errors(self._app_dir), contextlib.ExitStack() as memory:
             read = Request.read(request, self.preset.label)
             with stages.time("weights"):
                 served = self._segmenter.open(read.device)
             with stages.time("load"):
                 volumes, label = self._segmenter.shared.volumes, self.preset.label
                 image = open_volume(Path(read.image), volumes)
+                memory.enter_context(reserved(Path(read.image).name, image.voxels.numel() * ANSWERING))
                 capabilities = served.segmenter.capabilities
                 prompts, warnings = read_prompts(read, image, label, capabilities, volumes)
                 protected = read_protected(read, image, label, prompts, volumes)

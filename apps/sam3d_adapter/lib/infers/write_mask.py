@@ -1,18 +1,21 @@
 """A mask -> a whole file, or none.
 
-Also a patch: on a full disk, MONAI Label 0.8.5 (``monailabel/transform/writer.py``) leaves half a file behind, and
-answers with it where it is NIfTI or compressed, for ITK's writers then report no failure. We know of no upstream issue.
+Also a patch: MONAI Label 0.8.5 (``monailabel/transform/writer.py``) copies a mask three times before ITK writes it. On
+a full disk it leaves half a file behind, and answers with it where it is NIfTI or compressed, for ITK's writers then
+report no failure. We know of no upstream issue.
 """
 
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
+import itk
 import numpy as np
-from monailabel.transform.writer import write_itk
 
 _NIFTI_OFFSET = 352  # bytes, a header without extensions; https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h
 _MOST_BEFORE_VOXELS = 4096
+_LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 class WriteError(RuntimeError):
@@ -20,7 +23,7 @@ class WriteError(RuntimeError):
 
 
 def write_mask(mask: np.ndarray, affine: np.ndarray, extension: str, *, compress: bool) -> Path:
-    """Writes a mask into the temporary folder, as MONAI Label's own writer does.
+    """Writes a mask into the temporary folder, to the bytes that MONAI Label's own writer gives.
 
     Args:
         mask: (i, j, k) uint8.
@@ -39,7 +42,7 @@ def write_mask(mask: np.ndarray, affine: np.ndarray, extension: str, *, compress
         handle, name = tempfile.mkstemp(suffix=extension)
         os.close(handle)
         path = Path(name)
-        write_itk(mask, str(path), affine, np.uint8, compress)
+        _write(mask, affine, path, compress)
         if not _is_whole(path, mask.size, compress):
             raise OSError("the file is shorter than the mask")
     # RuntimeError: what ITK raises.
@@ -51,6 +54,17 @@ def write_mask(mask: np.ndarray, affine: np.ndarray, extension: str, *, compress
             "Ask its administrator to make room, then click again."
         ) from error
     return path
+
+
+def _write(mask: np.ndarray, affine: np.ndarray, path: Path, compress: bool) -> None:
+    # A view, and of a mask whose i runs fastest no copy before it either.
+    image: Any = itk.image_view_from_array(np.ascontiguousarray(mask.transpose(), np.uint8))
+    lps = _LPS_FROM_RAS @ affine
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    image.SetSpacing(spacing)
+    image.SetDirection(itk.matrix_from_array(lps[:3, :3] @ np.diag(1 / spacing)))
+    image.SetOrigin(lps[:3, 3])
+    itk.imwrite(image, str(path), compress)
 
 
 def _is_whole(path: Path, voxels: int, compress: bool) -> bool:

@@ -97,6 +97,10 @@ class FineTuneTask(TrainTask):
             found = found.stopped() if again == found else again
         return found.stats() if found else {}
 
+    def is_running(self) -> bool:
+        """Whether any process trains this preset."""
+        return is_locked(self._lock)
+
     def read(self, request: Mapping[str, Any]) -> TrainSettings:
         """The settings of a request.
 

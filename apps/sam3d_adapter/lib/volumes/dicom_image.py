@@ -7,7 +7,6 @@ round that a viewer is to show dark; and where a header lacks a pixel size or gi
 """
 
 import contextlib
-import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -20,8 +19,8 @@ from pydicom.dataset import Dataset
 
 from lib.geometry.axes import Array
 from lib.volumes.dicom_series import DicomSeries
-from lib.volumes.header_validation import CONVERSION
-from lib.volumes.memory import require_memory
+from lib.volumes.header_validation import reading_bytes
+from lib.volumes.memory import reserved
 from lib.volumes.nifti_frame import is_same_affine
 from lib.volumes.volume import ImageError
 
@@ -47,8 +46,7 @@ def read_image(series: DicomSeries, name: str) -> Any:
         MemoryShortage: too large for this server at the moment.
         Exception: whatever else a damaged file leads to.
     """
-    require_memory(name, math.prod(series.shape) * (_ITEMSIZE + CONVERSION))
-    with _readable(series) as files:
+    with reserved(name, reading_bytes(series.shape, _ITEMSIZE)), _readable(series) as files:
         image = _read(files, series)
     if image.GetSize() != series.shape:
         raise ImageError(

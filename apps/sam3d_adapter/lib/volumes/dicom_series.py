@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
 from lib.geometry.axes import Matrix, as_matrix
+from lib.volumes.dicom_header import read_header
 from lib.volumes.header_validation import MAX_VOXELS
 from lib.volumes.volume import ImageError
 
@@ -228,10 +228,12 @@ def _directions(orientations: _Array) -> tuple[_Array, _Array, _Array]:
 
 def _read(file: Path, name: str) -> Dataset:
     try:
-        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
+        header = read_header(file, _TAGS)
         for tag in ("Rows", "Columns"):
             if int(header[tag].value) < 1:
                 raise ValueError(f"{tag} is not above 0")
+    except ImageError:
+        raise
     except InvalidDicomError as error:
         raise ImageError(f"Series {name} holds a file that is not DICOM. Send the slices alone.") from error
     # Broad: pydicom passes on whatever a damaged element led to.

@@ -4,6 +4,7 @@ The header is read here first, because ITK takes memory for whatever a header cl
 another file of the server as the place of its voxels.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from lib.volumes.dicom_image import voxels_and_affine
-from lib.volumes.header_validation import require_plausible
+from lib.volumes.header_validation import reading_bytes, require_plausible
+from lib.volumes.memory import reserved
+from lib.volumes.unpacking import require_unpacked
 from lib.volumes.volume import ImageError
 
 _MAX_HEADER = 2**20
@@ -80,7 +83,10 @@ def _read(path: Path, header: Header) -> tuple[np.ndarray, np.ndarray]:
     # By name: another format would be tried for content that looks like it.
     reader.SetImageIO(_IMAGE_IO[path.suffix.lower()])
     reader.SetFileName(str(path))
-    return voxels_and_affine(reader.Execute())
+    with reserved(path.name, reading_bytes(header.shape, header.itemsize)):
+        if header.packed:
+            require_unpacked(path, header.offset, math.prod(header.shape) * header.itemsize)
+        return voxels_and_affine(reader.Execute())
 
 
 # Names of types in the format's definition: https://teem.sourceforge.net/nrrd/format.html#type
@@ -105,9 +111,12 @@ def read_nrrd_header(path: Path) -> Header:
     lines, offset = _header_lines(path, lambda line: not line.strip())
     if not lines or not lines[0].startswith("NRRD"):
         raise ImageError(f"Image {path.name} cannot be read (it does not begin like an NRRD file). Export it again.")
-    fields = _fields(line for line in lines[1:] if not line.startswith("#") and ":=" not in line)
+    fields = _fields(path, (line for line in lines[1:] if not line.startswith("#") and ":=" not in line))
     if "data file" in fields or "datafile" in fields:
         raise _detached(path)
+    # ITK would unpack the rest of the file, however long, to leave out what lies before the voxels.
+    if any(fields.get(skip, "0") != "0" for skip in ("byte skip", "byteskip", "line skip", "lineskip")):
+        raise ImageError(f"Image {path.name} says that something lies before its voxels (byte skip). Save it anew.")
     encoding, kind = fields.get("encoding", "").lower(), fields.get("type", "")
     if encoding not in _NRRD_PACKED or kind not in _NRRD_BYTES:
         raise ImageError(
@@ -115,7 +124,7 @@ def read_nrrd_header(path: Path) -> Header:
             "gzip, is expected. Save it anew."
         )
     packed, shape = _NRRD_PACKED[encoding], _numbers(path, fields.get("sizes", ""))
-    return Header(shape, _NRRD_BYTES[kind], packed, 0 if packed else offset, _list_axis(path, fields, len(shape)))
+    return Header(shape, _NRRD_BYTES[kind], packed, offset, _list_axis(path, fields, len(shape)))
 
 
 def _list_axis(path: Path, fields: Mapping[str, str], axes: int) -> int | None:
@@ -166,13 +175,19 @@ def read_meta_header(path: Path) -> Header:
         ImageError: no such header, or one of a file whose voxels are elsewhere.
     """
     lines, offset = _header_lines(path, lambda line: line.replace(" ", "").startswith("ElementDataFile="))
-    fields = _fields(lines, separator="=")
+    fields = _fields(path, lines, separator="=")
     if fields.get("elementdatafile") != "LOCAL":
         raise _detached(path)
     kind, packed = fields.get("elementtype", ""), fields.get("compresseddata", "").lower() == "true"
     if kind not in _META_BYTES or fields.get("elementnumberofchannels", "1") != "1":
         raise ImageError(f"Image {path.name} has voxels of type {kind[:20]!r}; one number per voxel is expected.")
-    return Header(_numbers(path, fields.get("dimsize", "")), _META_BYTES[kind], packed, 0 if packed else offset)
+    # ITK would take as much as that number says, and leave the rest of the voxels as they come.
+    if packed and fields.get("compresseddatasize") != str(path.stat().st_size - offset):
+        raise ImageError(
+            f"Image {path.name} does not say how long its compressed voxels are (CompressedDataSize), or holds another "
+            "number of bytes. It was cut off, or a program wrote it that does not keep to the format; save it anew."
+        )
+    return Header(_numbers(path, fields.get("dimsize", "")), _META_BYTES[kind], packed, offset)
 
 
 _IMAGE_IO = {".nrrd": "NrrdImageIO", ".mha": "MetaImageIO"}
@@ -190,9 +205,16 @@ def _header_lines(path: Path, is_last: Callable[[str], bool]) -> tuple[list[str]
     raise ImageError(f"Image {path.name} cannot be read (its header has no end). It was cut off; send it again.")
 
 
-def _fields(lines: Iterable[str], separator: str = ":") -> dict[str, str]:
-    pairs = (line.partition(separator) for line in lines)
-    return {key.strip().lower(): value.strip() for key, _, value in pairs}
+def _fields(path: Path, lines: Iterable[str], separator: str = ":") -> dict[str, str]:
+    fields: dict[str, str] = {}
+    for line in lines:
+        key, _, value = line.partition(separator)
+        # Of two, ITK may take the other one.
+        if fields.setdefault(key.strip().lower(), value.strip()) != value.strip():
+            raise ImageError(
+                f"Image {path.name} has two values of {key.strip()[:40]!r} in its header. Export it again."
+            )
+    return fields
 
 
 def _numbers(path: Path, text: str) -> tuple[int, ...]:

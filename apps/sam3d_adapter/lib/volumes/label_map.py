@@ -144,16 +144,22 @@ def on_image_grid(mask: Mask, affine: ArrayLike, image: Volume, *, least_inside:
     affine, shape = np.asarray(affine, np.float64), (i, j, k)
     if is_same_grid(mask.shape, affine, shape, image.affine):
         return mask
-    _require_inside(np.argwhere(mask), np.linalg.inv(image.affine) @ affine, shape, least_inside)
+    _require_inside(mask, np.linalg.inv(image.affine) @ affine, shape, least_inside)
     placed: Mask = on_grid(mask.view(np.uint8), affine, shape, image.affine).view(bool)
     return placed
 
 
-def _require_inside(voxels: NDArray[np.int64], to_image: Array, shape: Sequence[int], least: float) -> None:
-    if not len(voxels):
+def _require_inside(mask: Mask, to_image: Array, shape: Sequence[int], least: float) -> None:
+    voxels = inside = 0
+    # Slice by slice: the indices of a voxel take 24 bytes, and as many once more on the image's grid.
+    for k in range(mask.shape[2]):
+        ij = np.argwhere(mask[:, :, k])
+        ijk = transform_points(to_image, np.column_stack([ij, np.full(len(ij), k)]))
+        voxels += len(ij)
+        inside += int(((ijk > -0.5) & (ijk < np.array(shape) - 0.5)).all(axis=1).sum())
+    if not voxels:
         return
-    ijk = transform_points(to_image, voxels)
-    share = float(((ijk > -0.5) & (ijk < np.array(shape) - 0.5)).all(axis=1).mean())
+    share = inside / voxels
     if share < least or share == 0:
         raise LabelMapError(
             f"{share:.0%} of the label map's structure lies in the image; {least:.0%} or more are expected. It belongs "

@@ -2,19 +2,21 @@
 
 import contextlib
 import gzip
+import math
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from isal import igzip
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.nifti1 import Nifti1Header
 from nibabel.nifti2 import Nifti2Header
 
-from lib.volumes.header_validation import require_plausible
+from lib.volumes.header_validation import reading_bytes, require_plausible
+from lib.volumes.memory import reserved
 from lib.volumes.nifti_frame import is_same_affine, named_affines, viewers_affine
+from lib.volumes.unpacking import BoundedGzip
 from lib.volumes.volume import ImageError, require_one_volume
 
 SUFFIXES = (".nii", ".nii.gz")
@@ -40,9 +42,10 @@ def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
         require_one_volume(shape, path.name)
     offset = _offset(path, header)
     _require_scaling(path, header)
-    require_plausible(path, shape, header.get_data_dtype().itemsize, offset=offset, packed=packed)
-    # Of a first click on a large CT most of the time went into unpacking; ISA-L takes little more than half of zlib's.
-    with igzip.open(path) if packed else contextlib.nullcontext() as stream:
+    itemsize = header.get_data_dtype().itemsize
+    require_plausible(path, shape, itemsize, offset=0 if packed else offset, packed=packed)
+    unpacked = BoundedGzip(path, offset + math.prod(shape) * itemsize) if packed else contextlib.nullcontext()
+    with reserved(path.name, reading_bytes(shape, itemsize)), unpacked as stream:
         # Not mapped: uploads are deleted, and files replaced, while the image is held.
         # Not by way of an image, which would take the header's position as it is.
         proxy = ArrayProxy(stream or path, header, mmap=False)
@@ -50,7 +53,10 @@ def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
         scaled = (proxy.slope, proxy.inter) != (1, 0) and proxy.dtype.kind in "iuf"
         # Values beyond float32 become infinite, which counts as outside the image later on.
         with np.errstate(over="ignore", invalid="ignore"):
-            return np.asanyarray(proxy, dtype=np.float32 if scaled else None), viewers_affine(path, header)
+            array = np.asanyarray(proxy, dtype=np.float32 if scaled else None)
+        if stream is not None:
+            stream.require_end()
+        return array, viewers_affine(path, header)
 
 
 def read_grid(path: Path) -> tuple[tuple[int, ...], np.ndarray]:

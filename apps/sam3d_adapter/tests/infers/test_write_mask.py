@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -40,6 +41,17 @@ def test_written_as_it_is(tmp: Path, mask: np.ndarray, extension: str, compress:
     if extension != ".nrrd":
         np.testing.assert_allclose(nib.load(path).affine, AFFINE, atol=1e-5)
     np.testing.assert_allclose(image.GetOrigin(), AFFINE[:3, 3] * [-1, -1, 1], atol=1e-4)
+
+
+@pytest.mark.parametrize(("extension", "compress"), WAYS)
+@pytest.mark.parametrize("order", "FC")
+def test_the_bytes_are_those_of_the_host(tmp: Path, extension: str, compress: bool, order: Any) -> None:
+    from monailabel.transform.writer import write_itk
+
+    theirs = tmp / f"theirs{extension}"
+    write_itk(MASK, str(theirs), AFFINE, np.uint8, compress)
+    ours = write_mask(np.array(MASK, order=order), AFFINE, extension, compress=compress)
+    assert ours.read_bytes() == theirs.read_bytes()
 
 
 @pytest.fixture

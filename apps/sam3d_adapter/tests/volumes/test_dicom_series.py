@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from lib.volumes.dicom_image import read_image
 from lib.volumes.dicom_series import SPACING_TOLERANCE, TILT_TOLERANCE_DEG, check_grid, check_series
+from lib.volumes.header_validation import reading_bytes
 from lib.volumes.memory import SHARE, MemoryShortage
 from lib.volumes.read import read_volume
 from lib.volumes.volume import ImageError
@@ -159,7 +160,7 @@ def test_series_that_exceeds_the_memory_is_not_read(
 ) -> None:
     path = write(tmp_path / "series", list(study.instances) if kind == "folder" else [multi_frame(study)])
     path = path if kind == "folder" else path / "001.dcm"
-    free = [study.image.size * 12 / SHARE - 10]
+    free = [reading_bytes(study.image.shape, 4) / SHARE - 10]
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=free[0]))
     with pytest.MonkeyPatch.context() as context:
         for reader in ("ImageFileReader", "ImageSeriesReader"):

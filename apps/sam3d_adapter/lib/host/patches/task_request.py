@@ -3,19 +3,22 @@
 MONAI Label 0.8.5 lets the body of a request override what its address names, keeps what cannot be written as JSON in
 the index of its images (``monailabel/endpoints/activelearning.py:51``), and hands the rest to a process that ends by
 it, or cannot be started at all when it is long (``monailabel/utils/async_tasks/utils.py:62``). Now and then the answer
-is status 500 though the task runs, for its thread changes it meanwhile (``:115``). We know of no upstream issue.
+is status 500 though the task runs, for its thread changes it meanwhile (``:115``). That another one is running it says
+in a name of its own (``monailabel/utils/async_tasks/task.py:25``). We know of no upstream issue.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastapi import HTTPException
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 from monailabel.interfaces.utils.app import app_instance
+from monailabel.utils.async_tasks.utils import processes, tasks
 from monailabel.utils.others.generic import file_checksum
 
+from lib.host.batch_inference import require_batch
 from lib.host.json_object import require_storable
 from lib.host.pacs.same_slices import SERIES_HASH_KEY, current_hash
 from lib.host.patches.save_label import read_save_label, require_safe_tag
@@ -37,12 +40,14 @@ _KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
     "client_id": ((str, type(None)), "a text"),
 }
 """What MONAI Label itself reads; a task reads the rest."""
+_WAIT = "Wait for it (GET {path} says how far it is), or stop it (DELETE {path}), then ask again."
 
 
 def patch_task_endpoints() -> None:
     """Wraps the endpoints' functions; does nothing in a process that serves no HTTP."""
     wrap("monailabel.endpoints.activelearning", "sample", _sample)
     wrap("monailabel.endpoints.batch_infer", "run", _run_batch)
+    wrap("monailabel.endpoints.batch_infer", "status", _batch_status)
     for name, one, every in (("train", "run_model", _run_trainer), ("scoring", "run_method", _run_scoring)):
         wrap(f"monailabel.endpoints.{name}", one, every)
     wrap("monailabel.endpoints.train", "run", _run_trainers)
@@ -105,7 +110,19 @@ def _sample(host: Any, strategy: str, params: dict | None = None, user: str | No
 def _run_batch(host: Any, model: str, images: Any = None, params: dict | None = None, run_sync: Any = False) -> Any:
     require_model(model, app_instance()._infers)
     require_usable(params, model=model)
-    return _as_it_is_now(host(model, images, params, run_sync))
+    _require_background(run_sync, "run the batch", "batch", "/batch/infer")
+    require_batch(params or {})
+    if not processes("batch_infer"):
+        app_instance()._batch_infer.forget()
+    return _started("batch_infer", "/batch/infer", lambda: host(model, images, params, run_sync))
+
+
+def _batch_status(host: Any, all: bool = False, check_if_running: bool = False) -> Any:
+    found = host(all, check_if_running)
+    # What is noted is of the newest one.
+    newest = (found[-1:] if isinstance(found, list) else [found])[0]
+    shown = _as_it_is_now(newest) | {"progress": app_instance()._batch_infer.progress()}
+    return [*found[:-1], shown] if isinstance(found, list) else shown
 
 
 def _run_trainer(host: Any, model: str, params: dict | None = None, run_sync: Any = False, enqueue: Any = False) -> Any:
@@ -114,7 +131,8 @@ def _run_trainer(host: Any, model: str, params: dict | None = None, run_sync: An
     require_usable(params, model=model)
     _require_settings(trainers[model], params)
     _require_background(run_sync)
-    return _as_it_is_now(host(model, params, run_sync, enqueue))
+    _require_free(model, trainers[model])
+    return _started("train", "/train/", lambda: host(model, params, run_sync, enqueue))
 
 
 def _run_trainers(host: Any, params: dict | None = None, run_sync: Any = False) -> Any:
@@ -133,18 +151,45 @@ def _require_settings(trainer: Any, params: Mapping[str, Any] | None) -> None:
         raise HTTPException(422, str(error)) from error
 
 
-def _require_background(run_sync: Any) -> None:
+def _require_background(run_sync: Any, work: str = "train", task: str = "training", path: str = "/train/") -> None:
     if run_sync:
         raise HTTPException(
-            422, "run_sync would train within the server, and nobody could click meanwhile. Leave it out: the training "
-            "runs beside the server, and GET /train/ says how far it is."
+            422, f"run_sync would {work} within the server, and nobody could click meanwhile. Leave it out: the {task} "
+            f"runs beside the server, and GET {path} says how far it is."
+        )  # fmt: skip
+
+
+def _started(method: str, path: str, start: Callable[[], Any]) -> Any:
+    """What the host answers, or in words that a task of that kind is running already."""
+    try:
+        return _as_it_is_now(start())
+    except HTTPException as error:
+        if error.status_code != 429:
+            raise
+        running = processes(method)
+        of_it = next(
+            (f" of '{_named(task)}', since {task['start_ts']}" for task in tasks(method) if task["id"] in running), ""
+        )
+        raise HTTPException(429, f"There is one running already{of_it}. {_WAIT.format(path=path)}") from error
+
+
+def _named(task: Mapping[str, Any]) -> Any:
+    return task["request"].get("model") or task["request"].get("method")
+
+
+def _require_free(name: str, trainer: Any) -> None:
+    """Passes if no other server and no ``sam3d finetune`` trains a preset; of this server's own the host says it."""
+    if not processes("train") and trainer.is_running():
+        raise HTTPException(
+            429, f"Preset '{name}' is being trained by another process on this folder: another server, or sam3d "
+            "finetune. Wait for it to end, or end it there; GET /info/ says how far it is."
         )  # fmt: skip
 
 
 def _run_scoring(host: Any, method: str, params: dict | None = None, *how: Any) -> Any:
     require_task("scoring method", method, app_instance()._scoring_methods)
     require_usable(params, method=method)
-    return _as_it_is_now(host(method, params, *how))
+    return _started("scoring", "/scoring/", lambda: host(method, params, *how))
 
 
 def _as_it_is_now(task: Any) -> Any:

@@ -6,6 +6,7 @@ the tests that need a server.
 """
 
 import contextlib
+import ipaddress
 import logging
 import os
 import signal
@@ -51,7 +52,7 @@ class RunningServer:
 
 def free_port(host: str = LOOPBACK) -> int:
     """A TCP port nobody listens on at the moment."""
-    with socket.socket() as probe:
+    with socket.socket(_family(host)) as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
 
@@ -62,7 +63,7 @@ def require_free_port(port: int, host: str = LOOPBACK) -> None:
     Raises:
         LaunchError: somebody uses the port, or it may not be used.
     """
-    with socket.socket() as probe:
+    with socket.socket(_family(host)) as probe:
         # As uvicorn does it: a port whose last connection is just closing counts as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -71,6 +72,25 @@ def require_free_port(port: int, host: str = LOOPBACK) -> None:
             raise LaunchError(
                 f"Port {port} on {host} cannot be used: {error}. Choose another one with PORT=..."
             ) from error
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address or name is this machine's own, which no other reaches."""
+    try:
+        found = socket.getaddrinfo(host, None)
+    except (OSError, UnicodeError):
+        return False
+    # An address of a device may bear its name behind a "%".
+    return all(ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback for *_, address in found)
+
+
+def url_of(host: str, port: int) -> str:
+    """Where a server on that address answers, without a slash at the end."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def server_command(

@@ -45,7 +45,7 @@ def percentile_window(voxels: Tensor, intensity: PercentileIntensity) -> WindowI
     step = math.ceil((voxels.numel() / MAX_SAMPLES) ** (1 / 3))
     values = _counted(voxels[::step, ::step, ::step])
     if not values.numel():
-        values = _counted(voxels)
+        values = _first_counted(voxels)
     if values.numel():
         values = values.sort().values
         low, high = (float(_percentile(values, q)) for q in (intensity.low, intensity.high))
@@ -59,6 +59,17 @@ def percentile_window(voxels: Tensor, intensity: PercentileIntensity) -> WindowI
 def _counted(voxels: Tensor) -> Tensor:
     values = voxels.to(torch.float32).flatten()
     return values[torch.isfinite(values) & (values != 0)]
+
+
+def _first_counted(voxels: Tensor) -> Tensor:
+    """Of an image that is 0 but for a few voxels, those; slice by slice, for all at once take 12 bytes per voxel."""
+    found: list[Tensor] = []
+    for layer in voxels.unbind(-1):
+        if layer.any():
+            found.append(_counted(layer))
+        if sum(map(len, found)) > MAX_SAMPLES:
+            break
+    return torch.cat(found) if found else torch.empty(0)
 
 
 def _percentile(ordered: Tensor, percent: float) -> Tensor:

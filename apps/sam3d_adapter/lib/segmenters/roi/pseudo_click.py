@@ -10,6 +10,10 @@ from lib.geometry.axes import spacing_of
 from lib.prompts.box import Box
 from lib.prompts.click import Click
 from lib.prompts.reading import BoxError
+from lib.volumes.memory import reserved
+
+_DEPTH_BYTES = 64
+"""Per voxel, while its distance is worked out: indices and differences along three axes, in float64."""
 
 
 def centre_of_box(box: Box, background: Sequence[Click]) -> Click:
@@ -34,6 +38,9 @@ def deepest(mask: NDArray[np.bool_], affine: ArrayLike, clicks: Sequence[Click],
         affine: (4, 4), voxel index to RAS mm.
         clicks: background clicks, which count as outside the mask.
         reach_mm: how far from the first click it may lie along each axis, mm.
+
+    Raises:
+        MemoryShortage: so many voxels are as near as that.
     """
     spacing = spacing_of(affine)
     reach = np.maximum(1, np.floor(reach_mm / spacing)).astype(int)
@@ -46,6 +53,7 @@ def deepest(mask: NDArray[np.bool_], affine: ArrayLike, clicks: Sequence[Click],
     if not near.any():
         return None
     # The cut of the neighbourhood is no border of the mask.
-    depth = distance_transform_edt(np.pad(near, 1, mode="edge"), sampling=spacing)[1:-1, 1:-1, 1:-1]
-    i, j, k = (np.unravel_index(int(np.argmax(np.where(near, depth, -1))), near.shape) + low).tolist()
+    with reserved("of this request", near.size * _DEPTH_BYTES):
+        depth = distance_transform_edt(np.pad(near, 1, mode="edge"), sampling=spacing)[1:-1, 1:-1, 1:-1]
+        i, j, k = (np.unravel_index(int(np.argmax(np.where(near, depth, -1))), near.shape) + low).tolist()
     return Click((i, j, k))
