@@ -75,8 +75,16 @@ REFUSED: dict[str, tuple[str, Content, tuple[str, ...]]] = {
     "endless NRRD": ("a.nrrd", lambda: nrrd(voxels(), fields=f"sizes: {'9' * 99}\n", drop=("sizes",)), ("voxels",)),
     "large MetaImage": ("a.mha", lambda: mha(voxels(), DimSize="1000 1000 1000"), ("does not hold",)),
     "large MetaImage, packed": (
-        "a.mha", lambda: mha(voxels(), DimSize="1000 1000 1000", CompressedData="True"), ("does not hold",),
+        "a.mha",
+        lambda: mha(
+            voxels(), DimSize="1000 1000 1000", CompressedData="True", CompressedDataSize=str(voxels().nbytes)
+        ),
+        ("does not hold",),
     ),
+    "MetaImage without its packed length": (
+        "a.mha", lambda: mha(voxels(), CompressedData="True"), ("CompressedDataSize",),
+    ),
+    "bomb behind the voxels": ("a.nii.gz", lambda: zeros_packed(GOOD, 2**28), ("unpacks to more",)),
     "NRRD of another file": ("a.nrrd", lambda: nrrd(voxels(), fields="data file: /etc/passwd\n"), ("another file",)),
     "NRRD of other files": ("a.nrrd", lambda: nrrd(voxels(), fields="datafile: LIST\n/etc/passwd\n"), ("another",)),
     "MetaImage of another file": ("a.mha", lambda: mha(voxels(), data_file="/etc/passwd"), ("another file",)),
@@ -174,7 +182,6 @@ ANSWERED: dict[str, tuple[str, Content]] = {
     "oblique": ("a.nii", lambda: nifti(voxels(), make_affine("LPS", (1, 1, 2), (30, 40, 20)))),
     "thick": ("a.nii", lambda: nifti(voxels(), make_affine("LPS", (0.3, 0.3, 10)))),
     "bytes behind the voxels": ("a.nii", lambda: GOOD + bytes(1000)),
-    "bomb behind the voxels": ("a.nii.gz", lambda: zeros_packed(GOOD, 2**28)),
     "NIfTI-2": ("a.nii.gz", lambda: packed(nib.Nifti2Image(voxels(), AFFINE).to_bytes())),
     "NRRD": ("a.nrrd", lambda: nrrd(voxels())),
     "NRRD with a comment": ("a.nrrd", lambda: nrrd(voxels(), fields="# data file: /etc/passwd\nkey:=data file: x\n")),
