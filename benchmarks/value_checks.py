@@ -4,9 +4,9 @@ python -m benchmarks.value_checks --data DIR [--answers] [--result FOLDER]
 
 DIR holds data sets with a manifest.json (case, image, label, modality). Each image is checked with the preset of its
 modality, whole and in fields of view of 48 mm around its structures, at a click in the middle of each of them; then
-again with each corruption and with the presets of other modalities. ``--answers`` also segments each whole image and
-counts warnings about the mask. Thresholds were chosen on every second volume of each data set (the first, the third,
-...), hippocampi left out; the tables have the others.
+again with each corruption and with the presets of other modalities. ``--answers`` also segments each whole image but
+the hippocampi, and counts warnings about the mask. Thresholds were chosen on every second volume of each data set (the
+first, the third, ...), hippocampi left out; the tables have the others, and with ``--choice`` these.
 """
 
 import argparse
@@ -173,7 +173,7 @@ class Counts:
 
     def add(self, key: tuple[str, ...], case: Case, found: frozenset[str]) -> None:
         self.checked[key] += 1
-        self.volumes[key].add(case.name)
+        self.volumes[key].add(f"{case.data}/{case.name}")
         self.warned[key]["any"] += bool(found)
         self.warned[key].update(found)
 
@@ -223,7 +223,7 @@ def measure(data: Path, *, answers: bool, is_reported: bool) -> tuple[Counts, Co
                 changed = volume(corrupted, case.affine) if np.mean(corrupted != array) >= LEAST_CHANGED else None
                 if changed is not None:
                     true.add((case.modality, kind, right.name, name), case, codes(right, changed, click))
-        if answers and whole is not None:
+        if answers and whole is not None and case.data != NOT_FOR_CHOICE:
             segmenter = PresetSegmenter(right, APP, shared)
             for click in case.clicks[:1]:
                 segmentation = segmenter.segment(whole, Prompts((Click(click),)))
@@ -247,7 +247,7 @@ def main() -> None:
     for name, (counts, names) in tables.items():
         path = arguments.result / f"value_checks_{name}.json" if arguments.result else None
         if counts.checked:
-            report(counts.rows(names), f"{sum(map(len, counts.volumes.values()))} volumes", path)
+            report(counts.rows(names), f"{len(set().union(*counts.volumes.values()))} volumes", path)
 
 
 if __name__ == "__main__":
