@@ -85,6 +85,8 @@ def _run(
     files = {"label": saved_label, "upload": uploaded_label}
     try:
         record = log.find(id)
+        if "preset" not in record:
+            raise ReplayError(f"The record {id} says what was done to labels; only that of an answer can be replayed.")
         result = compute_again(
             record,
             _image(record, log, image, studies),

@@ -170,8 +170,9 @@ class LabelFiles:
         now = datetime.now(UTC)
         number = new_change_id(now)
         at = now.isoformat(timespec="milliseconds")
-        self.history.mkdir(exist_ok=True)
-        (self.history / _PENDING).mkdir(exist_ok=True)
+        # Whatever stands in the way of a folder does so before the change counts.
+        for folder in (self.labels / tag, self.history / tag / image, self.history / _PENDING):
+            folder.mkdir(parents=True, exist_ok=True)
         staged = self.history / f"{_NEW}{number}"
         try:
             (staged / "new").mkdir(parents=True)
@@ -183,6 +184,8 @@ class LabelFiles:
                     _link_or_copy(self.labels / tag / before["file"], staged / before["file"])
             after = None
             if new is not None:
+                if (self.labels / tag / f"{image}{new['ext']}").is_dir():
+                    raise IsADirectoryError(errno.EISDIR, "A folder lies where the label belongs")
                 after = {"image": image, "tag": tag, "file": image + new["ext"], "sha256": before and before["sha256"]}
                 if source is not None:
                     after["sha256"], _ = copy_with_sha256(source, staged / "new" / after["file"])
@@ -220,7 +223,7 @@ class LabelFiles:
         staged = self.history / _PENDING / number
         change = LabelChange(**json.loads((staged / _CHANGE).read_bytes()))
         home = self.labels / change.tag
-        home.mkdir(parents=True, exist_ok=True)
+        home.mkdir(parents=True, exist_ok=True)  # it may have been moved since
         known = [note["sha256"] for note in (change.old, change.new) if note] if is_late else None
         after = change.new["file"] if change.new else None
         if after and (staged / "new" / after).exists():

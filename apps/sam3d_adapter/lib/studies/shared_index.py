@@ -29,6 +29,11 @@ _LOCK_TIMEOUT_S = 10.0
 _SETTLED_NS = 2_000_000_000
 """A folder that was changed within this time may be changed once more without a new time."""
 _TAGS = ("final", "original")
+_CANNOT_BE_DONE = (
+    *(ValueError, TypeError, KeyError),
+    *(FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError),
+)
+"""What would come again at every attempt; a disk that is full or read-only may be another one next time."""
 
 
 class SharedIndex:
@@ -232,8 +237,8 @@ class SharedIndex:
         for number in self.files.pending():
             try:
                 change = self._finish(number)
-            except (ValueError, TypeError, KeyError, FileNotFoundError, NotADirectoryError):
-                logger.exception("A change of a label that was interrupted cannot be read; it is set aside.")
+            except _CANNOT_BE_DONE:
+                logger.exception("A change of a label that was interrupted cannot be carried out; it is set aside.")
                 self.files.give_up(number)
             else:
                 logger.warning("A change of a label that was interrupted is carried out: %s.", change.action)

@@ -5,10 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from lib.annotations.real_clicks import presets_used
 from lib.audit.auditor import Auditor
 from lib.audit.log import AuditLog
 from lib.presets import load_preset
+from lib.studies.label_changes import By, LabelChange
+from sam3d.__main__ import main
+from tests.support.server import APP_DIR
 
 PRESET = load_preset(Path(__file__).parents[2] / "configs" / "ct.yaml")
 
@@ -77,3 +82,44 @@ def test_an_answer_without_what_belongs_into_a_record_is_given_all_the_same(tmp_
     incomplete = {"file": None, "params": {"preset": "ct"}}
     answered = Auditor(AuditLog(tmp_path / "audit", 2**20), {"ct": PRESET}).record("a", incomplete, None)
     assert answered["params"]["audit_id"] is None and answered["params"]["warnings"]
+
+
+CHANGE = LabelChange(
+    "20260131T120000.000000Z-abc", "overwrite", "Mustermann_Erika", "final", "2026-01-31T12:00:00.000+00:00",
+    "dr_house", "10.0.0.7", {"sha256": "b" * 64, "info": {"label_info": ["Erika's"]}}, {"sha256": "a" * 64, "info": {}},
+)  # fmt: skip
+
+
+def test_what_is_recorded_of_a_label(tmp_path: Path) -> None:
+    log = AuditLog(tmp_path / "audit", 2**20)
+    auditor = Auditor(log, {})
+    auditor.record_label(CHANGE)
+    auditor.record_export([("Mustermann_Erika", "b" * 64)], By(None, "10.0.0.8"), "c" * 64)
+    changed, exported = log.records()
+    hashed = log.name_hash("Mustermann_Erika")
+    assert changed.pop("id") != exported.pop("id") and exported.pop("time").endswith("+00:00")
+    assert changed == {
+        "time": CHANGE.at, "user": "dr_house", "address": "10.0.0.7", "label": "overwrite", "change": CHANGE.id,
+        "image_id_hash": hashed, "tag": "final", "sha256": "b" * 64, "sha256_before": "a" * 64,
+    }  # fmt: skip
+    assert exported == {
+        "user": None, "address": "10.0.0.8", "label": "export", "archive_sha256": "c" * 64,
+        "labels": [{"image_id_hash": hashed, "sha256": "b" * 64}],
+    }  # fmt: skip
+
+
+def test_a_label_stays_that_cannot_be_recorded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    broken_by_mode(tmp_path / "audit")
+    Auditor(AuditLog(tmp_path / "audit", 2**20), {}).record_label(CHANGE)
+    assert "not recorded" in caplog.text
+
+
+def test_a_record_of_a_label_is_neither_a_click_nor_replayed(tmp_path: Path) -> None:
+    log = AuditLog(tmp_path / "audit", 2**20)
+    auditor = Auditor(log, {"ct": PRESET})
+    auditor.record_label(CHANGE)
+    assert presets_used(log, ["Mustermann_Erika"]) == {}
+    auditor.record("Mustermann_Erika", result(), None)
+    assert presets_used(log, ["Mustermann_Erika"]) == {"Mustermann_Erika": {"ct"}}
+    words = ["replay", next(log.records())["id"], "--image", str(tmp_path), "--audit-dir", str(tmp_path / "audit")]
+    assert CliRunner().invoke(main, ["--app", str(APP_DIR), *words]).exit_code == 2

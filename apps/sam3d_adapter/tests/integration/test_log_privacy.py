@@ -194,7 +194,7 @@ def test_the_log_still_tells_what_happened(traffic: Traffic) -> None:
         assert event in traffic.log
     # uvicorn does not write into the file.
     failed = next(line for line in traffic.console.splitlines() if "Exception in ASGI application" in line)
-    assert 'error="FileExistsError EEXIST" at=' in failed and "datastore/local.py:" in failed
+    assert 'error="FileExistsError EEXIST" at=' in failed and "studies/label_changes.py:" in failed
     # From where it was raised to the server itself.
     assert re.search(
         r'stack="[^"]* < endpoints/datastore\.py:\d+ in \w+ < [^"]* in RequestResponseCycle\.run_asgi"', failed

@@ -1,8 +1,10 @@
 """Whatever is wrong with the index, the folder opens, with everything that lies in it."""
 
+import functools
 import json
 import logging
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ import pytest
 
 from lib.studies.folder import StudiesFolder
 from lib.studies.index import NAME, IndexDamaged, parse_index
-from tests.support.studies_site import save, seen, write_studies
+from tests.support.faulty_disk import Steps, in_child, kill
+from tests.support.studies_site import BY, save, seen, write, write_studies
 
 GOOD = {"name": "x", "description": "", "images_dir": ".", "labels_dir": "labels", "objects": {}}
 CASE = {"image": {"ext": ".nii.gz", "info": {}}, "labels": {}}
@@ -158,6 +161,45 @@ def test_an_interrupted_change_that_cannot_be_read_is_set_aside(studies: Path, t
     os.utime(studies / "label_history/.pending")
     assert seen(studies) == before
     assert (studies / "label_history/.damaged-x/change.json").exists()
+    folder = StudiesFolder(studies)
+    folder.open()
+    save(folder, tmp_path, "image_2", "fourth")
+    assert seen(studies)["labels"]["image_2"] == "fourth"
+
+
+@pytest.mark.parametrize("place", ["labels/round_2", "label_history/round_2", "labels/round_2/image_0.nii.gz/x"])
+def test_what_stands_in_the_way_of_one_label_stops_no_other(studies: Path, tmp_path: Path, place: str) -> None:
+    before = seen(studies)
+    (studies / place).parent.mkdir(parents=True, exist_ok=True)
+    (studies / place).write_text("in the way")
+    folder = StudiesFolder(studies)
+    folder.open()
+    source = write(tmp_path / "label.nii.gz", "new")
+    with pytest.raises((FileExistsError, NotADirectoryError, IsADirectoryError)):
+        folder.save_label("image_0", "round_2", ".nii.gz", source, {}, BY)
+    assert seen(studies) == before
+    save(folder, tmp_path, "image_2", "fourth")
+    assert seen(studies)["labels"]["image_2"] == "fourth"
+
+
+def test_an_interrupted_change_that_something_stands_in_the_way_of_stops_no_other(
+    studies: Path, tmp_path: Path
+) -> None:
+    before = seen(studies)
+
+    def killed(at: int) -> None:
+        with Steps(kill, at).watched():
+            folder = StudiesFolder(studies)
+            folder.open()
+            folder.save_label("image_0", "round_2", ".nii.gz", write(tmp_path / "label.nii.gz", "new"), {}, BY)
+
+    steps = iter(range(100))
+    while not list(studies.glob("label_history/.pending/*")):
+        assert os.WIFSIGNALED(in_child(functools.partial(killed, next(steps))))
+    shutil.rmtree(studies / "labels/round_2")
+    (studies / "labels/round_2").write_text("in the way")
+    assert seen(studies)["labels"] == before["labels"]
+    assert list(studies.glob("label_history/.damaged-*/new/image_0.nii.gz"))
     folder = StudiesFolder(studies)
     folder.open()
     save(folder, tmp_path, "image_2", "fourth")
