@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lib.studies.folder import StudiesFolder
-from tests.support.faulty_disk import Steps, in_child, kill, no_space
+from tests.support.faulty_disk import REMOVALS, STEPS, Steps, in_child, kill, no_space
 from tests.support.studies_site import BY, left_behind, save, seen, write, write_studies
 
 Change = Callable[[StudiesFolder, Path], object]
@@ -55,6 +55,7 @@ def carry_out(site: Path, change: Change) -> None:
     change(folder, site / "work")
 
 
+POINTS = STEPS + REMOVALS
 COMING = re.compile(r"\.[0-9a-f]{16}\.partial")
 FEW = 5
 """Steps between two kills of the fast tests; the slow ones do it at each."""
@@ -68,7 +69,7 @@ FEW = 5
 def test_a_kill_at_any_step_leaves_before_or_after(site: Path, tmp_path: Path, name: str, every: int) -> None:
     change, before = CHANGES[name], seen(site / "studies")
     done = Path(shutil.copytree(site, tmp_path / "done"))
-    with Steps().watched() as counted:
+    with Steps(names=POINTS).watched() as counted:
         carry_out(done, change)
     after = seen(done / "studies")
     assert counted.count > FEW
@@ -76,7 +77,7 @@ def test_a_kill_at_any_step_leaves_before_or_after(site: Path, tmp_path: Path, n
         here = Path(shutil.copytree(site, tmp_path / f"killed_{at}"))
 
         def killed(here: Path = here, at: int = at) -> None:
-            with Steps(kill, at).watched():
+            with Steps(kill, at, names=POINTS).watched():
                 carry_out(here, change)
 
         assert os.WIFSIGNALED(in_child(killed)), f"step {at} was not reached"
@@ -85,6 +86,7 @@ def test_a_kill_at_any_step_leaves_before_or_after(site: Path, tmp_path: Path, n
         assert [path for path in left_behind(here / "studies") if not COMING.fullmatch(path)] == []
         carry_out(here, lambda folder, work: save(folder, work, "image_1", "a good one"))
         shutil.rmtree(here)
+    print(f"{name}: {len(range(0, counted.count, every))} kills")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ import pytest
 
 STEPS = ("open", "write", "fsync", "replace", "rename", "mkdir")
 """Functions of `os` that change or secure what is on a disk; `open` where it may make a file."""
+REMOVALS = ("link", "unlink", "rmdir")
+"""Further ones, which need no room."""
 
 
 class Steps:
@@ -21,17 +23,24 @@ class Steps:
         instead: called with the step's function and arguments at the chosen step; None to count alone.
         at: number of the chosen step, from 0 on.
         and_later: whether the steps after it are treated likewise.
+        names: of the functions that count.
     """
 
-    def __init__(self, instead: Callable[..., Any] | None = None, at: int = 0, and_later: bool = False) -> None:
+    def __init__(
+        self,
+        instead: Callable[..., Any] | None = None,
+        at: int = 0,
+        and_later: bool = False,
+        names: tuple[str, ...] = STEPS,
+    ) -> None:
         self.count = 0
-        self._instead, self._at, self._and_later = instead, at, and_later
+        self._instead, self._at, self._and_later, self._names = instead, at, and_later, names
 
     @contextlib.contextmanager
     def watched(self) -> Iterator["Steps"]:
         """For the time of the ``with`` block."""
         with pytest.MonkeyPatch.context() as patch:
-            for name in STEPS:
+            for name in self._names:
                 patch.setattr(os, name, self._around(getattr(os, name)))
             yield self
 
