@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from lib.annotations.real_clicks import presets_used
+from lib.annotations.real_clicks import answers_on
 from lib.audit.auditor import Auditor
 from lib.audit.log import AuditLog
 from lib.presets import load_preset
@@ -118,8 +118,9 @@ def test_a_record_of_a_label_is_neither_a_click_nor_replayed(tmp_path: Path) -> 
     log = AuditLog(tmp_path / "audit", 2**20)
     auditor = Auditor(log, {"ct": PRESET})
     auditor.record_label(CHANGE)
-    assert presets_used(log, ["Mustermann_Erika"]) == {}
+    assert answers_on(log, ["Mustermann_Erika"]) == {}
     auditor.record("Mustermann_Erika", result(), None)
-    assert presets_used(log, ["Mustermann_Erika"]) == {"Mustermann_Erika": {"ct"}}
+    (answer,) = answers_on(log, ["Mustermann_Erika"])["Mustermann_Erika"]
+    assert answer.preset == "ct" and answer.foreground == ((1, 2, 3),)
     words = ["replay", next(log.records())["id"], "--image", str(tmp_path), "--audit-dir", str(tmp_path / "audit")]
     assert CliRunner().invoke(main, ["--app", str(APP_DIR), *words]).exit_code == 2
