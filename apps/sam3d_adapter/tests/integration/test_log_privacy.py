@@ -112,7 +112,7 @@ def send_all(server: AppServer, studies: Path, upload: Path) -> None:
     send("POST", "/activelearning/random", 200, json={"client_id": "Settembrini"})
     send("POST", "/activelearning/Settembrini", 404, json={})
     send("POST", "/train/Settembrini", 404, json={"patient": "Castorp"})
-    # Fails at the first image, for there is no click.
+    # Fails, for there is no click.
     task = {"patient": "Castorp", "device": "cpu", "multi_gpu": False, "max_workers": 1}
     send("POST", "/batch/infer/test", 200, json=task)
     deadline = time.monotonic() + 200
@@ -205,7 +205,7 @@ def test_the_log_still_tells_what_happened(traffic: Traffic) -> None:
     assert "preset=test" in answered and "audit_id=" in answered
     # Of the task's process: cleaned there, and not wrapped again here.
     uncaught = [line for line in lines if 'event="An error was not caught."' in line]
-    assert len(uncaught) == 1 and "HTTPException" in uncaught[0] and uncaught[0].count("time=") == 1
+    assert len(uncaught) == 1 and "RuntimeError" in uncaught[0] and uncaught[0].count("time=") == 1
 
 
 def test_no_temporary_file_stays(traffic: Traffic) -> None:

@@ -43,7 +43,8 @@ print(inner.pid, flush=True)
 time.sleep(3600)
 """
 SERVER = f"""
-import os, subprocess, sys, time
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let what runs in the background ignore it
 os.environ["SAM3D_ADAPTER_SERVER_PID"] = str(os.getpid())
 child = subprocess.Popen([sys.executable, "-c", {TASK!r}], stdout=subprocess.PIPE, text=True)
 print(child.pid, child.stdout.readline(), flush=True)
