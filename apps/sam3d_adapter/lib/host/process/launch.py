@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 logger = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
@@ -221,12 +223,19 @@ def wait_for_answer(
 
 def stop(process: subprocess.Popen[bytes]) -> None:
     """End the server and everything it started; returns when the server is gone."""
+    started: list[psutil.Process] = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        started = psutil.Process(process.pid).children(recursive=True)
     for how in (signal.SIGTERM, signal.SIGKILL):
         # The group outlives its leader while a training process runs.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, how)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_STOP_S)
+    # Tasks have groups of their own, and end by themselves a moment later.
+    for task in started:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            task.kill()
 
 
 def log_tail(log_path: Path, lines: int = 20) -> str:

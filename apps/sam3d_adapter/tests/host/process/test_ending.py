@@ -33,14 +33,14 @@ pytestmark = pytest.mark.timeout(400)
 APP = Path(__file__).parents[3]
 DEADLINE_S = 120
 
-# The child of a server, with a child of its own; both would go on for an hour.
+# The child of a server, with a child of its own; both would go on for minutes.
 TASK = """
 import subprocess, sys, time
 from lib.host.process.ending import end_with_server
 end_with_server()
-inner = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
+inner = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
 print(inner.pid, flush=True)
-time.sleep(3600)
+time.sleep(300)
 """
 SERVER = f"""
 import os, signal, subprocess, sys, time
@@ -48,7 +48,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let what runs
 os.environ["SAM3D_ADAPTER_SERVER_PID"] = str(os.getpid())
 child = subprocess.Popen([sys.executable, "-c", {TASK!r}], stdout=subprocess.PIPE, text=True)
 print(child.pid, child.stdout.readline(), flush=True)
-time.sleep(3600)
+time.sleep(300)
 """
 
 
