@@ -91,10 +91,8 @@ def server(tmp_path: Path) -> Iterator[AppServer]:
         yield running
 
 
-@pytest.mark.parametrize(
-    "number",
-    [signal.SIGTERM, *(pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGINT, signal.SIGKILL))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_the_server_ends_with_an_open_upload_and_takes_its_batch_along(
     server: AppServer, number: signal.Signals
 ) -> None:
@@ -117,6 +115,7 @@ def test_the_server_ends_with_an_open_upload_and_takes_its_batch_along(
     wait_gone(children)
 
 
+@pytest.mark.slow
 def test_an_address_of_version_6(tmp_path: Path) -> None:
     try:
         port = free_port("::1")
