@@ -7,7 +7,10 @@ is status 500 though the task runs, for its thread changes it meanwhile (``:115`
 in a name of its own (``monailabel/utils/async_tasks/task.py:25``). We know of no upstream issue.
 """
 
+import contextlib
+import functools
 import os
+import subprocess
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -40,6 +43,7 @@ _KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
     "client_id": ((str, type(None)), "a text"),
 }
 """What MONAI Label itself reads; a task reads the rest."""
+_GONE_S = 10.0
 _WAIT = "Wait for it (GET {path} says how far it is), or stop it (DELETE {path}), then ask again."
 
 
@@ -48,6 +52,8 @@ def patch_task_endpoints() -> None:
     wrap("monailabel.endpoints.activelearning", "sample", _sample)
     wrap("monailabel.endpoints.batch_infer", "run", _run_batch)
     wrap("monailabel.endpoints.batch_infer", "status", _batch_status)
+    for task in ("train", "scoring", "batch_infer"):
+        wrap(f"monailabel.endpoints.{task}", "stop", functools.partial(_stop, task))
     for name, one, every in (("train", "run_model", _run_trainer), ("scoring", "run_method", _run_scoring)):
         wrap(f"monailabel.endpoints.{name}", one, every)
     wrap("monailabel.endpoints.train", "run", _run_trainers)
@@ -184,6 +190,16 @@ def _require_free(name: str, trainer: Any) -> None:
             429, f"Preset '{name}' is being trained by another process on this folder: another server, or sam3d "
             "finetune. Wait for it to end, or end it there; GET /info/ says how far it is."
         )  # fmt: skip
+
+
+def _stop(task: str, host: Any) -> Any:
+    running = list(processes(task).values())
+    stopped = host()
+    for process in running:
+        # A moment: what is killed holds its lock, and its memory, until it is gone.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_GONE_S)
+    return stopped
 
 
 def _run_scoring(host: Any, method: str, params: dict | None = None, *how: Any) -> Any:
