@@ -37,9 +37,10 @@ pytestmark = [
 def checkout(tmp_path: Path) -> Path:
     """What the two commands run of this checkout, copied, because they write into it."""
     folder = tmp_path / "checkout"
-    without = shutil.ignore_patterns("__pycache__", "tests", "model", "logs", "bin", "out", "studies")
+    without = shutil.ignore_patterns("__pycache__", "tests", "model", "logs", "bin", "out")
     for part in (APP_DIR.relative_to(REPOSITORY), Path("demo"), Path("sam3d")):
         shutil.copytree(REPOSITORY / part, folder / part, ignore=without)
+    shutil.rmtree(folder / "demo/studies", ignore_errors=True)  # phantoms of earlier demos
     shutil.copy(REPOSITORY / "Makefile", folder)
     return folder
 
