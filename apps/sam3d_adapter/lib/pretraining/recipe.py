@@ -29,15 +29,15 @@ class Recipe:
 
     name: str = "structures"
     sources: tuple[Source, ...] = (
-        Generated("phantoms", "phantoms", "ct", 0.8, range(1000, 1400)),
-        Generated("synthetic_ct", "synthetic", "ct", 0.9, range(300), _LABEL_MAPS),
-        Generated("synthetic_mr", "synthetic", "mr", 1.1, range(300), _LABEL_MAPS),
-        Generated("synthetic_pet", "synthetic", "pet", 0.5, range(300), _LABEL_MAPS),
-        Generated("regions_ct", "regions", "ct", 0.5, range(160), ("unlabelled_ct/images", "sts_ct/images")),
-        Generated("regions_mr", "regions", "mr", 0.5, range(160), ("unlabelled_mr/images", "sts_mr_t1/images")),
+        Generated("phantoms", "phantoms", "ct", 1.5, range(1000, 1240)),
+        Generated("synthetic_ct", "synthetic", "ct", 0.9, range(200), _LABEL_MAPS),
+        Generated("synthetic_mr", "synthetic", "mr", 1.1, range(200), _LABEL_MAPS),
+        Generated("synthetic_pet", "synthetic", "pet", 0.8, range(200), _LABEL_MAPS),
+        Generated("regions_ct", "regions", "ct", 0.3, range(32), ("unlabelled_ct/images", "sts_ct/images")),
+        Generated("regions_mr", "regions", "mr", 0.3, range(32), ("unlabelled_mr/images", "sts_mr_t1/images")),
         Labelled("sts_ct", "ct", 0.5),
         Labelled("sts_mr_t1", "mr", 0.6),
-        Labelled("sts_pet", "pet", 0.6),
+        Labelled("sts_pet", "pet", 1.0),
         Labelled("organs_ct", "ct", 0.0, labels_are_objects=True),
         Labelled("vessels_ct", "ct", 0.0, labels_are_objects=True),
         Labelled("fetal_brain_mr", "mr", 0.0, labels_are_objects=True),
