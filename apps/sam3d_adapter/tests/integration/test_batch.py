@@ -13,7 +13,7 @@ import requests
 from tests.support.noise_site import CLICK, SHAPE, copy_app, write_studies
 from tests.support.server import AppServer, start_server
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 PROMPTS = {"foreground": [CLICK], "result_extension": ".nii.gz"}
 DEADLINE_S = 240
@@ -68,7 +68,6 @@ def test_a_batch_saves_originals_and_says_how_far_it_is(server: AppServer) -> No
     assert listed[-1]["progress"] == task["progress"]
 
 
-@pytest.mark.slow
 def test_final_labels_are_written_where_they_were_asked_for_and_never_replaced(server: AppServer) -> None:
     drawn = np.zeros(SHAPE, np.uint8)
     drawn[3:6, 3:6, 3:6] = 1
@@ -91,7 +90,6 @@ def test_final_labels_are_written_where_they_were_asked_for_and_never_replaced(s
     assert masks(server, "final")[0].read_bytes() == before
 
 
-@pytest.mark.slow
 def test_nothing_is_saved_where_that_was_asked_for(server: AppServer) -> None:
     body = PROMPTS | {"save_label": False, "label_tag": "trial", "images": ["case_1"], "device": "cpu"}
     assert post(server, body).status_code == 200
@@ -100,7 +98,6 @@ def test_nothing_is_saved_where_that_was_asked_for(server: AppServer) -> None:
     assert masks(server, "trial") == []
 
 
-@pytest.mark.slow
 def test_a_batch_without_prompts_says_of_each_image_what_is_missing(server: AppServer) -> None:
     # The host's own body: a GPU, all of them, labels saved as originals.
     assert post(server).status_code == 200
