@@ -24,12 +24,9 @@ from lib.evaluation.cases import ENDINGS, DataError
 from lib.evaluation.manifest import from_manifest
 from lib.presets import Preset
 from lib.volumes.mask_hash import mask_hash
-from lib.volumes.modality import source_modality
+from lib.volumes.modality import known_modality, source_modality
 
 logger = logging.getLogger(__name__)
-
-_SPELLED = {"PT": "PET", "MRI": "MR", "CBCT": "CT", "PET-CT": "PET", "PET/CT": "PET"}
-_UNKNOWN = ("", "OT", "UNK", "UNKNOWN", "SEG", "SC")
 
 
 @dataclass(frozen=True)
@@ -101,12 +98,6 @@ def _agrees(answer: Answer, objects: np.ndarray) -> bool:
     except (IndexError, TypeError, ValueError):
         return False  # clicks on another image that had this id
     return len(hit) == 1 and hit != {0} and not hit & missed
-
-
-def known_modality(name: str) -> str | None:
-    """A modality as presets have it; None for a text that says nothing."""
-    name = name.strip().upper()
-    return None if name in _UNKNOWN else _SPELLED.get(name, name)
 
 
 def modality_of_source(image: Path, info: Mapping[str, Any], listed: Mapping[str, str]) -> str | None:

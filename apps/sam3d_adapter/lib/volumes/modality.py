@@ -5,10 +5,16 @@ from pathlib import Path
 
 import pydicom
 
-_FROM_DICOM: Mapping[str, str] = {"PT": "PET"}
-_UNKNOWN = ("", "OT", "UNK", "SEG", "SC")
-"""Of the tag Modality (0008,0060): what says nothing of how the image was taken."""
+_SPELLED: Mapping[str, str] = {"PT": "PET", "MRI": "MR", "CBCT": "CT", "PET-CT": "PET", "PET/CT": "PET"}
+_UNKNOWN = ("", "OT", "UNK", "UNKNOWN", "SEG", "SC")
+"""What says nothing of how an image was taken."""
 _SLICES_OF = ".nii.gz"
+
+
+def known_modality(name: str) -> str | None:
+    """A modality as presets have it, from DICOM (0008,0060) or a table; None for a text that says nothing."""
+    name = name.strip().upper()
+    return None if name in _UNKNOWN else _SPELLED.get(name, name)
 
 
 def source_modality(path: Path) -> str | None:
@@ -26,8 +32,7 @@ def source_modality(path: Path) -> str | None:
         if file is None or file.name.endswith(_SLICES_OF):
             return None
         header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["Modality"])
-        found = str(header.get("Modality") or "").strip().upper()
+        return known_modality(str(header.get("Modality") or ""))
     # Broad: pydicom passes on whatever a damaged file led to; whoever reads the image says that.
     except Exception:
         return None
-    return None if found in _UNKNOWN else _FROM_DICOM.get(found, found)
