@@ -24,6 +24,9 @@ CODES: Mapping[str, str] = {
     "mask-not-read": "the weights read no mask prompt",
     "box-not-read": "the weights read no box",
     "pseudo-click": "the network was shown a foreground click that the user did not set",
+    # The label that was submitted, or the mask that was to be saved.
+    "label-read": "how what a label holds is read",
+    "not-saved": "the mask was answered, but not saved as a label",
     # The server.
     "other-version": "another version answered than the published one",
     "not-recorded": "the answer is not in the audit log",

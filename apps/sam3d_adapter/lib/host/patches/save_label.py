@@ -18,6 +18,7 @@ from typing import Any
 from fastapi import HTTPException
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 
+from lib.answer_warnings import answer_warning
 from lib.host.label_content import check_submitted
 from lib.host.patches.version_guard import check_host_version
 from lib.prompts.reading import short
@@ -26,7 +27,9 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 _TEXTS = {"true": True, "1": True, "false": False, "0": False, "": False}
 _INDEX_BYTES = 2**20
 """Room for the index of the labels."""
-NOT_SAVED = "The mask was not saved: only one of an image of this server can be, not of a file or a session."
+NOT_SAVED = answer_warning(
+    "not-saved", "The mask was not saved: only one of an image of this server can be, not of a file or a session."
+)
 
 
 def read_save_label(value: Any) -> bool:
@@ -85,10 +88,13 @@ def save_mask(answer: Mapping[str, Any], request: Mapping[str, Any], datastore: 
             said = check_submitted(Path(file), image, tag, info, datastore)
         except HTTPException as error:
             # The mask is shown all the same; only the saved label stays as it is.
-            params["warnings"] = [*params.get("warnings", ()), f"The mask was not saved. {error.detail}"]
+            params["warnings"] = [
+                *params.get("warnings", ()),
+                answer_warning("not-saved", f"The mask was not saved. {error.detail}"),
+            ]
             return dict(answer)
         if said:
-            params["warnings"] = [*params.get("warnings", ()), *said]
+            params["warnings"] = [*params.get("warnings", ()), *(answer_warning("label-read", one) for one in said)]
         require_room(Path(datastore._datastore.label_path(None)), os.path.getsize(file))
         label = datastore.save_label(image, file, tag, info)
     except BaseException:

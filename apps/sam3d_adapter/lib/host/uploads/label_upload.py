@@ -23,6 +23,7 @@ from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.interfaces.datastore import DefaultLabelTag
 from monailabel.interfaces.utils.app import app_instance
 
+from lib.answer_warnings import answer_warning
 from lib.host.json_object import read_object, require_storable
 from lib.host.label_content import check_submitted
 from lib.host.patches.datastore_endpoints import require_image
@@ -82,7 +83,7 @@ def _save_label(
         require_room(Path(datastore._datastore.label_path(None)), path.stat().st_size)
     label.filename = f"label{suffix}"
     answer = host(background_tasks, image, json.dumps(read), tag, label, *user)
-    return {**answer, "warnings": said} if said else answer
+    return {**answer, "warnings": [answer_warning("label-read", one) for one in said]} if said else answer
 
 
 def _read_label(path: Path, *, is_sent: bool) -> LabelFile:
