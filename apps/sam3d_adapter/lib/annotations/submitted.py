@@ -192,9 +192,8 @@ class Learner:
 
 def read_submitted(
     labels: Iterable[SavedLabel],
-    preset: Preset,
+    learner: Learner,
     patient_of: Callable[[str, Mapping[str, Any]], Patient],
-    **more: Any,
 ) -> Submitted:
     """Reads all labels; of the images only headers and checksums.
 
@@ -205,11 +204,9 @@ def read_submitted(
 
     Args:
         labels: final ones.
-        preset: to be trained.
+        learner: the preset that is to be trained.
         patient_of: image id and image info -> the patient.
-        more: of `Learner`.
     """
-    learner = Learner(preset, **more)
     cases, skipped, notes = [], [], []
     for saved in sorted(labels, key=lambda saved: saved.image_id):
         try:

@@ -10,9 +10,8 @@ from typing import Any
 from lib.annotations.patients import PatientBook
 from lib.annotations.real_clicks import costs, read_real_clicks
 from lib.annotations.splits import VALIDATION, Splits
-from lib.annotations.submitted import SavedLabel, SubmittedCase, read_submitted
+from lib.annotations.submitted import Learner, SavedLabel, SubmittedCase, read_submitted
 from lib.audit.log import AuditLog
-from lib.presets import Preset
 
 
 class NothingToLearn(RuntimeError):
@@ -57,31 +56,29 @@ class TrainingData:
 
 def collect_training_data(
     saved: Iterable[SavedLabel],
-    preset: Preset,
+    learner: Learner,
     book: PatientBook,
     learning_dir: Path,
     audit_log: AuditLog,
-    **more: Any,
 ) -> TrainingData:
     """Reads submitted labels, splits them by patient and adds the recorded interactions.
 
     Args:
         saved: final labels of the data store.
-        preset: to be trained.
+        learner: the preset that is to be trained.
         book: names the patient of each image.
         learning_dir: folder of the split.
         audit_log: has the recorded interactions.
-        more: of `lib.annotations.submitted.Learner`.
 
     Raises:
         PatientsError: statements about patients contradict one another.
         SplitsError: the split is damaged.
     """
-    found = read_submitted(saved, preset, book.patient_of, **more)
+    found = read_submitted(saved, learner, book.patient_of)
     book.report()
     splits = Splits(learning_dir)
     sides = splits.assign({case.image_id: case.patient for case in found.cases})
-    real = read_real_clicks(audit_log, found.cases, preset.name)
+    real = read_real_clicks(audit_log, found.cases, learner.preset.name)
     return TrainingData(
         train=[case for case in found.cases if sides[case.image_id] != VALIDATION],
         validation=[case for case in found.cases if sides[case.image_id] == VALIDATION],

@@ -18,6 +18,7 @@ from lib.annotations.label_snapshots import LabelSnapshots
 from lib.annotations.made_with import listed_modalities
 from lib.annotations.patients import PatientBook
 from lib.annotations.real_clicks import answers_on
+from lib.annotations.submitted import Learner
 from lib.audit.log import AuditLog
 from lib.files.lock import file_lock, is_locked, locked
 from lib.host.pacs.labels import pacs_labels
@@ -188,17 +189,9 @@ class FineTuneTask(TrainTask):
             saved = pacs_labels(datastore, snapshots, expected=structures, clicked=answers)
         else:
             saved = saved_labels(datastore)
-        return collect_training_data(
-            saved,
-            self.preset,
-            book,
-            self._registry.learning_dir,
-            self._audit_log,
-            label_name=label_name,
-            presets=self._presets,
-            answers=answers,
-            modalities=listed_modalities(studies_folder(datastore)),
-        )
+        modalities = listed_modalities(studies_folder(datastore))
+        learner = Learner(self.preset, label_name, self._presets, answers, modalities)
+        return collect_training_data(saved, learner, book, self._registry.learning_dir, self._audit_log)
 
     @contextlib.contextmanager
     def _only_one(self) -> Iterator[None]:

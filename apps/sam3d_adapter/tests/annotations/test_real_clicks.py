@@ -10,7 +10,7 @@ import pytest
 
 from lib.annotations.patients import PatientBook
 from lib.annotations.real_clicks import answers_on, costs, read_real_clicks
-from lib.annotations.submitted import SavedLabel, read_submitted
+from lib.annotations.submitted import Learner, SavedLabel, read_submitted
 from lib.audit.log import AuditLog, new_id
 from lib.presets import load_preset
 from lib.prompts.click import Click
@@ -36,7 +36,7 @@ class Site:
     def case(self, saved_at=100):
         info = {"label_info": [{"name": "x", "idx": 1}, {"name": "y", "idx": 2}], "ts": NOW + saved_at}
         saved = SavedLabel("a", self.folder / "a.nii.gz", self.folder / "a_label.nii.gz", info)
-        return read_submitted([saved], CT, PatientBook().patient_of).cases[0]
+        return read_submitted([saved], Learner(CT), PatientBook().patient_of).cases[0]
 
     def answer(self, time, foreground, background=(), mask=None, image="a", preset="ct", version="v1", user=None):
         mask = np.zeros(SHAPE, bool) if mask is None else mask

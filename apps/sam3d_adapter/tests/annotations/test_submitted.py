@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from lib.annotations.made_with import Answer, listed_modalities
 from lib.annotations.patients import PatientBook
-from lib.annotations.submitted import SavedLabel, SubmittedError, read_submitted
+from lib.annotations.submitted import Learner, SavedLabel, SubmittedError, read_submitted
 from lib.presets import load_preset
 from lib.volumes.mask_hash import mask_hash
 from lib.volumes.volume import ImageError
@@ -70,7 +70,7 @@ class Site:
         return label
 
     def read(self, preset=KITS, **options):
-        return read_submitted(self.saved, preset, PatientBook().patient_of, **options)
+        return read_submitted(self.saved, Learner(preset, **options), PatientBook().patient_of)
 
     def only(self, preset=KITS, **options):
         submitted = self.read(preset, **options)

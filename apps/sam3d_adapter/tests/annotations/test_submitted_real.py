@@ -8,7 +8,7 @@ import pytest
 
 from lib.annotations.patients import PatientBook
 from lib.annotations.splits import TRAIN, Splits
-from lib.annotations.submitted import SavedLabel, Submitted, read_submitted
+from lib.annotations.submitted import Learner, SavedLabel, Submitted, read_submitted
 from lib.annotations.submitted_set import SubmittedDataSet
 from lib.presets import load_preset
 
@@ -28,7 +28,7 @@ def submitted() -> dict[str, Submitted]:
             for image in sorted((folder / "images").glob("*.nii.gz"))
         ]
         book = PatientBook(pattern=r"(STS_\d+)")
-        found[name] = read_submitted(saved, load_preset(CONFIGS / f"{preset}.yaml"), book.patient_of)
+        found[name] = read_submitted(saved, Learner(load_preset(CONFIGS / f"{preset}.yaml")), book.patient_of)
     return found
 
 

@@ -13,7 +13,7 @@ import torch
 
 from lib.annotations.patients import PatientBook
 from lib.annotations.real_clicks import RealInteraction
-from lib.annotations.submitted import SavedLabel, read_submitted
+from lib.annotations.submitted import Learner, SavedLabel, read_submitted
 from lib.annotations.submitted_set import SubmittedDataSet
 from lib.presets import load_preset
 from lib.prompts.click import Click
@@ -46,7 +46,7 @@ def write_case(folder, name, seed):
 @pytest.fixture
 def cases(tmp_path):
     saved = [write_case(tmp_path, f"c{n}", n) for n in range(6)]
-    return read_submitted(saved, CT, PatientBook().patient_of).cases
+    return read_submitted(saved, Learner(CT), PatientBook().patient_of).cases
 
 
 @pytest.mark.parametrize("preset", [CT, PET])

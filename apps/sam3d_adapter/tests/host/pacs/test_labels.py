@@ -20,7 +20,7 @@ from pydicom.uid import generate_uid
 
 from lib.annotations.label_snapshots import LabelSnapshots
 from lib.annotations.patients import PatientBook
-from lib.annotations.submitted import SavedLabel, SubmittedCase, read_submitted
+from lib.annotations.submitted import Learner, SavedLabel, SubmittedCase, read_submitted
 from lib.audit.log import AuditLog
 from lib.host.pacs.labels import pacs_labels
 from lib.presets import load_preset
@@ -136,7 +136,7 @@ def read(store: DICOMWebDatastore, kept: LabelSnapshots, study: Study, **options
 
 
 def only_case(found: list[SavedLabel], preset: Any = KITS) -> SubmittedCase:
-    submitted = read_submitted(found, preset, PatientBook().patient_of)
+    submitted = read_submitted(found, Learner(preset), PatientBook().patient_of)
     assert submitted.skipped == ()
     (case,) = submitted.cases
     return case
@@ -304,7 +304,7 @@ def test_gap_between_slices_is_not_filled_and_said(
 ) -> None:
     seg, count = stored_ball(store, study, tmp_path, pacs)
     keep_frames(seg, [place for place in range(count) if place not in (3, 4)])
-    found = read_submitted(read(store, kept, study), CT, PatientBook().patient_of)
+    found = read_submitted(read(store, kept, study), Learner(CT), PatientBook().patient_of)
     (case,) = found.cases
     assert any("'lesion' has 2 empty slices between others" in note for note in found.notes)
     drawn = case.read().labels
@@ -318,7 +318,7 @@ def test_segment_on_every_second_slice_is_left_out_with_a_reason(
     keep_frames(seg, list(range(0, count, 2)))
     measures = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
     measures.SpacingBetweenSlices = str(2 * float(measures.SpacingBetweenSlices))  # as if they were thick slices
-    found = read_submitted(read(store, kept, study), CT, PatientBook().patient_of)
+    found = read_submitted(read(store, kept, study), Learner(CT), PatientBook().patient_of)
     assert not found.cases and "no neighbours" in found.skipped[0].reason and "interpolate" in found.skipped[0].reason
 
 
@@ -328,7 +328,7 @@ def test_numbered_and_other_segments(
     save(store, study, labels(study), ("spleen", "Kidney tumor #2"), tmp_path)
     forget(store)
     as_if_of_ohif(pacs)
-    found = read_submitted(read(store, kept, study), KITS, PatientBook().patient_of)
+    found = read_submitted(read(store, kept, study), Learner(KITS), PatientBook().patient_of)
     assert found.cases[0].names == ("kidney tumor",)
     assert any("'spleen' is left out" in note for note in found.notes)
 
@@ -396,7 +396,7 @@ def test_label_whose_image_is_gone_for_good_is_left_out_with_the_reason(
         return answer(instances)
 
     pacs.send = send
-    submitted = read_submitted(read(store, kept, study), KITS, PatientBook().patient_of)
+    submitted = read_submitted(read(store, kept, study), Learner(KITS), PatientBook().patient_of)
     assert submitted.cases == () and {one.image_id for one in submitted.skipped} == {"1.2.3", study.series_uid}
     own = next(one for one in submitted.skipped if one.image_id == study.series_uid)
     assert "its image could not be fetched again" in own.reason and reason in own.reason
