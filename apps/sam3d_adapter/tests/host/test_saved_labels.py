@@ -14,7 +14,7 @@ from monailabel.interfaces.utils.app import app_instance
 from lib.annotations.patients import PatientBook
 from lib.annotations.real_clicks import answers_on, costs, read_real_clicks
 from lib.annotations.splits import Splits
-from lib.annotations.submitted import Submitted, read_submitted
+from lib.annotations.submitted import Learner, Submitted, read_submitted
 from lib.annotations.submitted_set import SubmittedDataSet
 from lib.audit.log import AuditLog
 from lib.host.saved_labels import saved_labels, studies_folder
@@ -76,7 +76,7 @@ def read(live: LiveApp, name: str = "kits", **options: Any) -> Submitted:
     """As training does, in another process: with a data store of its own."""
     store = StudiesDatastore(str(live.studies))
     book = PatientBook(studies_folder(store))
-    return read_submitted(saved_labels(store), preset(live, name), book.patient_of, **options)
+    return read_submitted(saved_labels(store), Learner(preset(live, name), **options), book.patient_of)
 
 
 @pytest.mark.parametrize("name", ["label.nii.gz", "label.nrrd", "label.seg.nrrd"])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lib.annotations.patients import Patient, PatientBook
-from lib.annotations.submitted import SavedLabel, read_submitted
+from lib.annotations.submitted import Learner, SavedLabel, read_submitted
 from lib.evaluation.cases import inspect, read_truth
 from lib.learning.validation_snapshot import (
     MAX_PATIENTS,
@@ -46,7 +46,7 @@ def saved(folder, name: str, *values: int, ending: str = ".nii.gz") -> SavedLabe
 def cases(tmp_path):
     (tmp_path / "data").mkdir()
     labels = [saved(tmp_path / "data", "1.2.840.7", 1), saved(tmp_path / "data", "Doe_John", 1, 2, ending=".NII")]
-    return read_submitted(labels, CT, PatientBook().patient_of).cases
+    return read_submitted(labels, Learner(CT), PatientBook().patient_of).cases
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_overlapping_objects_are_whole(tmp_path, run):
     masks = np.zeros((2, 20, 18, 16), np.uint8)
     masks[0, 2:9, 5:10, 5:10], masks[1, 6:15, 5:10, 3:8] = 1, 1
     path = write_layers(tmp_path / "data/a.seg.nrrd", masks, [("lesion", 0, 1), ("organ", 1, 1)], AFFINE)
-    (case,) = read_submitted([replace(label, label=path)], CT, PatientBook().patient_of).cases
+    (case,) = read_submitted([replace(label, label=path)], Learner(CT), PatientBook().patient_of).cases
     save_validation_snapshot(run, [case], pseudonym)
     sources = snapshot_sources(run, [case], pseudonym, "ct")
     found = [case for source in sources for case in inspect(source)[0]]
