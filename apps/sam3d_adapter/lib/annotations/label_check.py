@@ -9,7 +9,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from lib.annotations.label_names import NamesError, require_consistent
+from lib.annotations.label_names import NamesError, named_values, require_consistent
+from lib.annotations.slice_gaps import SliceGapsError, require_filled
 from lib.annotations.submitted import MAX_OBJECTS, SubmittedError, read_label
 from lib.geometry.axes import Array, transform_points
 from lib.volumes import nifti
@@ -70,9 +71,14 @@ def check_label(label: Path, image: Path, info: Mapping[str, Any], *, before: Pa
         )
     said = _require_place(label, file, label_affine(label, file.affine, image, onto), shape, onto)
     try:
-        return said + require_consistent(values, info, file.texts)
+        said += require_consistent(values, info, file.texts)
     except NamesError as error:
         raise LabelRefused(f"The label is refused: {error}. {_NAMES}") from error
+    pairs = named_values(values, info, file.texts) or [("structure", value) for value in values]
+    try:
+        return said + require_filled(file.voxels, [(name, file.numbers((value,))) for name, value in pairs])
+    except SliceGapsError as error:
+        raise LabelRefused(f"The label is refused: {error}.") from error
 
 
 def _is_drawn(label: Path) -> bool:

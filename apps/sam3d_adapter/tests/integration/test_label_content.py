@@ -181,3 +181,17 @@ def test_own_mask_that_is_empty_replaces_no_label(live: LiveApp, tmp_path: Path)
     assert "not saved" in said and "empty" in said and "label" not in refused and kept(live) == before
     saved = save(ONE)
     assert saved["label"] == "case_1" and "warnings" not in saved["params"] and kept(live) != before
+
+
+def test_a_label_on_every_third_slice_is_refused_and_one_with_a_gap_is_taken_with_a_sentence(live: LiveApp) -> None:
+    drawn = np.zeros(SHAPE, np.uint8)
+    drawn[10:20, 10:20, 2:20] = 1
+    sparse, gap = np.zeros(SHAPE, np.uint8), drawn.copy()
+    sparse[:, :, ::3] = drawn[:, :, ::3]
+    gap[:, :, 9] = 0
+    answer = put(live, sparse, names("lesion"))
+    check_refusal(live, answer, 422, ("no neighbours", "interpolate"))
+    assert kept(live) == b""
+    answer = put(live, gap, names("lesion"))
+    assert answer.status_code == 200, answer.text
+    assert "'lesion' has an empty slice between others; nothing was filled in." in answer.text

@@ -23,6 +23,7 @@ from pydicom.dataset import Dataset
 
 from lib.annotations.label_names import label_of, normal_name
 from lib.annotations.label_snapshots import LabelSnapshots
+from lib.annotations.slice_gaps import require_filled
 from lib.annotations.submitted import SavedLabel
 from lib.host.pacs.dicom_fetch import fetch_series
 from lib.host.patches.version_guard import check_host_version
@@ -150,8 +151,7 @@ def _keep_seg(
 def write_seg(seg: Dataset, file: Path, names: Collection[str], image: Path) -> list[str]:
     """Writes the segments of a DICOM SEG that have one of these names as NRRD, their names in its header.
 
-    A segment has frames only where something is drawn, so slices without one are empty, even between others. If no two
-    frames of a segment lie on neighbouring slices, it was drawn on every n-th slice, and what lies between is unknown.
+    A segment has frames only where something is drawn, so slices without one are empty, even between others.
 
     Args:
         seg: with its frames.
@@ -166,7 +166,7 @@ def write_seg(seg: Dataset, file: Path, names: Collection[str], image: Path) -> 
         ValueError: no DICOM SEG that can be read, frames that lie on no slices, or segments that overlap or have gaps.
     """
     wanted = [(number, name) for number, name in sorted(_segments(seg).items()) if _is_wanted(name, names)]
-    said = _set_slices(seg, image, dict(wanted))
+    _set_slices(seg, image)
     read = pydicom_seg.SegmentReader().read(seg)
     labels: np.ndarray = np.zeros(read.size[::-1], np.uint8)
     texts: dict[str, str] = {}
@@ -176,6 +176,10 @@ def write_seg(seg: Dataset, file: Path, names: Collection[str], image: Path) -> 
             raise ValueError("its segments overlap")
         labels[segment] = value
         texts |= {f"Segment{value}_Name": name, f"Segment{value}_LabelValue": str(value)}
+    said = require_filled(labels, [(name, (value,)) for value, (_, name) in enumerate(wanted, start=1)])
+    if others := [name for name in _segments(seg).values() if not _is_wanted(name, names)]:
+        listed = ", ".join(f"'{name[:60]}'" for name in others[:8])
+        said.append(f"Of its DICOM SEG {listed} is left out: no task here has that structure.")
     written = sitk.GetImageFromArray(labels)
     written.CopyInformation(read.segment_image(wanted[0][0]))
     for key, text in texts.items():
@@ -184,8 +188,8 @@ def write_seg(seg: Dataset, file: Path, names: Collection[str], image: Path) -> 
     return said
 
 
-def _set_slices(seg: Dataset, image: Path, wanted: Mapping[int, str]) -> list[str]:
-    """Sets the distance between the slices of a DICOM SEG, which may be told wrong, and returns sentences about gaps.
+def _set_slices(seg: Dataset, image: Path) -> None:
+    """Sets the distance between the slices of a DICOM SEG, which may be told wrong.
 
     Raises:
         ValueError: see `write_seg`.
@@ -193,45 +197,22 @@ def _set_slices(seg: Dataset, image: Path, wanted: Mapping[int, str]) -> list[st
     shared = seg.SharedFunctionalGroupsSequence[0]
     rows, columns = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, float).reshape(2, 3)
     normal = np.cross(rows, columns)
-    frames = []
-    for frame in seg.PerFrameFunctionalGroupsSequence:
-        corner = np.array(frame.PlanePositionSequence[0].ImagePositionPatient, float)
-        frames.append((_segment_of(frame, shared), float(normal @ corner)))
-    first = min(position for _, position in frames)
+    corners = [frame.PlanePositionSequence[0].ImagePositionPatient for frame in seg.PerFrameFunctionalGroupsSequence]
+    heights = np.array(corners, float) @ normal
     measures = shared.PixelMeasuresSequence[0]
     _, affine = image_grid(image)
     # DICOM's axes are left and posterior, those of the affine right and anterior.
     along = np.abs(normal @ np.diag([-1, -1, 1]) @ affine[:3, :3])
     declared = float(measures.get("SpacingBetweenSlices") or measures.get("SliceThickness") or 0)
-    step = next((step for step in (float(along.max()), declared) if step > 0 and _are_on(frames, first, step)), None)
+    step = next((step for step in (float(along.max()), declared) if step > 0 and _are_on(heights, step)), None)
     if step is None:
         raise ValueError("its frames lie on no slices of equal distance; draw on the series itself, and store it again")
     measures.SpacingBetweenSlices = f"{step:.10g}"
-    said = []
-    for number, name in wanted.items():
-        slices = sorted({round((position - first) / step) for segment, position in frames if segment == number})
-        steps = np.diff(slices)
-        if len(steps) and steps.min() > 1:
-            raise ValueError(
-                f"'{name[:60]}' is drawn on slices that are no neighbours, and nothing says what lies between them; "
-                "fill them in (interpolate), and store it again"
-            )
-        if missing := int((steps - 1).sum()):
-            said.append(f"'{name[:60]}' has {missing} empty slices between others; nothing was filled in.")
-    if others := [name for number, name in _segments(seg).items() if number not in wanted]:
-        listed = ", ".join(f"'{name[:60]}'" for name in others[:8])
-        said.append(f"Of its DICOM SEG {listed} is left out: no task here has that structure.")
-    return said
 
 
-def _are_on(frames: Sequence[tuple[int, float]], first: float, step: float) -> bool:
-    places = np.array([(position - first) / step for _, position in frames])
+def _are_on(heights: np.ndarray, step: float) -> bool:
+    places = (heights - heights.min()) / step
     return bool(np.abs(places - np.rint(places)).max() < _OFF_SLICE)
-
-
-def _segment_of(frame: Dataset, shared: Dataset) -> int:
-    found = frame.get("SegmentIdentificationSequence") or shared.get("SegmentIdentificationSequence")
-    return int(found[0].ReferencedSegmentNumber)
 
 
 def _is_wanted(name: str, names: Collection[str]) -> bool:
