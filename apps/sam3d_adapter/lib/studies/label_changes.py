@@ -285,19 +285,15 @@ class LabelFiles:
     def _changes(self, image: str | None, tag: str | None) -> Iterator[LabelChange]:
         if not all(name is None or is_plain_name(name) for name in (image, tag)):
             return
-        for home in self.history.glob("*/*"):
-            if (
-                home.parent.name.startswith(".")
-                or tag not in (None, home.parent.name)
-                or image not in (None, home.name)
-            ):
-                continue
-            for path in home.iterdir():
-                try:
-                    yield LabelChange(**json.loads((path / _CHANGE).read_bytes()))
-                except (OSError, ValueError, TypeError) as error:
-                    if not path.name.startswith("."):
-                        logger.warning("An entry of the history of labels cannot be read: %s.", type(error).__name__)
+        for tag_folder in _visible(self.history):
+            for home in _visible(tag_folder) if tag in (None, tag_folder.name) else ():
+                for path in _visible(home) if image in (None, home.name) else ():
+                    try:
+                        yield LabelChange(**json.loads((path / _CHANGE).read_bytes()))
+                    except (OSError, ValueError, TypeError) as error:
+                        if path.is_dir():
+                            name = type(error).__name__
+                            logger.warning("An entry of the history of labels cannot be read: %s.", name)
 
     def _note_path(self, image: str, tag: str) -> Path:
         return self.labels / tag / f"{image}.json"
@@ -311,6 +307,14 @@ class LabelFiles:
             saved = datetime.fromtimestamp((self.labels / tag / file).stat().st_mtime, UTC)
             kept = {"saved_at": saved.isoformat(timespec="milliseconds"), "user": None, "address": ""}
         return {**kept, "image": image, "tag": tag, "file": file, "sha256": sha256, "info": dict(entry["info"])}
+
+
+def _visible(folder: Path) -> list[Path]:
+    """What lies in a folder, without what another server is preparing; nothing if the folder has just gone."""
+    try:
+        return [folder / name for name in os.listdir(folder) if not name.startswith(".")]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _is_coming(path: Path) -> bool:

@@ -195,3 +195,18 @@ def test_a_label_on_every_third_slice_is_refused_and_one_with_a_gap_is_taken_wit
     answer = put(live, gap, names("lesion"))
     assert answer.status_code == 200, answer.text
     assert "'lesion' has an empty slice between others; nothing was filled in." in answer.text
+
+
+def test_a_file_where_the_labels_should_lie_is_said_and_the_label_is_saved_once_it_is_gone(live: LiveApp) -> None:
+    blocking = live.studies / "labels/second_reader"
+    blocking.parent.mkdir(exist_ok=True)
+    blocking.write_text("notes")
+    try:
+        check_refusal(live, put(live, LESIONS, names("lesion", "cyst"), tag="second_reader"), 503, ("move it away",))
+    finally:
+        blocking.unlink()
+    try:
+        answer = put(live, LESIONS, names("lesion", "cyst"), tag="second_reader")
+        assert answer.status_code == 200, answer.text
+    finally:
+        live.ask("DELETE", "/datastore/label?id=case_1&tag=second_reader")

@@ -62,6 +62,22 @@ def test_two_servers_lose_no_label_and_no_name(studies: Path, tmp_path: Path, is
         assert {f"{text} of {image}" for image in mine for text in ("mine", "yours")} <= both
 
 
+def list_all(studies: Path, labels: int) -> int:
+    """How often the history was listed until it held so many changes."""
+    folder, count = StudiesFolder(studies), 0
+    while len(folder.history()) < labels:
+        count += 1
+    return count
+
+
+def test_the_history_is_listed_while_another_server_saves(studies: Path, tmp_path: Path) -> None:
+    images = [f"image_{number}" for number in range(2 * LABELS)]
+    answers = at_once(
+        (save_all, studies, tmp_path / "a", images, "mine"), *((list_all, studies, 2 * LABELS) for _ in range(2))
+    )
+    assert answers[0] is None and all(isinstance(count, int) and count for count in answers[1:]), answers
+
+
 def test_a_server_sees_what_another_saves(studies: Path, tmp_path: Path) -> None:
     here, there = StudiesFolder(studies), StudiesFolder(studies)
     for folder in (here, there):

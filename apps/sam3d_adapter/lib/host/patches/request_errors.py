@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_RIGHT = {errno.EROFS, errno.EACCES, errno.EPERM}
+_IN_THE_WAY = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY}
+_FAULTY = {errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO}
 _FORM = (
     "A form (multipart/form-data) with 'params', a JSON object of at most 256 KiB, and at most one 'file' is expected."
 )
@@ -47,6 +49,14 @@ def storage_problem(error: BaseException | None) -> HTTPException | None:
         return HTTPException(503, "The disk of the server is full. Ask its administrator to make room, then try again.")
     if error.errno in _NO_RIGHT:
         return HTTPException(503, "The server may not write where it has to. Ask its administrator for the rights.")
+    if error.errno in _IN_THE_WAY:
+        return HTTPException(
+            503,
+            "A file lies where the server needs a folder, or a folder where it needs a file. Ask its administrator to "
+            "move it away; the server's log names it.",
+        )
+    if error.errno in _FAULTY:
+        return HTTPException(503, "The disk of the server fails. Ask its administrator to look at it.")
     return None
 
 

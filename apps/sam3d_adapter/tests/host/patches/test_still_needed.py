@@ -91,7 +91,7 @@ def test_refused_upload_goes(live: LiveApp) -> None:
     assert live.left_behind() == []
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EIO])
 def test_disk_that_cannot_be_written(live: LiveApp, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """Saving a mask beside its image on a disk that is full, or read-only."""
 
