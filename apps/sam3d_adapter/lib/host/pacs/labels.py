@@ -8,7 +8,7 @@ asked here.
 
 import logging
 import tempfile
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Set
 from dataclasses import replace
 from datetime import datetime, tzinfo
 from pathlib import Path
