@@ -1,6 +1,6 @@
-"""The header of a DICOM file; of a deflated one no more is unpacked than a header may take.
+"""The header of a DICOM file; nothing is unpacked beyond what it promises.
 
-pydicom unpacks a deflated file as a whole, whatever it unpacks to.
+pydicom unpacks a deflated file as a whole, whatever it unpacks to; decoders of compressed images do likewise.
 """
 
 import io
@@ -12,8 +12,9 @@ import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filereader import _read_file_meta_info, read_dataset, read_preamble
 from pydicom.tag import Tag
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from lib.volumes.codestreams import require_promised_size
 from lib.volumes.unpacking import BARE, unpacked
 from lib.volumes.volume import ImageError
 
@@ -33,7 +34,7 @@ def read_header(path: Path, tags: Sequence[str]) -> Dataset:
 
     Raises:
         InvalidDicomError: not a DICOM file.
-        ImageError: a deflated file that unpacks to more than its header speaks of.
+        ImageError: a compressed file that unpacks to more than its header speaks of.
         Exception: whatever else a damaged file leads to.
     """
     with path.open("rb") as file:
@@ -42,7 +43,11 @@ def read_header(path: Path, tags: Sequence[str]) -> Dataset:
         if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
             return _read_deflated(path, file, meta, tags)
         file.seek(0)
-        return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(tags))
+        if not meta.get("TransferSyntaxUID", ImplicitVRLittleEndian).is_compressed:
+            return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(tags))
+        header = pydicom.dcmread(file, specific_tags=[*tags, "Rows", "Columns", "PixelData"])
+        require_promised_size(header, path.name)
+        return header
 
 
 def _read_deflated(path: Path, file: Any, meta: FileMetaDataset, tags: Sequence[str]) -> Dataset:
