@@ -12,6 +12,7 @@ import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.nifti1 import Nifti1Header
 from nibabel.nifti2 import Nifti2Header
+from nibabel.volumeutils import apply_read_scaling
 
 from lib.volumes.header_validation import reading_bytes, require_plausible
 from lib.volumes.memory import reserved
@@ -49,11 +50,8 @@ def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
         # Not mapped: uploads are deleted, and files replaced, while the image is held.
         # Not by way of an image, which would take the header's position as it is.
         proxy = ArrayProxy(stream or path, header, mmap=False)
-        # Unscaled values come in their stored type; scaled ones would come as float64.
-        scaled = (proxy.slope, proxy.inter) != (1, 0) and proxy.dtype.kind in "iuf"
-        # Values beyond float32 become infinite, which counts as outside the image later on.
-        with np.errstate(over="ignore", invalid="ignore"):
-            array = np.asanyarray(proxy, dtype=np.float32 if scaled else None)
+        is_scaled = (proxy.slope, proxy.inter) != (1, 0) and proxy.dtype.kind in "iuf"
+        array = _scaled(proxy) if is_scaled else np.asanyarray(proxy)
         if stream is not None:
             stream.require_end()
         return array, viewers_affine(path, header)
@@ -120,6 +118,17 @@ def _read_header(path: Path, packed: bool) -> Any:
         if len(block) == size and kind.may_contain_header(block):
             return kind(block, check=False)
     raise ImageError(f"Image {path.name} cannot be read (it has no NIfTI header). Export it again.")
+
+
+def _scaled(proxy: ArrayProxy) -> np.ndarray:
+    """The values as float32; beyond that they are infinite, which counts as outside the image later on."""
+    stored = proxy.get_unscaled()
+    values: np.ndarray = np.empty(stored.shape, np.float32, order="F")
+    # Slice by slice: nibabel makes copies of the whole, which takes twice as long and three times the memory.
+    with np.errstate(over="ignore", invalid="ignore"):
+        for at in np.ndindex(stored.shape[2:]):
+            values[..., *at] = apply_read_scaling(stored[..., *at], np.float32(proxy.slope), np.float32(proxy.inter))
+    return values
 
 
 def _require_scaling(path: Path, header: Any) -> None:
