@@ -24,6 +24,7 @@ from benchmarks.dialogues import Data
 from benchmarks.structures import names_of
 from benchmarks.views import APP
 from lib.evaluation.evaluated_segmenter import SegmenterChoice
+from lib.evaluation.metrics import dice
 from lib.evaluation.pictures import add_legend, draw_plane, upright
 from lib.evaluation.simulated_user import SimulatedClick
 from lib.presets import load_preset
@@ -61,7 +62,7 @@ def draw(panel: Axes, data: Data, record: dict[str, Any], name: str) -> None:
     panel.set_xlim(click[0] * right + WIDTH_MM / 2, click[0] * right - WIDTH_MM / 2)
     panel.set_ylim(click[1] * anterior - WIDTH_MM / 2, click[1] * anterior + WIDTH_MM / 2)
     panel.set_facecolor("black")
-    panel.set_title(f"{name.replace('_', ' ')}: Dice {record['dice'][0]:.2f}", fontsize=10)
+    panel.set_title(f"{name.replace('_', ' ')}: Dice {dice(mask, truth):.2f}", fontsize=10)
 
 
 def main() -> None:
