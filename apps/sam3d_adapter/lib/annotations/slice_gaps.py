@@ -37,7 +37,9 @@ def require_filled(voxels: np.ndarray, structures: Iterable[tuple[str, Sequence[
         found = [box for number in numbers if number <= len(boxes) and (box := boxes[number - 1]) is not None]
         if not found:
             continue
-        box = tuple(slice(min(s.start for s in along), max(s.stop for s in along)) for along in zip(*found, strict=True))
+        box = tuple(
+            slice(min(s.start for s in along), max(s.stop for s in along)) for along in zip(*found, strict=True)
+        )
         mask = np.isin(voxels[box], numbers)
         for axis in range(3):
             if forgotten := _forgotten(np.moveaxis(mask, axis, 0), name):

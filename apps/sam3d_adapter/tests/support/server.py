@@ -76,7 +76,7 @@ def copy_app(
     """
     folder.mkdir(parents=True)
     shutil.copy(source / "main.py", folder)
-    for name in ("lib", "weights", *(("configs",) if keep_presets else ())):
+    for name in ("lib", "ohif", "weights", *(("configs",) if keep_presets else ())):
         if (source / name).is_dir():
             shutil.copytree(source / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("configs", "weights"):

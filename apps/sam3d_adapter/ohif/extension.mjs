@@ -1,0 +1,93 @@
+/** Registers the panel with OHIF, opens it in its mode, and takes it away with the mode. */
+
+import { listen } from './pointer.mjs';
+import { Session } from './session.mjs';
+import { Viewer } from './viewer.mjs';
+import { Overlay } from './views/overlay.mjs';
+import { panelView } from './views/panel.mjs';
+
+const ID = '@sam3d_adapter/extension';
+const PANEL = `${ID}.panelModule.sam3d`;
+const TRIES = 300;
+
+/** @type {{element: HTMLElement, end: () => void} | null} */
+let running = null;
+
+/** @param {any} services of OHIF */
+function begin(services) {
+  const viewer = new Viewer(services);
+  const session = new Session(viewer);
+  const { element, showHelp } = panelView(session);
+  const overlay = new Overlay(session, viewer);
+  const unlisten = listen(session, viewer, { showHelp, showBox: (corners) => overlay.showBox(corners) });
+  viewer.start();
+  void session.start();
+  return {
+    element,
+    end() {
+      unlisten();
+      session.cancel();
+      overlay.remove();
+      viewer.stop();
+      element.remove();
+    },
+  };
+}
+
+/** React is not in reach: an element of its kind, made by hand, whose `ref` gets the DOM. */
+function component() {
+  return {
+    $$typeof: Symbol.for('react.element'),
+    type: 'div',
+    key: null,
+    ref: (/** @type {HTMLElement | null} */ root) => running && root?.append(running.element),
+    props: { style: { height: '100%' } },
+    _owner: null,
+    _store: {},
+  };
+}
+
+/** The side panel hears it only once it is on the page. @param {any} panelService @param {number} tries */
+function open(panelService, tries) {
+  if (!running || running.element.isConnected || !tries) return;
+  panelService.activatePanel(PANEL, true);
+  setTimeout(() => open(panelService, tries - 1), 100);
+}
+
+function addStyle() {
+  if (document.getElementById('s3-style')) return;
+  const link = document.createElement('link');
+  Object.assign(link, { id: 's3-style', rel: 'stylesheet', href: new URL('panel.css', import.meta.url).href });
+  document.head.append(link);
+}
+
+export default {
+  id: ID,
+
+  getPanelModule: () => [
+    { name: 'sam3d', iconName: 'tab-segmentation', iconLabel: 'Click', label: 'Click to segment', component },
+  ],
+
+  /** @param {{servicesManager: any}} managers */
+  onModeEnter({ servicesManager }) {
+    const { services } = servicesManager;
+    const { panelService } = services;
+    addStyle();
+    running?.end();
+    running = begin(services);
+    // A mode sets its panels after this, and may do so again.
+    const add = () => {
+      const panels = panelService.getPanels('right');
+      if (!panels.length || panels.some((/** @type {any} */ panel) => panel.id === PANEL)) return;
+      panelService.addPanel('right', PANEL, {});
+      open(panelService, TRIES);
+    };
+    panelService.subscribe(panelService.EVENTS.PANELS_CHANGED, add);
+    add();
+  },
+
+  onModeExit() {
+    running?.end();
+    running = null;
+  },
+};

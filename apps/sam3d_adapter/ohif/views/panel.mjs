@@ -1,0 +1,24 @@
+/** The panel: its parts, one below the other. */
+
+import { button, h } from './dom.mjs';
+import { helpView } from './help.mjs';
+import { noticesView, questionView } from './notices.mjs';
+import { objectsView } from './objects.mjs';
+import { taskView } from './task.mjs';
+import { toolsView } from './tools.mjs';
+
+/** @typedef {import('../session.mjs').Session} Session */
+
+/** @param {Session} session @returns {{element: HTMLElement, showHelp: () => void}} */
+export function panelView(session) {
+  const help = helpView();
+  const element = h('div', { class: 's3-panel', data: 'panel' },
+    h('header', { class: 's3-title' }, h('h2', {}, 'Click to segment'), button('?', help.show, { class: 's3-small', title: 'Mouse and keys (?)', 'aria-label': 'Mouse and keys' }, '?')),
+    taskView(session),
+    toolsView(session),
+    noticesView(session),
+    objectsView(session),
+    questionView(session),
+    help.element);
+  return { element, showHelp: help.show };
+}
