@@ -20,17 +20,43 @@ function begin(services) {
   const { element, showHelp } = panelView(session);
   const overlay = new Overlay(session, viewer);
   const unlisten = listen(session, viewer, { showHelp, showBox: (corners) => overlay.showBox(corners) });
+  const unguard = guard(session, viewer);
   viewer.start();
   void session.start();
   return {
     element,
     end() {
       unlisten();
+      unguard();
       session.cancel();
       overlay.remove();
       viewer.stop();
       element.remove();
     },
+  };
+}
+
+/**
+ * Asks before work that is not on the server is left.
+ * @param {Session} session
+ * @param {Viewer} viewer
+ */
+function guard(session, viewer) {
+  const leaving = (/** @type {BeforeUnloadEvent} */ event) => {
+    if (session.isUnsaved && !session.mayLeave) event.preventDefault();
+  };
+  const clicked = (/** @type {MouseEvent} */ event) => {
+    const way = viewer.wayOut(event);
+    if (!way || !session.isUnsaved || session.mayLeave) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    session.leave(() => way.dispatchEvent(new MouseEvent('click', { bubbles: true })));
+  };
+  window.addEventListener('beforeunload', leaving);
+  window.addEventListener('click', clicked, true);
+  return () => {
+    window.removeEventListener('beforeunload', leaving);
+    window.removeEventListener('click', clicked, true);
   };
 }
 
@@ -47,7 +73,11 @@ function component() {
   };
 }
 
-/** The side panel hears it only once it is on the page. @param {any} panelService @param {number} tries */
+/**
+ * The side panel hears it only once it is on the page.
+ * @param {any} panelService
+ * @param {number} tries
+ */
 function open(panelService, tries) {
   if (!running || running.element.isConnected || !tries) return;
   panelService.activatePanel(PANEL, true);

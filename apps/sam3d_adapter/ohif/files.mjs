@@ -15,8 +15,9 @@ import { isSameGrid, toWorld } from './geometry.mjs';
 /** A file that cannot be read, in a sentence for the user. */
 export class FileError extends Error {}
 
-/** @param {BlobPart} data @param {'gzip' | 'gunzip'} how @returns {Promise<Uint8Array<ArrayBuffer>>} */
+/** @param {BlobPart} data @param {'gzip' | 'gunzip'} how @returns {Promise<Uint8Array>} */
 async function squeeze(data, how) {
+  const { CompressionStream, DecompressionStream } = /** @type {any} */ (globalThis); // newer than the type checker's lists
   const through = how === 'gzip' ? new CompressionStream('gzip') : new DecompressionStream('gzip');
   return new Uint8Array(await new Response(new Blob([data]).stream().pipeThrough(through)).arrayBuffer());
 }
@@ -60,7 +61,7 @@ export async function readLabelMap(file) {
   return readNifti(bytes);
 }
 
-/** @param {Uint8Array<ArrayBuffer>} bytes @returns {Promise<LabelMap>} */
+/** @param {Uint8Array} bytes @returns {Promise<LabelMap>} */
 async function readNrrd(bytes) {
   let end = 0;
   while (end < bytes.length && !(bytes[end] === 10 && bytes[end + 1] === 10)) end++;

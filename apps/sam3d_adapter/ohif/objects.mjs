@@ -84,7 +84,11 @@ function withItem(state, id, change) {
   return { ...state, items: state.items.map((item) => (item.id === id ? change(item) : item)) };
 }
 
-/** What is left of an object without any prompt is what it started from. @param {Item} item @returns {Item} */
+/**
+ * What is left of an object without any prompt is what it started from.
+ * @param {Item} item
+ * @returns {Item}
+ */
 function settled(item) {
   const own = item.start ? item.prompts.slice(item.start.after) : item.prompts;
   if (own.some((prompt) => item.start || prompt.sign !== '-')) return item;
@@ -110,7 +114,11 @@ export function removePrompt(state, id, n) {
   });
 }
 
-/** Without prompts and mask. @param {State} state @returns {State} */
+/**
+ * Without prompts and mask.
+ * @param {State} state
+ * @returns {State}
+ */
 export const resetItem = (state) =>
   withItem(state, state.current, (item) => ({ ...makeItem(item.id, item.name), visible: item.visible }));
 

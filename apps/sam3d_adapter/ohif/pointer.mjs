@@ -80,7 +80,10 @@ export function listen(session, viewer, views) {
     }
   }
 
-  /** The rest of a click that was taken. @param {MouseEvent} event */
+  /**
+   * The rest of a click that was taken.
+   * @param {MouseEvent} event
+   */
   function after(event) {
     if (!isAiming() && !isSwallowed) return;
     if (event.type === 'dblclick' ? viewer.pick(event) : isSwallowed) swallow(event);

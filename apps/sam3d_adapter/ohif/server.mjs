@@ -36,13 +36,14 @@ export class ServerError extends Error {
 }
 
 /** @param {string} path @param {RequestInit & {query?: Record<string, string>}} [options] */
-async function send(path, { query, ...options } = {}) {
+async function send(path, options = {}) {
+  const { query, ...rest } = options;
   const url = new URL(path, ROOT);
   for (const [key, value] of Object.entries(query || {})) url.searchParams.set(key, value);
   /** @type {Response} */
   let response;
   try {
-    response = await fetch(url, options);
+    response = await fetch(url, rest);
   } catch (error) {
     if (error instanceof DOMException && error.name === 'AbortError') throw error;
     throw new ServerError('The server does not answer. Your work is kept here; try again in a moment.', 0);
@@ -78,7 +79,10 @@ function form(params, label) {
   return data;
 }
 
-/** `code: Sentence.` without its code. @param {string} warning */
+/**
+ * `code: Sentence.` without its code.
+ * @param {string} warning
+ */
 export const sentenceOf = (warning) => warning.replace(/^[a-z][a-z-]*: /, '');
 /** @param {string} warning */
 export const codeOf = (warning) => (/^([a-z][a-z-]*): /.exec(warning) || ['', ''])[1];
@@ -101,7 +105,10 @@ export async function listTasks() {
   return { tasks, info };
 }
 
-/** Has the server fetch a series, so that the first click need not wait for it. @param {string} series */
+/**
+ * Has the server fetch a series, so that the first click need not wait for it.
+ * @param {string} series
+ */
 export const prepare = (series) => send('datastore/image', { method: 'HEAD', query: { image: series } });
 
 /**

@@ -7,6 +7,8 @@ import * as masks from './masks.mjs';
 import * as objects from './objects.mjs';
 import * as server from './server.mjs';
 import * as store from './store.mjs';
+import * as submitting from './submitting.mjs';
+import { colourOf } from './viewer.mjs';
 
 /** @typedef {import('./geometry.mjs').Triple} Triple */
 /** @typedef {import('./masks.mjs').Mask} Mask */
@@ -23,7 +25,8 @@ import * as store from './store.mjs';
  * @typedef {object} Work on one series with one task
  * @property {histories.History<State>} history
  * @property {State} saved the state that is stored on the server, or has nothing to lose
- * @property {string | null} draftTime of the draft that this work goes on from, as the server has it
+ * @property {Map<string, any>} stored by tag, what the server says of the labels that it has
+ * @property {number} openedAt the server's time of the draft that this work goes on from, or made; 0 for none
  */
 
 const MOST_NOTICES = 4;
@@ -69,6 +72,9 @@ export class Session {
     /** @type {{id: number, n: number} | null} */
     this.selected = null;
     this.author = store.author();
+    /** @type {(() => void) | null} told after a label was stored */
+    this.onStored = null;
+    this.mayLeave = false;
   }
 
   // --- what views ask
@@ -115,6 +121,26 @@ export class Session {
     return [...this._works.values()].some((work) => isUnsaved(work));
   }
 
+  get isWorkUnsaved() {
+    return Boolean(this.work && isUnsaved(this.work));
+  }
+
+  get hasMask() {
+    return Boolean(this.state?.items.some((item) => item.mask.length));
+  }
+
+  /**
+   * Labels on the server that are not what is at hand.
+   * @returns {{tag: 'draft' | 'final', text: string}[]}
+   */
+  get stored() {
+    const work = this.work;
+    if (!work) return [];
+    return /** @type {('draft' | 'final')[]} */ (['draft', 'final'])
+      .filter((tag) => work.stored.has(tag) && work.stored.get(tag).ts !== work.openedAt)
+      .map((tag) => ({ tag, text: `${tag === 'draft' ? 'Draft' : 'Final label'} ${submitting.origin(work.stored.get(tag))}` }));
+  }
+
   /** @param {Task} task @returns {string | null} why it does not suit the series */
   misfit(task) {
     if (task.problem) return `cannot answer, ${task.problem}`;
@@ -123,7 +149,10 @@ export class Session {
     return `is for ${task.modality}, the series is ${modality}`;
   }
 
-  /** Tasks that can answer and suit the series first. @returns {Task[]} */
+  /**
+   * Tasks that can answer and suit the series first.
+   * @returns {Task[]}
+   */
   get offered() {
     const rank = (/** @type {Task} */ task) => (task.problem ? 2 : this.misfit(task) ? 1 : 0);
     return [...this.tasks].sort((a, b) => rank(a) - rank(b));
@@ -194,7 +223,7 @@ export class Session {
   _ensureWork() {
     if (!this.series || !this.chosen || this.work) return;
     const present = objects.begin(this.chosen.label);
-    this._works.set(this._key, { history: histories.open(present), saved: present, draftTime: null });
+    this._works.set(this._key, { history: histories.open(present), saved: present, stored: new Map(), openedAt: 0 });
   }
 
   /** @param {Series} series */
@@ -363,6 +392,109 @@ export class Session {
     const item = this.state?.items.find((one) => one.id === id);
     const voxel = item && this.series && masks.middleOf(item.mask, this.series.grid);
     if (voxel) this._viewer.jump(voxel);
+  }
+
+  // --- labels on the server
+
+  /** @param {string} name */
+  setAuthor(name) {
+    store.rememberAuthor(name.trim());
+    this._set(() => (this.author = name.trim()));
+  }
+
+  /** @param {'draft' | 'final'} tag */
+  async submit(tag) {
+    const [work, state, series, task] = [this.work, this.state, this.series, this.chosen];
+    if (!work || !state || !series || !task || this.isSubmitting) return;
+    if (this._asked || (this.item && objects.needsAnswer(this.item) && objects.canBeAsked(this.item))) {
+      return this.tell('warning', 'An answer is under way. Submit when it is there, or call it off with Esc.');
+    }
+    if (!this.hasMask) return this.tell('warning', 'There is no mask to store yet. Click on the structure first.');
+    const act = () => void this._store(tag, work, state, series, task);
+    if (tag === 'draft') return act();
+    const before = work.stored.get('final');
+    const replaced = before ? ` It replaces the final label ${submitting.origin(before)}.` : '';
+    const text = `Submit ${submitting.listOf(state, (item) => this.millilitres(item))} as final? ${submitting.learning(state, task)}${replaced}`;
+    return this.ask({ text, label: 'Submit final', act });
+  }
+
+  /**
+   * @param {'draft' | 'final'} tag @param {Work} work @param {State} state @param {Series} series @param {Task} task
+   * @param {boolean} [mayReplace] whether a draft of somebody else may be lost
+   * @returns {Promise<void>}
+   */
+  async _store(tag, work, state, series, task, mayReplace = false) {
+    this._set(() => (this.isSubmitting = true));
+    try {
+      const there = tag === 'draft' ? await server.labelInfo(series.uid, tag) : null;
+      if (there && there.ts !== work.openedAt && !mayReplace) {
+        work.stored.set(tag, there);
+        return this.ask({
+          text: `The server has another draft of this series, ${submitting.origin(there)}. Replace it with yours?`,
+          label: 'Replace it', act: () => void this._store(tag, work, state, series, task, true),
+        });
+      }
+      const info = submitting.infoOf(state, task, this.author, colourOf);
+      const label = await files.writeNrrd(series.grid, submitting.partsOf(state));
+      const warnings = await server.saveLabel(series.uid, tag, info, label);
+      const saved = await server.labelInfo(series.uid, tag);
+      work.saved = state;
+      if (saved) {
+        work.stored.set(tag, saved);
+        work.openedAt = saved.ts;
+      }
+      this._keep();
+      const where = saved?.SeriesInstanceUID
+        ? `in the PACS, as DICOM SEG "${task.name}" (series ${saved.SeriesInstanceUID}), and on this server`
+        : 'on this server';
+      const list = submitting.listOf(state, (item) => this.millilitres(item));
+      const fate = tag === 'draft' ? 'Nothing learns from a draft.' : submitting.learning(state, task);
+      this.tell(warnings.length ? 'warning' : 'info', [`Stored as ${tag}: ${list}, ${where}. ${fate}`, ...warnings].join(' '));
+    } catch (error) {
+      this._fail(error, { label: 'Try again', act: () => void this.submit(tag) });
+    } finally {
+      this._set(() => (this.isSubmitting = false));
+      void this.onStored?.();
+    }
+    return undefined;
+  }
+
+  /** @param {'draft' | 'final'} tag */
+  async openStored(tag) {
+    const [work, series, task] = [this.work, this.series, this.chosen];
+    const info = work?.stored.get(tag);
+    if (!work || !series || !task || !info) return;
+    try {
+      const map = await server.loadLabel(series.uid, tag);
+      files.requireGrid(map, series.grid);
+      const state = submitting.stateOf(files.masksOf(map), info, task);
+      const was = work.history.present;
+      work.history = histories.push(work.history, state);
+      work.openedAt = info.ts;
+      work.saved = state;
+      this._keep();
+      this._refresh();
+      const undo = objects.isEmpty(was) ? '' : ' Undo brings back what was here.';
+      this.tell('info', `Opened the ${tag === 'draft' ? 'draft' : 'final label'} ${submitting.origin(info)}. Click to go on with it.${undo}`);
+    } catch (error) {
+      this._fail(error);
+    }
+  }
+
+  /**
+   * Go away, after a question if something would have to be brought back.
+   * @param {() => void} go
+   */
+  leave(go) {
+    const act = () => {
+      this.mayLeave = true;
+      go();
+    };
+    if (!this.isUnsaved) return act();
+    return this.ask({
+      text: 'Some of your work is not on the server. This browser keeps it and brings it back here; nobody else sees it. Leave?',
+      label: 'Leave', act,
+    });
   }
 
   // --- questions and words
@@ -547,14 +679,35 @@ export class Session {
   }
 
   async _bringBack() {
-    const work = this.work;
-    if (!work || !objects.isEmpty(work.history.present) || !this.chosen) return this._refresh();
-    const found = store.find(this._key);
-    if (found && !objects.isEmpty(found.state)) {
-      work.history = histories.push(work.history, found.state);
-      this.tell('info', `Your unsaved work of ${new Date(found.time).toLocaleString()} was brought back. Undo removes it.`);
+    const [work, series, task] = [this.work, this.series, this.chosen];
+    if (!work || !series || !task) return this._refresh();
+    if (objects.isEmpty(work.history.present) && !work.history.past.length) {
+      const found = store.find(this._key);
+      if (found && !objects.isEmpty(found.state)) {
+        work.history = histories.push(work.history, found.state);
+        this.tell('info', `Your unsaved work of ${new Date(found.time).toLocaleString()} was brought back.`);
+      }
     }
-    return this._refresh();
+    this._refresh();
+    return this._findStored(work, series, task);
+  }
+
+  /** @param {Work} work @param {Series} series @param {Task} task */
+  async _findStored(work, series, task) {
+    try {
+      for (const tag of ['draft', 'final']) {
+        const info = await server.labelInfo(series.uid, tag);
+        if (info && submitting.isOfTask(info, task)) work.stored.set(tag, info);
+      }
+    } catch (error) {
+      return this._fail(error);
+    }
+    this._set(() => {});
+    const [draft, final] = [work.stored.get('draft'), work.stored.get('final')];
+    const isOwn = draft && (!draft.author || draft.author === this.author);
+    // A draft is there to be gone on with; a final label waits until it is asked for.
+    if (work !== this.work || !isOwn || (final && final.ts > draft.ts)) return undefined;
+    return objects.isEmpty(work.history.present) ? this.openStored('draft') : undefined;
   }
 }
 

@@ -57,6 +57,10 @@ export class Viewer {
     this._shown = new Map();
     /** @type {Map<number, Mask>} */
     this._painted = new Map();
+    /** @type {Item[] | null} */
+    this._items = null;
+    this._current = 1;
+    this._said = '';
     this._isOurs = false;
     this._isDrawn = false;
     this._timer = 0;
@@ -246,12 +250,25 @@ export class Viewer {
     return { id: pane.id, ijk: voxelAt(this._series.grid, place), place: /** @type {Triple} */ ([...place]) };
   }
 
-  /** The slices that a pane shows next to a place, as an axis of the grid. @param {string} id @returns {number} */
+  /**
+   * The slices that a pane shows next to a place, as an axis of the grid.
+   * @param {string} id
+   * @returns {number}
+   */
   axisAcross(id) {
     const { viewPlaneNormal } = this._services.cornerstoneViewportService.getCornerstoneViewport(id).getCamera();
     const { steps } = /** @type {Series} */ (this._series).grid;
     const along = steps.map((step) => Math.abs(dot(step, viewPlaneNormal)) / Math.hypot(...step));
     return along.indexOf(Math.max(...along));
+  }
+
+  /**
+   * What leaves the mode, if the event is on it.
+   * @param {MouseEvent} event
+   * @returns {Element | null}
+   */
+  wayOut(event) {
+    return event.target instanceof Element ? event.target.closest("[data-cy='return-to-work-list']") : null;
   }
 
   /** @param {string} id */
@@ -260,7 +277,10 @@ export class Viewer {
     if (viewportGridService.getState().activeViewportId !== id) viewportGridService.setActiveViewportId(id);
   }
 
-  /** Show a voxel in every pane. @param {number[]} ijk */
+  /**
+   * Show a voxel in every pane.
+   * @param {number[]} ijk
+   */
   jump(ijk) {
     if (!this._series) return;
     const place = toWorld(this._series.grid, ijk);
@@ -277,11 +297,11 @@ export class Viewer {
     return Math.max(0, viewport.getImageIds().indexOf(id));
   }
 
-  /** @param {string} tool of the viewer for the left mouse button; the first of its names that it has */
-  useTool(...tool) {
+  /** @param {string[]} names of a tool for the left mouse button; the first that the viewer has is taken */
+  useTool(...names) {
     const { toolGroupService, viewportGridService } = this._services;
     const group = toolGroupService.getToolGroupForViewport(viewportGridService.getState().activeViewportId);
-    const name = tool.find((one) => group?.hasTool(one));
+    const name = names.find((one) => group?.hasTool(one));
     if (!name) return false;
     this._ours(() => {
       const active = group.getActivePrimaryMouseButtonTool();
@@ -355,7 +375,7 @@ export class Viewer {
         console.warn('sam3d: a viewport cannot show the label map', error);
       }
     }
-    if (this._items) this.describe(this._items, this._current || 1);
+    if (this._items) this.describe(this._items, this._current);
   }
 
   _watch() {

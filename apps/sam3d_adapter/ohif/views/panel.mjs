@@ -4,6 +4,7 @@ import { button, h } from './dom.mjs';
 import { helpView } from './help.mjs';
 import { noticesView, questionView } from './notices.mjs';
 import { objectsView } from './objects.mjs';
+import { submitView } from './submit.mjs';
 import { taskView } from './task.mjs';
 import { toolsView } from './tools.mjs';
 
@@ -18,6 +19,7 @@ export function panelView(session) {
     toolsView(session),
     noticesView(session),
     objectsView(session),
+    submitView(session),
     questionView(session),
     help.element);
   return { element, showHelp: help.show };
