@@ -1,7 +1,9 @@
 /** Registers the panel with OHIF, opens it in its mode, and takes it away with the mode. */
 
+import { Cases } from './cases.mjs';
 import { listen } from './pointer.mjs';
 import { Session } from './session.mjs';
+import { Training } from './training.mjs';
 import { Viewer } from './viewer.mjs';
 import { Overlay } from './views/overlay.mjs';
 import { panelView } from './views/panel.mjs';
@@ -17,7 +19,8 @@ let running = null;
 function begin(services) {
   const viewer = new Viewer(services);
   const session = new Session(viewer);
-  const { element, showHelp } = panelView(session);
+  const [cases, training] = [new Cases(session), new Training(session)];
+  const { element, showHelp } = panelView(session, cases, training);
   const overlay = new Overlay(session, viewer);
   const unlisten = listen(session, viewer, { showHelp, showBox: (corners) => overlay.showBox(corners) });
   const unguard = guard(session, viewer);
@@ -28,6 +31,8 @@ function begin(services) {
     end() {
       unlisten();
       unguard();
+      cases.end();
+      training.end();
       session.cancel();
       overlay.remove();
       viewer.stop();

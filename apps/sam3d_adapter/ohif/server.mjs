@@ -68,8 +68,8 @@ async function reasonOf(response) {
 const json = async (path, options) => (await send(path, options)).json();
 
 /** @param {string} path @param {unknown} body */
-const post = (path, body) =>
-  json(path, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) });
+const post = (path, body, method = 'POST') =>
+  json(path, { method, headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) });
 
 /** @param {Record<string, unknown>} params @param {Blob} [label] */
 function form(params, label) {
@@ -158,8 +158,20 @@ export async function loadLabel(series, tag) {
 /** @returns {Promise<any>} */
 export const info = () => json('info/');
 
-/** @returns {Promise<any[]>} */
-export const listCases = async () => (await json('cases/')).cases;
+/**
+ * @param {string} client that asks
+ * @returns {Promise<any[]>}
+ */
+export const listCases = async (client) => (await json('cases/', { query: { client } })).cases;
+
+/** @param {string} series @param {string} by @param {string} client @returns {Promise<any>} */
+export const openCase = (series, by, client) => post(`cases/${encodeURIComponent(series)}/open`, { by, client }, 'PUT');
+
+/** @param {string} study */
+export const showStudy = (study) => location.assign(new URL(`ohif/monai-label?StudyInstanceUIDs=${encodeURIComponent(study)}`, ROOT));
+
+/** @param {string} task */
+export const reportAddress = (task) => new URL(`versions/${encodeURIComponent(task)}/page`, ROOT).href;
 
 /** @param {string} strategy @param {string} client @returns {Promise<any>} */
 export const nextSample = (strategy, client) =>

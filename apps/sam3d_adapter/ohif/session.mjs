@@ -520,8 +520,10 @@ export class Session {
 
   /** @param {unknown} error @param {Notice['action']} [action] */
   _fail(error, action) {
-    if (!(error instanceof server.ServerError || error instanceof files.FileError)) console.error('sam3d', error);
-    this.tell('error', error instanceof Error ? error.message : String(error), action);
+    const isSaid = error instanceof server.ServerError || error instanceof files.FileError;
+    if (!isSaid) console.error('sam3d', error);
+    const reason = error instanceof Error ? error.message : String(error);
+    this.tell('error', isSaid ? reason : `The panel ran into a problem. Your work is kept; reload the page. (${reason})`, action);
   }
 
   // --- steps

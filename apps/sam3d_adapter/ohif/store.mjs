@@ -77,3 +77,13 @@ export const rememberAuthor = (name) => localStorage.setItem('sam3d.author', nam
 export const lastTask = (modality) => localStorage.getItem(`sam3d.task.${modality}`);
 /** @param {string} modality @param {string} name */
 export const rememberTask = (modality, name) => localStorage.setItem(`sam3d.task.${modality}`, name);
+
+/** This page, as others tell it from theirs: kept by a reload, not shared with another tab. */
+export function client() {
+  let id = sessionStorage.getItem('sam3d.client');
+  if (!id) {
+    id = Array.from(crypto.getRandomValues(new Uint32Array(3)), (part) => part.toString(36)).join('');
+    sessionStorage.setItem('sam3d.client', id);
+  }
+  return id;
+}

@@ -493,6 +493,13 @@ export class Viewer {
         };
       }
       this._tools.segmentation.updateSegmentations([{ segmentationId: id, payload: { segments: wanted } }]);
+      for (const viewport of viewports) {
+        const shown = this._tools.segmentation.state.getSegmentationRepresentations(viewport, { segmentationId: id }) || [];
+        for (const { segments: known } of shown) {
+          // It knows the segments that were there when it was made.
+          for (const item of items) known[item.id] ??= { visible: true };
+        }
+      }
       for (const item of items) {
         this._tools.segmentation.segmentLocking.setSegmentIndexLocked(id, item.id, item.id !== current || item.locked);
         for (const viewport of viewports) {
