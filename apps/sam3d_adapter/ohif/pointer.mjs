@@ -44,11 +44,10 @@ export function listen(session, viewer, views) {
 
   /** @param {MouseEvent} event @returns {[Triple, Triple] | null} */
   function cornersTo(event) {
-    const now = viewer.pick(event);
-    if (!down || !down.picked.ijk || !now?.ijk || now.id !== down.picked.id) return null;
-    const from = down.picked.ijk;
-    const low = from.map((value, axis) => Math.min(value, /** @type {Triple} */ (now.ijk)[axis]));
-    const high = from.map((value, axis) => Math.max(value, /** @type {Triple} */ (now.ijk)[axis]));
+    if (!down || !down.picked.ijk) return null;
+    const [from, now] = [down.picked.ijk, viewer.nearest(down.picked.id, event)];
+    const low = from.map((value, axis) => Math.min(value, now[axis]));
+    const high = from.map((value, axis) => Math.max(value, now[axis]));
     return /** @type {[Triple, Triple]} */ ([low, high]);
   }
 

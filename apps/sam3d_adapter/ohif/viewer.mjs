@@ -515,9 +515,4 @@ export class Viewer {
   placeOf(ijk) {
     return toWorld(/** @type {Series} */ (this._series).grid, ijk);
   }
-
-  /** @param {number[]} place @returns {number[]} voxel index, not rounded */
-  indexOf(place) {
-    return toIndex(/** @type {Series} */ (this._series).grid, place);
-  }
 }

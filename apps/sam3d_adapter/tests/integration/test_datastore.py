@@ -311,7 +311,16 @@ def test_the_viewer_registers_the_panel_and_gets_its_files_alone(live: LiveApp) 
         answer = live.ask("GET", f"/ohif/sam3d/{path}")
         assert answer.status_code == 200 and answer.headers["content-type"].startswith(kind)
         assert answer.headers["cache-control"] == "no-cache"
-    for path in ("", "views", "none.mjs", "..%2fmain.py", "..%2flib%2fversion.py", "%00", "x" * 3000 + ".mjs", "../app.py"):
+    for path in (
+        "",
+        "views",
+        "none.mjs",
+        "..%2fmain.py",
+        "..%2flib%2fversion.py",
+        "%00",
+        "x" * 3000 + ".mjs",
+        "../app.py",
+    ):
         answer = live.ask("GET", f"/ohif/sam3d/{path}")
         assert answer.status_code == 404 or answer.content == live.ask("GET", "/ohif/").content
 

@@ -37,6 +37,10 @@ _PLACE_ON_PAGE = f"""([id, point]) => {{
   const canvas = viewport.canvas.getBoundingClientRect();
   return [canvas.left + x, canvas.top + y];
 }}"""
+_OFF_PLANE = f"""([id, point]) => {{
+  const {{focalPoint, viewPlaneNormal}} = {_VIEWPORT}.getCamera();
+  return Math.abs(focalPoint.reduce((sum, value, axis) => sum + (point[axis] - value) * viewPlaneNormal[axis], 0));
+}}"""
 # By slice, for a label map is images; those are sorted by their places.
 _READ_LABEL_MAP = """async series => {
   const {cache, metaData} = window.cornerstone;
@@ -145,8 +149,16 @@ class Panel:
         aim = [viewport, [float(value) for value in place]]
         self.page.evaluate(_SHOW_PLACE, aim)
         self.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-        x, y = self.page.evaluate(_PLACE_ON_PAGE, aim)
+        return self.position(place, viewport)
+
+    def position(self, place: Sequence[float], viewport: str) -> tuple[float, float]:
+        """Where a place lies on the page as a viewport is now, in pixels."""
+        x, y = self.page.evaluate(_PLACE_ON_PAGE, [viewport, [float(value) for value in place]])
         return float(x), float(y)
+
+    def off_plane(self, place: Sequence[float], viewport: str) -> float:
+        """How far a place lies off the plane that a viewport shows, in mm."""
+        return float(self.page.evaluate(_OFF_PLANE, [viewport, [float(value) for value in place]]))
 
     def wait(self) -> None:
         """Until no answer is under way."""

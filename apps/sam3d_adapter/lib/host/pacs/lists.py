@@ -65,8 +65,11 @@ def with_fresh_lists(datastore: Any, modalities: Collection[str]) -> Any:
         return label_id
 
     replaced = {
-        "list_images": lists.images, "get_labeled_images": lists.labelled, "save_label": save, "study_of": lists.study_of,
-    }  # fmt: skip
+        "list_images": lists.images,
+        "get_labeled_images": lists.labelled,
+        "study_of": lists.study_of,
+        "save_label": save,
+    }
     for name, method in replaced.items():
         setattr(datastore, name, method)
     return datastore
