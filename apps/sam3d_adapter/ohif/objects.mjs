@@ -12,6 +12,7 @@ import * as masks from './masks.mjs';
  * @property {Sign} sign
  * @property {Triple} ijk voxel; of a box, its first corner
  * @property {Triple} [to] of a box, its last corner
+ * @property {[Triple, Triple][]} [drawn] of a box, the rectangles that it was drawn with
  */
 /**
  * @typedef {object} Start what clicks go on from: a mask that was drawn by hand, or stored before
@@ -75,6 +76,26 @@ export const needsAnswer = (item) => item.answered !== keyOf(item.prompts, item.
 
 /** @param {Item} item whether a server can answer it: it knows where to look */
 export const canBeAsked = (item) => Boolean(item.start) || item.prompts.some((prompt) => prompt.sign !== '-');
+
+/**
+ * A box around rectangles on one or several slices. Across a single slice it is as deep as it is wide.
+ * @param {[Triple, Triple][]} drawn @param {import('./geometry.mjs').Grid} grid
+ * @returns {Prompt}
+ */
+export function boxOf(drawn, { shape, steps }) {
+  const low = [0, 1, 2].map((axis) => Math.min(...drawn.map(([first]) => first[axis])));
+  const high = [0, 1, 2].map((axis) => Math.max(...drawn.map(([, last]) => last[axis])));
+  const mm = steps.map((step) => Math.hypot(...step));
+  const extents = [0, 1, 2].filter((axis) => high[axis] > low[axis]).map((axis) => (high[axis] - low[axis] + 1) * mm[axis]);
+  const width = extents.reduce((sum, extent) => sum + extent, 0) / (extents.length || 1);
+  for (const axis of [0, 1, 2]) {
+    if (high[axis] > low[axis]) continue;
+    const half = Math.max(1, Math.round(width / mm[axis] / 2));
+    low[axis] = Math.max(0, low[axis] - half);
+    high[axis] = Math.min(shape[axis] - 1, high[axis] + half);
+  }
+  return { sign: 'box', ijk: /** @type {Triple} */ (low), to: /** @type {Triple} */ (high), drawn };
+}
 
 /**
  * @param {State} state @param {number} id @param {(item: Item) => Item} change

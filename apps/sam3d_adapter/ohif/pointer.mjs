@@ -70,7 +70,7 @@ export function listen(session, viewer, views) {
     if (!picked.ijk) {
       session.tell('warning', 'This place lies outside of the image. Click within it.');
     } else if (corners) {
-      session.addPrompt({ sign: 'box', ijk: corners[0], to: corners[1] });
+      session.addRectangle(corners);
     } else if (isClick && session.mode !== 'box') {
       const isBackground = session.mode === 'background' || event.ctrlKey || event.metaKey || event.altKey;
       session.addPrompt({ sign: isBackground ? '-' : '+', ijk: picked.ijk });

@@ -290,6 +290,16 @@ export class Session {
     return undefined;
   }
 
+  /**
+   * A rectangle that was drawn: a box of its own, or one more slice of the object's box.
+   * @param {[Triple, Triple]} corners
+   */
+  addRectangle(corners) {
+    if (!this.item || !this.series) return;
+    const before = this.item.prompts.find((prompt) => prompt.sign === 'box');
+    this.addPrompt(objects.boxOf([...(before?.drawn || []), corners], this.series.grid));
+  }
+
   /** @param {number} id @param {number} n */
   removePrompt(id, n) {
     if (!this.state) return;

@@ -251,6 +251,20 @@ export class Viewer {
   }
 
   /**
+   * The voxel of a pane that is nearest to an event, which may lie outside of pane and image.
+   * @param {string} id @param {MouseEvent} event
+   * @returns {Triple}
+   */
+  nearest(id, event) {
+    const viewport = this._services.cornerstoneViewportService.getCornerstoneViewport(id);
+    const { left, top, width, height } = viewport.canvas.getBoundingClientRect();
+    const within = (/** @type {number} */ value, /** @type {number} */ most) => Math.min(Math.max(value, 0), most);
+    const place = viewport.canvasToWorld([within(event.clientX - left, width), within(event.clientY - top, height)]);
+    const { grid } = /** @type {Series} */ (this._series);
+    return /** @type {Triple} */ (toIndex(grid, place).map((value, axis) => within(Math.round(value), grid.shape[axis] - 1)));
+  }
+
+  /**
    * The slices that a pane shows next to a place, as an axis of the grid.
    * @param {string} id
    * @returns {number}

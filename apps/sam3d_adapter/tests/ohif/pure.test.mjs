@@ -156,6 +156,19 @@ test('clicks go on from what was drawn, and are removed from it', () => {
   assert.deepEqual([...objects.current(objects.removePrompt(answered(more, voxel(4)), 1, 1)).mask], [3, 9]);
 });
 
+test('a box takes the rectangles on its slices, and is as deep as wide on a single one', () => {
+  const grid = { shape: [50, 50, 50], origin: [0, 0, 0], steps: [[1, 0, 0], [0, 1, 0], [0, 0, 5]] };
+  const one = objects.boxOf([[[10, 12, 20], [29, 31, 20]]], grid);
+  assert.deepEqual([one.ijk, one.to], [[10, 12, 18], [29, 31, 22]]);
+  const two = objects.boxOf([...one.drawn, [[12, 8, 27], [20, 20, 27]]], grid);
+  assert.deepEqual([two.ijk, two.to], [[10, 8, 20], [29, 31, 27]]);
+  const across = objects.boxOf([...one.drawn, [[15, 15, 19], [15, 35, 23]]], grid);
+  assert.deepEqual([across.ijk, across.to], [[10, 12, 19], [29, 35, 23]]);
+  assert.deepEqual(objects.boxOf([[[10, 12, 0], [29, 31, 0]]], grid).ijk, [10, 12, 0]);
+  const state = objects.addPrompt(objects.addPrompt(objects.begin('lesion'), one), two);
+  assert.equal(objects.current(state).prompts.length, 1);
+});
+
 test('undo and redo, and answers that arrive late', () => {
   let history = histories.open(objects.begin('lesion'));
   history = histories.push(history, objects.addPrompt(history.present, at(1, 1, 1)));
