@@ -14,8 +14,12 @@ const minutes = (seconds) => (seconds < 90 ? `${Math.round(seconds)} s` : `${Mat
 /** @param {number | null | undefined} value */
 const two = (value) => (typeof value === 'number' ? value.toFixed(2) : '-');
 
-/** @param {any} stats @returns {string} */
-export function progressOf(stats) {
+const OVER = /^(not started|done|failed|nothing to learn from|stopped)/;
+
+/** @param {any} stats @param {boolean} isRunning @returns {string} */
+export function progressOf(stats, isRunning) {
+  // What the training before left is there until the process of this one runs.
+  if (isRunning && (!stats.stage || OVER.test(stats.stage))) return 'Starting...';
   if (!stats.stage) return 'Never trained here.';
   const parts = [stats.stage];
   if (stats.total_epochs) parts.push(`epoch ${stats.epoch} of ${stats.total_epochs}`);
@@ -66,7 +70,7 @@ export function trainingView(session, training) {
     start.toggleAttribute('disabled', !task?.isTrainable || training.isRunning);
     stop.hidden = !training.isRunning;
     const { stats } = training;
-    const text = progressOf(stats);
+    const text = progressOf(stats, training.isRunning);
     if (status.textContent !== text) status.textContent = text;
     status.dataset.running = String(training.isRunning);
     bar.hidden = !training.isRunning;

@@ -65,15 +65,13 @@ def shared_context(browser: Any) -> Any:
 
 
 @pytest.fixture
-def new_panel(
-    browser: Any, shared_context: Any, server: AppServer, pictures: Path, request: pytest.FixtureRequest
-) -> Iterator[NewPanel]:
+def new_panel(browser: Any, shared_context: Any, pictures: Path, request: pytest.FixtureRequest) -> Iterator[NewPanel]:
     """Opens empty pages, the first as a user who was never here; ``is_other_user`` makes one more."""
     opened: list[Panel] = []
 
     def new(url: str | None = None, *, is_other_user: bool = False) -> Panel:
         context = browser.new_context(viewport={"width": 1600, "height": 1000}) if is_other_user else shared_context
-        panel = Panel(context.new_page(), url or server.url)
+        panel = Panel(context.new_page(), url or request.getfixturevalue("server").url)
         if not opened:
             panel.forget_user()
         opened.append(panel)
