@@ -12,7 +12,7 @@ const ID = '@sam3d_adapter/extension';
 const PANEL = `${ID}.panelModule.sam3d`;
 const TRIES = 300;
 
-/** @type {{element: HTMLElement, end: () => void} | null} */
+/** @type {{element: HTMLElement, session: Session, end: () => void} | null} */
 let running = null;
 
 /** @param {any} services of OHIF */
@@ -28,6 +28,7 @@ function begin(services) {
   void session.start();
   return {
     element,
+    session,
     end() {
       unlisten();
       unguard();
@@ -65,13 +66,24 @@ function guard(session, viewer) {
   };
 }
 
+/**
+ * Called with the place of the panel, and with null when that is gone.
+ * @param {HTMLElement | null} root
+ */
+function mount(root) {
+  const now = running;
+  if (root && now) root.append(now.element);
+  // Not before the page is settled: a new place may follow the old one at once.
+  setTimeout(() => now?.session.show(now.element.isConnected), 0);
+}
+
 /** React is not in reach: an element of its kind, made by hand, whose `ref` gets the DOM. */
 function component() {
   return {
     $$typeof: Symbol.for('react.element'),
     type: 'div',
     key: null,
-    ref: (/** @type {HTMLElement | null} */ root) => running && root?.append(running.element),
+    ref: mount,
     props: { style: { height: '100%' } },
     _owner: null,
     _store: {},

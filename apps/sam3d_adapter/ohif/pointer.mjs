@@ -28,7 +28,7 @@ export function listen(session, viewer, views) {
     event.preventDefault();
     event.stopImmediatePropagation();
   };
-  const isAiming = () => AIMS.has(session.mode) && session.state !== null;
+  const isAiming = () => session.isShown && AIMS.has(session.mode) && session.state !== null;
 
   /** @param {MouseEvent} event */
   function pressed(event) {
@@ -91,7 +91,7 @@ export function listen(session, viewer, views) {
 
   /** @param {KeyboardEvent} event */
   function key(event) {
-    if (isText(event.target)) return;
+    if (!session.isShown || isText(event.target)) return;
     const name = event.key.toLowerCase();
     const act = event.ctrlKey || event.metaKey
       ? { z: () => (event.shiftKey ? session.redo() : session.undo()), y: () => session.redo() }[name]

@@ -75,6 +75,7 @@ export class Session {
     /** @type {(() => void) | null} told after a label was stored */
     this.onStored = null;
     this.mayLeave = false;
+    this.isShown = false;
   }
 
   // --- what views ask
@@ -174,6 +175,21 @@ export class Session {
     await this.connect();
   }
 
+  /**
+   * Whether the panel is on the page; the viewer is left alone while it is not.
+   * @param {boolean} isShown
+   */
+  show(isShown) {
+    if (this.isShown === isShown) return;
+    this.isShown = isShown;
+    if (!isShown) {
+      this.cancel();
+      this._viewer.close();
+    }
+    this._set(() => {});
+    void this._follow();
+  }
+
   async connect() {
     try {
       const { tasks, info } = await server.listTasks();
@@ -195,7 +211,8 @@ export class Session {
 
   async _followNow() {
     const series = this._viewer.series();
-    if (!series || !this.tasks.length) return;
+    if (!series || !this.tasks.length || !this.isShown) return;
+    if (series.uid === this.series?.uid && !this._viewer.isOpen) await this._viewer.open(series);
     if (series.uid !== this.series?.uid) {
       const left = this.work && isUnsaved(this.work) ? this.series : null;
       this.cancel();
@@ -676,7 +693,7 @@ export class Session {
     if (item.start && answer.codes.includes('mask-not-read')) mask = masks.union(mask, item.start.mask);
     const take = (/** @type {State} */ state) => objects.withAnswer(state, item.id, key, mask, this.mayOverwrite);
     work.history = histories.amend(work.history, take);
-    const seconds = ((answer.said.latency_ms?.total || 0) / 1000).toFixed(1);
+    const seconds = ((answer.said.latency_ms?.total || 0) / 1000).toFixed(2);
     if (answer.warnings.length) this.tell('warning', answer.warnings.join(' '));
     else this.tell('info', `${item.name}: answered in ${seconds} s on the server.`);
   }

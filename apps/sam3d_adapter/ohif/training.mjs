@@ -5,7 +5,7 @@ import * as server from './server.mjs';
 /** @typedef {import('./session.mjs').Session} Session */
 /** @typedef {{id: string, state: string, created: string, by: string, dice: number | null, before: number | null, reasons: string[], cases: number | null}} Version */
 
-const POLL_MS = 2000;
+const [POLL_MS, IDLE_MS] = [2000, 10_000];
 const RUNNING = new Set(['SUBMITTED', 'RUNNING']);
 
 export class Training {
@@ -70,7 +70,8 @@ export class Training {
         [this.stats, this.isRunning] = [info.train_stats?.[task] || {}, isRunning];
       });
       if (!this.versions || (wasRunning && !isRunning)) await this._list(task);
-      if (isRunning && this.isOpen) this._timer = window.setTimeout(() => void this.refresh(), POLL_MS);
+      // Others may start one too.
+      if (this.isOpen) this._timer = window.setTimeout(() => void this.refresh(), isRunning ? POLL_MS : IDLE_MS);
     } catch (error) {
       this._session._fail(error);
     }

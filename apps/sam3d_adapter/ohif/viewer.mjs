@@ -356,6 +356,7 @@ export class Viewer {
     const { segmentationService } = this._services;
     this._series = series;
     this._painted.clear();
+    this._said = '';
     if (!segmentationService.getSegmentation(this._segmentationId)) {
       const { set, imageIds } = this._known.get(series.uid);
       // Its own list may not be there yet.
@@ -368,6 +369,21 @@ export class Viewer {
     }
     this._shown.clear();
     await this._attach();
+  }
+
+  /** Whether the series has its label map. */
+  get isOpen() {
+    return Boolean(this._segmentationId && this._services.segmentationService.getSegmentation(this._segmentationId));
+  }
+
+  /** Takes the label map away: MONAI Label's own panel takes the first one that it finds for its own. */
+  close() {
+    const { segmentationService } = this._services;
+    const id = this._segmentationId;
+    if (id && segmentationService.getSegmentation(id)) this._ours(() => segmentationService.remove(id));
+    this._painted.clear();
+    this._said = '';
+    this._items = null;
   }
 
   /** Shows the label map in each pane that does not show it; one call after the other. */

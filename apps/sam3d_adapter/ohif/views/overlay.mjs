@@ -53,9 +53,9 @@ export class Overlay {
   }
 
   _draw() {
-    const { state, mode, item, selected } = this._session;
-    document.body.dataset.s3Mode = state ? mode : 'viewer';
-    const panes = this._viewer.panes();
+    const { state, mode, item, selected, isShown } = this._session;
+    document.body.dataset.s3Mode = state && isShown ? mode : 'viewer';
+    const panes = isShown ? this._viewer.panes() : [];
     for (const layer of document.querySelectorAll('svg.s3-overlay')) {
       if (!panes.some(({ element }) => element.contains(layer))) layer.remove();
     }

@@ -1,6 +1,8 @@
 """The panel in OHIF, with mouse and keys: click, correct, undo; what is shown is what the server answers."""
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,14 @@ import requests
 from tests.e2e.checks import check_equal, check_grid, check_place, read_mask
 from tests.e2e.conftest import NewPanel
 from tests.e2e.scenes import GEOMETRIES, LARGE, SMALL, voxel_centre
-from tests.support.dicom_study import Study, Vector, Voxel
+from tests.support.dicom_study import Study, Vector, Voxel, read_study
+from tests.support.orthanc import Orthanc
 from tests.support.panel import Panel
 from tests.support.server import AppServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
+SHARED = os.environ.get("SAM3D_SHARED")
 TASK, LABEL = "ct", "lesion"
 VIEWPORTS = ("mpr-axial", "mpr-sagittal", "mpr-coronal")
 
@@ -85,6 +89,27 @@ def test_a_click_in_each_viewport_shows_the_servers_mask_of_that_voxel(
     assert turned[0][1] != clicks[0]
     with pytest.raises((AssertionError, requests.HTTPError)):
         check_equal(shown, ask(server, study, turned).values)
+
+
+@pytest.mark.skipif(not SHARED, reason="SAM3D_SHARED names no folder with data/dicom")
+def test_clicks_on_a_real_ct_and_how_long_they_take(
+    new_panel: NewPanel, orthanc: Orthanc, server: AppServer, record_property: Callable[[str, object], None]
+) -> None:
+    study = read_study(Path(str(SHARED)) / "data/dicom/crlm1004_ct")
+    orthanc.store(study.instances)
+    panel = new_panel()
+    panel.open(study)
+    panel.watch_latency()
+    liver = study.geometry.lps((200, 255, 20))
+    for n, viewport in enumerate((*VIEWPORTS, *VIEWPORTS[:1] * 5)):
+        panel.click(voxel_centre(study.geometry, liver, (4.0 * (n % 4), 3.0 * (n % 3), 5.0 * (n % 2))), viewport)
+        shown = check_shown(panel, server, study)
+    assert (shown > 0).sum() > 10_000
+    latencies = panel.latencies()
+    assert len(latencies) == 8
+    first, further = latencies[0], np.percentile(latencies[1:], (50, 95))
+    print(f"mouse-up to mask on screen, ms: first {first:.0f}, further p50 {further[0]:.0f}, p95 {further[1]:.0f}")
+    record_property("latency_ms", [round(value) for value in latencies])
 
 
 def test_undo_and_redo_go_over_all_prompts_the_only_one_included(panel: Panel, study: Study, server: AppServer) -> None:

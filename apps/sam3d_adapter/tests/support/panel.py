@@ -41,6 +41,21 @@ _OFF_PLANE = f"""([id, point]) => {{
   const {{focalPoint, viewPlaneNormal}} = {_VIEWPORT}.getCamera();
   return Math.abs(focalPoint.reduce((sum, value, axis) => sum + (point[axis] - value) * viewPlaneNormal[axis], 0));
 }}"""
+_WATCH_LATENCY = f"""() => {{
+  window.latencies = [];
+  let released = null, isPainted = false;
+  window.addEventListener('pointerup', () => {{ released = performance.now(); isPainted = false; }}, true);
+  window.cornerstone.eventTarget.addEventListener(
+    'CORNERSTONE_TOOLS_SEGMENTATION_DATA_MODIFIED', () => {{ isPainted = true; }});
+  for (const id of window.services.cornerstoneViewportService.getViewportIds()) {{
+    {_VIEWPORT}.element.addEventListener('CORNERSTONE_IMAGE_RENDERED', () => {{
+      if (released === null || !isPainted) return;
+      const from = released;
+      released = null;
+      requestAnimationFrame(() => window.latencies.push(performance.now() - from));
+    }});
+  }}
+}}"""
 # By slice, for a label map is images; those are sorted by their places.
 _READ_LABEL_MAP = """async series => {
   const {cache, metaData} = window.cornerstone;
@@ -189,6 +204,14 @@ class Panel:
         values = np.frombuffer(base64.b64decode(read["base64"]), np.uint8)
         names = {int(number): str(name) for number, name in read["names"].items()}
         return Shown(values.reshape(read["shape"][::-1]).transpose(), names)
+
+    def watch_latency(self) -> None:
+        """From now on, note how long it takes from the release of the button to a mask on screen."""
+        self.page.evaluate(_WATCH_LATENCY)
+
+    def latencies(self) -> list[float]:
+        """What was noted, in ms."""
+        return [float(value) for value in self.page.evaluate("() => window.latencies")]
 
     def screenshot(self, path: Path) -> Path:
         """A picture of the page as it is now."""
