@@ -20,9 +20,11 @@ function begin(services) {
   const viewer = new Viewer(services);
   const session = new Session(viewer);
   const [cases, training] = [new Cases(session), new Training(session)];
-  const { element, showHelp } = panelView(session, cases, training);
+  const { element, help } = panelView(session, cases, training);
   const overlay = new Overlay(session, viewer);
-  const unlisten = listen(session, viewer, { showHelp, showBox: (corners) => overlay.showBox(corners) });
+  const unlisten = listen(session, viewer, {
+    showHelp: help.show, hideHelp: help.hide, showBox: (corners) => overlay.showBox(corners),
+  });
   const unguard = guard(session, viewer);
   viewer.start();
   void session.start();

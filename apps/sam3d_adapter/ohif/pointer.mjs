@@ -16,7 +16,7 @@ const isText = (target) =>
  * Takes the left mouse button over images while prompts are set, and the keys of the panel. The viewer's own tools get
  * everything else.
  * @param {Session} session @param {Viewer} viewer
- * @param {{showHelp: () => void, showBox: (corners: [Triple, Triple] | null) => void}} views
+ * @param {{showHelp: () => void, hideHelp: () => boolean, showBox: (corners: [Triple, Triple] | null) => void}} views
  * @returns {() => void} ends it
  */
 export function listen(session, viewer, views) {
@@ -98,7 +98,7 @@ export function listen(session, viewer, views) {
       : event.altKey ? undefined : {
         delete: () => session.removeSelected(),
         backspace: () => session.removeSelected(),
-        escape: () => session.escape(),
+        escape: () => views.hideHelp() || session.escape(),
         f: () => session.setMode('foreground'),
         b: () => session.setMode('background'),
         x: () => session.setMode('box'),

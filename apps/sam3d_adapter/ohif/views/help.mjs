@@ -18,11 +18,16 @@ const KEYS = [
   ['Wheel, right, middle', 'scroll, zoom, move, as ever'],
 ];
 
-/** @returns {{element: HTMLElement, show: () => void}} */
+/** @returns {{element: HTMLElement, show: () => void, hide: () => boolean}} `hide` says whether it was shown */
 export function helpView() {
   const dialog = /** @type {HTMLDialogElement} */ (h('dialog', { class: 's3-help', 'aria-labelledby': 's3-help-title', data: 'help' },
     h('h3', { id: 's3-help-title' }, 'Mouse and keys'),
     h('dl', {}, ...KEYS.flatMap(([key, what]) => [h('dt', {}, key), h('dd', {}, what)])),
     button('Close', () => dialog.close(), { class: 's3-primary' })));
-  return { element: dialog, show: () => (dialog.open ? dialog.close() : dialog.showModal()) };
+  const hide = () => {
+    const { open } = dialog;
+    dialog.close();
+    return open;
+  };
+  return { element: dialog, show: () => (dialog.open ? dialog.close() : dialog.showModal()), hide };
 }

@@ -14,7 +14,7 @@ import { trainingView } from './training.mjs';
 
 /**
  * @param {Session} session @param {import('../cases.mjs').Cases} cases @param {import('../training.mjs').Training} training
- * @returns {{element: HTMLElement, showHelp: () => void}}
+ * @returns {{element: HTMLElement, help: ReturnType<typeof helpView>}}
  */
 export function panelView(session, cases, training) {
   const help = helpView();
@@ -29,5 +29,5 @@ export function panelView(session, cases, training) {
     casesView(session, cases),
     trainingView(session, training),
     help.element);
-  return { element, showHelp: help.show };
+  return { element, help };
 }
