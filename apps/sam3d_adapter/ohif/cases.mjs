@@ -74,6 +74,7 @@ export class Cases {
 
   /** @param {boolean} isOpen */
   show(isOpen) {
+    store.rememberOpen('cases', isOpen);
     this._set(() => (this.isOpen = isOpen));
     if (isOpen) void this.refresh();
   }

@@ -225,3 +225,13 @@ export function withDrawing(state, drawn) {
 
 /** @param {State} state */
 export const isEmpty = (state) => state.items.every((item) => !item.prompts.length && !item.mask.length);
+
+/**
+ * Whether two states hold the same work; what is shown or locked is none.
+ * @param {State} a @param {State} b
+ */
+export const isSameWork = (a, b) =>
+  a === b || (a.items.length === b.items.length && a.items.every((item, n) => {
+    const other = b.items[n];
+    return item.id === other.id && item.name === other.name && item.prompts === other.prompts && item.mask === other.mask;
+  }));

@@ -607,9 +607,7 @@ export class Session {
   _amend(change, isPresentOnly) {
     const work = this.work;
     if (!work) return;
-    const wasSaved = work.saved === work.history.present;
     work.history = isPresentOnly ? { ...work.history, present: change(work.history.present) } : histories.amend(work.history, change);
-    if (wasSaved && isPresentOnly) work.saved = work.history.present;
     this._keep();
     this._refresh();
   }
@@ -732,6 +730,7 @@ export class Session {
       return this._fail(error);
     }
     this._set(() => {});
+    if (!this.notices.length) this.tell('info', `Click on the ${task.label} in any of the views.`);
     const [draft, final] = [work.stored.get('draft'), work.stored.get('final')];
     const isOwn = draft && (!draft.author || draft.author === this.author);
     // A draft is there to be gone on with; a final label waits until it is asked for.
@@ -741,4 +740,5 @@ export class Session {
 }
 
 /** @param {Work} work */
-const isUnsaved = (work) => work.history.present !== work.saved && !(objects.isEmpty(work.history.present) && objects.isEmpty(work.saved));
+const isUnsaved = ({ history: { present }, saved }) =>
+  !objects.isSameWork(present, saved) && !(objects.isEmpty(present) && objects.isEmpty(saved));

@@ -78,6 +78,14 @@ export const lastTask = (modality) => localStorage.getItem(`sam3d.task.${modalit
 /** @param {string} modality @param {string} name */
 export const rememberTask = (modality, name) => localStorage.setItem(`sam3d.task.${modality}`, name);
 
+/**
+ * Whether a section of the panel is open.
+ * @param {string} name
+ */
+export const isOpen = (name) => localStorage.getItem(`sam3d.section.${name}`) !== 'closed';
+/** @param {string} name @param {boolean} isOpen */
+export const rememberOpen = (name, isOpen) => localStorage.setItem(`sam3d.section.${name}`, isOpen ? 'open' : 'closed');
+
 /** This page, as others tell it from theirs: kept by a reload, not shared with another tab. */
 export function client() {
   let id = sessionStorage.getItem('sam3d.client');

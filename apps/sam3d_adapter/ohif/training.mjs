@@ -1,11 +1,12 @@
 /** The training of the chosen task: its progress, its outcome, the versions, and going back to an earlier one. */
 
 import * as server from './server.mjs';
+import * as store from './store.mjs';
 
 /** @typedef {import('./session.mjs').Session} Session */
 /** @typedef {{id: string, state: string, created: string, by: string, dice: number | null, before: number | null, reasons: string[], cases: number | null}} Version */
 
-const [POLL_MS, IDLE_MS] = [2000, 10_000];
+const [POLL_MS, IDLE_MS] = [2000, 15_000];
 const RUNNING = new Set(['SUBMITTED', 'RUNNING']);
 
 export class Training {
@@ -51,6 +52,7 @@ export class Training {
 
   /** @param {boolean} isOpen */
   show(isOpen) {
+    store.rememberOpen('training', isOpen);
     this._set(() => (this.isOpen = isOpen));
     if (isOpen) void this.refresh();
     else clearTimeout(this._timer);

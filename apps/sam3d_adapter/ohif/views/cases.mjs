@@ -1,5 +1,6 @@
 /** The list of cases, and the way to the next. */
 
+import { isOpen } from '../store.mjs';
 import { button, fill, h } from './dom.mjs';
 
 /** @typedef {import('../cases.mjs').Cases} Cases */
@@ -11,7 +12,7 @@ const STATES = { new: 'new', draft: 'draft', submitted: 'submitted' };
 export function casesView(session, cases) {
   const list = h('ul', { class: 's3-cases' });
   const next = button('Next sample', () => void cases.next(), { data: 'next-sample', title: 'The case that the server wants next' });
-  const details = /** @type {HTMLDetailsElement} */ (h('details', { data: 'cases', ontoggle: () => cases.show(details.open) }, h('summary', {}, 'All cases'), list));
+  const details = /** @type {HTMLDetailsElement} */ (h('details', { data: 'cases', open: isOpen('cases'), ontoggle: () => cases.show(details.open) }, h('summary', {}, 'All cases'), list));
   const update = () => {
     next.toggleAttribute('disabled', cases.isBusy);
     const open = session.series?.uid;

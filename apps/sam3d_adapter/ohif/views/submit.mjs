@@ -4,6 +4,8 @@ import { button, fill, h } from './dom.mjs';
 
 /** @typedef {import('../session.mjs').Session} Session */
 
+const STATES = { storing: 'Storing...', 'not-saved': 'Not saved', saved: 'Saved', empty: '' };
+
 /** @param {Session} session @returns {HTMLElement} */
 export function submitView(session) {
   const name = /** @type {HTMLInputElement} */ (
@@ -17,9 +19,8 @@ export function submitView(session) {
     const isNothing = !session.hasMask;
     draft.toggleAttribute('disabled', isNothing || session.isSubmitting);
     final.toggleAttribute('disabled', isNothing || session.isSubmitting);
-    const text = session.isSubmitting ? 'Storing...' : session.isWorkUnsaved ? 'Not saved' : session.hasMask ? 'Saved' : '';
-    if (state.textContent !== text) state.textContent = text;
-    state.dataset.state = text.replace(/\W+/g, '-').toLowerCase();
+    const now = session.isSubmitting ? 'storing' : session.isWorkUnsaved ? 'not-saved' : session.hasMask ? 'saved' : 'empty';
+    if (state.dataset.state !== now) [state.dataset.state, state.textContent] = [now, STATES[now]];
     const offers = session.stored;
     fill(stored, offers.map((offer) => offer.text).join('|'), () => offers.map((offer) =>
       h('div', { class: 's3-row s3-offer' }, h('span', {}, offer.text), button('Open', () => void session.openStored(offer.tag), { data: `open-${offer.tag}` }))));

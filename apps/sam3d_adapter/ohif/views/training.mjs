@@ -1,6 +1,7 @@
 /** Training of the chosen task, as far as a radiologist wants to know it. */
 
 import { reportAddress } from '../server.mjs';
+import { isOpen } from '../store.mjs';
 import { button, fill, h } from './dom.mjs';
 
 /** @typedef {import('../session.mjs').Session} Session */
@@ -62,7 +63,7 @@ export function trainingView(session, training) {
   const outcome = h('p', { class: 's3-about', data: 'training-outcome' });
   const versions = h('div', {});
   const summary = h('summary', {}, 'Training');
-  const details = /** @type {HTMLDetailsElement} */ (h('details', { data: 'training', ontoggle: () => training.show(details.open) }, summary,
+  const details = /** @type {HTMLDetailsElement} */ (h('details', { data: 'training', open: isOpen('training'), ontoggle: () => training.show(details.open) }, summary,
     h('div', { class: 's3-row s3-buttons' }, start, stop), status, bar, outcome, versions));
   const update = () => {
     const task = session.chosen;

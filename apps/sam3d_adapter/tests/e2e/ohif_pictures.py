@@ -1,4 +1,4 @@
-"""Makes the pictures of docs/ohif.md from the real server, PACS and browser: ``python -m tests.e2e.ohif_pictures OUT``."""
+"""Makes the pictures of docs/ohif.md, from real server, PACS and browser: ``python -m tests.e2e.ohif_pictures OUT``."""
 
 import io
 import sys
@@ -78,8 +78,6 @@ def walk(panel: Panel, study: Study, out: Path) -> None:
     panel.wait_for_message("Stored as final")
     film.take()
     film.save("loop.gif")
-    panel.part("cases").locator("summary").click()
-    panel.part("training").locator("summary").click()
     panel.part("case").first.wait_for()
     panel.press("train")
     panel.wait_for_message("has begun")

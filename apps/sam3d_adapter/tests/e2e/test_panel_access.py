@@ -1,4 +1,4 @@
-"""The panel in OHIF: for who reads it by ear, works it by keyboard, or sees little contrast; and a server that restarts."""
+"""The panel in OHIF: contrast, names and keys for everybody; and a server that restarts."""
 
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -19,7 +19,8 @@ _LEAST_CONTRAST = 4.5
 # Text that is shown, its colour, and the first background behind it that is not transparent.
 _CONTRASTS = """() => {
   const rgb = text => (text.match(/[\\d.]+/g) || []).map(Number);
-  const light = ([r, g, b]) => [r, g, b].map(v => v / 255).map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+  const linear = v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  const light = ([r, g, b]) => [r, g, b].map(v => linear(v / 255))
     .reduce((sum, v, n) => sum + v * [0.2126, 0.7152, 0.0722][n], 0);
   const back = e => {
     for (; e; e = e.parentElement) {
@@ -56,8 +57,6 @@ def test_every_text_has_contrast_every_control_a_name_and_the_keyboard_reaches_a
     panel.click(voxel_centre(study.geometry, LARGE.centre))
     panel.wait()
     panel.press("add-object")
-    panel.part("cases").locator("summary").click()
-    panel.part("training").locator("summary").click()
     panel.part("case").first.wait_for()
     panel.part("submit-final").click()
     panel.part("confirm").wait_for()
@@ -70,7 +69,16 @@ def test_every_text_has_contrast_every_control_a_name_and_the_keyboard_reaches_a
     for _ in range(45):
         panel.page.keyboard.press("Tab")
         reached.add(panel.page.evaluate(_FOCUSED))
-    wanted = {"mode-foreground", "mode-background", "undo", "reset", "automatic", "add-object", "Delete: lesion", "author"}
+    wanted = {
+        "mode-foreground",
+        "mode-background",
+        "undo",
+        "reset",
+        "automatic",
+        "add-object",
+        "Delete: lesion",
+        "author",
+    }
     assert wanted | {"submit-draft", "submit-final", "confirm", "cancel", "next-sample", "train"} <= reached
     # Buttons work by key, and the focus is not lost when the list is drawn anew.
     panel.page.get_by_label("Lock: lesion 2").focus()
@@ -97,7 +105,7 @@ def test_a_server_that_restarts_in_mid_work_costs_nothing(
         panel.click(voxel_centre(study.geometry, LARGE.centre))
         panel.wait()
         before = panel.label_map(study).values.copy()
-    panel.click(voxel_centre(study.geometry, LARGE.centre, (0.0, 9.0, 0.0)))
+    panel.click(voxel_centre(study.geometry, LARGE.centre, (0.0, 9.0, 0.0)), modifier="Control")
     panel.wait_for_message("The server does not answer.")
     assert len(panel.prompts()) == 2
     check_equal(panel.label_map(study).values, before)

@@ -77,7 +77,6 @@ def test_cases_have_states_and_are_opened_and_next_is_never_the_open_one(
     panel = new_panel(learner.url)
     panel.open(study)
     assert panel.part("task").input_value() == "test"
-    panel.part("cases").locator("summary").click()
     panel.part("case").first.wait_for()
     assert states(panel) == {study.series_uid: "new", drafted.series_uid: "draft", other.series_uid: "new"}
     assert "Dr. Poe" in panel.part("case").filter(has_text="draft").inner_text()
@@ -103,7 +102,6 @@ def test_a_training_is_started_watched_stopped_and_its_outcome_read_and_a_versio
 ) -> None:
     panel = new_panel(learner.url)
     panel.open(studies["oblique"])
-    panel.part("training").locator("summary").click()
     panel.part("training-status").filter(has_text="Never trained here.").wait_for()
     save(learner, studies["oblique"], LARGE, "final", "Dr. Roe", tmp_path)
     save(learner, studies["sagittal"], LARGE, "final", "Dr. Roe", tmp_path)
@@ -126,10 +124,8 @@ def test_a_training_is_started_watched_stopped_and_its_outcome_read_and_a_versio
     new = versions.add(weights, Facts("Dr. Roe", metrics={"validation": {"candidate": {"dice_at": [0.5, 0.7]}}}))
     answer = requests.post(f"{learner.url}/versions/test/{new.id}/publish", json={"by": "Dr. Roe"}, timeout=60)
     assert answer.status_code == 200, answer.text
-    panel.part("training").locator("summary").click()
     panel.page.reload()
     panel.wait_until_ready()
-    panel.part("training").locator("summary").click()
     panel.part("version").nth(1).wait_for()
     row = panel.page.locator(f"[data-sam3d=version][data-id='{new.id}']")
     assert row.get_attribute("data-state") == "served" and "0.70" in row.inner_text()

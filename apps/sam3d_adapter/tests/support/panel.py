@@ -56,6 +56,7 @@ _WATCH_LATENCY = f"""() => {{
     }});
   }}
 }}"""
+_HAS_LABEL_MAP = "series => Boolean(window.cornerstoneTools.segmentation.state.getSegmentation(`sam3d:${series}`))"
 # By slice, for a label map is images; those are sorted by their places.
 _READ_LABEL_MAP = """async series => {
   const {cache, metaData} = window.cornerstone;
@@ -200,6 +201,7 @@ class Panel:
 
     def label_map(self, study: Study) -> Shown:
         """What OHIF shows, read from its own memory."""
+        self.page.wait_for_function(_HAS_LABEL_MAP, arg=study.series_uid, timeout=30_000)
         read: dict[str, Any] = self.page.evaluate(_READ_LABEL_MAP, study.series_uid)
         values = np.frombuffer(base64.b64decode(read["base64"]), np.uint8)
         names = {int(number): str(name) for number, name in read["names"].items()}
