@@ -10,6 +10,7 @@ from monailabel.interfaces.app import MONAILabelApp
 
 from lib.configs.task_config import Sam3dAdapterConfig
 from lib.host.batch_inference import BatchInference
+from lib.host.case_endpoints import add_case_endpoints
 from lib.host.itk_setup import silence_readers, warm_up_writer
 from lib.host.label_maps import admit_label_maps
 from lib.host.log.form import log_and_reraise, use_logfmt
@@ -61,6 +62,7 @@ class Sam3dAdapterApp(MONAILabelApp):
                 version=__version__,
             )
         patch_endpoints()
+        add_case_endpoints()
         add_version_endpoints(self._infers, Path(app_dir))
 
     def init_datastore(self) -> Any:

@@ -54,14 +54,16 @@ class ClickSegmentation(InferTask):
         return True
 
     def info(self) -> dict[str, Any]:
-        """As MONAI Label's, with the version that is served, and the reason in the description where it cannot be."""
+        """As MONAI Label's, with the preset's modality, and the version that is served or why it cannot be."""
         status = self.served.status()
         description = self.preset.description
         if status.problem and not status.can_answer:
             description = f"{description} [not available, {self.without_paths(status.problem)}]"
         elif status.problem:
             description = f"{description} [another version answers, {self.without_paths(status.problem)}]"
-        return {**super().info(), "description": description, "version": status.version}
+        return {
+            **super().info(), "description": description, "version": status.version, "modality": self.preset.modality,
+        }  # fmt: skip
 
     def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """One request.

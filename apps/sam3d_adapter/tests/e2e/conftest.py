@@ -1,13 +1,18 @@
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.e2e.scenes import GEOMETRIES, make_scene
 from tests.support.dicom_study import Study
+from tests.support.ohif import missing_browser, open_browser
 from tests.support.orthanc import Orthanc, missing_orthanc, start_orthanc
+from tests.support.panel import Panel
 from tests.support.server import AppServer, copy_app, start_server
+
+NewPanel = Callable[..., Panel]
 
 
 def require(missing: str | None) -> None:
@@ -44,3 +49,37 @@ def server(orthanc: Orthanc, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Takes the screenshots."""
     return tmp_path_factory.mktemp("pictures")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    require(missing_browser())
+    with open_browser() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shared_context(browser: Any) -> Any:
+    """Keeps the viewer's files from one page to the next."""
+    return browser.new_context(viewport={"width": 1600, "height": 1000})
+
+
+@pytest.fixture
+def new_panel(browser: Any, shared_context: Any, pictures: Path, request: pytest.FixtureRequest) -> Iterator[NewPanel]:
+    """Opens empty pages, the first as a user who was never here; ``is_other_user`` makes one more."""
+    opened: list[Panel] = []
+
+    def new(url: str | None = None, *, is_other_user: bool = False) -> Panel:
+        context = browser.new_context(viewport={"width": 1600, "height": 1000}) if is_other_user else shared_context
+        panel = Panel(context.new_page(), url or request.getfixturevalue("server").url)
+        if not opened:
+            panel.forget_user()
+        opened.append(panel)
+        return panel
+
+    yield new
+    for number, panel in enumerate(opened):
+        panel.screenshot(pictures / f"{request.node.name}-{number}.png")
+        panel.page.close()
+    assert [panel.errors for panel in opened] == [[]] * len(opened)
+    assert [panel.foreign for panel in opened] == [[]] * len(opened)

@@ -19,7 +19,7 @@ CENTRE: Vector = (13.0, -40.0, 200.0)
 LARGE = ball((34.0, -64.0, 222.0), 30.0, 100.0)
 SMALL = ball((-8.0, -28.0, 168.0), 24.0, 100.0)
 _BODY = Ellipsoid(CENTRE, (78.0, 66.0, 250.0), -90.0)
-_ORGAN = Ellipsoid((14.0, -44.0, 198.0), (56.0, 48.0, 74.0), 40.0)
+ORGAN = Ellipsoid((14.0, -44.0, 198.0), (56.0, 48.0, 74.0), 40.0)
 
 GEOMETRIES: dict[str, Geometry] = {
     "oblique": centred_geometry((144, 128, 72), (1.2, 1.5, 2.5), centre=CENTRE, tilt_deg=(15.0, -8.0, 20.0)),
@@ -31,7 +31,7 @@ GEOMETRIES: dict[str, Geometry] = {
 def make_scene(name: str) -> Study:
     """The study of one geometry; its slices are numbered against their order in space."""
     geometry = GEOMETRIES[name]
-    image = paint_scene([_BODY, _ORGAN, LARGE, SMALL], geometry, noise_hu=NOISE_HU, seed=1)
+    image = paint_scene([_BODY, ORGAN, LARGE, SMALL], geometry, noise_hu=NOISE_HU, seed=1)
     return make_study(image, geometry, patient_name=name.upper(), is_instance_number_reversed=True)
 
 

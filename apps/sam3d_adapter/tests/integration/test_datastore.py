@@ -303,6 +303,28 @@ def test_viewer_of_the_server_sends_its_own_files_alone(live: LiveApp) -> None:
     assert live.ask("GET", "/static/..%2f..%2fapp.py").status_code == 404
 
 
+def test_the_viewer_registers_the_panel_and_gets_its_files_alone(live: LiveApp) -> None:
+    config = live.ask("GET", "/ohif/app-config.js")
+    assert config.text.startswith("window.config = {") and "sam3d/extension.mjs" in config.text
+    for path, kind in (("extension.mjs", "text/javascript"), ("views/panel.mjs", "text/javascript"),
+                       ("panel.css", "text/css")):  # fmt: skip
+        answer = live.ask("GET", f"/ohif/sam3d/{path}")
+        assert answer.status_code == 200 and answer.headers["content-type"].startswith(kind)
+        assert answer.headers["cache-control"] == "no-cache"
+    for path in (
+        "",
+        "views",
+        "none.mjs",
+        "..%2fmain.py",
+        "..%2flib%2fversion.py",
+        "%00",
+        "x" * 3000 + ".mjs",
+        "../app.py",
+    ):
+        answer = live.ask("GET", f"/ohif/sam3d/{path}")
+        assert answer.status_code == 404 or answer.content == live.ask("GET", "/ohif/").content
+
+
 def test_weights_stay(live: LiveApp, good_mask: str) -> None:
     for method in ("GET", "DELETE"):
         for model in ("test", "nope", "%2e%2e", "..%2fx"):

@@ -6,8 +6,10 @@ row, and rank of the slice along (row x column) of ImageOrientationPatient, as O
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from scipy.spatial.transform import Rotation
@@ -185,6 +187,29 @@ def make_study(
         instances.append(instance)
     instances.sort(key=lambda instance: int(instance.InstanceNumber))
     return Study(patient_name, geometry, image, tuple(instances))
+
+
+def read_study(folder: Path) -> Study:
+    """The CT series whose slices lie in a folder, ``*.dcm``."""
+    read = [dcmread(path) for path in sorted(folder.glob("*.dcm"))]
+    first = read[0]
+    i, j = (np.array(first.ImageOrientationPatient[at : at + 3], float) for at in (0, 3))
+    normal = np.cross(i, j)
+    heights = [float(normal @ np.array(one.ImagePositionPatient, float)) for one in read]
+    order = np.argsort(heights)
+    between_rows, between_columns = (float(value) for value in first.PixelSpacing)
+    thickness = (max(heights) - min(heights)) / (len(read) - 1)
+    lowest = read[int(order[0])]
+    geometry = Geometry(
+        (int(first.Columns), int(first.Rows), len(read)),
+        (between_columns, between_rows, thickness),
+        _vector(i),
+        _vector(j),
+        _vector(np.array(lowest.ImagePositionPatient, float)),
+    )
+    slope, intercept = float(first.RescaleSlope), float(first.RescaleIntercept)
+    image = np.stack([read[at].pixel_array.T for at in order], axis=2) * slope + intercept
+    return Study(str(first.PatientName), geometry, image.astype(np.int16), tuple(read))
 
 
 def phantom_study(phantom: Phantom, *, patient_name: str) -> Study:

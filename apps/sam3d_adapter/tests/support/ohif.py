@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:  # tests are collected, to be skipped, where it is not installed
-    from playwright.sync_api import Locator, Page, Route
+    from playwright.sync_api import Browser, Locator, Page, Route
 
 _CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 # Without GPU, X server or network; --no-sandbox because containers run tests as root.
@@ -135,6 +135,9 @@ class Ohif:
         """Open a study in the MONAI Label mode and wait until its volume is loaded."""
         query = urllib.parse.urlencode({"StudyInstanceUIDs": study_uid})
         self._page.goto(f"{self._server_url}/ohif/monai-label?{query}")
+        # Our own panel opens by itself; MONAI Label's is the other tab.
+        self._page.locator("[data-sam3d=panel]").wait_for(timeout=60_000)
+        self._page.locator("[data-cy='monailabel-btn']").click()
         self._page.locator("#monailabelServerURL").wait_for(timeout=60_000)
         self._page.wait_for_function(_IS_VOLUME_SHOWN, arg="mpr-axial", timeout=120_000)
         banner = self._page.get_by_text("Confirm and Hide")
@@ -243,6 +246,13 @@ class Ohif:
 @contextlib.contextmanager
 def open_ohif(server_url: str) -> Iterator[Ohif]:
     """A browser with one page for the time of the ``with`` block."""
+    with open_browser() as browser:
+        yield Ohif(browser.new_page(viewport={"width": 1600, "height": 1000}), server_url)
+
+
+@contextlib.contextmanager
+def open_browser() -> Iterator[Browser]:
+    """Chromium for the time of the ``with`` block."""
     missing = missing_browser()
     if missing:
         raise RuntimeError(missing)
@@ -251,8 +261,7 @@ def open_ohif(server_url: str) -> Iterator[Ohif]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=_binary(), headless=True, args=list(_CHROMIUM_ARGS))
         try:
-            page = browser.new_page(viewport={"width": 1600, "height": 1000})
-            yield Ohif(page, server_url)
+            yield browser
         finally:
             browser.close()
 

@@ -76,7 +76,7 @@ def copy_app(
     """
     folder.mkdir(parents=True)
     shutil.copy(source / "main.py", folder)
-    for name in ("lib", "weights", *(("configs",) if keep_presets else ())):
+    for name in ("lib", "ohif", "weights", *(("configs",) if keep_presets else ())):
         if (source / name).is_dir():
             shutil.copytree(source / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("configs", "weights"):
@@ -113,14 +113,14 @@ def start_server(
     """
     folder.mkdir(parents=True, exist_ok=True)
     log_path = folder / "server.log"
-    environment = {**_environment(folder), **(env or {})}
+    environment = {**quiet_environment(folder), **(env or {})}
     with running_server(
         app_dir, studies, log_path=log_path, conf=conf, env=environment, timeout_s=timeout_s
     ) as running:
         yield AppServer(running, app_dir, folder)
 
 
-def _environment(folder: Path) -> dict[str, str]:
+def quiet_environment(folder: Path) -> dict[str, str]:
     """Caches below ``folder``, and nothing that needs the network or a GPU."""
     return {
         "CUDA_VISIBLE_DEVICES": "",

@@ -64,7 +64,12 @@ def with_fresh_lists(datastore: Any, modalities: Collection[str]) -> Any:
         lists.forget_labelled()
         return label_id
 
-    replaced = {"list_images": lists.images, "get_labeled_images": lists.labelled, "save_label": save}
+    replaced = {
+        "list_images": lists.images,
+        "get_labeled_images": lists.labelled,
+        "study_of": lists.study_of,
+        "save_label": save,
+    }
     for name, method in replaced.items():
         setattr(datastore, name, method)
     return datastore
@@ -90,6 +95,11 @@ class PacsLists:
         self._images = _Kept(self._find_images, expiry_s, clock)
         self._labelled = _Kept(self._find_labelled, expiry_s, clock)
         self._refers_to: dict[str, str | None] = {}
+        self._facts: dict[str, dict[str, str]] = {}
+
+    def study_of(self, series: str) -> dict[str, str]:
+        """``study`` (its UID), ``modality`` and ``description`` of a series of `images`; empty for another one."""
+        return self._facts.get(series, {})
 
     def images(self) -> list[str]:
         """SeriesInstanceUIDs, each once.
@@ -113,8 +123,16 @@ class PacsLists:
         self._labelled.expire()
 
     def _find_images(self) -> list[str]:
-        found = (found for wanted in self._filters for found in self._search(wanted))
-        return list(dict.fromkeys(str(series.SeriesInstanceUID) for series in found))
+        self._facts = {
+            str(series.SeriesInstanceUID): {
+                "study": str(series.get("StudyInstanceUID", "")),
+                "modality": str(series.get("Modality", "")),
+                "description": str(series.get("SeriesDescription", "")),
+            }
+            for wanted in self._filters
+            for series in self._search(wanted)
+        }
+        return list(self._facts)
 
     def _find_labelled(self) -> list[str]:
         labelled = []

@@ -1,5 +1,6 @@
 """All patches of MONAI Label's endpoints."""
 
+from lib.host.case_endpoints import remove_case_endpoints
 from lib.host.pacs.proxy import patch_proxy
 from lib.host.patches.datastore_endpoints import patch_datastore_endpoints
 from lib.host.patches.infer_endpoint import patch_infer_endpoint
@@ -40,4 +41,5 @@ def patch_endpoints() -> None:
 def restore_endpoints() -> None:
     """Removes them, as if the app had not been loaded."""
     unwrap()
+    remove_case_endpoints()
     remove_version_endpoints()

@@ -1,0 +1,78 @@
+"""``/cases``: the list of images with their state, and who has one open."""
+
+import json
+
+import numpy as np
+import pytest
+import requests
+
+from lib.host.case_endpoints import OPEN_S, OpenImages
+from tests.support.hostile_images import nifti, packed
+from tests.support.live_app import LiveApp, check_refusal
+from tests.support.noise_site import SHAPE
+
+LESION = np.zeros(SHAPE, np.uint8)
+LESION[20:28, 16:24, 10:14] = 1
+
+
+def test_images_are_open_until_the_client_opens_another_or_is_gone() -> None:
+    now = 0.0
+    opened = OpenImages(lambda: now)
+    opened.note("a", "Dr. Roe", "1")
+    opened.note("a", " ", "2")
+    assert opened.of("a") == ["Dr. Roe", "somebody"] and opened.of("a", but="1") == ["somebody"]
+    opened.note("b", "Dr. Roe", "1")
+    assert opened.of("a") == ["somebody"] and opened.of("b") == ["Dr. Roe"]
+    now = OPEN_S / 2
+    opened.note("b", "Dr. Roe", "1")
+    now = OPEN_S
+    assert opened.of("a") == [] and opened.of("b") == ["Dr. Roe"]
+
+
+def cases(live: LiveApp, client: str = "") -> dict[str, dict[str, object]]:
+    answer = live.ask("GET", f"/cases/?client={client}")
+    assert answer.status_code == 200
+    return {case["id"]: case for case in answer.json()["cases"]}
+
+
+def save(live: LiveApp, tag: str, author: str) -> None:
+    params = {"label_info": [{"name": "lesion", "idx": 1}], "author": author}
+    answer = requests.put(
+        f"{live.url}/datastore/label",
+        params={"image": "case_1", "tag": tag},
+        files={"label": ("x.nii.gz", packed(nifti(LESION)))},
+        data={"params": json.dumps(params)},
+        timeout=60,
+    )
+    assert answer.status_code == 200, answer.text
+
+
+def test_the_state_is_that_of_the_newest_label(live: LiveApp) -> None:
+    found = cases(live)
+    assert {"case_1", "case_2"} <= found.keys()
+    assert (found["case_1"]["state"], found["case_1"]["by"]) == ("new", "")
+    for tag, author, state in (("draft", "Dr. Roe", "draft"), ("final", "Dr. Poe", "submitted")):
+        save(live, tag, author)
+        found = cases(live)
+        assert (found["case_1"]["state"], found["case_1"]["by"]) == (state, author)
+        assert found["case_2"]["state"] == "new"
+
+
+def test_who_has_an_image_open_is_said_to_others(live: LiveApp) -> None:
+    answer = live.ask("PUT", "/cases/case_2/open", json={"by": "Dr. Roe", "client": "a"})
+    assert answer.json() == {"open_by": []}
+    answer = live.ask("PUT", "/cases/case_2/open", json={"by": "Dr. Poe", "client": "b"})
+    assert answer.json() == {"open_by": ["Dr. Roe"]}
+    assert cases(live, "a")["case_2"]["open_by"] == ["Dr. Poe"]
+    assert cases(live, "a")["case_1"]["open_by"] == []
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"client": ""}, {"client": "x" * 65}, {"client": "a", "by": 5}, {"client": "a", "x": 1}]
+)
+def test_what_cannot_be_meant_is_refused(live: LiveApp, body: dict[str, object]) -> None:
+    check_refusal(live, live.ask("PUT", "/cases/case_1/open", json=body), 422, ())
+
+
+def test_an_image_that_is_not_here_is_refused(live: LiveApp) -> None:
+    check_refusal(live, live.ask("PUT", "/cases/nope/open", json={"client": "a"}), 404, ("nope",))
