@@ -272,11 +272,16 @@ export class Session {
 
   /** @param {Mode} mode */
   setMode(mode) {
-    if (mode === 'brush') this._viewer.useTool('SphereBrush', 'CircularBrush');
-    if (mode === 'eraser') this._viewer.useTool('SphereEraser', 'CircularEraser');
-    if (mode === 'brush' || mode === 'eraser') this._viewer.setBrushSize(this.brushMm);
-    else if (this.mode === 'brush' || this.mode === 'eraser') this._viewer.useTool('WindowLevel');
-    this._set(() => (this.mode = mode));
+    const tools = { brush: ['SphereBrush', 'CircularBrush'], eraser: ['SphereEraser', 'CircularEraser'] };
+    if (mode === 'brush' || mode === 'eraser') {
+      if (!this._viewer.useTool(...tools[mode])) {
+        return this.tell('warning', `This mode of the viewer has no ${mode}. Open the study in its mode for segmentation to draw by hand.`);
+      }
+      this._viewer.setBrushSize(this.brushMm);
+    } else if (this.mode === 'brush' || this.mode === 'eraser') {
+      this._viewer.useTool('WindowLevel');
+    }
+    return this._set(() => (this.mode = mode));
   }
 
   /** @param {number} mm */
