@@ -128,7 +128,8 @@ def _case(image: str, datastore: LocalDatastore, is_labelled: bool) -> dict[str,
     facts = datastore.study_of(image) if isinstance(datastore, DICOMWebDatastore) else {}
     found = datastore._datastore.objects.get(image)
     labels = {str(getattr(tag, "value", tag)): label.info for tag, label in (found.labels if found else {}).items()}
-    times = {tag: labels[tag].get("ts") or 0 for tag in (DRAFT, FINAL) if tag in labels}
+    times = {tag: labels[tag].get("ts") or 0 for tag in (FINAL, DRAFT) if tag in labels}
+    # Times are whole seconds; of two the first wins.
     newest = max(times, key=times.__getitem__, default=None)
     state = "draft" if newest == DRAFT else "submitted" if newest == FINAL or is_labelled else "new"
     author = labels[newest].get("author", "") if newest else ""
