@@ -26,7 +26,7 @@ import { colourOf } from './viewer.mjs';
  * @property {histories.History<State>} history
  * @property {State} saved the state that is stored on the server, or has nothing to lose
  * @property {Map<string, any>} stored by tag, what the server says of the labels that it has
- * @property {number} openedAt the server's time of the draft that this work goes on from, or made; 0 for none
+ * @property {Set<string>} seen labels of the server that this work made, or goes on from
  */
 
 const MOST_NOTICES = 4;
@@ -138,7 +138,7 @@ export class Session {
     const work = this.work;
     if (!work) return [];
     return /** @type {('draft' | 'final')[]} */ (['draft', 'final'])
-      .filter((tag) => work.stored.has(tag) && work.stored.get(tag).ts !== work.openedAt)
+      .filter((tag) => work.stored.has(tag) && !work.seen.has(keyOf(tag, work.stored.get(tag))))
       .map((tag) => ({ tag, text: `${tag === 'draft' ? 'Draft' : 'Final label'} ${submitting.origin(work.stored.get(tag))}` }));
   }
 
@@ -240,7 +240,7 @@ export class Session {
   _ensureWork() {
     if (!this.series || !this.chosen || this.work) return;
     const present = objects.begin(this.chosen.label);
-    this._works.set(this._key, { history: histories.open(present), saved: present, stored: new Map(), openedAt: 0 });
+    this._works.set(this._key, { history: histories.open(present), saved: present, stored: new Map(), seen: new Set() });
   }
 
   /** @param {Series} series */
@@ -459,7 +459,7 @@ export class Session {
     this._set(() => (this.isSubmitting = true));
     try {
       const there = tag === 'draft' ? await server.labelInfo(series.uid, tag) : null;
-      if (there && there.ts !== work.openedAt && !mayReplace) {
+      if (there && !work.seen.has(keyOf(tag, there)) && !mayReplace) {
         work.stored.set(tag, there);
         return this.ask({
           text: `The server has another draft of this series, ${submitting.origin(there)}. Replace it with yours?`,
@@ -473,7 +473,7 @@ export class Session {
       work.saved = state;
       if (saved) {
         work.stored.set(tag, saved);
-        work.openedAt = saved.ts;
+        work.seen.add(keyOf(tag, saved));
       }
       this._keep();
       const where = saved?.SeriesInstanceUID
@@ -502,7 +502,7 @@ export class Session {
       const state = submitting.stateOf(files.masksOf(map), info, task);
       const was = work.history.present;
       work.history = histories.push(work.history, state);
-      work.openedAt = info.ts;
+      work.seen.add(keyOf(tag, info));
       work.saved = state;
       this._keep();
       this._refresh();
@@ -739,10 +739,15 @@ export class Session {
     const [draft, final] = [work.stored.get('draft'), work.stored.get('final')];
     const isOwn = draft && (!draft.author || draft.author === this.author);
     // A draft is there to be gone on with; a final label waits until it is asked for.
-    if (work !== this.work || !isOwn || (final && final.ts > draft.ts)) return undefined;
+    if (work !== this.work || !isOwn || (final && final.ts >= draft.ts)) return undefined;
     return objects.isEmpty(work.history.present) ? this.openStored('draft') : undefined;
   }
 }
+
+/**
+ * @param {string} tag @param {any} info of a label
+ */
+const keyOf = (tag, info) => `${tag} ${info.ts} ${info.author || ''}`;
 
 /** @param {Work} work */
 const isUnsaved = ({ history: { present }, saved }) =>

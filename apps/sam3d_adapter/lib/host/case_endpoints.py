@@ -128,7 +128,7 @@ def _case(image: str, datastore: LocalDatastore, is_labelled: bool) -> dict[str,
     facts = datastore.study_of(image) if isinstance(datastore, DICOMWebDatastore) else {}
     found = datastore._datastore.objects.get(image)
     labels = {str(getattr(tag, "value", tag)): label.info for tag, label in (found.labels if found else {}).items()}
-    # Of two in the same second the first one here counts.
+    # Times are whole seconds; of two that are equal the first here counts.
     times = {tag: labels[tag].get("ts") or 0 for tag in (FINAL, DRAFT) if tag in labels}
     newest = max(times, key=times.__getitem__, default=None)
     state = "draft" if newest == DRAFT else "submitted" if newest == FINAL or is_labelled else "new"

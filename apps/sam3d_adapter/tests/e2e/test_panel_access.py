@@ -73,7 +73,6 @@ def test_every_text_has_contrast_every_control_a_name_and_the_keyboard_reaches_a
         "mode-foreground",
         "mode-background",
         "undo",
-        "reset",
         "automatic",
         "add-object",
         "Delete: lesion",
