@@ -7,6 +7,12 @@ import { button, fill, h, icon } from './dom.mjs';
 /** @typedef {import('../session.mjs').Session} Session */
 /** @typedef {import('../objects.mjs').Item} Item */
 
+/**
+ * Two faces of one button, which keeps the focus.
+ * @type {Record<string, string>}
+ */
+const SLOTS = { hidden: 'eye', unlock: 'lock' };
+
 /** @type {WeakMap<Uint32Array, string>} */
 const sizes = new WeakMap();
 
@@ -29,7 +35,7 @@ function row(session, item, isCurrent) {
     onkeydown: (/** @type {KeyboardEvent} */ event) => event.key === 'Enter' && name.blur(),
   }));
   const small = (/** @type {string} */ what, /** @type {string} */ label, /** @type {() => void} */ act, /** @type {boolean} */ isOn = false) =>
-    button('', act, { class: `s3-small${isOn ? ' s3-on' : ''}`, title: label, 'aria-label': `${label}: ${item.name}`, 'data-focus': `${what}-${item.id}` }, icon(what));
+    button('', act, { class: `s3-small${isOn ? ' s3-on' : ''}`, title: label, 'aria-label': `${label}: ${item.name}`, 'data-focus': `${SLOTS[what] || what}-${item.id}` }, icon(what));
   const clicks = item.prompts.length;
   return h('li', {
     data: 'object', class: `s3-object${isCurrent ? ' s3-current' : ''}`, 'data-name': item.name, 'data-id': item.id,
