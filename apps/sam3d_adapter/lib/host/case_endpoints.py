@@ -6,7 +6,6 @@
 Patients' names are in neither.
 """
 
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,13 +19,12 @@ from monailabel.endpoints.user.auth import RBAC
 from monailabel.interfaces.utils.app import app_instance
 from pydantic import BaseModel, Field
 
+from lib.host.own_endpoints import add_endpoints
 from lib.host.patches.datastore_endpoints import require_image
-from lib.host.patches.version_guard import check_host_version
 
 OPEN_S = 90.0
 """How long an image counts as open after its viewer has said so."""
 DRAFT, FINAL = "draft", "final"
-_ROUTES = "case_routes"
 _MOST_VIEWERS = 1000
 
 
@@ -70,25 +68,7 @@ class OpenImages:
 
 def add_case_endpoints() -> None:
     """Adds the endpoints; does nothing in a process that serves no HTTP. May be called again."""
-    check_host_version(__name__)
-    web = _web_app()
-    if web is None:
-        return
-    remove_case_endpoints()
-    before = list(web.router.routes)
-    web.include_router(_router(OpenImages()), prefix=settings.MONAI_LABEL_API_STR)
-    setattr(web, _ROUTES, [route for route in web.router.routes if route not in before])
-    web.openapi_schema = None
-
-
-def remove_case_endpoints() -> None:
-    """Removes the endpoints."""
-    web = _web_app()
-    if web is not None and hasattr(web, _ROUTES):
-        for route in getattr(web, _ROUTES):
-            web.router.routes.remove(route)
-        delattr(web, _ROUTES)
-        web.openapi_schema = None
+    add_endpoints("cases", _router(OpenImages()))
 
 
 def _router(opened: OpenImages) -> APIRouter:
@@ -141,8 +121,3 @@ def _case(image: str, datastore: LocalDatastore, is_labelled: bool) -> dict[str,
         "state": state,
         "by": author if isinstance(author, str) else "",
     }
-
-
-def _web_app() -> Any:
-    module = sys.modules.get("monailabel.app")
-    return None if module is None else module.app

@@ -11,7 +11,6 @@ MONAI Label lets everybody be an administrator as long as it is not told otherwi
 
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ from monailabel.endpoints.user.auth import RBAC
 from pydantic import BaseModel
 from starlette.background import BackgroundTask
 
-from lib.host.patches.version_guard import check_host_version
+from lib.host.own_endpoints import add_endpoints
 from lib.host.requester import current_user
 from lib.infers.click_segmentation import ClickSegmentation
 from lib.learning.versions_page import versions_page
@@ -38,7 +37,6 @@ from lib.registry.errors import NewerFormat, RegistryBusy, RegistryError, Unknow
 from lib.registry.version import SHIPPED, require_name, shipped_base
 from lib.registry.versions import Versions
 
-_ROUTES = "version_routes"
 _NAME = r"^[A-Za-z0-9._-]+$"
 _MOST_EVENTS = 100
 
@@ -58,25 +56,7 @@ def add_version_endpoints(tasks: Mapping[str, Any], app_dir: Path) -> None:
         tasks: infer tasks by name; those without versions are passed over.
         app_dir: the app folder, which no answer reveals.
     """
-    check_host_version(__name__)
-    web = _web_app()
-    if web is None:
-        return
-    remove_version_endpoints()
-    before = list(web.router.routes)
-    web.include_router(_router(tasks, app_dir), prefix=settings.MONAI_LABEL_API_STR)
-    setattr(web, _ROUTES, [route for route in web.router.routes if route not in before])
-    web.openapi_schema = None
-
-
-def remove_version_endpoints() -> None:
-    """Removes the endpoints."""
-    web = _web_app()
-    if web is not None and hasattr(web, _ROUTES):
-        for route in getattr(web, _ROUTES):
-            web.router.routes.remove(route)
-        delattr(web, _ROUTES)
-        web.openapi_schema = None
+    add_endpoints("versions", _router(tasks, app_dir))
 
 
 def _router(tasks: Mapping[str, Any], app_dir: Path) -> APIRouter:
@@ -221,8 +201,3 @@ def _errors(app_dir: Path) -> Iterator[None]:
         raise HTTPException(
             503, "The server has too little memory for this version beside the one it serves."
         ) from error
-
-
-def _web_app() -> Any:
-    module = sys.modules.get("monailabel.app")
-    return None if module is None else module.app

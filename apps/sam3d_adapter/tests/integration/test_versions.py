@@ -258,17 +258,21 @@ def test_an_old_answer_can_be_computed_again_until_its_version_is_pruned(
 def test_the_endpoints_are_withdrawn_and_offered_again(live: LiveApp) -> None:
     from monailabel.interfaces.utils.app import app_instance
 
-    from lib.host.version_endpoints import add_version_endpoints, remove_version_endpoints
+    from lib.host.case_endpoints import add_case_endpoints
+    from lib.host.own_endpoints import ROUTES, remove_endpoints
+    from lib.host.version_endpoints import add_version_endpoints
 
-    remove_version_endpoints()
-    remove_version_endpoints()
-    assert live.ask("GET", "/versions/").status_code == 404
+    remove_endpoints()
+    remove_endpoints()
+    assert {live.ask("GET", address).status_code for address in ("/versions/", "/cases/")} == {404}
+    add_case_endpoints()
+    assert live.ask("GET", "/cases/").status_code == 200
     for _ in range(2):
         add_version_endpoints(app_instance()._infers, live.folder / "app")
         assert set(live.ask("GET", "/versions/").json()["presets"]) >= {"test", "percentiles"}
     from monailabel.app import app
 
-    assert len(app.version_routes) == 1
+    assert {name: len(routes) for name, routes in getattr(app, ROUTES).items()} == {"cases": 1, "versions": 1}
 
 
 def test_many_may_look_at_the_page_at_once(live: LiveApp, versions: Versions, ids: list[str]) -> None:

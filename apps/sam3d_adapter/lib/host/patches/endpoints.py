@@ -1,6 +1,6 @@
 """All patches of MONAI Label's endpoints."""
 
-from lib.host.case_endpoints import remove_case_endpoints
+from lib.host.own_endpoints import remove_endpoints
 from lib.host.pacs.proxy import patch_proxy
 from lib.host.patches.datastore_endpoints import patch_datastore_endpoints
 from lib.host.patches.infer_endpoint import patch_infer_endpoint
@@ -14,7 +14,6 @@ from lib.host.patches.train_stats import patch_train_status
 from lib.host.patches.wrapping import unwrap
 from lib.host.uploads.image_upload import patch_image_upload
 from lib.host.uploads.label_upload import patch_label_upload
-from lib.host.version_endpoints import remove_version_endpoints
 
 _PATCHES = (
     patch_infer_endpoint,
@@ -41,5 +40,4 @@ def patch_endpoints() -> None:
 def restore_endpoints() -> None:
     """Removes them, as if the app had not been loaded."""
     unwrap()
-    remove_case_endpoints()
-    remove_version_endpoints()
+    remove_endpoints()
