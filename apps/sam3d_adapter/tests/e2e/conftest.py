@@ -1,3 +1,4 @@
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,12 +30,19 @@ def studies() -> dict[str, Study]:
     return {name: make_scene(name) for name in GEOMETRIES}
 
 
-@pytest.fixture(scope="session")
-def orthanc(studies: dict[str, Study], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
+@contextlib.contextmanager
+def filled_orthanc(folder: Path, studies: dict[str, Study]) -> Iterator[Orthanc]:
+    """A PACS that holds the studies."""
     require(missing_orthanc())
-    with start_orthanc(tmp_path_factory.mktemp("orthanc")) as pacs:
+    with start_orthanc(folder) as pacs:
         for study in studies.values():
             pacs.store(study.instances)
+        yield pacs
+
+
+@pytest.fixture(scope="session")
+def orthanc(studies: dict[str, Study], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
+    with filled_orthanc(tmp_path_factory.mktemp("orthanc"), studies) as pacs:
         yield pacs
 
 
@@ -83,3 +91,11 @@ def new_panel(browser: Any, shared_context: Any, pictures: Path, request: pytest
         panel.page.close()
     assert [panel.errors for panel in opened] == [[]] * len(opened)
     assert [panel.foreign for panel in opened] == [[]] * len(opened)
+
+
+@pytest.fixture
+def panel(new_panel: NewPanel, study: Study) -> Panel:
+    """On the study of the test's own file."""
+    panel = new_panel()
+    panel.open(study)
+    return panel

@@ -30,13 +30,6 @@ def study(studies: dict[str, Study]) -> Study:
     return studies["oblique"]
 
 
-@pytest.fixture
-def panel(new_panel: NewPanel, study: Study) -> Panel:
-    panel = new_panel()
-    panel.open(study)
-    return panel
-
-
 def ask(server: AppServer, study: Study, prompts: list[tuple[str, Voxel]], task: str = TASK) -> Any:
     """The server's own answer to prompts, without a browser."""
     params = {

@@ -11,10 +11,10 @@ import SimpleITK as sitk
 
 from lib.registry.registry import Registry
 from lib.registry.version import Facts
-from tests.e2e.conftest import NewPanel
+from tests.e2e.conftest import NewPanel, filled_orthanc
 from tests.e2e.scenes import LARGE
 from tests.support.dicom_study import Ellipsoid, Study
-from tests.support.orthanc import Orthanc, start_orthanc
+from tests.support.orthanc import Orthanc
 from tests.support.panel import Panel
 from tests.support.server import AppServer, start_server
 from tests.support.small_app import copy_small_app
@@ -28,9 +28,7 @@ _HAS_BEGUN = "() => !/^(Never|Starting|$)/.test(document.querySelector('[data-sa
 @pytest.fixture(scope="module")
 def pacs(studies: dict[str, Study], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
     """Without what other tests store."""
-    with start_orthanc(tmp_path_factory.mktemp("own_orthanc")) as own:
-        for study in studies.values():
-            own.store(study.instances)
+    with filled_orthanc(tmp_path_factory.mktemp("own_orthanc"), studies) as own:
         yield own
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from tests.e2e.checks import check_equal
-from tests.e2e.conftest import NewPanel
 from tests.e2e.scenes import LARGE, SMALL, voxel_centre
 from tests.support.dicom_study import Study
 from tests.support.panel import Panel
@@ -18,13 +17,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 @pytest.fixture
 def study(studies: dict[str, Study]) -> Study:
     return studies["sagittal"]
-
-
-@pytest.fixture
-def panel(new_panel: NewPanel, study: Study) -> Panel:
-    panel = new_panel()
-    panel.open(study)
-    return panel
 
 
 @pytest.fixture

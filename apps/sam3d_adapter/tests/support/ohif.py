@@ -33,16 +33,16 @@ _CHROMIUM_ARGS = (
 )
 _TOOL = "ProbeMONAILabel"
 _SEGMENTATION = "1"
-_VIEWPORT = "window.services.cornerstoneViewportService.getCornerstoneViewport(id)"
+VIEWPORT = "window.services.cornerstoneViewportService.getCornerstoneViewport(id)"
 _LABEL_MAP = f"window.services.segmentationService.getLabelmapVolume('{_SEGMENTATION}')"
 
 _IS_VOLUME_SHOWN = f"""id => {{
-  const viewport = window.services?.cornerstoneViewportService && {_VIEWPORT};
+  const viewport = window.services?.cornerstoneViewportService && {VIEWPORT};
   return Boolean(viewport?.getImageData?.()) && window.cornerstone.cache.getVolumes().some(v => v.loadStatus?.loaded);
 }}"""
 # Zoomed to about 0.2 mm per pixel, so that a pixel belongs to one voxel; the place is not the middle of the viewport.
-_SHOW_PLACE = f"""([id, point]) => {{
-  const viewport = {_VIEWPORT};
+SHOW_PLACE = f"""([id, point]) => {{
+  const viewport = {VIEWPORT};
   const {{focalPoint, position, viewUp}} = viewport.getCamera();
   const shift = focalPoint.map((from, axis) => point[axis] - 9 * viewUp[axis] - from);
   const shifted = from => from.map((value, axis) => value + shift[axis]);
@@ -50,7 +50,7 @@ _SHOW_PLACE = f"""([id, point]) => {{
   viewport.render();
 }}"""
 _PLACE_ON_PAGE = f"""([id, point]) => {{
-  const viewport = {_VIEWPORT};
+  const viewport = {VIEWPORT};
   const [x, y] = viewport.worldToCanvas(point);
   const canvas = viewport.canvas.getBoundingClientRect();
   return {{x: canvas.left + x, y: canvas.top + y, inside: x > 0 && y > 0 && x < canvas.width && y < canvas.height}};
@@ -177,7 +177,7 @@ class Ohif:
         before = self._page.evaluate(_COUNT_POINTS)
         # A click on a viewport that is not active only activates it.
         for _ in range(3):
-            self._page.evaluate(_SHOW_PLACE, aim)
+            self._page.evaluate(SHOW_PLACE, aim)
             self._page.wait_for_timeout(500)
             place = self._page.evaluate(_PLACE_ON_PAGE, aim)
             if not place["inside"]:

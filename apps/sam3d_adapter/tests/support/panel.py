@@ -12,33 +12,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tests.support.dicom_study import Study, Voxel
+from tests.support.ohif import SHOW_PLACE, VIEWPORT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page, Route
 
-_VIEWPORT = "window.services.cornerstoneViewportService.getCornerstoneViewport(id)"
 _IS_SHOWN = f"""id => {{
-  const viewport = window.services?.cornerstoneViewportService && {_VIEWPORT};
+  const viewport = window.services?.cornerstoneViewportService && {VIEWPORT};
   return Boolean(viewport?.getImageData?.());
 }}"""
 _IS_LOADED = "() => window.cornerstone?.cache.getVolumes().some(v => v.loadStatus?.loaded)"
-# Zoomed to about 0.2 mm a pixel, so that a pixel belongs to one voxel; the place is not the middle of the viewport.
-_SHOW_PLACE = f"""([id, point]) => {{
-  const viewport = {_VIEWPORT};
-  const {{focalPoint, position, viewUp}} = viewport.getCamera();
-  const shift = focalPoint.map((from, axis) => point[axis] - 9 * viewUp[axis] - from);
-  const shifted = from => from.map((value, axis) => value + shift[axis]);
-  viewport.setCamera({{focalPoint: shifted(focalPoint), position: shifted(position), parallelScale: 90}});
-  viewport.render();
-}}"""
 _PLACE_ON_PAGE = f"""([id, point]) => {{
-  const viewport = {_VIEWPORT};
+  const viewport = {VIEWPORT};
   const [x, y] = viewport.worldToCanvas(point);
   const canvas = viewport.canvas.getBoundingClientRect();
   return [canvas.left + x, canvas.top + y];
 }}"""
 _OFF_PLANE = f"""([id, point]) => {{
-  const {{focalPoint, viewPlaneNormal}} = {_VIEWPORT}.getCamera();
+  const {{focalPoint, viewPlaneNormal}} = {VIEWPORT}.getCamera();
   return Math.abs(focalPoint.reduce((sum, value, axis) => sum + (point[axis] - value) * viewPlaneNormal[axis], 0));
 }}"""
 _WATCH_LATENCY = f"""() => {{
@@ -48,7 +39,7 @@ _WATCH_LATENCY = f"""() => {{
   window.cornerstone.eventTarget.addEventListener(
     'CORNERSTONE_TOOLS_SEGMENTATION_DATA_MODIFIED', () => {{ isPainted = true; }});
   for (const id of window.services.cornerstoneViewportService.getViewportIds()) {{
-    {_VIEWPORT}.element.addEventListener('CORNERSTONE_IMAGE_RENDERED', () => {{
+    {VIEWPORT}.element.addEventListener('CORNERSTONE_IMAGE_RENDERED', () => {{
       if (released === null || !isPainted) return;
       const from = released;
       released = null;
@@ -163,7 +154,7 @@ class Panel:
     def aim(self, place: Sequence[float], viewport: str = "mpr-axial") -> tuple[float, float]:
         """Bring a place into view; where it is on the page, in pixels."""
         aim = [viewport, [float(value) for value in place]]
-        self.page.evaluate(_SHOW_PLACE, aim)
+        self.page.evaluate(SHOW_PLACE, aim)
         self.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
         return self.position(place, viewport)
 
