@@ -61,9 +61,9 @@ def test_it_brings_program_presets_and_weights(packages: Path, environment: dict
     assert "Commands:" in sam3d(packages, environment, tmp_path, "--help")
     assert not (tmp_path / "data").exists()
     app = packages / "sam3d/app"
-    for name in ("configs", "weights", "lib"):
+    for name in ("configs", "weights", "lib", "ohif"):
         assert files(app / name) == files(APP_DIR / name)
-    assert {path.name for path in app.iterdir()} - {"__pycache__"} == {"main.py", "configs", "weights", "lib"}
+    assert {path.name for path in app.iterdir()} - {"__pycache__"} == {"main.py", "configs", "weights", "lib", "ohif"}
     assert "served" in sam3d(packages, environment, tmp_path, "versions", "list", "--preset", "ct")
     metadata = next(packages.glob("*.dist-info/METADATA")).read_text()
     assert "Requires-Dist: monailabel==0.8.5" in metadata and "Requires-Dist: click" in metadata
