@@ -103,12 +103,32 @@ def figures_row(figures: Mapping[str, Any]) -> dict[str, Value]:
     }
 
 
-def rows(data: Data, summary: Mapping[str, Any]) -> Iterator[Row]:
+def read_records(out: Path) -> list[dict[str, Any]]:
+    """Every interaction of a finished run, from its folder."""
+    return [json.loads(line) for line in (out / "cases.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def unsure(records: Sequence[Mapping[str, Any]]) -> dict[str, Value]:
+    """How often the first answer was warned of as unsure, and its Dice then.
+
+    Args:
+        records: Interactions, as `read_records` gives them.
+    """
+    warned = [record["dice"][0] for record in records if "unsure" in record["warned"][0]]
+    return {
+        "unsure at 1": round(len(warned) / len(records), 2),
+        "Dice at 1 where unsure": round(sum(warned) / len(warned), 2) if warned else None,
+    }
+
+
+def rows(data: Data, summary: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
     """The model and the image-free baselines by first click."""
     for mode in MODES:
         figures = of_mode(summary, mode)
         own = {"data": data.name, "first click": mode}
-        yield {**own, "method": "sam3d_adapter", "n": figures["n"], "objects": figures["cases"], **figures_row(figures)}
+        counts = {"n": figures["n"], "objects": figures["cases"]}
+        said = unsure([record for record in records if record["mode"] == mode])
+        yield {**own, "method": "sam3d_adapter", **counts, **figures_row(figures), **said}
         yield from baseline_rows(own, figures)
 
 
@@ -148,7 +168,9 @@ def main() -> None:
     def measured() -> Iterator[Row]:
         for data in arguments.data:
             cases = [case for case in data.cases()[:: arguments.every] if only is None or case in only]
-            yield from rows(data, evaluate(data, cases, arguments.out / data.name, *options))
+            out = arguments.out / data.name
+            summary = evaluate(data, cases, out, *options)
+            yield from rows(data, summary, read_records(out))
 
     report(measured(), "patients and objects in the table", arguments.result)
 

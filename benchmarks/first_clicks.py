@@ -7,7 +7,6 @@ all structures of at least 1 ml, by Dice after one click in the middle, those at
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import nibabel as nib
 import numpy as np
 from matplotlib.axes import Axes
 
-from benchmarks.dialogues import Data
+from benchmarks.dialogues import Data, read_records
 from benchmarks.structures import names_of
 from benchmarks.views import APP
 from lib.evaluation.evaluated_segmenter import SegmenterChoice
@@ -76,10 +75,9 @@ def main() -> None:
         len(arguments.data), len(SHARES), squeeze=False, figsize=(10.5, 3.7 * len(arguments.data) + 0.4)
     )
     for row, data in zip(panels, arguments.data, strict=True):
-        lines = (arguments.out / data.name / "cases.jsonl").read_text(encoding="utf-8").splitlines()
         manifest = data.folder / "manifest.json"
         names = names_of(data.folder) if manifest.exists() else {}
-        for panel, record in zip(row, chosen([json.loads(line) for line in lines]), strict=True):
+        for panel, record in zip(row, chosen(read_records(arguments.out / data.name)), strict=True):
             name = names.get(record["patient"], {}).get(str(record["label"]), data.name)
             draw(panel, data, record, name)
     add_legend(figure)

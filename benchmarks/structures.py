@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.dialogues import CLICKS, MODES, Data, evaluate
+from benchmarks.dialogues import CLICKS, MODES, Data, evaluate, read_records, unsure
 from benchmarks.results import Row, add_option, report
 
 KINDS = {
@@ -69,6 +69,7 @@ def rows(data: Data, records: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
                     "n": len(found),
                     **{f"Dice at {k}": _mean([record["dice"][int(k) - 1] for record in found]) for k in CLICKS},
                     "drops above 0.01": _mean([_drops(record["dice"]) for record in found]),
+                    **unsure(found),
                 }
 
 
@@ -99,8 +100,7 @@ def main() -> None:
         for data in arguments.data:
             out = arguments.out / data.name
             evaluate(data, data.cases()[:: arguments.every], out, "--labels-are-objects", *options)
-            lines = (out / "cases.jsonl").read_text(encoding="utf-8").splitlines()
-            yield from rows(data, [json.loads(line) for line in lines])
+            yield from rows(data, read_records(out))
 
     report(measured(), "structures in the table", arguments.result)
 

@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import torch
 
+from lib.answer_warnings import code_of
 from lib.evaluation.interaction import Answer
 from lib.evaluation.simulated_user import SimulatedClick
 from lib.presets import Preset
@@ -87,6 +88,7 @@ class EvaluatedSegmenter:
             encode_ms=ms["encode"],
             click_ms=ms["decode"] + ms["paste"],
             obeyed_by_network=found.obeyed,
+            warned=[code_of(warning) for warning in found.warnings],
         )
 
     def start(self) -> list[float]:

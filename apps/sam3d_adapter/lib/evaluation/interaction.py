@@ -33,6 +33,7 @@ class Answer:
         click_ms: from cached features to the mask on the image's grid, ms.
         obeyed_by_network: for each click, whether the network itself gave it its label, before anything was enforced;
             None where the task does not tell.
+        warned: codes of what the answer warns of (`lib.answer_warnings.CODES`).
     """
 
     mask: np.ndarray
@@ -40,6 +41,7 @@ class Answer:
     encode_ms: float = 0.0
     click_ms: float = 0.0
     obeyed_by_network: Sequence[bool] | None = None
+    warned: Sequence[str] = ()
 
 
 class Task(Protocol):
@@ -58,6 +60,7 @@ class Trace:
         withdrawn: clicks that were taken back; see ``standing``.
         obeyed: share of the clicks so far whose voxel has the asked label in the answer.
         obeyed_before: the same of the network alone.
+        warned: codes of each answer's warnings.
         far_change: of each further click; see `metrics.far_change`. None also where no answer came before or now.
     """
 
@@ -70,6 +73,7 @@ class Trace:
     errors: list[str | None] = field(default_factory=list)
     obeyed: list[float] = field(default_factory=list)
     obeyed_before: list[float] = field(default_factory=list)
+    warned: list[list[str]] = field(default_factory=list)
     far_change: list[float | None] = field(default_factory=list)
     encodes: list[int] = field(default_factory=list)
     encode_ms: list[float | None] = field(default_factory=list)
@@ -82,6 +86,7 @@ class Trace:
             scores.append(scores[-1])
         for unknown in (self.far_change, self.encode_ms, self.click_ms, self.request_ms):
             unknown.append(None)
+        self.warned.append(list(self.warned[-1]))
         self.failed.append(False)
         self.errors.append(None)
         self.encodes.append(0)
@@ -128,6 +133,7 @@ def play_interaction(
         before, mask = mask, np.asarray(answer.mask, dtype=bool)
         trace.failed.append(error is not None)
         trace.errors.append(error)
+        trace.warned.append(list(answer.warned))
         trace.encodes.append(answer.encodes)
         trace.encode_ms.append(answer.encode_ms if answer.encodes else None)
         trace.click_ms.append(None if error else answer.click_ms)

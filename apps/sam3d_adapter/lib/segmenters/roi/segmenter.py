@@ -1,5 +1,7 @@
 """The segmenter of networks that see a cube: it zooms, corrects around each click, enforces clicks and refines."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +23,7 @@ from lib.segmenters.roi.predictor import Predictor
 from lib.segmenters.roi.pseudo_click import centre_of_box, deepest
 from lib.segmenters.roi.refine import refine_mask
 from lib.segmenters.roi.settings import RoiNetworkSettings
+from lib.segmenters.roi.zoom import ZoomedPrediction
 from lib.volumes.volume import Volume
 
 BOX_NOT_READ = (
@@ -35,6 +38,12 @@ PLACE_TAKEN = (
     "No foreground click: voxel {ijk} of the mask to start from was shown to the network as one, and stays in the mask "
     "only if the network leaves it there."
 )
+UNSURE = (
+    "The network is unsure of this mask: by its own probabilities Dice is {expected:.2f}; below {least:.2f} most masks "
+    "are poor. Check it, click on what is missing, or undo the click and set it in the middle of the structure."
+)
+UNSURE_BELOW = 0.8
+"""Expected Dice of a first answer below which it is warned of; chosen on development volumes, see docs/trust.md."""
 
 
 class RoiSegmenter:
@@ -86,6 +95,8 @@ class RoiSegmenter:
         result = answer_interaction(predictions, roi, initial, clicks, threshold)
         with stages.time("paste"):
             mask = _pasted(result.patches, None if start is None else start.mask, clicks, threshold)
+            if result.initial.first is not None and len(result.patches) == 1:
+                warnings += _warn_if_unsure(result.initial.first, threshold)
         refined = None
         if options.refine:
             fine, refined = refine_mask(
@@ -138,6 +149,21 @@ class RoiSegmenter:
         if not prompts.foreground and box is None and start is None:
             raise ClickError("A foreground click, a box or a mask is needed; got none. Click on the structure.")
         return pseudo, warnings
+
+
+def _warn_if_unsure(first: ZoomedPrediction, threshold: float) -> list[str]:
+    """The warning where the probabilities themselves let expect a poor mask; none where the mask is empty.
+
+    The expected Dice is 2 E[overlap] / (voxels of the mask + E[voxels of the structure]), as if the probabilities were
+    right and independent.
+    """
+    inside = first.logit > math.log(threshold / (1 - threshold))
+    probability = first.logit.sigmoid()
+    voxels = int(inside.sum())
+    expected = float(2 * probability[inside].sum() / (voxels + probability.sum()))
+    if voxels <= len(first.clicks) or expected >= UNSURE_BELOW:
+        return []
+    return [answer_warning("unsure", UNSURE.format(expected=expected, least=UNSURE_BELOW))]
 
 
 def _pasted(
