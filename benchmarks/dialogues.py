@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.results import Row, Value, add_option, interval, report
 from demo import REPOSITORY
+from lib.evaluation.ledger import read_records
 
 EVALUATE = [sys.executable, "-m", "sam3d", "evaluate"]
 MODES = ("centre", "random")
@@ -103,16 +104,11 @@ def figures_row(figures: Mapping[str, Any]) -> dict[str, Value]:
     }
 
 
-def read_records(out: Path) -> list[dict[str, Any]]:
-    """Every interaction of a finished run, from its folder."""
-    return [json.loads(line) for line in (out / "cases.jsonl").read_text(encoding="utf-8").splitlines()]
-
-
 def unsure(records: Sequence[Mapping[str, Any]]) -> dict[str, Value]:
     """How often the first answer was warned of as unsure, and its Dice then.
 
     Args:
-        records: Interactions, as `read_records` gives them.
+        records: Of interactions, as an evaluation writes them.
     """
     warned = [record["dice"][0] for record in records if "unsure" in record["warned"][0]]
     return {

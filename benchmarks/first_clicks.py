@@ -19,10 +19,11 @@ import nibabel as nib
 import numpy as np
 from matplotlib.axes import Axes
 
-from benchmarks.dialogues import Data, read_records
+from benchmarks.dialogues import Data
 from benchmarks.structures import names_of
 from benchmarks.views import APP
 from lib.evaluation.evaluated_segmenter import SegmenterChoice
+from lib.evaluation.ledger import read_records
 from lib.evaluation.metrics import dice
 from lib.evaluation.pictures import add_legend, draw_plane, upright
 from lib.evaluation.simulated_user import SimulatedClick

@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.dialogues import CLICKS, MODES, Data, evaluate, read_records, unsure
+from benchmarks.dialogues import CLICKS, MODES, Data, evaluate, unsure
 from benchmarks.results import Row, add_option, report
+from lib.evaluation.ledger import read_records
 
 KINDS = {
     "lesion": r"lesion|tumou?r|gtv|mass",

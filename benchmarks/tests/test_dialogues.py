@@ -38,5 +38,8 @@ def test_a_run_fills_a_result_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     own = [row for row in result.rows if row["method"] == "sam3d_adapter"]
     assert [(row["first click"], row["n"], row["objects"]) for row in own] == [("centre", 1, 2), ("random", 1, 2)]
     assert all(isinstance(row["Dice at 10"], float) and 0.3 < row["Dice at 10"] <= 1 for row in own)
+    for row in own:
+        share, where = row["unsure at 1"], row["Dice at 1 where unsure"]
+        assert isinstance(share, float) and (where is None) == (share == 0)
     assert {row["method"] for row in result.rows} >= {"ball", "ellipsoid in the image's middle"}
     assert "| balls | centre | sam3d_adapter |" in capsys.readouterr().out

@@ -1,12 +1,12 @@
 """The folder of a run: its settings, and a line for each finished interaction, so that a stopped run can go on."""
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lib.evaluation.record import DATA_HASH, Record
+from lib.files.atomic_write import write_atomically
 
 CASES, OTHERS, SETTINGS = "cases.jsonl", "other_cases.jsonl", "settings.json"
 """What was asked for last; what an earlier run of the same folder did beside it; what both depend on."""
@@ -113,7 +113,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 def write_json(path: Path, content: Any) -> None:
     """Writes a whole file or none."""
-    _replace(path, json.dumps(content, indent=1) + "\n")
+    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def _read(file: Path) -> list[Record]:
@@ -125,13 +125,7 @@ def _read(file: Path) -> list[Record]:
 
 
 def _write(file: Path, records: Iterable[Record]) -> None:
-    _replace(file, "".join(json.dumps(record) + "\n" for record in records))
-
-
-def _replace(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    write_atomically(file, "".join(json.dumps(record) + "\n" for record in records).encode())
 
 
 def _difference(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
