@@ -7,7 +7,7 @@ import yaml
 
 from lib.models.config import MODEL_SIZES
 from lib.presets import ImageFreePreset, PresetError, load_preset, load_presets
-from lib.segmenters.roi.settings import WindowIntensity
+from lib.segmenters.intensity_settings import WindowIntensity
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
