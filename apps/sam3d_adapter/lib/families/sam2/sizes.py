@@ -36,7 +36,7 @@ class Size:
     published: tuple[Published, ...] = ()
 
 
-def _square(pixels: int) -> dict[str, object]:
+def square(pixels: int) -> dict[str, object]:
     """Another side of the square that a slice is resized to; positions are counted in steps of 16 pixels."""
     steps = [pixels // 16] * 2
     layer = "memory_attention.layer"
@@ -75,17 +75,17 @@ def _meta(name: str) -> Published:
 
 _MEDSAM2 = Published("MedSAM2_latest.pt", "https://huggingface.co/wanglab/MedSAM2/resolve/main/MedSAM2_latest.pt")
 
-SIZES: Mapping[str, Size] = {
+SIZES: dict[str, Size] = {
     "tiny": Size("sam2.1/sam2.1_hiera_t.yaml", published=(_meta("tiny"),)),
     "small": Size("sam2.1/sam2.1_hiera_s.yaml", published=(_meta("small"),)),
     "base_plus": Size("sam2.1/sam2.1_hiera_b+.yaml", published=(_meta("base_plus"),)),
     "large": Size("sam2.1/sam2.1_hiera_l.yaml", published=(_meta("large"),)),
     # MedSAM2 (arXiv 2504.03600) is `tiny`, trained further on slices of 512 pixels.
-    "tiny_512": Size("sam2.1/sam2.1_hiera_t.yaml", _square(512), published=(_MEDSAM2,)),
+    "tiny_512": Size("sam2.1/sam2.1_hiera_t.yaml", square(512), published=(_MEDSAM2,)),
     "micro": Size(
         "sam2.1/sam2.1_hiera_t.yaml",
         {
-            **_square(256),
+            **square(256),
             **_width(64, 16),
             "image_encoder.trunk.embed_dim": 24,
             "image_encoder.trunk.stages": [1, 1, 2, 1],
