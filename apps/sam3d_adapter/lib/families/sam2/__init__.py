@@ -13,6 +13,8 @@ from lib.families.sam2.settings import SliceSettings, read_slice_settings
 from lib.families.sam2.sizes import SIZES
 
 if TYPE_CHECKING:
+    from lib.conversion.convert import Conversion
+    from lib.conversion.job import ConversionJob
     from lib.files.yaml_section import Section
     from lib.models.loading import LoadReport
     from lib.segmenters.cache import SegmenterCache
@@ -55,6 +57,12 @@ class Sam2Family:
     def training_recipe(self) -> TrainingRecipe | None:
         """None: not yet."""
         return None
+
+    def convert(self, job: ConversionJob) -> Conversion:
+        """As `Family.convert`: from a checkpoint of Meta or of MedSAM2."""
+        from lib.families.sam2.convert import convert
+
+        return convert(job)
 
     def how_to_supply(self, preset: str, size: str, missing: Sequence[str]) -> str:
         """As `Family.how_to_supply`: the command that makes the file from a published checkpoint."""

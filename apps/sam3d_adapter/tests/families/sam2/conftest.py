@@ -6,8 +6,10 @@ import pytest
 import torch
 from sam2.modeling.sam2_base import SAM2Base
 
-from lib.families.sam2 import sizes
+from lib.families.sam2 import FAMILY, sizes
 from lib.families.sam2.network import build_network
+
+PUBLISHED = (sizes.Published("sam2_nano.pt", "https://example.org/sam2_nano.pt"),)
 
 
 @pytest.fixture(scope="session")
@@ -15,7 +17,8 @@ def size() -> Iterator[str]:
     """Name of a size whose slices have 64 pixels a side."""
     with pytest.MonkeyPatch.context() as patch:
         micro = sizes.SIZES["micro"]
-        patch.setitem(sizes.SIZES, "nano", sizes.Size(micro.config, {**micro.changes, **sizes.square(64)}))
+        patch.setitem(sizes.SIZES, "nano", sizes.Size(micro.config, {**micro.changes, **sizes.square(64)}, PUBLISHED))
+        patch.setattr(FAMILY, "sizes", (*FAMILY.sizes, "nano"))
         yield "nano"
 
 
