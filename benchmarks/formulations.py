@@ -38,7 +38,8 @@ from lib.presets import ModelPreset, Preset
 from lib.pretraining.pretrain import build_from_scratch
 from lib.segmenters.cache import SegmenterCache
 from lib.segmenters.contract import LoadedModel
-from lib.segmenters.roi.settings import RoiNetworkSettings, RoiSettings, WindowIntensity
+from lib.segmenters.intensity_settings import WindowIntensity
+from lib.segmenters.roi.settings import RoiNetworkSettings, RoiSettings
 from lib.serving.model_store import ModelSpec, ModelStore
 from lib.serving.preset_segmenter import PresetSegmenter, SharedState
 from lib.volumes.read import VolumeCache

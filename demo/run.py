@@ -21,7 +21,7 @@ from demo.progress import Progress
 from demo.study import DemoError, Study, Voxel, deepest_voxel, dice, parse_click, user_study
 from lib.host.process.launch import LaunchError, running_server
 from lib.presets import Preset, PresetError, load_presets
-from lib.segmenters.roi.settings import WindowIntensity
+from lib.segmenters.intensity_settings import WindowIntensity
 
 # Beyond that a second click would only correct the outermost voxels.
 GOOD_DICE = 0.97

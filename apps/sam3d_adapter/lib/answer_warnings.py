@@ -17,6 +17,7 @@ CODES: Mapping[str, str] = {
     "nothing-found": "the mask is empty but for the clicked voxels",
     "fills-body": "the mask takes nearly all of the body in the image",
     "fills-region": "the mask takes nearly all of the region that the network saw",
+    "gap": "slices within the mask are empty",
     "unsure": "by its own probabilities the network expects the mask of the first prompt to be poor",
     # The request.
     "unknown-keys": "keys of the request had no effect",

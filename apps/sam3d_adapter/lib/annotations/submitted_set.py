@@ -11,7 +11,7 @@ import numpy as np
 from lib.annotations.real_clicks import RealInteraction
 from lib.annotations.submitted import SubmittedCase, SubmittedError
 from lib.presets import Preset
-from lib.segmenters.roi.settings import WindowIntensity
+from lib.segmenters.intensity_settings import WindowIntensity
 from lib.training.data_sets import DataSetError, window_of
 from lib.training.sampling import Volume
 from lib.training.stream import NO_CLICKS, Drawn

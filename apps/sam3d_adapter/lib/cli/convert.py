@@ -15,13 +15,19 @@ if TYPE_CHECKING:
     from lib.conversion.sam_files import SamFile
 
 _FILE = click.Path(path_type=Path)
+PUBLISHED = "weights"
+"""Folder of the app whose files are published with it."""
 
 logger = logging.getLogger(__name__)
 
 
-@click.command(short_help="Make a preset's files from the 3DSAM-adapter authors' checkpoint.")
-@click.option("--preset", required=True, help="Whose files to make: kits, lits, pancreas, colon or your own.")
-@click.option("--checkpoint", type=_FILE, help="The authors' last.pth.tar or best.pth.tar.")
+@click.command(short_help="Make a preset's files from a published checkpoint.")
+@click.option("--preset", required=True, help="Whose files to make: kits, sam2_tiny, ..., or your own.")
+@click.option(
+    "--checkpoint",
+    type=_FILE,
+    help="Its authors' file, such as last.pth.tar or sam2.1_hiera_tiny.pt.",
+)
 @click.option("--base-only", is_flag=True, help="In place of --checkpoint: make the base alone, to train on.")
 @click.option(
     "--sam",
@@ -34,14 +40,16 @@ logger = logging.getLogger(__name__)
 @click.option("--replace", is_flag=True, help="Replace weights that are there.")
 @pass_app_dir
 def convert(app_dir: Path, **options: Any) -> None:
-    """Make the files of a preset from a checkpoint of the 3DSAM-adapter authors and SAM's own file.
+    """Make the files of a preset from a published checkpoint: of the 3DSAM-adapter authors (with SAM's own file), or of
+    SAM 2.1 or MedSAM2.
 
-    Those checkpoints carry no licence: convert them for yourself, and do not pass the result on.
+    The checkpoints of 3DSAM-adapter carry no licence: convert them for yourself, and do not pass the result on.
 
     \b
     Examples:
       sam3d convert --preset kits --checkpoint last.pth.tar
       sam3d convert --preset kits --base-only --sam sam_vit_b_01ec64.pth
+      sam3d convert --preset sam2_tiny --checkpoint sam2.1_hiera_tiny.pt
     """
     if (options["checkpoint"] is None) != options["base_only"]:
         raise click.UsageError("Give one of --checkpoint and --base-only.")
@@ -73,25 +81,26 @@ def run(
     Returns:
         Exit status: 0, or 1 with one message that says why.
     """
-    from lib.conversion.convert import convert_base, convert_checkpoint
-    from lib.conversion.sam_files import SAM_FILES, obtain_sam_file
-    from lib.families.sam3d_adapter.target import target_of
+    from lib.conversion.job import ConversionJob
     from lib.models.checkpoint_error import CheckpointError
-    from lib.presets import PresetError
+    from lib.presets import PresetError, load_presets
+    from lib.segmenters import families
 
-    known = SAM_FILES if sam_files is None else sam_files
     try:
-        target = target_of(preset, app_dir, out, known)
-
-        def sam_file() -> Path:
-            return obtain_sam_file(
-                known[target.size], given=sam, offline=offline, patience=patience, progress=_Progress()
+        model = load_presets(app_dir / "configs", (preset,))[preset].model
+        family = families()[model.family]
+        files = {key: app_dir / file for key, file in zip(family.files, model.files, strict=True)}
+        if out is not None:
+            files = {key: out / file.name for key, file in files.items()}
+        if any(file.resolve().is_relative_to((app_dir / PUBLISHED).resolve()) for file in files.values()):
+            raise CheckpointError(
+                f"{', '.join(map(str, files.values()))}: the folder '{PUBLISHED}' is published with the app; what "
+                "others made must not be. Name a file under 'model/' in the preset, or give another folder with --out."
             )
-
-        if checkpoint is None:
-            conversion = convert_base(target, sam_file)
-        else:
-            conversion = convert_checkpoint(checkpoint, target, sam_file, replace=replace)
+        job = ConversionJob(
+            preset, model.size, files, checkpoint, sam, offline, replace, sam_files, patience, _Progress()
+        )
+        conversion = family.convert(job)
     except (CheckpointError, PresetError) as error:
         logger.error("%s", error)
         return 1

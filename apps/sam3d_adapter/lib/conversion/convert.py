@@ -149,11 +149,11 @@ def convert_checkpoint(
     Raises:
         CheckpointError: A file is wrong, does not fit the other, is there already, or cannot be written.
     """
-    _require_free(target.weights, replace)
+    require_free(target.weights, replace)
     # Check everything here before asking for SAM's file, which may mean a long download.
     state = read_reference_checkpoint(checkpoint)
     check_tensors(state.tensors, parameter_shapes(target.size), checkpoint, size=target.size)
-    _require_writable(target.base, target.weights)
+    require_writable(target.base, target.weights)
     model = build_model(target.size)
     base = _load_base(model, target, sam_file)
     _require_same_base(model, state, checkpoint, str(base.provenance.get("file", target.base.name)))
@@ -170,14 +170,14 @@ def convert_checkpoint(
     }
     if base.sam:
         _write_base(model, target.base, base)
-    with _writing(target.weights):
+    with writing(target.weights):
         save_trained(model, target.weights, provenance=provenance)
     files = {"base": target.base, "weights": target.weights}
     kept = {} if base.sam else {"base": files.pop("base")}
     keys = (_checkpoint_keys(model, state, checkpoint), *([base.keys] if base.keys else []))
     conversion = Conversion(target.preset, files, kept, keys, provenance)
     report = target.weights.with_suffix(".conversion.json")
-    with _writing(report):
+    with writing(report):
         conversion.write(report)
     return conversion
 
@@ -188,7 +188,7 @@ def convert_base(target: Target, sam_file: Callable[[], Path]) -> Conversion:
     Raises:
         CheckpointError: As `convert_checkpoint`.
     """
-    _require_writable(target.base)
+    require_writable(target.base)
     model = build_model(target.size)
     base = _load_base(model, target, sam_file)
     if base.sam:
@@ -251,7 +251,7 @@ def _checkpoint_keys(model: Sam3dAdapter, state: ReferenceState, checkpoint: Pat
 
 def _write_base(model: Sam3dAdapter, path: Path, base: _Base) -> None:
     assert base.sam is not None
-    with _writing(path):
+    with writing(path):
         if path.suffix == ".pth":
             with replacing(path) as partial:
                 shutil.copyfile(base.sam, partial)
@@ -259,7 +259,8 @@ def _write_base(model: Sam3dAdapter, path: Path, base: _Base) -> None:
             save_base(model, path, provenance=base.provenance)
 
 
-def _require_free(weights: Path, replace: bool) -> None:
+def require_free(weights: Path, replace: bool) -> None:
+    """Raises CheckpointError where a file is there that may not be replaced."""
     if weights.exists() and not replace:
         raise CheckpointError(
             f"{weights}: is there already. To put a converted checkpoint in its place, add --replace; to write "
@@ -267,16 +268,18 @@ def _require_free(weights: Path, replace: bool) -> None:
         )
 
 
-def _require_writable(*paths: Path) -> None:
+def require_writable(*paths: Path) -> None:
+    """Makes the folders of files; raises CheckpointError where nothing can be written there."""
     for folder in {path.parent for path in paths}:
-        with _writing(folder):
+        with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise CheckpointError(f"{folder}: cannot be written. Give a folder of your own with --out.")
 
 
 @contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
+    """Turns what goes wrong while a file is written into a CheckpointError."""
     try:
         yield
     except (OSError, SafetensorError) as error:

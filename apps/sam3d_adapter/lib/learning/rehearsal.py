@@ -7,7 +7,7 @@ from pathlib import Path
 from lib.phantoms.config import MASSES, PhantomConfig
 from lib.phantoms.data_set import write_phantoms
 from lib.presets import Preset
-from lib.segmenters.roi.settings import WindowIntensity
+from lib.segmenters.intensity_settings import WindowIntensity
 from lib.training.data_sets import DataSet
 
 logger = logging.getLogger(__name__)

@@ -18,7 +18,8 @@ import yaml
 
 from lib.files.yaml_section import Section, SettingsError
 from lib.segmenters import families
-from lib.segmenters.roi.settings import IntensitySettings, RoiSettings, WindowIntensity
+from lib.segmenters.intensity_settings import IntensitySettings, WindowIntensity
+from lib.segmenters.roi.settings import RoiSettings
 
 MODALITIES = ("CT", "MR", "PET")
 """What a preset may be for."""

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from lib.conversion.convert import Conversion
+    from lib.conversion.job import ConversionJob
     from lib.files.yaml_section import Section
     from lib.models.loading import LoadReport
     from lib.segmenters.cache import SegmenterCache
@@ -233,6 +235,16 @@ class Family(Protocol):
 
     def training_recipe(self) -> TrainingRecipe | None:
         """How its networks are fine-tuned; None where they cannot be."""
+
+    def convert(self, job: ConversionJob) -> Conversion:
+        """Makes the files of a preset from what others publish.
+
+        Args:
+            job: what to make, and from what.
+
+        Raises:
+            CheckpointError: nobody publishes any, or a file is wrong, is there already or cannot be written.
+        """
 
     def how_to_supply(self, preset: str, size: str, missing: Sequence[str]) -> str:
         """Which steps make the weights that are missing: sentences for the user.

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from lib.presets import Preset
-from lib.segmenters.roi.intensity import percentile_window
-from lib.segmenters.roi.settings import WindowIntensity
+from lib.segmenters.intensity import percentile_window
+from lib.segmenters.intensity_settings import WindowIntensity
 from lib.training.sampling import Volume
 from lib.training.stream import Drawn
 from lib.volumes.npz import NpzArrays

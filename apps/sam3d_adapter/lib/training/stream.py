@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from lib.segmenters.roi.intensity import apply_window
-from lib.segmenters.roi.settings import WindowIntensity
+from lib.segmenters.intensity import apply_window
+from lib.segmenters.intensity_settings import WindowIntensity
 from lib.training.sampling import SamplingConfig, Volume, draw_sample, remap_tissue
 
 NO_CLICKS = np.zeros((0, 4))

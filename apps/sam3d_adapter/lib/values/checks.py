@@ -13,8 +13,8 @@ from lib.geometry.axes import spacing_of
 from lib.presets import Preset
 from lib.prompts.prompts import Prompts
 from lib.segmenters.contract import Segmentation
-from lib.segmenters.roi.intensity import intensity_window
-from lib.segmenters.roi.settings import PercentileIntensity, WindowIntensity
+from lib.segmenters.intensity import intensity_window
+from lib.segmenters.intensity_settings import PercentileIntensity, WindowIntensity
 from lib.values.image_values import ImageValues, image_values
 from lib.volumes.volume import Volume
 

@@ -17,7 +17,7 @@ from lib.annotations.submitted import Learner, SavedLabel, read_submitted
 from lib.annotations.submitted_set import SubmittedDataSet
 from lib.presets import load_preset
 from lib.prompts.click import Click
-from lib.segmenters.roi.settings import WindowIntensity
+from lib.segmenters.intensity_settings import WindowIntensity
 from lib.training.data_sets import DataSet, DataSetError
 from lib.training.sampling import SamplingConfig, draw_sample
 from lib.training.stream import SampleStream

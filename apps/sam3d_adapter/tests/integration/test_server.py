@@ -82,7 +82,9 @@ def test_info_lists_every_preset_for_every_viewer(site: Site) -> None:
     assert info["version"] == __version__
     assert "Research use only; not a medical device." in info["description"]
     assert "config" not in info  # Slicer would ask to upgrade the server
-    assert set(info["models"]) == {"ct", "ct_lesion", "mr", "pet", "kits", "lits", "pancreas", "colon", "test", "torn"}
+    ours = {"ct", "ct_lesion", "mr", "pet", "kits", "lits", "pancreas", "colon"}
+    sam2 = {"sam2_tiny", "sam2_small", "sam2_base_plus", "sam2_large", "medsam2"}
+    assert set(info["models"]) == {*ours, *sam2, "test", "torn"}
     assert {"lesion", "kidney tumor", "liver tumor", "pancreas tumor", "colon tumor"} == set(info["labels"])
     for model in info["models"].values():
         assert (model["type"], model["dimension"]) == ("deepgrow", 3)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from lib.segmenters.roi.settings import WindowIntensity
+from lib.segmenters.intensity_settings import WindowIntensity
 from lib.training.sampling import SamplingConfig, Volume
 from lib.training.stream import Drawn, SampleStream
 

@@ -14,6 +14,8 @@ from lib.models.config import MODEL_SIZES
 from lib.segmenters.roi.family import RoiFamily
 
 if TYPE_CHECKING:
+    from lib.conversion.convert import Conversion
+    from lib.conversion.job import ConversionJob
     from lib.families.sam3d_adapter.network import Sam3dClickModel
     from lib.models.loading import LoadReport
     from lib.segmenters.contract import TrainingRecipe
@@ -44,6 +46,12 @@ class Sam3dFamily(RoiFamily):
         from lib.families.sam3d_adapter.recipe import Sam3dTrainingRecipe
 
         return Sam3dTrainingRecipe()
+
+    def convert(self, job: ConversionJob) -> Conversion:
+        """As `Family.convert`: from the authors' checkpoint and SAM's own file."""
+        from lib.families.sam3d_adapter.convert import convert
+
+        return convert(job)
 
     def how_to_supply(self, preset: str, size: str, missing: Sequence[str]) -> str:
         """As `Family.how_to_supply`: the command that makes the files from the published checkpoint."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from lib.segmenters.roi.settings import RoiNetworkSettings, read_roi_settings
 
 if TYPE_CHECKING:
+    from lib.conversion.convert import Conversion
+    from lib.conversion.job import ConversionJob
     from lib.files.yaml_section import Section
     from lib.segmenters.cache import SegmenterCache
     from lib.segmenters.contract import LoadedModel, Segmenter, TrainingRecipe
@@ -42,6 +44,14 @@ class RoiFamily:
     def training_recipe(self) -> TrainingRecipe | None:
         """None: a family that can be fine-tuned says how."""
         return None
+
+    def convert(self, job: ConversionJob) -> Conversion:
+        """As `Family.convert`: nobody publishes any."""
+        from lib.models.checkpoint_error import CheckpointError
+
+        raise CheckpointError(
+            f"Nobody publishes files for preset '{job.preset}'. Train it, or choose a preset whose files are published."
+        )
 
     def how_to_supply(self, preset: str, size: str, missing: Sequence[str]) -> str:
         """As `Family.how_to_supply`."""

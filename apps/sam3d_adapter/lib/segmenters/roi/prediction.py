@@ -13,10 +13,10 @@ from lib.prompts.box import Box
 from lib.prompts.click import Click
 from lib.segmenters.cache import SegmenterCache
 from lib.segmenters.contract import Stages
-from lib.segmenters.roi.intensity import apply_window, intensity_window
+from lib.segmenters.intensity import apply_window, intensity_window
+from lib.segmenters.intensity_settings import IntensitySettings
 from lib.segmenters.roi.network import Embedding
 from lib.segmenters.roi.predictor import Predictor
-from lib.segmenters.roi.settings import IntensitySettings
 from lib.volumes.volume import Volume
 
 MAX_ENCODES = 8

@@ -1,10 +1,11 @@
 """How a preset cuts regions of interest and normalises their intensities."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from lib.files.yaml_section import Section, SettingsError
+from lib.files.yaml_section import Section
 from lib.models.config import ConfigError
+from lib.segmenters.intensity_settings import IntensitySettings, read_intensity
 
 # One letter per anatomical line: the direction in which the index of that ROI axis grows.
 AXIS_PAIRS = ("SI", "AP", "RL")
@@ -15,40 +16,6 @@ LARGE_SHARE = 0.42
 """Default; tuned on sarcomas of 2 to 30 cm together with lesions of phantoms."""
 SMALL_SHARE = 0.35
 """Default; tuned on lesions of phantoms 1 to 20."""
-INTENSITY_MODES = ("window", "percentile")
-
-
-@dataclass(frozen=True)
-class WindowIntensity:
-    """``(clip(x, *clip_hu) - mean) / std``, all in Hounsfield units.
-
-    Attributes:
-        clip_hu: lowest and highest value kept, HU.
-        mean: subtracted after clipping, HU.
-        std: divided by after clipping, HU.
-    """
-
-    clip_hu: tuple[float, float]
-    mean: float
-    std: float
-    mode: str = "window"
-
-
-@dataclass(frozen=True)
-class PercentileIntensity:
-    """Clip to percentiles of the non-zero voxels of the whole volume, then z-score with what is left of them.
-
-    Attributes:
-        low: lower percentile, 0 to 100.
-        high: upper percentile, 0 to 100.
-    """
-
-    low: float
-    high: float
-    mode: str = "percentile"
-
-
-IntensitySettings = WindowIntensity | PercentileIntensity
 
 
 @dataclass(frozen=True)
@@ -126,7 +93,7 @@ def read_roi_settings(preset: Section, check_size: Callable[[int], None]) -> Roi
         small_share=_read_share(section, "small_share", SMALL_SHARE),
         further_axes=_read_further_axes(section, axes),
     )
-    return RoiNetworkSettings(roi, _read_intensity(preset))
+    return RoiNetworkSettings(roi, read_intensity(preset))
 
 
 def _require_axes(section: Section, key: str, axes: str) -> None:
@@ -161,24 +128,3 @@ def _read_closer(section: Section, spacing_mm: float) -> float | None:
 
 def _axis_line(letter: str) -> str:
     return next((pair for pair in AXIS_PAIRS if letter in pair), "")
-
-
-def _read_intensity(preset: Section) -> IntensitySettings:
-    path, content = preset.path, preset.values["intensity"]
-    mode = content.get("mode") if isinstance(content, Mapping) else None
-    if mode == "window":
-        section = Section(path, "intensity", content, required=("mode", "clip_hu", "mean", "std"))
-        low, high = section.pair("clip_hu", low=-32768, high=32767)
-        return WindowIntensity(
-            clip_hu=(low, high),
-            mean=section.number("mean", low=low, high=high),
-            std=section.number("std", low=1e-6, high=1e6),
-        )
-    # A wrong mode is the reason for its foreign keys, so it is named first.
-    if isinstance(content, Mapping) and mode not in INTENSITY_MODES:
-        raise SettingsError(f"{path}: intensity.mode is {mode!r}; choose from: {', '.join(INTENSITY_MODES)}.")
-    section = Section(path, "intensity", content, required=("mode", "low", "high"))
-    low, high = section.number("low", low=0, high=100), section.number("high", low=0, high=100)
-    if low >= high:
-        raise section.error("low", f"is {low:g}; it must be below high, which is {high:g}")
-    return PercentileIntensity(low=low, high=high)

@@ -19,9 +19,10 @@ from lib.prompts.click import Click
 from lib.prompts.prompts import Prompts
 from lib.segmenters.cache import SegmenterCache
 from lib.segmenters.contract import LoadedModel, Options, Segmentation, Stages
+from lib.segmenters.intensity_settings import WindowIntensity
 from lib.segmenters.roi.prediction import MAX_ENCODES
 from lib.segmenters.roi.segmenter import RoiSegmenter
-from lib.segmenters.roi.settings import RoiNetworkSettings, RoiSettings, WindowIntensity
+from lib.segmenters.roi.settings import RoiNetworkSettings, RoiSettings
 from lib.volumes.volume import Volume, make_volume
 from tests.support.one_thread import one_thread  # noqa: F401
 from tests.support.server import APP_DIR

@@ -11,10 +11,10 @@ from lib.geometry.roi import Roi, place_roi
 from lib.prompts.click import Click
 from lib.segmenters.cache import SegmenterCache
 from lib.segmenters.contract import LoadedModel, Stages
+from lib.segmenters.intensity_settings import IntensitySettings, PercentileIntensity, WindowIntensity
 from lib.segmenters.roi import prediction
 from lib.segmenters.roi.prediction import RoiPredictions
 from lib.segmenters.roi.predictor import Predictor
-from lib.segmenters.roi.settings import IntensitySettings, PercentileIntensity, WindowIntensity
 from lib.serving.model_store import ModelSpec, ModelStore
 from lib.volumes.volume import Volume, make_volume
 from tests.support.weights import write_click_unet

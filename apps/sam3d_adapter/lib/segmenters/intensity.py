@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from lib.segmenters.roi.settings import IntensitySettings, PercentileIntensity, WindowIntensity
+from lib.segmenters.intensity_settings import IntensitySettings, PercentileIntensity, WindowIntensity
 from lib.volumes.volume import ImageError, Volume
 
 MAX_SAMPLES = 1_000_000

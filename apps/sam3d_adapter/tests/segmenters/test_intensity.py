@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from lib.segmenters.roi.intensity import apply_window, intensity_window, percentile_window
-from lib.segmenters.roi.settings import PercentileIntensity, WindowIntensity
+from lib.segmenters.intensity import apply_window, intensity_window, percentile_window
+from lib.segmenters.intensity_settings import PercentileIntensity, WindowIntensity
 from lib.volumes.volume import ImageError, Volume, make_volume
 
 WINDOW = WindowIntensity(clip_hu=(-160, 240), mean=40, std=60)
@@ -73,6 +73,6 @@ def test_image_without_contrast(value: float) -> None:
 def test_percentiles_are_worked_out_once_per_volume(monkeypatch: pytest.MonkeyPatch) -> None:
     held = volume(np.random.default_rng(0).integers(1, 1000, (9, 9, 9), dtype=np.int16))
     first = intensity_window(PERCENTILE, held)
-    monkeypatch.setattr("lib.segmenters.roi.intensity.percentile_window", lambda *_: pytest.fail("worked out again"))
+    monkeypatch.setattr("lib.segmenters.intensity.percentile_window", lambda *_: pytest.fail("worked out again"))
     assert intensity_window(PERCENTILE, held) is first
     assert intensity_window(WINDOW, held) is WINDOW
