@@ -13,6 +13,7 @@ from lib.cli.app_dir import pass_app_dir
 from lib.cli.table import table
 from lib.studies.folder import StudiesFolder, Unknown
 from lib.studies.label_changes import By, LabelChange
+from lib.workflow.database import database_beside
 
 logger = logging.getLogger("labels")
 
@@ -114,6 +115,18 @@ def _restore(folder: StudiesFolder, image: str, id: str | None, tag: str, by: st
     change = folder.restore_label(image, tag, id, By(by))
     assert change.new is not None  # a label was restored
     return f"Restored: label '{tag}' of {image}, sha256 {change.new['sha256']}."
+
+
+@labels.command("schema")
+@click.option("--to", type=int, required=True, help="Version of the tables, which the older release asks for.")
+@_of_a_folder
+def _schema(folder: StudiesFolder, to: int) -> str:
+    """Bring the workflow database back to an older version, before you return to an older release.
+
+    What that version has no tables for is lost. Stop the server first: this release brings it forward again.
+    """
+    database_beside(folder.path).migrate(to)
+    return f"The workflow database now has version {to}."
 
 
 def _before(folder: StudiesFolder, change: LabelChange) -> tuple[str, str]:

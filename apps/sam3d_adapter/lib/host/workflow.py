@@ -15,9 +15,8 @@ from monailabel.datastore.local import LocalDatastore
 from lib.files.checksums import file_sha256
 from lib.host.studies_datastore import StudiesDatastore
 from lib.studies.folder import Unknown
-from lib.studies.label_changes import HISTORY
 from lib.workflow.cases import Lease, Leases, Mark, Viewer, read_marks, read_viewers
-from lib.workflow.database import Database, WorkflowError
+from lib.workflow.database import NAME, Database, WorkflowError, database_beside
 from lib.workflow.reviews import (
     ACCEPT,
     APPROVED,
@@ -39,8 +38,6 @@ from lib.workflow.reviews import (
 )
 
 logger = logging.getLogger(__name__)
-
-_NAME = "workflow.sqlite"
 
 
 @dataclass(frozen=True)
@@ -97,8 +94,8 @@ class Workflow:
         if isinstance(datastore, StudiesDatastore):
             datastore.folder.require()
         if isinstance(datastore, LocalDatastore) and not isinstance(datastore, DICOMWebDatastore):
-            return Database(Path(datastore._datastore_path) / HISTORY / f".{_NAME}")
-        return Database(self._learning_dir / _NAME)
+            return database_beside(Path(datastore._datastore_path))
+        return Database(self._learning_dir / NAME)
 
     def read(self, datastore: Any, image: str | None = None, *, client: str = "") -> Known:
         """What is known; verdicts that MONAILabelReviewer left beside labels are taken over first.
@@ -125,15 +122,15 @@ class Workflow:
             return known
         try:
             with database.changing() as connection:
-                # Once more under the lock: another process may have been faster.
-                reviews = read_reviews(connection, image=image)
+                # Once more under the lock: another process may have been faster, or just write one beside its label.
+                labels, reviews = read_labels(datastore, image), read_reviews(connection, image=image)
                 found = unknown_reviews(labels, reviews, may_review_own=self.may_review_own)
                 for review in found:
                     add_review(connection, review)
         except WorkflowError as error:
             logger.warning("Verdicts beside labels count, but cannot be taken over. %s", error)
             reviews = list(known.reviews)
-        return replace(known, reviews=[*reviews, *found])
+        return replace(known, labels=labels, reviews=[*reviews, *found])
 
     def review(self, datastore: Any, id: str, verdict: str, by: str, comment: str, new_label: str = "") -> Review:
         """Keeps a verdict, in the database and beside the label.
@@ -268,9 +265,9 @@ def with_author(info: Mapping[str, Any], user: str | None, *, may_review_own: bo
     """
     settled = settled_meta(info)
     meta = settled.get(META)
-    author = user or author_of(settled) or (meta["approvedBy"].strip() if meta else "")
-    if author:
-        settled["author"] = author
+    if new := user or ("" if author_of(settled) or not meta else meta["approvedBy"].strip()):
+        settled["author"] = new
+    author = author_of(settled)
     if meta and meta["status"] == APPROVED and is_same_person(meta["approvedBy"], author) and not may_review_own:
         settled[META] = {**meta, "status": SEGMENTED}
     return settled

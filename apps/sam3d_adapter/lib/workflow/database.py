@@ -12,10 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lib.files.lock import file_lock, locked
+from lib.studies.label_changes import HISTORY
 from lib.studies.presence import StudiesError
 
 logger = logging.getLogger(__name__)
 
+NAME = "workflow.sqlite"
 TIMEOUT_S = 10.0
 
 MIGRATIONS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
@@ -45,6 +47,11 @@ MIGRATIONS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
 
 class WorkflowError(StudiesError):
     """The database cannot be used; a sentence for users, with what to do and without a path."""
+
+
+def database_beside(studies: Path) -> "Database":
+    """The database of a folder of images."""
+    return Database(studies / HISTORY / f".{NAME}")
 
 
 class Database:
@@ -87,6 +94,8 @@ class Database:
         """
         if not 0 <= to <= len(MIGRATIONS):
             raise WorkflowError(f"The workflow database has versions 0 to {len(MIGRATIONS)}, not {to}.")
+        if not self.path.exists():
+            raise WorkflowError("There is no workflow database here yet, so there is nothing to bring to a version.")
         with _in_words(), contextlib.closing(_connect(self.path)) as connection:
             _migrate(connection, to)
 
