@@ -42,6 +42,7 @@ class Conf:
         next_sample_lock_min: minutes for which nobody else gets the case that Next Sample gave to somebody.
         train_on: which labels are learned from, one of ``TRAIN_ON``.
         own_review: whether people may accept labels that they drew.
+        review_only: whether nothing is segmented or trained.
     """
 
     models: tuple[str, ...] | None = None
@@ -58,6 +59,7 @@ class Conf:
     next_sample_lock_min: int = 30
     train_on: str = SUBMITTED
     own_review: bool = False
+    review_only: bool = False
 
     @property
     def audit_bytes(self) -> int:
@@ -99,6 +101,7 @@ def parse_conf(conf: Mapping[str, str]) -> Conf:
         "next_sample_lock_min",
         "train_on",
         "own_review",
+        "review_only",
     )
     unknown = [key for key in conf if key not in valid + _HOST_KEYS]
     if unknown:
@@ -115,6 +118,7 @@ def parse_conf(conf: Mapping[str, str]) -> Conf:
         next_sample_lock_min=_whole(conf, "next_sample_lock_min", default.next_sample_lock_min, "minutes"),
         train_on=_choice(conf, "train_on", default.train_on, TRAIN_ON),
         own_review=_choice(conf, "own_review", "no", ("yes", "no")) == "yes",
+        review_only=_choice(conf, "review_only", "no", ("yes", "no")) == "yes",
         patient_pattern=_pattern(conf["patient_pattern"]) if "patient_pattern" in conf else None,
         learning_dir=_folder(conf, "learning_dir", default.learning_dir),
     )

@@ -66,7 +66,9 @@ class Sam3dAdapterConfig:
         self.auditor = Auditor(self.audit_log, self.presets)
 
     def infers(self) -> dict[str, ClickSegmentation]:
-        """One infer task per preset, under the preset's name."""
+        """One infer task per preset, under the preset's name; none where labels are only reviewed."""
+        if self._settings.review_only:
+            return {}
         return {
             name: ClickSegmentation(
                 PresetSegmenter(preset, self._app_dir, self._shared, self.versions(name)), self._app_dir
@@ -75,8 +77,10 @@ class Sam3dAdapterConfig:
         }
 
     def trainers(self) -> dict[str, FineTuneTask]:
-        """One train task per preset that can be fine-tuned, under the preset's name."""
+        """One train task per preset that can be fine-tuned, under the preset's name; none as for `infers`."""
         settings = self._settings
+        if settings.review_only:
+            return {}
         return make_trainers(
             self.presets,
             self._app_dir,

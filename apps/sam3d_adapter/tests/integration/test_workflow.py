@@ -382,3 +382,23 @@ def test_one_s_own_label_where_the_server_allows_it(tmp_path: Path) -> None:
         assert task.training_data(datastore).train == []
         reviewed(live, label, "accept", "Dr. Roe")
         assert [one.image_id for one in task.training_data(datastore).train] == ["case_1"]
+
+
+def test_a_server_for_reviews_alone_has_no_model(tmp_path: Path) -> None:
+    app_dir = copy_app(tmp_path)
+    # Without weights: whatever read them would fail.
+    shutil.rmtree(app_dir / "weights")
+    conf = {"review_only": "yes"}
+    with live_app(app_dir, write_studies(tmp_path / "studies"), tmp_path, conf=conf) as live:
+        info = live.ask("GET", "/info/").json()
+        assert info["models"] == info["trainers"] == {}
+        label = save(live, "Dr. Roe")
+        assert live.ask("GET", "/datastore/image?image=case_1").status_code == 200
+        assert live.ask("GET", "/datastore/label?label=case_1&tag=final").content == drawn(8)
+        reviewed(live, label, "accept", "Dr. Poe")
+        assert case(live)["state"] == "accepted"
+        assert live.ask("POST", "/activelearning/random", json={}).json()["id"] != "case_1"
+        check_refusal(live, live.infer({"foreground": [[8, 8, 8]]}, model="test"), 404, ("--review-only",))
+        answer = live.ask("POST", "/train/test", json={})
+        assert answer.status_code == 404, answer.text
+        assert live.ask("GET", "/versions/").json() == {"presets": {}}
