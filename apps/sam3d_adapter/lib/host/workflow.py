@@ -29,6 +29,7 @@ from lib.workflow.reviews import (
     Newest,
     Review,
     add_review,
+    author_of,
     is_reviewed,
     is_same_person,
     meta_of,
@@ -233,12 +234,6 @@ def former_labels(datastore: Any, image: str | None = None) -> list[Label]:
             label = _label(change.image, change.tag, change.old["sha256"], change.old["info"])
             found[label.id] = replace(label, is_current=False)
     return list(reversed(found.values()))
-
-
-def author_of(info: Mapping[str, Any]) -> str:
-    """Who drew a label, as far as it says; "" where nobody knows."""
-    names = (info.get(key) for key in ("author", "client_id"))
-    return next((name.strip() for name in names if isinstance(name, str) and name.strip()), "")
 
 
 def settled_meta(info: Mapping[str, Any]) -> dict[str, Any]:

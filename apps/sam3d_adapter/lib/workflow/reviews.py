@@ -84,6 +84,12 @@ def is_reviewed(tag: str) -> bool:
     return tag == FINAL or (tag.startswith(VERSION) and tag.removeprefix(VERSION).isdecimal())
 
 
+def author_of(info: Mapping[str, Any]) -> str:
+    """Who drew a label, as far as it says; "" where nobody knows."""
+    names = (info.get(key) for key in ("author", "client_id"))
+    return next((name.strip() for name in names if isinstance(name, str) and name.strip()), "")
+
+
 def is_same_person(one: str, other: str) -> bool:
     """Whether two names are the same; an unknown person is nobody."""
     return bool(one.strip()) and " ".join(one.split()).casefold() == " ".join(other.split()).casefold()

@@ -20,9 +20,9 @@ from lib.host.patches.datastore_endpoints import require_image, require_label
 from lib.host.patches.dicom_seg import require_label_info
 from lib.host.patches.version_guard import check_host_version
 from lib.host.patches.wrapping import wrap
-from lib.host.workflow import author_of, settled_meta
+from lib.host.workflow import settled_meta
 from lib.prompts.reading import short
-from lib.workflow.reviews import APPROVED, META
+from lib.workflow.reviews import APPROVED, META, author_of
 
 _ENDPOINT = "monailabel.endpoints.datastore"
 
