@@ -99,6 +99,7 @@ class AReview(BaseModel):
     comment: str
     at: float = Field(description="Seconds since 1970.")
     new_label: str = Field(description="Of verdict correct: id of the label that took its place.")
+    sha256: str = Field(description="Of the label's file; empty where it is not known.")
 
 
 class Reviews(BaseModel):

@@ -22,6 +22,7 @@ from lib.workflow.reviews import (
     APPROVED,
     CORRECT,
     DRAFT,
+    LOGIN,
     META,
     META_KEYS,
     SEGMENTED,
@@ -155,7 +156,7 @@ class Workflow:
             raise HTTPException(404, f"There is no label with the id {id}; GET /labels/ lists the ids.")
         if label.tag == DRAFT:
             raise HTTPException(409, "This label is a draft. Submit it first (tag 'final'), then review it.")
-        review = Review(id, label.image, label.tag, verdict, by, comment, time.time(), new_label)
+        review = Review(id, label.image, label.tag, verdict, by, comment, time.time(), new_label, label.sha256)
         if verdict == CORRECT:
             self._correct(datastore, review, there)
             return review
@@ -260,8 +261,11 @@ def with_author(info: Mapping[str, Any], user: str | None, *, may_review_own: bo
     """
     settled = settled_meta(info)
     meta = settled.get(META)
-    if new := user or ("" if author_of(settled) or not meta else meta["approvedBy"].strip()):
-        settled["author"] = new
+    settled.pop(LOGIN, None)
+    if user:
+        settled[LOGIN] = user
+    elif meta and not author_of(settled):
+        settled["author"] = meta["approvedBy"].strip()
     author = author_of(settled)
     if meta and meta["status"] == APPROVED and is_same_person(meta["approvedBy"], author) and not may_review_own:
         settled[META] = {**meta, "status": SEGMENTED}

@@ -33,7 +33,7 @@ from lib.learning.training_data import NothingToLearn, TrainingData, collect_tra
 from lib.presets import Preset
 from lib.registry.registry import Registry
 from lib.training.distributed import from_first, rank, world_size
-from lib.workflow.reviews import SUBMITTED
+from lib.workflow.reviews import SUBMITTED, rejected_files
 
 logger = logging.getLogger(__name__)
 
@@ -201,7 +201,8 @@ class FineTuneTask(TrainTask):
         saved = choose_labels(saved, known.newest, known.marks, self._train_on)
         modalities = listed_modalities(studies_folder(datastore))
         learner = Learner(self.preset, label_name, self._presets, answers, modalities)
-        return collect_training_data(saved, learner, book, self._registry.learning_dir, self._audit_log)
+        rejected = rejected_files(known.newest)
+        return collect_training_data(saved, learner, book, self._registry.learning_dir, self._audit_log, rejected)
 
     @contextlib.contextmanager
     def _only_one(self) -> Iterator[None]:

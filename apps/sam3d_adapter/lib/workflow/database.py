@@ -25,7 +25,7 @@ MIGRATIONS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
         (
             "CREATE TABLE reviews (number INTEGER PRIMARY KEY, label TEXT NOT NULL, image TEXT NOT NULL,"
             " tag TEXT NOT NULL, verdict TEXT NOT NULL, by TEXT NOT NULL, comment TEXT NOT NULL, at REAL NOT NULL,"
-            " new_label TEXT NOT NULL)",
+            " new_label TEXT NOT NULL, sha256 TEXT NOT NULL)",
             "CREATE INDEX reviews_of_label ON reviews (label)",
             "CREATE TABLE marks (image TEXT PRIMARY KEY, mark TEXT NOT NULL, by TEXT NOT NULL,"
             " comment TEXT NOT NULL, at REAL NOT NULL)",

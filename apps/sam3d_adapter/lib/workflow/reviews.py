@@ -1,17 +1,21 @@
 """Verdicts of second readers on labels, and what follows from them."""
 
 import hashlib
+import re
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from typing import Any
 
 ACCEPT, REJECT, CORRECT, WITHDRAW = "accept", "reject", "correct", "withdraw"
 DRAFT, FINAL, VERSION = "draft", "final", "version_"
 """Tags of labels; versions are counted by a number behind it."""
+LOGIN = "login"
+"""Key of what is kept beside a label: who was logged in when it was saved."""
 SUBMITTED, ACCEPTED, REJECTED, CORRECTED = "submitted", "accepted", "rejected", "corrected"
 
+_ID = re.compile(r"[0-9a-f]{32}")
 _STATES = {ACCEPT: ACCEPTED, REJECT: REJECTED, CORRECT: CORRECTED, WITHDRAW: SUBMITTED}
 
 
@@ -46,7 +50,7 @@ class Label:
     def parent(self) -> str:
         """Id of the label that this one corrects; "" for none."""
         parent = self.info.get("parent")
-        return parent if isinstance(parent, str) else ""
+        return parent if isinstance(parent, str) and _ID.fullmatch(parent) else ""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ class Review:
         comment: why.
         at: seconds since 1970.
         new_label: id of the label that corrects it; "" for other verdicts.
+        sha256: of the label's file; "" where it is not known.
     """
 
     label: str
@@ -72,6 +77,10 @@ class Review:
     comment: str
     at: float
     new_label: str = ""
+    sha256: str = ""
+
+
+_COLUMNS = ", ".join(field.name for field in fields(Review))
 
 
 def label_id(image: str, tag: str, sha256: str) -> str:
@@ -85,8 +94,8 @@ def is_reviewed(tag: str) -> bool:
 
 
 def author_of(info: Mapping[str, Any]) -> str:
-    """Who drew a label, as far as it says; "" where nobody knows."""
-    names = (info.get(key) for key in ("author", "client_id"))
+    """Who drew a label: who was logged in, else the name that came with it; "" where nobody knows."""
+    names = (info.get(key) for key in (LOGIN, "author", "client_id"))
     return next((name.strip() for name in names if isinstance(name, str) and name.strip()), "")
 
 
@@ -98,10 +107,8 @@ def is_same_person(one: str, other: str) -> bool:
 def add_review(connection: sqlite3.Connection, review: Review) -> None:
     """Keeps a verdict; within a change of the database."""
     connection.execute(
-        "INSERT INTO reviews (label, image, tag, verdict, by, comment, at, new_label) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (review.label, review.image, review.tag, review.verdict, review.by, review.comment, review.at,
-         review.new_label),
-    )  # fmt: skip
+        f"INSERT INTO reviews ({_COLUMNS}) VALUES ({', '.join('?' * len(fields(review)))})", astuple(review)
+    )
 
 
 def read_reviews(connection: sqlite3.Connection, *, image: str | None = None, label: str | None = None) -> list[Review]:
@@ -113,7 +120,7 @@ def read_reviews(connection: sqlite3.Connection, *, image: str | None = None, la
         label: on the label of this id alone.
     """
     rows = connection.execute(
-        "SELECT label, image, tag, verdict, by, comment, at, new_label FROM reviews"
+        f"SELECT {_COLUMNS} FROM reviews"
         " WHERE (?1 IS NULL OR image = ?1) AND (?2 IS NULL OR label = ?2) ORDER BY number",
         (image, label),
     )
@@ -127,6 +134,11 @@ Newest = Mapping[tuple[str, str], Review]
 def newest(reviews: Iterable[Review]) -> Newest:
     """The last verdicts."""
     return {(review.image, review.label): review for review in reviews}
+
+
+def rejected_files(reviews: Newest) -> frozenset[str]:
+    """sha256 of all labels whose last verdict is that they are rejected, also of those that were replaced since."""
+    return frozenset(review.sha256 for review in reviews.values() if review.verdict == REJECT) - {""}
 
 
 def state_of(label: Label, reviews: Newest) -> str:
@@ -161,7 +173,7 @@ def review_of(label: Label) -> Review | None:
     at = float(at) if isinstance(at, int | float) and 0 < at < 1e11 else time.time()
     verdict = _VERDICTS.get(str(meta.get("status")), WITHDRAW)
     by, comment = (str(meta.get(key) or "")[:limit] for key, limit in (("approvedBy", 100), ("comment", 4000)))
-    return Review(label.id, label.image, label.tag, verdict, by, comment, at)
+    return Review(label.id, label.image, label.tag, verdict, by, comment, at, sha256=label.sha256)
 
 
 def meta_of(review: Review, before: Any) -> dict[str, Any]:

@@ -9,8 +9,8 @@ import pytest
 from fastapi import HTTPException
 
 from lib.host.studies_datastore import StudiesDatastore
-from lib.host.workflow import Workflow, former_labels
-from lib.workflow.reviews import Label, state_of
+from lib.host.workflow import Workflow, former_labels, with_author
+from lib.workflow.reviews import Label, author_of, state_of
 from tests.support.faulty_disk import REMOVALS, STEPS, Steps, in_child, kill
 from tests.support.studies_site import BY, save, write_studies
 
@@ -129,3 +129,12 @@ def test_former_labels_are_those_whose_voxels_went(studies: Path, tmp_path: Path
     assert len(former_labels(store)) == 2 and former_labels(store, "image_1") == []
     store.folder.restore_label("image_0", "final", None, BY)
     assert WORKFLOW.read(store).labels[0].sha256 == former_labels(store)[0].sha256
+
+
+def test_a_login_comes_before_the_name_that_a_viewer_sends() -> None:
+    def author(info: dict[str, object], user: str | None = None) -> str:
+        return author_of(with_author(info, user, may_review_own=False))
+
+    assert author({"author": "Dr. Roe"}) == author({"client_id": "Dr. Roe"}) == "Dr. Roe"
+    assert author({"author": "Dr. Roe"}, "poe") == "poe" and author({}) == ""
+    assert author({"author": "Dr. Roe", "login": "poe"}) == "Dr. Roe", "nobody logs in by saying so"

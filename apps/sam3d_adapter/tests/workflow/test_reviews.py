@@ -24,7 +24,7 @@ DRAFT = replace(FINAL, tag="draft", sha256="c" * 64, saved_at=300.0)
 
 
 def verdict(label: Label, what: str, **more: Any) -> Review:
-    return Review(label.id, label.image, label.tag, what, "Dr. Doe", "why", 500.0, **more)
+    return Review(label.id, label.image, label.tag, what, "Dr. Doe", "why", 500.0, sha256=label.sha256, **more)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +125,6 @@ def test_a_parent_is_corrected_once() -> None:
     (found,) = unknown_reviews([FINAL, child], [], may_review_own=False)
     assert (found.label, found.verdict, found.by, found.new_label) == (FINAL.id, "correct", "Dr. Poe", child.id)
     assert unknown_reviews([FINAL, child], [found], may_review_own=False) == []
-    for odd in (child.id, 5, None, ["x"]):
+    for odd in (child.id, 5, None, ["x"], "x" * 32, FINAL.id * 2):
         itself = replace(VERSION, info={"parent": odd})
         assert unknown_reviews([itself], [], may_review_own=False) == []
