@@ -1,6 +1,8 @@
 """What verdicts beside labels mean, and which label of a case counts."""
 
+import re
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import pytest
@@ -17,7 +19,9 @@ from lib.workflow.reviews import (
     state_of,
     unknown_reviews,
 )
+from tests.support.server import APP_DIR
 
+DOCS = APP_DIR.parents[1] / "docs/workflow.md"
 FINAL = Label("case_1", "final", "a" * 64, "Dr. Roe", 100.0, {})
 VERSION = replace(FINAL, tag="version_1", sha256="b" * 64, author="Dr. Poe", saved_at=200.0)
 DRAFT = replace(FINAL, tag="draft", sha256="c" * 64, saved_at=300.0)
@@ -50,6 +54,16 @@ def test_the_newest_verdict_counts(verdicts: list[str], state: str) -> None:
     reviews = newest([verdict(FINAL, what) for what in verdicts])
     assert state_of(FINAL, reviews) == state and state_of(DRAFT, reviews) == "draft"
     assert state_of(VERSION, reviews) == "submitted"
+
+
+def test_the_diagram_in_the_docs_is_that_of_the_code() -> None:
+    drawn = re.findall(r"^ +(\w+) --> (\w+): (\w+)", DOCS.read_text(encoding="utf-8"), re.MULTILINE)
+    reached = {
+        (state_of(FINAL, newest([verdict(FINAL, before)])), state_of(FINAL, newest([verdict(FINAL, then)])), then)
+        for before, then in product(("accept", "reject", "correct", "withdraw"), repeat=2)
+        if before != then
+    }
+    assert sorted(drawn) == sorted(reached)
 
 
 def test_a_verdict_holds_for_its_own_image_alone() -> None:
