@@ -51,7 +51,7 @@ class Sam3dAdapterApp(MONAILabelApp):
         # Before the base class, whose constructor calls the init_* methods. Its ValueErrors speak of settings.
         with log_and_reraise(ValueError):
             self._config = Sam3dAdapterConfig(Path(app_dir), conf or {})
-        self.auditor = self._config.auditor
+        self.auditor, self.workflow = self._config.auditor, self._config.workflow
         with log_and_reraise():
             super().__init__(
                 app_dir=app_dir,
@@ -62,7 +62,7 @@ class Sam3dAdapterApp(MONAILabelApp):
                 version=__version__,
             )
         patch_endpoints()
-        add_case_endpoints()
+        add_case_endpoints(self.workflow)
         add_version_endpoints(self._infers, Path(app_dir))
 
     def init_datastore(self) -> Any:

@@ -13,8 +13,9 @@ LIB = APP / "lib"
 
 # Each package may import those before it. A dotted entry is a sub-package that stands apart from its parent.
 ORDER = (
-    "version", "answer_warnings", "files", "studies", "prompts", "geometry", "volumes", "models", "conversion",
-    "segmenters", "segmenters.roi", "presets", "values", "phantoms", "synthesis", "regions", "registry", "serving",
+    "version", "answer_warnings", "files", "studies", "workflow", "prompts", "geometry", "volumes", "models",
+    "conversion", "segmenters", "segmenters.roi", "presets", "values", "phantoms", "synthesis", "regions", "registry",
+    "serving",
     "requests", "audit", "evaluation", "training", "pretraining", "annotations", "learning", "families", "infers",
     "host", "trainers", "activelearning", "configs", "cli",
 )  # fmt: skip
@@ -26,6 +27,7 @@ ALLOWED = {
     "answer_warnings": set(),
     "files": {"filelock"},
     "studies": set(),
+    "workflow": set(),
     "prompts": {"numpy"},
     "geometry": {"torch", "numpy", "scipy"},
     "models": {"torch", "numpy", "safetensors", "segment_anything"},

@@ -7,72 +7,79 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.strategy import Strategy
 
-from lib.activelearning.leases import Lease, Leases, LeasesError, annotator_hash, opened_leases
 from lib.host.requester import current_user
+from lib.host.workflow import Workflow
+from lib.workflow.cases import MARKS, REJECTED, Lease, Leases, annotator_hash, case_state
 
 logger = logging.getLogger(__name__)
-
-LOCK_MINUTES = 30.0
 
 
 class LeastRecentlyServed(Strategy):
     """Shows cases in turn; those never shown come first, in random order.
 
-    An annotator holds a case for ``lock_minutes``. Next gives another case; the one just shown comes again only if
+    An annotator holds a case for a while. Next gives another case; the one just shown comes again only if
     there is no other. Its lease starts anew at that moment, because the annotator may go back and submit it. Earlier
-    leases run out, so that leafing through all cases does not block them. A final label ends a lease at once.
+    leases run out, so that leafing through all cases does not block them. A final label ends a lease at once. A case
+    whose labels were all rejected comes again; one that was skipped or has a problem does not come.
 
     Annotators are distinguished by ``client_id``, which Slicer's plug-in and MONAI Label's client send, or by the
     user's name where MONAI Label authenticates. OHIF sends neither: annotators without a name share one identity, and
     each gets a case that nobody holds as long as there is one.
 
     Args:
-        path: of the file of leases, shared by all processes of a server.
-        lock_minutes: length of a lease; 0 for none.
+        workflow: has the leases, shared by all servers of a data store, and their length; 0 for none.
         seed: of the order of cases never shown.
         clock: seconds since 1970.
-
-    Raises:
-        ValueError: a negative time.
     """
 
     def __init__(
         self,
-        path: Path,
-        lock_minutes: float = LOCK_MINUTES,
+        workflow: Workflow,
         *,
         seed: int = 0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if not lock_minutes >= 0:
-            raise ValueError(f"A case cannot be kept for {lock_minutes} minutes; 0 or more is expected.")
-        super().__init__(
-            f"Least recently shown case without a label; kept for its annotator for {lock_minutes:g} minutes"
-        )
-        self._path, self._lock_s, self._clock = path, 60 * lock_minutes, clock
+        minutes = workflow.lock_s / 60
+        super().__init__(f"Least recently shown case without a label; kept for its annotator for {minutes:g} minutes")
+        self._workflow, self._clock = workflow, clock
         self._random = random.Random(seed)
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any] | None:
         """The ``id`` of the next case; None where all are labelled, or others hold the rest."""
         images = sorted(datastore.get_unlabeled_images(request.get("label_tag"), request.get("labels")))
+        try:
+            images = self._to_annotate(images, datastore)
+        except OSError as error:
+            logger.warning("Next sample: what was reviewed is not known (%s).", type(error).__name__)
         annotator = annotator_hash(str(request.get("client_id") or current_user() or ""))
         try:
-            with opened_leases(self._path) as leases:
+            with self._workflow.database(datastore).changing() as connection:
+                leases = Leases(connection)
                 self._release_labelled(leases, images, datastore)
                 chosen = self._choose(leases, images, annotator)
-        except (OSError, LeasesError) as error:
+        except OSError as error:
             # A full disk must not stop annotators; two of them may then get the same case.
             logger.warning("It cannot be remembered who is shown which case (%s).", type(error).__name__)
             chosen = self._random.choice(images) if images else None
         if chosen is None and images:
             logger.info("Next sample: others have all %d cases without a label open.", len(images))
         return None if chosen is None else {"id": chosen}
+
+    def _to_annotate(self, unlabelled: Sequence[str], datastore: Datastore) -> list[str]:
+        """Cases without a label or with rejected ones alone, less those that were skipped or have a problem."""
+        known = self._workflow.read(datastore)
+        states = {
+            image: case_state(known.by_image.get(image, ()), known.newest, known.marks.get(image))[0]
+            for image in {*known.marks, *(review.image for review in known.reviews)}
+        }
+        rejected = {image for image, state in states.items() if state == REJECTED}
+        again = rejected & set(datastore.list_images()) if rejected else set()
+        return sorted(image for image in {*unlabelled} | again if states.get(image) not in MARKS)
 
     def _choose(self, leases: Leases, images: Sequence[str], annotator: str) -> str | None:
         now = self._clock()
@@ -97,8 +104,7 @@ class LeastRecentlyServed(Strategy):
         return chosen
 
     def _is_held(self, lease: Lease | None, now: float) -> bool:
-        # A start in the future means that the clock was set back; such a lease could last for ever.
-        return lease is not None and lease.held_since is not None and 0 <= now - lease.held_since < self._lock_s
+        return lease is not None and lease.is_held(now, self._workflow.lock_s)
 
     @staticmethod
     def _release_labelled(leases: Leases, images: Sequence[str], datastore: Datastore) -> None:

@@ -46,6 +46,7 @@ class SavedLabel:
         info: what the data store keeps of the label.
         image_info: what it keeps of the image.
         problem: why it cannot be learned from, if the data store knows; a reason as in `SubmittedError`.
+        tag: of the label.
     """
 
     image_id: str
@@ -54,6 +55,7 @@ class SavedLabel:
     info: Mapping[str, Any] = field(default_factory=dict)
     image_info: Mapping[str, Any] = field(default_factory=dict)
     problem: str = ""
+    tag: str = "final"
 
 
 @dataclass(frozen=True)

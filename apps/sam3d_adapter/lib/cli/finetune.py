@@ -36,6 +36,7 @@ def _settings(command: Any) -> Any:
 @click.option("--studies", type=click.Path(path_type=Path), required=True, help="Folder that the server serves.")
 @click.option("--learning-dir", help="Folder of the versions, as the server's --conf learning_dir.  [default: model]")
 @click.option("--patient-pattern", help="As the server's --conf patient_pattern.")
+@click.option("--train-on", help="submitted or accepted, as the server's --conf train_on.  [default: submitted]")
 @click.option(
     "--precision",
     default="auto",
@@ -50,6 +51,7 @@ def finetune(
     studies: Path,
     learning_dir: str | None,
     patient_pattern: str | None,
+    train_on: str | None,
     precision: str,
     **settings: str | None,
 ) -> None:
@@ -74,6 +76,7 @@ def finetune(
     conf = {"models": preset, "precision": precision}
     conf |= {"learning_dir": learning_dir} if learning_dir else {}
     conf |= {"patient_pattern": patient_pattern} if patient_pattern else {}
+    conf |= {"train_on": train_on} if train_on else {}
     try:
         device_wanted = read_settings(request).device
         if not studies.is_dir():

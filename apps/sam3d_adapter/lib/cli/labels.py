@@ -1,4 +1,4 @@
-"""``sam3d labels``: what was submitted, what was there before, and bringing that back. None of it loads torch."""
+"""``sam3d labels``: what was submitted, what was there before, bringing that back, and how far readers agree."""
 
 import logging
 import sys
@@ -13,6 +13,7 @@ from lib.cli.app_dir import pass_app_dir
 from lib.cli.table import table
 from lib.studies.folder import StudiesFolder, Unknown
 from lib.studies.label_changes import By, LabelChange
+from lib.workflow.database import database_beside
 
 logger = logging.getLogger("labels")
 
@@ -30,6 +31,7 @@ def labels() -> None:
     Examples:
       sam3d labels list --studies path/to/niftis
       sam3d labels history patient_02 --studies path/to/niftis
+      sam3d labels agreement --studies path/to/niftis
       sam3d labels restore patient_02 --studies path/to/niftis --by "Dr. Jones"
     """
 
@@ -114,6 +116,47 @@ def _restore(folder: StudiesFolder, image: str, id: str | None, tag: str, by: st
     change = folder.restore_label(image, tag, id, By(by))
     assert change.new is not None  # a label was restored
     return f"Restored: label '{tag}' of {image}, sha256 {change.new['sha256']}."
+
+
+@labels.command("agreement")
+@click.argument("image", required=False)
+@_of_a_folder
+def _agreement(folder: StudiesFolder, image: str | None) -> str:
+    """Compare what several readers drew on IMAGE, or on every image: Dice and surface Dice (2 mm) per pair.
+
+    Of each reader, the last label that he submitted counts, also one that was replaced since.
+    """
+    from lib.annotations.agreement import agreement_in, mean_agreement
+
+    objects = folder.index()["objects"]
+    if image is not None and image not in objects:
+        raise Unknown(f"There is no image {image!r}; 'sam3d labels list' names the images.")
+    found = {one: agreement_in(folder, one) for one in ([image] if image is not None else sorted(objects))}
+    rows = [("image", "structure", "reader", "reader", "Dice", "surface Dice")]
+    rows += [
+        (one, pair.structure, *pair.readers, f"{pair.dice:.3f}", f"{pair.surface_dice:.3f}")
+        for one, pairs in found.items()
+        for pair in pairs
+    ]
+    if len(rows) == 1:
+        return "No image has submitted labels of two readers whose names are known."
+    rows += [
+        (f"mean of {count}", mean.structure, *mean.readers, f"{mean.dice:.3f}", f"{mean.surface_dice:.3f}")
+        for mean, count in mean_agreement([pair for pairs in found.values() for pair in pairs])
+    ]
+    return "\n".join(table(rows))
+
+
+@labels.command("schema")
+@click.option("--to", type=int, required=True, help="Version of the tables, which the older release asks for.")
+@_of_a_folder
+def _schema(folder: StudiesFolder, to: int) -> str:
+    """Bring the workflow database back to an older version, before you return to an older release.
+
+    What that version has no tables for is lost. Stop the server first: this release brings it forward again.
+    """
+    database_beside(folder.path).migrate(to)
+    return f"The workflow database now has version {to}."
 
 
 def _before(folder: StudiesFolder, change: LabelChange) -> tuple[str, str]:

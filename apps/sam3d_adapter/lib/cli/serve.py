@@ -32,9 +32,16 @@ from lib.host.process.launch import (
 @click.option(
     "--conf", nargs=2, multiple=True, metavar="KEY VALUE", help="A setting of the server; may be given several times."
 )
+@click.option("--review-only", is_flag=True, help="Images, labels and reviews alone: no model is loaded or trained.")
 @pass_app_dir
 def serve(
-    app_dir: Path, studies: str, port: int, host: str, preset: str | None, conf: tuple[tuple[str, str], ...]
+    app_dir: Path,
+    studies: str,
+    port: int,
+    host: str,
+    preset: str | None,
+    conf: tuple[tuple[str, str], ...],
+    review_only: bool,
 ) -> None:
     """Start the server for OHIF, 3D Slicer and MITK.
 
@@ -43,6 +50,7 @@ def serve(
       sam3d serve --studies path/to/niftis
       sam3d serve --studies http://127.0.0.1:8042/dicom-web --preset ct,mr
       sam3d serve --studies path/to/niftis --conf precision fp32
+      sam3d serve --studies path/to/niftis --review-only
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     log = logging.getLogger("serve")
@@ -61,6 +69,6 @@ def serve(
                     "Put a proxy with TLS and a login before it.", host)  # fmt: skip
     viewers = "OHIF: /ohif/" if is_dicomweb else "3D Slicer, MITK, Python client"
     log.info("Ready in about 10 s at %s/ (%s)", url_of(host, port), viewers)
-    settings = dict(conf) | ({"models": preset} if preset else {})
+    settings = dict(conf) | ({"models": preset} if preset else {}) | ({"review_only": "yes"} if review_only else {})
     command = server_command(app_dir, place, port=port, host=host, conf=settings)
     os.execve(sys.executable, command, server_environment())

@@ -4,16 +4,20 @@ Not pydantic: MONAI Label mixes keys of its own in, and each complaint says whic
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lib.models.precision import PRECISIONS
 from lib.registry.registry import DEFAULT_LEARNING_DIR
+from lib.workflow.reviews import ACCEPTED, SUBMITTED
 
 # Set by MONAI Label itself or meant for its base class.
 _HOST_KEYS = ("server_mode",)
 _MIB = 2**20
+
+TRAIN_ON = (SUBMITTED, ACCEPTED)
+"""States of the labels that are learned from; accepted ones always are."""
 
 
 class ConfError(ValueError):
@@ -36,6 +40,9 @@ class Conf:
             if relative.
         patient_pattern: regular expression; its first group in an image's id is the patient.
         next_sample_lock_min: minutes for which nobody else gets the case that Next Sample gave to somebody.
+        train_on: which labels are learned from, one of ``TRAIN_ON``.
+        own_review: whether people may accept labels that they drew.
+        review_only: whether nothing is segmented or trained.
     """
 
     models: tuple[str, ...] | None = None
@@ -50,6 +57,9 @@ class Conf:
     learning_dir: Path = DEFAULT_LEARNING_DIR
     patient_pattern: str | None = None
     next_sample_lock_min: int = 30
+    train_on: str = SUBMITTED
+    own_review: bool = False
+    review_only: bool = False
 
     @property
     def audit_bytes(self) -> int:
@@ -89,6 +99,9 @@ def parse_conf(conf: Mapping[str, str]) -> Conf:
         "learning_dir",
         "patient_pattern",
         "next_sample_lock_min",
+        "train_on",
+        "own_review",
+        "review_only",
     )
     unknown = [key for key in conf if key not in valid + _HOST_KEYS]
     if unknown:
@@ -99,18 +112,22 @@ def parse_conf(conf: Mapping[str, str]) -> Conf:
         embedding_cache_mb=_megabytes(conf, "embedding_cache_mb", default.embedding_cache_mb),
         volume_cache_mb=_megabytes(conf, "volume_cache_mb", default.volume_cache_mb),
         max_upload_mb=_megabytes(conf, "max_upload_mb", default.max_upload_mb),
-        precision=_precision(str(conf.get("precision", default.precision)).strip()),
+        precision=_choice(conf, "precision", default.precision, PRECISIONS),
         audit_dir=_folder(conf, "audit_dir", default.audit_dir),
         audit_mb=_at_least_one("audit_mb", _megabytes(conf, "audit_mb", default.audit_mb)),
         next_sample_lock_min=_whole(conf, "next_sample_lock_min", default.next_sample_lock_min, "minutes"),
+        train_on=_choice(conf, "train_on", default.train_on, TRAIN_ON),
+        own_review=_choice(conf, "own_review", "no", ("yes", "no")) == "yes",
+        review_only=_choice(conf, "review_only", "no", ("yes", "no")) == "yes",
         patient_pattern=_pattern(conf["patient_pattern"]) if "patient_pattern" in conf else None,
         learning_dir=_folder(conf, "learning_dir", default.learning_dir),
     )
 
 
-def _precision(text: str) -> str:
-    if text not in PRECISIONS:
-        raise ConfError(f"--conf precision is {text!r}; choose from: {', '.join(PRECISIONS)}.")
+def _choice(conf: Mapping[str, str], key: str, default: str, choices: Sequence[str]) -> str:
+    text = str(conf.get(key, default)).strip()
+    if text not in choices:
+        raise ConfError(f"--conf {key} is {text!r}; choose from: {', '.join(choices)}.")
     return text
 
 

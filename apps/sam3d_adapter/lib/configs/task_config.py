@@ -11,6 +11,7 @@ from lib.audit.log import AuditLog
 from lib.configs.settings import parse_conf
 from lib.configs.trainers import make_trainers
 from lib.host.patches.random_strategy import RandomStrategy
+from lib.host.workflow import Workflow
 from lib.infers.click_segmentation import ClickSegmentation
 from lib.presets import load_presets
 from lib.registry.errors import RegistryError
@@ -36,6 +37,7 @@ class Sam3dAdapterConfig:
         presets: by name.
         max_upload_bytes: most bytes of a request's body.
         registry: the versions of their weights.
+        workflow: verdicts on labels, marks and leases of cases.
 
     Raises:
         ConfError: an unknown or impossible setting.
@@ -56,10 +58,17 @@ class Sam3dAdapterConfig:
         self.audit_log = AuditLog(app_dir / settings.audit_dir, settings.audit_bytes)
         self.registry = Registry(app_dir / settings.learning_dir)
         self._settings = settings
+        self.workflow = Workflow(
+            self.registry.learning_dir,
+            may_review_own=settings.own_review,
+            lock_s=60.0 * settings.next_sample_lock_min,
+        )
         self.auditor = Auditor(self.audit_log, self.presets)
 
     def infers(self) -> dict[str, ClickSegmentation]:
-        """One infer task per preset, under the preset's name."""
+        """One infer task per preset, under the preset's name; none where labels are only reviewed."""
+        if self._settings.review_only:
+            return {}
         return {
             name: ClickSegmentation(
                 PresetSegmenter(preset, self._app_dir, self._shared, self.versions(name)), self._app_dir
@@ -68,8 +77,10 @@ class Sam3dAdapterConfig:
         }
 
     def trainers(self) -> dict[str, FineTuneTask]:
-        """One train task per preset that can be fine-tuned, under the preset's name."""
+        """One train task per preset that can be fine-tuned, under the preset's name; none as for `infers`."""
         settings = self._settings
+        if settings.review_only:
+            return {}
         return make_trainers(
             self.presets,
             self._app_dir,
@@ -77,6 +88,8 @@ class Sam3dAdapterConfig:
             self.audit_log,
             precision=settings.precision,
             patient_pattern=settings.patient_pattern,
+            workflow=self.workflow,
+            train_on=settings.train_on,
         )
 
     def versions(self, name: str) -> Versions:
@@ -97,6 +110,5 @@ class Sam3dAdapterConfig:
 
     def strategies(self) -> dict[str, Any]:
         """What Next Sample may ask for; OHIF asks for ``random``, whatever is chosen there."""
-        path = self.registry.learning_dir / "next_sample.json"
-        in_turn = LeastRecentlyServed(path, self._settings.next_sample_lock_min)
+        in_turn = LeastRecentlyServed(self.workflow)
         return {"random": in_turn, "least_recently_served": in_turn, "shuffled": RandomStrategy()}

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lib.audit.log import AuditLog
+from lib.host.workflow import Workflow
 from lib.learning.rehearsal import Rehearsal
 from lib.presets import Preset
 from lib.registry.registry import Registry
 from lib.segmenters import families
 from lib.trainers.train_task import FineTuneTask
+from lib.workflow.reviews import SUBMITTED
 
 
 def make_trainers(
@@ -19,6 +21,8 @@ def make_trainers(
     *,
     precision: str = "auto",
     patient_pattern: str | None = None,
+    workflow: Workflow | None = None,
+    train_on: str = SUBMITTED,
 ) -> dict[str, FineTuneTask]:
     """By the names of their presets; building them reads no file.
 
@@ -29,6 +33,8 @@ def make_trainers(
         audit_log: of the server's answers.
         precision: one of `lib.models.precision.PRECISIONS`.
         patient_pattern: see `lib.annotations.patients.PatientBook`.
+        workflow: has the verdicts on labels.
+        train_on: see `FineTuneTask`.
     """
 
     def rehearsal(preset: Preset) -> Rehearsal:
@@ -46,6 +52,8 @@ def make_trainers(
             presets=presets,
             precision=precision,
             patient_pattern=patient_pattern,
+            workflow=workflow,
+            train_on=train_on,
         )
         for name, preset in trained.items()
     }

@@ -1,18 +1,14 @@
-"""The cases and their state over HTTP, for the panel in OHIF; MONAI Label 0.8.5 lists those alone that it has fetched.
+"""The workflow over HTTP: cases, labels and reviews, for the panel in OHIF and whoever else reads labels a second time.
 
-``GET /cases/`` says of each image ``id``, ``study``, ``modality``, ``description``, ``state`` (``new``, ``draft`` or
-``submitted``), ``by`` (the author that the newest label names) and ``open_by`` (who has it on screen). ``PUT
-/cases/{image}/open`` with ``{"by": "...", "client": "..."}`` says that somebody has, and holds for `OPEN_S` seconds.
-Patients' names are in neither.
+MONAI Label 0.8.5 lists those images alone that it has fetched, and knows no verdicts. docs/workflow.md says what the
+states mean. Patients' names are in none of the answers.
 """
 
-import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from typing import Literal
 
-from fastapi import APIRouter, Depends
-from monailabel.config import RBAC_USER, settings
+from fastapi import APIRouter, Depends, HTTPException
+from monailabel.config import RBAC_ANNOTATOR, RBAC_REVIEWER, RBAC_USER, settings
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.datastore.local import LocalDatastore
 from monailabel.endpoints.user.auth import RBAC
@@ -21,11 +17,26 @@ from pydantic import BaseModel, Field
 
 from lib.host.own_endpoints import add_endpoints
 from lib.host.patches.datastore_endpoints import require_image
+from lib.host.requester import current_user
+from lib.host.workflow import Known, Workflow, former_labels
+from lib.workflow.cases import (
+    MARKS,
+    NEW,
+    PROBLEM,
+    REJECTED,
+    SKIPPED,
+    Mark,
+    case_state,
+    in_progress,
+    names_of,
+    note_open,
+    set_mark,
+)
+from lib.workflow.database import WorkflowError
+from lib.workflow.reviews import ACCEPTED, CORRECTED, DRAFT, SUBMITTED, Label, Review, read_reviews, state_of
 
-OPEN_S = 90.0
-"""How long an image counts as open after its viewer has said so."""
-DRAFT, FINAL = "draft", "final"
-_MOST_VIEWERS = 1000
+_ID = r"^[0-9a-f]{32}$"
+_ORDER = (REJECTED, DRAFT, NEW, SUBMITTED, PROBLEM, SKIPPED, ACCEPTED)
 
 
 class Viewing(BaseModel, extra="forbid"):
@@ -35,89 +46,230 @@ class Viewing(BaseModel, extra="forbid"):
     client: str = Field(min_length=1, max_length=64)
 
 
-class OpenImages:
-    """Which images are on whose screen; in memory alone, for it is over in a minute.
+class Opened(BaseModel):
+    """Who else has it on screen."""
+
+    open_by: list[str]
+
+
+class InProgress(BaseModel):
+    """Who works on a case, and until when unless it is renewed."""
+
+    by: list[str] = Field(description="Names; 'somebody' where the server knows none.")
+    until: float = Field(description="Seconds since 1970.")
+
+
+class Case(BaseModel):
+    """An image and how far it is."""
+
+    id: str = Field(description="Of the image.")
+    study: str = Field(description="StudyInstanceUID; empty in a folder.")
+    modality: str
+    description: str
+    state: str = Field(json_schema_extra={"enum": list(_ORDER)})
+    by: str = Field(description="Author of its label; of a mark, who set it.")
+    comment: str = Field(description="Why it was rejected, skipped or marked as a problem.")
+    label: str | None = Field(description="Id of the label that its state comes from.")
+    in_progress: InProgress | None
+    open_by: list[str] = Field(description="Who else has it on screen.")
+
+
+class Cases(BaseModel):
+    """All cases."""
+
+    cases: list[Case]
+
+
+class NewMark(BaseModel, extra="forbid"):
+    """What somebody says of a case; None takes back what was said."""
+
+    mark: Literal["skipped", "problem"] | None
+    by: str = Field("", max_length=100)
+    comment: str = Field("", max_length=4000)
+
+
+class AReview(BaseModel):
+    """A verdict on a label."""
+
+    label: str = Field(description="Id.")
+    image: str
+    tag: str
+    verdict: Literal["accept", "reject", "correct", "withdraw"]
+    by: str
+    comment: str
+    at: float = Field(description="Seconds since 1970.")
+    new_label: str = Field(description="Of verdict correct: id of the label that took its place.")
+    sha256: str = Field(description="Of the label's file; empty where it is not known.")
+
+
+class Reviews(BaseModel):
+    """Verdicts, oldest first."""
+
+    reviews: list[AReview]
+
+
+class ALabel(BaseModel):
+    """A label."""
+
+    id: str
+    image: str
+    tag: str
+    state: str = Field(json_schema_extra={"enum": [DRAFT, SUBMITTED, ACCEPTED, REJECTED, CORRECTED]})
+    author: str = Field(description="Empty where nobody knows.")
+    saved_at: float = Field(description="Seconds since 1970.")
+    sha256: str = Field(description="Of its file.")
+    parent: str = Field(description="Id of the label that this one corrects; empty for none.")
+    is_current: bool = Field(description="False for one that was replaced or deleted; it lies in the history.")
+    review: AReview | None = Field(description="The newest verdict.")
+
+
+class Labels(BaseModel):
+    """Labels; those that are there first."""
+
+    labels: list[ALabel]
+
+
+class NewReview(BaseModel, extra="forbid"):
+    """A verdict to be kept."""
+
+    label: str = Field(pattern=_ID, description="Id, from GET /labels/.")
+    verdict: Literal["accept", "reject", "correct", "withdraw"]
+    by: str = Field(min_length=1, max_length=100, description="Who reads; with a login, that name counts.")
+    comment: str = Field("", max_length=4000, description="Why; needed to reject.")
+    new_label: str = Field("", max_length=32, description="Of verdict correct: id of the label that takes its place.")
+
+
+def add_case_endpoints(workflow: Workflow) -> None:
+    """Adds the endpoints; does nothing in a process that serves no HTTP. May be called again.
 
     Args:
-        clock: seconds, from anywhere.
+        workflow: of the app.
     """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock, self._lock = clock, threading.Lock()
-        # By client, for it has one image open at a time.
-        self._open: dict[str, tuple[str, str, float]] = {}
-
-    def note(self, image: str, by: str, client: str) -> None:
-        """A client has an image open, and no other one."""
-        with self._lock:
-            self._forget()
-            if len(self._open) < _MOST_VIEWERS or client in self._open:
-                self._open[client] = (image, by.strip(), self._clock())
-
-    def of(self, image: str, but: str = "") -> list[str]:
-        """Names of those who have an image open, ``"somebody"`` for who gave none; without the client ``but``."""
-        with self._lock:
-            self._forget()
-            seen = [(client, by) for client, (one, by, _) in self._open.items() if one == image]
-            return sorted({by or "somebody" for client, by in seen if client != but})
-
-    def _forget(self) -> None:
-        now = self._clock()
-        self._open = {client: seen for client, seen in self._open.items() if now - seen[2] < OPEN_S}
-
-
-def add_case_endpoints() -> None:
-    """Adds the endpoints; does nothing in a process that serves no HTTP. May be called again."""
-    add_endpoints("cases", _router(OpenImages()))
-
-
-def _router(opened: OpenImages) -> APIRouter:
-    user = [Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
-    router = APIRouter(prefix="/cases", tags=["Cases"])
+    user, annotator, reviewer = (
+        [Depends(RBAC(role))]
+        for role in (
+            settings.MONAI_LABEL_AUTH_ROLE_USER,
+            settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR,
+            settings.MONAI_LABEL_AUTH_ROLE_REVIEWER,
+        )
+    )
+    router = APIRouter(tags=["Workflow"])
 
     # Without async: a PACS may take its time, and clicks must be answered meanwhile.
-    @router.get("/", summary=f"{RBAC_USER}All images with their state", dependencies=user)
-    def api_cases(client: str = "") -> dict[str, Any]:
-        datastore = app_instance().datastore()
-        return {"cases": [{**case, "open_by": opened.of(case["id"], client)} for case in list_cases(datastore)]}
+    @router.get("/cases/", summary=f"{RBAC_USER}All images with their state", dependencies=user)
+    def api_cases(client: str = "") -> Cases:
+        return Cases(cases=list_cases(app_instance().datastore(), workflow, client))
 
-    @router.put("/{image}/open", summary=f"{RBAC_USER}An image is on a screen", dependencies=user)
-    def api_open(image: str, viewing: Viewing) -> dict[str, Any]:
-        if image not in app_instance().datastore().list_images():
-            require_image(image, app_instance().datastore())
-        opened.note(image, viewing.by, viewing.client)
-        return {"open_by": opened.of(image, viewing.client)}
+    @router.put("/cases/{image}/open", summary=f"{RBAC_USER}An image is on a screen", dependencies=user)
+    def api_open(image: str, viewing: Viewing) -> Opened:
+        datastore = _datastore_with(image)
+        try:
+            with workflow.database(datastore).changing() as connection:
+                note_open(connection, image, viewing.by, viewing.client, time.time())
+        except WorkflowError:
+            # Of a folder that cannot be written to; nobody is told, and the viewer goes on.
+            return Opened(open_by=[])
+        viewers = workflow.read(datastore, image, client=viewing.client).viewers
+        return Opened(open_by=names_of(viewers.get(image, ())))
 
-    return router
+    @router.put("/cases/{image}/mark", summary=f"{RBAC_ANNOTATOR}Skip an image, or report it", dependencies=annotator)
+    def api_mark(image: str, new: NewMark) -> Case:
+        datastore = _datastore_with(image)
+        mark = Mark(new.mark, current_user() or new.by.strip(), new.comment, time.time()) if new.mark else None
+        with workflow.database(datastore).changing() as connection:
+            set_mark(connection, image, mark)
+        return next(case for case in list_cases(datastore, workflow, "", image))
+
+    @router.get("/labels/", summary=f"{RBAC_USER}Labels with state, author and parent", dependencies=user)
+    def api_labels(image: str | None = None) -> Labels:
+        datastore = app_instance().datastore() if image is None else _datastore_with(image)
+        known = workflow.read(datastore, image)
+        there = {label.id for label in known.labels}
+        former = former_labels(datastore, image) if image is not None else []
+        labels = [*known.labels, *(label for label in former if label.id not in there)]
+        return Labels(labels=[_label(label, known) for label in labels])
+
+    @router.get("/reviews/", summary=f"{RBAC_USER}Verdicts on labels, oldest first", dependencies=user)
+    def api_reviews(image: str | None = None, label: str | None = None) -> Reviews:
+        datastore = app_instance().datastore() if image is None else _datastore_with(image)
+        workflow.read(datastore, image)
+        with workflow.database(datastore).reading() as connection:
+            return Reviews(reviews=[_review(one) for one in read_reviews(connection, image=image, label=label)])
+
+    @router.post("/reviews/", summary=f"{RBAC_REVIEWER}Accept, reject or correct a label", dependencies=reviewer)
+    def api_review(new: NewReview) -> AReview:
+        by, comment = (current_user() or new.by).strip(), new.comment.strip()
+        if not by or not by.isprintable():
+            raise HTTPException(422, f"by is {new.by[:40]!r}; the name of who reads the label is needed.")
+        if new.verdict == "reject" and not comment:
+            raise HTTPException(422, "comment is empty; say what is wrong with the label, so that it can be done anew.")
+        review = workflow.review(app_instance().datastore(), new.label, new.verdict, by, comment, new.new_label)
+        return _review(review)
+
+    add_endpoints("cases", router)
 
 
-def list_cases(datastore: LocalDatastore) -> list[dict[str, Any]]:
-    """Every image with its state, those without a label first.
+def list_cases(datastore: LocalDatastore, workflow: Workflow, client: str = "", image: str | None = None) -> list[Case]:
+    """Every image with its state, those first on which something is to be done.
 
     Args:
         datastore: of the app; a folder or a DICOMweb server.
+        workflow: of the app.
+        client: a viewer that is not told of itself.
+        image: this one alone.
     """
     # Labels that were stored in the PACS beside this server count as well.
     labelled = set(datastore.get_labeled_images()) if isinstance(datastore, DICOMWebDatastore) else set()
-    cases = [_case(image, datastore, image in labelled) for image in datastore.list_images()]
-    order = {"draft": 0, "new": 1, "submitted": 2}
-    return sorted(cases, key=lambda case: (order[case["state"]], case["description"], case["id"]))
+    known = workflow.read(datastore, image, client=client)
+    images = datastore.list_images() if image is None else [image]
+    cases = [_case(one, datastore, known, one in labelled, workflow.lock_s) for one in images]
+    return sorted(cases, key=lambda case: (_ORDER.index(case.state), case.description, case.id))
 
 
-def _case(image: str, datastore: LocalDatastore, is_labelled: bool) -> dict[str, Any]:
+def _case(image: str, datastore: LocalDatastore, known: Known, is_labelled: bool, lock_s: float) -> Case:
     facts = datastore.study_of(image) if isinstance(datastore, DICOMWebDatastore) else {}
-    found = datastore._datastore.objects.get(image)
-    labels = {str(getattr(tag, "value", tag)): label.info for tag, label in (found.labels if found else {}).items()}
-    # Times are whole seconds; of two that are equal the first here counts.
-    times = {tag: labels[tag].get("ts") or 0 for tag in (FINAL, DRAFT) if tag in labels}
-    newest = max(times, key=times.__getitem__, default=None)
-    state = "draft" if newest == DRAFT else "submitted" if newest == FINAL or is_labelled else "new"
-    author = labels[newest].get("author", "") if newest else ""
-    return {
-        "id": image,
-        "study": facts.get("study", ""),
-        "modality": facts.get("modality", ""),
-        "description": facts.get("description", ""),
-        "state": state,
-        "by": author if isinstance(author, str) else "",
-    }
+    mark, labels = known.marks.get(image), known.by_image.get(image, ())
+    state, label = case_state(labels, known.newest, mark, is_labelled_elsewhere=is_labelled)
+    review = known.newest.get((image, label.id)) if label else None
+    is_marked = state in MARKS and mark is not None
+    viewers = known.viewers.get(image, ())
+    held = in_progress(viewers, known.leases.get(image), time.time(), lock_s)
+    return Case(
+        id=image,
+        study=facts.get("study", ""),
+        modality=facts.get("modality", ""),
+        description=facts.get("description", ""),
+        state=state,
+        by=mark.by if mark and is_marked else label.author if label else "",
+        comment=mark.comment if mark and is_marked else review.comment if review and state == REJECTED else "",
+        label=label.id if label else None,
+        in_progress=InProgress(by=held[0], until=held[1]) if held else None,
+        open_by=names_of(viewers),
+    )
+
+
+def _label(label: Label, known: Known) -> ALabel:
+    review = known.newest.get((label.image, label.id))
+    return ALabel(
+        id=label.id,
+        image=label.image,
+        tag=label.tag,
+        state=state_of(label, known.newest),
+        author=label.author,
+        saved_at=label.saved_at,
+        sha256=label.sha256,
+        parent=label.parent,
+        is_current=label.is_current,
+        review=_review(review) if review else None,
+    )
+
+
+def _review(review: Review) -> AReview:
+    return AReview(**vars(review))
+
+
+def _datastore_with(image: str) -> LocalDatastore:
+    datastore = app_instance().datastore()
+    if image not in datastore.list_images():
+        require_image(image, datastore)
+    return datastore

@@ -7,16 +7,17 @@ from typing import Any
 
 from fastapi import HTTPException
 from monailabel.datastore.local import LocalDatastore
-from monailabel.interfaces.datastore import DefaultLabelTag
 
 from lib.annotations.label_check import LabelRefused, check_label
 from lib.host.patches.version_guard import check_host_version
+from lib.host.studies_datastore import tag_text
+from lib.workflow.reviews import is_reviewed
 
 logger = logging.getLogger(__name__)
 
 
 def check_submitted(label: Path, image: str, tag: str, info: Mapping[str, Any], datastore: Any) -> list[str]:
-    """Passes if a label can be stored; only final labels are learned from, so that others may hold anything.
+    """Passes if a label can be stored; only submitted labels are learned from, others may hold anything.
 
     Args:
         label: its file.
@@ -33,7 +34,7 @@ def check_submitted(label: Path, image: str, tag: str, info: Mapping[str, Any], 
         ImageError: a damaged file; so do OSError and MemoryShortage.
     """
     check_host_version(__name__)
-    if tag != DefaultLabelTag.FINAL:
+    if not is_reviewed(tag_text(tag)):
         return []
     # The data store of a DICOMweb server takes the id of a final label for the UID of a series of the PACS.
     saved = LocalDatastore.get_label_uri(datastore, image, tag)

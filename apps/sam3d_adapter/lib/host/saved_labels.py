@@ -1,16 +1,16 @@
-"""The data store's final labels, with what is known of them and their images."""
+"""The data store's submitted labels, with what is known of them and their images."""
 
 from pathlib import Path
 
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.datastore.local import LocalDatastore
-from monailabel.interfaces.datastore import DefaultLabelTag
 
 from lib.annotations.submitted import SavedLabel
+from lib.workflow.reviews import FINAL, is_reviewed
 
 
 def saved_labels(datastore: LocalDatastore) -> list[SavedLabel]:
-    """The final labels that were saved through this server.
+    """The labels that were submitted through this server: final ones, and the versions of MONAILabelReviewer.
 
     Of a PACS, too, these are the files as they were sent: as DICOM SEG they are cut to some slices and numbered anew
     (``monailabel/datastore/utils/convert.py:94``). MONAI Label's own ``datalist()`` is not asked, because it fetches
@@ -20,23 +20,24 @@ def saved_labels(datastore: LocalDatastore) -> list[SavedLabel]:
     Args:
         datastore: of the app; a folder or a DICOMweb server.
     """
-    tag = DefaultLabelTag.FINAL.value
-    # Of a PACS the index of the local cache: its own methods ask for DICOM SEG series by their UID.
-    listed = LocalDatastore.get_labeled_images(datastore)
     found = []
-    for image_id in sorted(listed):
-        # Of a PACS it is in the cache, from when the label was saved, and can be read while the PACS is out of reach.
-        image = LocalDatastore.get_image_uri(datastore, image_id)
-        label = LocalDatastore.get_label_uri(datastore, image_id, tag)
-        found.append(
-            SavedLabel(
-                image_id=image_id,
-                image=Path(image),
-                label=Path(label),
-                info=datastore.get_label_info(image_id, tag),
-                image_info=datastore.get_image_info(image_id),
+    # Of a PACS the index of the local cache: its own methods ask for DICOM SEG series by their UID.
+    for image_id, case in sorted(datastore._datastore.objects.items()):
+        tags = sorted(tag for key in case.labels if is_reviewed(tag := str(getattr(key, "value", key))))
+        for tag in tags if not isinstance(datastore, DICOMWebDatastore) else [FINAL] if FINAL in tags else ():
+            # Of a PACS it is in the cache, from when the label was saved, and can be read while that is out of reach.
+            image = LocalDatastore.get_image_uri(datastore, image_id)
+            label = LocalDatastore.get_label_uri(datastore, image_id, tag)
+            found.append(
+                SavedLabel(
+                    image_id=image_id,
+                    image=Path(image),
+                    label=Path(label),
+                    info=datastore.get_label_info(image_id, tag),
+                    image_info=datastore.get_image_info(image_id),
+                    tag=tag,
+                )
             )
-        )
     return found
 
 

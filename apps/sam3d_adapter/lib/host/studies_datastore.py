@@ -159,6 +159,14 @@ class StudiesDatastore(LocalDatastore):
         with _in_the_hosts_words(LabelNotFoundException):
             self.folder.describe_label(label_id, tag_text(label_tag), info, _requester())
 
+    def describe_this_label(self, label_id: str, label_tag: str, sha256: str, info: Mapping[str, Any]) -> None:
+        """Adds to what is kept of a label, if it is still the one with that sha256.
+
+        Raises:
+            Unknown: it is not.
+        """
+        self.folder.describe_label(label_id, label_tag, info, _requester(), sha256=sha256)
+
 
 def open_studies(studies: str, told: Callable[[LabelChange], None]) -> StudiesDatastore | None:
     """The data store of a folder; None where ``studies`` is an address.

@@ -174,8 +174,25 @@ class FineTuning:
         asked = self.settings.parent
         if asked in (SERVED, BEST):
             found = self.versions.served() if asked == SERVED else self.versions.best()
-            return found.id if found is not None else SHIPPED
+            return self._without_rejected(found)
         return asked if asked == SHIPPED else self.versions.get(asked).id
+
+    def _without_rejected(self, version: Version | None) -> str:
+        """The version, or the one that it came from before a label was learned from that has been rejected since."""
+        known = {one.id: one for one in self.versions.versions()}
+        line = []
+        while version is not None:
+            line.append(version)
+            parent = version.parent or SHIPPED
+            version = known.get(parent) or self.versions.pruned().get(parent)
+        kept = SHIPPED
+        for one in reversed(line):
+            if any(pair.rpartition(":")[2] in self.data.rejected for pair in one.data):
+                logger.warning("Version %s learned from a label that was rejected; training starts before it.", one.id)
+                break
+            # The weights of others were removed.
+            kept = one.id if one.id in known else kept
+        return kept
 
     def _facts(self, parent: str) -> dict[str, Any]:
         settings = self.settings

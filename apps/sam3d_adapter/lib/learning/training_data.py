@@ -31,6 +31,7 @@ class TrainingData:
         reasons: why labels were left out, and how many by each reason; they name no image.
         recorded: by image id, recorded interactions of users; see `SubmittedDataSet`.
         real: by model version, what accepted masks cost their users; for the versions page.
+        rejected: sha256 of labels that were rejected; a version that learned from one is not trained further.
     """
 
     train: Sequence[SubmittedCase]
@@ -41,6 +42,7 @@ class TrainingData:
     reasons: Mapping[str, int] = dataclasses.field(default_factory=dict)
     recorded: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     real: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    rejected: frozenset[str] = frozenset()
 
     def hashes(self) -> tuple[str, ...]:
         """sha256 of the images and labels to train on, each pair in one text."""
@@ -60,6 +62,7 @@ def collect_training_data(
     book: PatientBook,
     learning_dir: Path,
     audit_log: AuditLog,
+    rejected: frozenset[str] = frozenset(),
 ) -> TrainingData:
     """Reads submitted labels, splits them by patient and adds the recorded interactions.
 
@@ -69,6 +72,7 @@ def collect_training_data(
         book: names the patient of each image.
         learning_dir: folder of the split.
         audit_log: has the recorded interactions.
+        rejected: see `TrainingData`.
 
     Raises:
         PatientsError: statements about patients contradict one another.
@@ -88,4 +92,5 @@ def collect_training_data(
         reasons=Counter(skipped.reason for skipped in found.skipped),
         recorded=real,
         real={version: asdict(cost) for version, cost in costs(real).items()},
+        rejected=rejected,
     )

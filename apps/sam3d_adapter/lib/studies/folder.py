@@ -151,15 +151,26 @@ class StudiesFolder:
         """
         return self._save("submit", image, tag, ending, source, info, by)
 
-    def describe_label(self, image: str, tag: str, info: Mapping[str, Any], by: By) -> LabelChange:
+    def describe_label(
+        self, image: str, tag: str, info: Mapping[str, Any], by: By, *, sha256: str | None = None
+    ) -> LabelChange:
         """Adds to what is kept of a label; what was there before stays in the history.
 
+        Args:
+            image: id.
+            tag: of the label.
+            info: what is added.
+            by: who asks for it.
+            sha256: of the label that is meant; None for whichever is there.
+
         Raises:
-            Unknown: no such label.
+            Unknown: no such label, or another one.
             OSError: nothing was changed, or the change is carried out later.
         """
         with self._index.changing() as index:
             old = self._label(index, image, tag)
+            if sha256 not in (None, file_sha256(self.labels / tag / f"{image}{old['ext']}")):
+                raise Unknown(f"The label of image {image!r} with tag {tag!r} is another one by now.")
             new = {"ext": old["ext"], "info": old["info"] | storable(info)}
             return self._change("describe", index, image, tag, by, old=old, new=new)
 

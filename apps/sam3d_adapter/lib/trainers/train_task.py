@@ -18,11 +18,13 @@ from lib.annotations.label_snapshots import LabelSnapshots
 from lib.annotations.made_with import listed_modalities
 from lib.annotations.patients import PatientBook
 from lib.annotations.real_clicks import answers_on
+from lib.annotations.reviewed import choose_labels
 from lib.annotations.submitted import Learner
 from lib.audit.log import AuditLog
 from lib.files.lock import file_lock, is_locked, locked
 from lib.host.pacs.labels import pacs_labels
 from lib.host.saved_labels import saved_labels, studies_folder
+from lib.host.workflow import Workflow
 from lib.learning.fine_tune import FineTuning, remove_partial_files
 from lib.learning.progress import ENDS, PROGRESS, ProgressFile
 from lib.learning.rehearsal import Rehearsal
@@ -31,6 +33,7 @@ from lib.learning.training_data import NothingToLearn, TrainingData, collect_tra
 from lib.presets import Preset
 from lib.registry.registry import Registry
 from lib.training.distributed import from_first, rank, world_size
+from lib.workflow.reviews import SUBMITTED, rejected_files
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +61,8 @@ class FineTuneTask(TrainTask):
         presets: all that are served, by name; segments in a PACS that are no structure of one are not from this app.
         precision: one of `lib.models.precision.PRECISIONS`.
         patient_pattern: part of an image id that names the patient; see `PatientBook`.
+        workflow: has the verdicts on labels; None for that of the registry's folder.
+        train_on: ``submitted`` for all labels that nobody refused, ``accepted`` for those that somebody accepted.
     """
 
     def __init__(
@@ -72,6 +77,8 @@ class FineTuneTask(TrainTask):
         presets: Mapping[str, Preset] | None = None,
         precision: str = "auto",
         patient_pattern: str | None = None,
+        workflow: Workflow | None = None,
+        train_on: str = SUBMITTED,
     ) -> None:
         super().__init__(f"Fine-tunes preset '{preset.name}' on submitted labels; a gate decides what is served.")
         self.preset = preset
@@ -80,7 +87,8 @@ class FineTuneTask(TrainTask):
         self._rehearsal = rehearsal
         self._trainers, self._precision = tuple(trainers), precision
         self._presets = dict(presets or {preset.name: preset})
-        self._patient_pattern = patient_pattern
+        self._patient_pattern, self._train_on = patient_pattern, train_on
+        self._workflow = workflow or Workflow(registry.learning_dir)
         self.versions = registry.of(preset.name, preset.model.size, preset.model.family)
         self._progress = ProgressFile(self.versions.folder / PROGRESS)
         self._lock = self.versions.folder / "training.lock"
@@ -189,9 +197,12 @@ class FineTuneTask(TrainTask):
             saved = pacs_labels(datastore, snapshots, expected=structures, clicked=answers)
         else:
             saved = saved_labels(datastore)
+        known = self._workflow.read(datastore)
+        saved = choose_labels(saved, known.newest, known.marks, self._train_on)
         modalities = listed_modalities(studies_folder(datastore))
         learner = Learner(self.preset, label_name, self._presets, answers, modalities)
-        return collect_training_data(saved, learner, book, self._registry.learning_dir, self._audit_log)
+        rejected = rejected_files(known.newest)
+        return collect_training_data(saved, learner, book, self._registry.learning_dir, self._audit_log, rejected)
 
     @contextlib.contextmanager
     def _only_one(self) -> Iterator[None]:

@@ -48,6 +48,7 @@ def test_wrong_arguments_are_said(tmp_path: Path) -> None:
         (("--studies", str(tmp_path / "nowhere")), "does not exist"),
         (("--studies", str(hospital.studies), "--max-epochs", "x"), "max_epochs"),
         (("--studies", str(hospital.studies), "--preset", "none"), "Unknown preset"),
+        (("--studies", str(hospital.studies), "--train-on", "all"), "train_on"),
     ):
         done = command(hospital, *options)
         assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr, done.stderr

@@ -1,13 +1,17 @@
 """``sam3d labels``: looking at the labels of a folder, and bringing one back."""
 
+import sqlite3
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 from lib.audit.log import AuditLog
 from lib.files.checksums import file_sha256
 from lib.studies.folder import StudiesFolder
+from lib.workflow.database import database_beside
 from sam3d.__main__ import main
 from tests.support.server import APP_DIR
 from tests.support.studies_site import BY, content, save, seen, write_studies
@@ -112,3 +116,36 @@ def test_masks_of_the_server_are_kept_ten_times(folder: StudiesFolder, tmp_path:
         folder.save_label("image_2", "original", ".nrrd", source, {}, BY)
     changes = folder.history("image_2", "original")
     assert len(changes) == 10 and folder.former(changes[-1]) and changes[-1].action == "overwrite"
+
+
+def test_the_workflow_database_is_brought_back_for_an_older_release(folder: StudiesFolder, tmp_path: Path) -> None:
+    database = database_beside(folder.path)
+    assert run(folder, tmp_path, "schema", "--to", "1").exit_code == 1
+    assert not database.path.exists()
+    with database.changing() as connection:
+        connection.execute("INSERT INTO marks VALUES ('image_0', 'skipped', '', '', 1)")
+    assert "version 1" in run(folder, tmp_path, "schema", "--to", "1").output
+    with sqlite3.connect(database.path) as raw:
+        assert raw.execute("PRAGMA user_version").fetchone() == (1,)
+        assert raw.execute("SELECT image FROM marks").fetchall() == [("image_0",)]
+    assert run(folder, tmp_path, "schema", "--to", "99").exit_code == 1
+
+
+def test_readers_are_compared(tmp_path: Path) -> None:
+    studies = tmp_path / "studies"
+    studies.mkdir()
+    nib.save(nib.Nifti1Image(np.zeros((20, 20, 20), np.int16), np.eye(4)), studies / "case_1.nii.gz")
+    folder = StudiesFolder(studies)
+    folder.open()
+    assert "two readers" in run(folder, tmp_path, "agreement").output
+    for author, first in (("Dr. Roe", 2), ("Dr. Poe", 7)):
+        labels = np.zeros((20, 20, 20), np.uint8)
+        labels[first : first + 10, 5:15, 5:15] = 1
+        nib.save(nib.Nifti1Image(labels, np.eye(4)), tmp_path / "label.nii.gz")
+        info = {"author": author, "label_info": [{"name": "lesion", "idx": 1}]}
+        folder.save_label("case_1", "final", ".nii.gz", tmp_path / "label.nii.gz", info, BY)
+    head, pair, mean = run(folder, tmp_path, "agreement", "case_1").output.splitlines()
+    assert head.split() == ["image", "structure", "reader", "reader", "Dice", "surface", "Dice"]
+    assert pair.split()[:7] == ["case_1", "lesion", "Dr.", "Poe", "Dr.", "Roe", "0.500"]
+    assert mean.startswith("mean of 1  lesion")
+    assert run(folder, tmp_path, "agreement", "nope").exit_code == 1

@@ -34,6 +34,12 @@ def test_place_of_what_is_learned() -> None:
     assert parse_conf({"learning_dir": " /srv/learning "}).learning_dir == Path("/srv/learning")
 
 
+def test_what_a_second_reader_changes() -> None:
+    conf = parse_conf({"train_on": " accepted ", "own_review": "yes", "review_only": "yes"})
+    assert (conf.train_on, conf.own_review, conf.review_only) == ("accepted", True, True)
+    assert (Conf().train_on, Conf().own_review, Conf().review_only) == ("submitted", False, False)
+
+
 @pytest.mark.parametrize(
     ("conf", "text"),
     [
@@ -43,6 +49,9 @@ def test_place_of_what_is_learned() -> None:
         ({"audit_mb": "0"}, "audit_mb"),
         ({"audit_dir": " "}, "audit_dir"),
         ({"learning_dir": ""}, "learning_dir is empty"),
+        ({"train_on": "all"}, "--conf train_on is 'all'; choose from: submitted, accepted"),
+        ({"own_review": "maybe"}, "own_review is 'maybe'; choose from: yes, no"),
+        ({"review_only": ""}, "review_only"),
     ],
 )
 def test_mistakes_are_named(conf: dict, text: str) -> None:

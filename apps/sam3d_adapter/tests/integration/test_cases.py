@@ -6,27 +6,12 @@ import numpy as np
 import pytest
 import requests
 
-from lib.host.case_endpoints import OPEN_S, OpenImages
 from tests.support.hostile_images import nifti, packed
 from tests.support.live_app import LiveApp, check_refusal
 from tests.support.noise_site import SHAPE
 
 LESION = np.zeros(SHAPE, np.uint8)
 LESION[20:28, 16:24, 10:14] = 1
-
-
-def test_images_are_open_until_the_client_opens_another_or_is_gone() -> None:
-    now = 0.0
-    opened = OpenImages(lambda: now)
-    opened.note("a", "Dr. Roe", "1")
-    opened.note("a", " ", "2")
-    assert opened.of("a") == ["Dr. Roe", "somebody"] and opened.of("a", but="1") == ["somebody"]
-    opened.note("b", "Dr. Roe", "1")
-    assert opened.of("a") == ["somebody"] and opened.of("b") == ["Dr. Roe"]
-    now = OPEN_S / 2
-    opened.note("b", "Dr. Roe", "1")
-    now = OPEN_S
-    assert opened.of("a") == [] and opened.of("b") == ["Dr. Roe"]
 
 
 def cases(live: LiveApp, client: str = "") -> dict[str, dict[str, object]]:

@@ -261,7 +261,7 @@ def test_descriptions(live: LiveApp) -> None:
 
 
 def test_next_sample_of_clients(live: LiveApp, client: MONAILabelClient) -> None:
-    shown = live.folder / "app/model/next_sample.json"
+    shown = live.studies / "label_history/.workflow.sqlite"
     shown.unlink(missing_ok=True)
     assert client.next_sample("random", {})["path"].startswith(str(live.studies))  # its client_id is null
     for body in ({"client_id": "user-xyz"}, {}, None):

@@ -127,7 +127,7 @@ def test_an_index_that_breaks_while_the_server_runs(live: LiveApp, good_mask: st
 
 
 def test_next_sample_is_noted_in_the_index_and_kept_with_the_images(live: LiveApp) -> None:
-    (live.folder / "app/model/next_sample.json").unlink(missing_ok=True)
+    (live.studies / "label_history/.workflow.sqlite").unlink(missing_ok=True)
     image = live.ask("POST", "/activelearning/random", json={"client_id": "me"}).json()["id"]
     (live.studies / "datastore_v2.json").write_bytes(b"")
     objects = live.ask("GET", "/datastore/?output=all").json()["objects"]

@@ -265,7 +265,7 @@ def test_the_endpoints_are_withdrawn_and_offered_again(live: LiveApp) -> None:
     remove_endpoints()
     remove_endpoints()
     assert {live.ask("GET", address).status_code for address in ("/versions/", "/cases/")} == {404}
-    add_case_endpoints()
+    add_case_endpoints(app_instance().workflow)
     assert live.ask("GET", "/cases/").status_code == 200
     for _ in range(2):
         add_version_endpoints(app_instance()._infers, live.folder / "app")

@@ -13,6 +13,7 @@ import torch
 
 from lib.annotations.submitted_set import SubmittedDataSet
 from lib.evaluation.measure import MeasureVersion
+from lib.host.workflow import Workflow
 from lib.learning import candidate
 from lib.learning.progress import ENDS, ProgressFile
 from lib.learning.rehearsal import KINDS, Rehearsal
@@ -140,6 +141,30 @@ def test_a_parent_is_named(hospital):
     with pytest.raises(ValueError, match="v0009-01234567"):
         hospital.train(parent="v0009-01234567")
     assert hospital.task().stats()["stage"] == "failed"
+
+
+@pytest.mark.slow
+def test_a_rejected_label_leaves_the_next_version_and_those_it_starts_from(hospital):
+    workflow = Workflow(hospital.registry.learning_dir)
+    hospital.submit(3)
+    first = hospital.train()["version"]
+    hospital.versions.publish(first, "me")
+    hospital.submit(3, first=3)
+    second = hospital.train(seed=2)["version"]
+    hospital.versions.publish(second, "me")
+    learned = {one.id: {pair.rpartition(":")[2] for pair in one.data} for one in hospital.versions.versions()}
+    ids = {label.sha256: label for label in workflow.read(hospital.store).labels}
+    new = learned[second] - learned[first]
+    assert new and learned[first] < learned[second]
+    for sha256 in new:
+        workflow.review(hospital.store, ids[sha256].id, "reject", "Dr. Poe", "no tail")
+    third = hospital.train(seed=3)["version"]
+    versions = {one.id: one for one in hospital.versions.versions()}
+    assert [versions[one].parent for one in (first, second, third)] == ["shipped", first, first]
+    assert {pair.rpartition(":")[2] for pair in versions[third].data} == learned[first]
+    workflow.review(hospital.store, ids[next(iter(learned[first]))].id, "reject", "Dr. Poe", "no tail")
+    fourth = hospital.versions.get(hospital.train(seed=4)["version"])
+    assert fourth.parent == "shipped" and len(fourth.data) == 1
 
 
 @pytest.mark.slow

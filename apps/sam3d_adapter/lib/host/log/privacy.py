@@ -29,6 +29,7 @@ _OWN = ("lib", "serve")
 _ROUTES = (
     *("info", "model", "infer", "batch", "train", "activelearning", "scoring"),
     *("datastore", "logs", "ohif", "proxy", "session", "static", "versions"),
+    *("cases", "labels", "reviews"),
 )
 _HIDDEN = re.compile(r"(?:[A-Za-z]:\\|~?/|\.\.?/)\S*|\b\d+(?:\.\d+){3,}\b|\S*\.(?:nii|gz|nrrd|mha|mhd|dcm)\b")
 # Lines of a training process: it has this very log, and its lines were cleaned there.

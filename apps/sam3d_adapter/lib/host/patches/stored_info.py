@@ -20,7 +20,9 @@ from lib.host.patches.datastore_endpoints import require_image, require_label
 from lib.host.patches.dicom_seg import require_label_info
 from lib.host.patches.version_guard import check_host_version
 from lib.host.patches.wrapping import wrap
+from lib.host.workflow import settled_meta
 from lib.prompts.reading import short
+from lib.workflow.reviews import APPROVED, LOGIN, META, author_of
 
 _ENDPOINT = "monailabel.endpoints.datastore"
 
@@ -67,8 +69,13 @@ def _update_image_info(host: Any, image: str, info: str = "{}", user: str | None
 
 def _update_label_info(host: Any, label: str, tag: str, info: str = "{}", user: str | None = None) -> Any:
     read = read_info(info, "info")
-    datastore = app_instance().datastore()
+    app = app_instance()
+    datastore = app.datastore()
     require_label(label, tag, datastore)
+    read = settled_meta({key: value for key, value in read.items() if key != LOGIN})
+    if META in read and read[META]["status"] == APPROVED:
+        author = author_of(LocalDatastore.get_label_info(datastore, label, tag))
+        app.workflow.require_other(read[META]["approvedBy"], author)
     if {"label_info", "label_names", "params"} & read.keys():
         require_label_info(read.get("label_info"))
         file = Path(LocalDatastore.get_label_uri(datastore, label, tag))

@@ -23,7 +23,8 @@ def require_model(name: object, models: Iterable[str]) -> None:
     check_host_version(__name__)
     known = sorted(models)
     if name not in known:
-        raise HTTPException(404, f"There is no model {short(name)} here; choose from: {', '.join(known)}.")
+        choice = f"choose from: {', '.join(known)}" if known else "this server was started with --review-only"
+        raise HTTPException(404, f"There is no model {short(name)} here; {choice}.")
 
 
 def require_task(kind: str, name: str, known: Iterable[str]) -> None:

@@ -31,7 +31,9 @@ from lib.host.patches.dicom_seg import require_label_info, seg_or_reason
 from lib.host.patches.save_label import require_room, require_safe_tag
 from lib.host.patches.version_guard import check_host_version
 from lib.host.patches.wrapping import wrap
+from lib.host.requester import current_user
 from lib.host.uploads.received_file import split_name, stored_copy
+from lib.host.workflow import with_author
 from lib.volumes.label_file import LabelFile, NotALabelError, read_label_file
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd")
@@ -60,7 +62,9 @@ def _save_label(
     read = read_object(params, "params")
     require_storable(read, "params")
     require_label_info(read.get("label_info"))
-    datastore = app_instance().datastore()
+    app = app_instance()
+    read = with_author(read, current_user(), may_review_own=app.workflow.may_review_own)
+    datastore = app.datastore()
     is_pacs = isinstance(datastore, DICOMWebDatastore)
     _, suffix = split_name(label.filename, (*SUFFIXES, RAW) if is_pacs else SUFFIXES)
     require_image(image, datastore)

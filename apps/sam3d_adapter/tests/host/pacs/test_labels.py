@@ -23,6 +23,7 @@ from lib.annotations.patients import PatientBook
 from lib.annotations.submitted import Learner, SavedLabel, SubmittedCase, read_submitted
 from lib.audit.log import AuditLog
 from lib.host.pacs.labels import pacs_labels
+from lib.host.workflow import Workflow
 from lib.presets import load_preset
 from lib.registry.registry import Registry
 from lib.trainers.train_task import FineTuneTask
@@ -417,6 +418,30 @@ def test_image_that_the_cache_has_lost_is_still_of_its_modality(
         assert not material.train and not material.validation
         assert "its image is CT, and mr is for MR" in material.skipped[0]
         assert FineTuneTask(CT, APP_DIR, registry, log, None).training_data(used).train
+
+
+def test_a_rejected_label_of_a_pacs_is_not_learned_from(
+    store: DICOMWebDatastore, study: Study, tmp_path: Path, pacs: PacsWithSegs
+) -> None:
+    registry, log = Registry(tmp_path / "learning"), AuditLog(tmp_path / "audit", 2**20)
+    workflow = Workflow(registry.learning_dir)
+    save(store, study, labels(study), NAMES, tmp_path)
+    (label,) = workflow.read(store).labels
+    assert (label.image, label.tag) == (study.series_uid, "final")
+
+    def learned(used: DICOMWebDatastore, train_on: str = "submitted") -> tuple[int, list[str]]:
+        data = FineTuneTask(KITS, APP_DIR, registry, log, None, train_on=train_on).training_data(used)
+        return len(data.train) + len(data.validation), list(data.skipped)
+
+    assert learned(store) == (1, []) and learned(store, "accepted")[0] == 0
+    workflow.review(store, label.id, "accept", "Dr. Roe", "")
+    assert store.get_label_info(study.series_uid, "final")["segmentationMeta"]["status"] == "approved"
+    assert learned(store, "accepted") == (1, [])
+    workflow.review(store, label.id, "reject", "Dr. Roe", "no tail")
+    # The copy that training keeps is the very file, whatever becomes of the cache.
+    for used in (store, with_empty_cache(pacs, tmp_path)):
+        taken, (reason,) = learned(used)
+        assert taken == 0 and "it was rejected" in reason
 
 
 @pytest.mark.parametrize(("is_away", "count"), [(True, 1), (False, 3)])

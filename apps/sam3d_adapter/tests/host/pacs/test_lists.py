@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 
 from lib.activelearning.least_recently_served import LeastRecentlyServed
 from lib.host.pacs.lists import EXPIRY_S, PacsLists, modalities_for, one_by_one, with_fresh_lists
+from lib.host.workflow import Workflow
 from lib.presets import load_preset
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
@@ -216,7 +217,7 @@ def test_next_sample_sees_mr_and_never_what_is_labelled(
     # What it does beside the PACS has tests of its own.
     monkeypatch.setattr(DICOMWebDatastore, "save_label", stored)
     store = with_fresh_lists(open_store(pacs, tmp_path), ["CT", "MR", "PT"])
-    strategy = LeastRecentlyServed(tmp_path / "turns.json")
+    strategy = LeastRecentlyServed(Workflow(tmp_path))
 
     def served(n: int) -> set[str]:
         return {strategy({"client_id": "anna"}, store)["id"] for _ in range(n)}
