@@ -83,8 +83,8 @@ export const rememberTask = (modality, name) => localStorage.setItem(`sam3d.task
  * @param {string} name
  */
 export const isOpen = (name) => localStorage.getItem(`sam3d.section.${name}`) !== 'closed';
-/** @param {string} name @param {boolean} isOpen */
-export const rememberOpen = (name, isOpen) => localStorage.setItem(`sam3d.section.${name}`, isOpen ? 'open' : 'closed');
+/** @param {string} name @param {boolean} isNow */
+export const rememberOpen = (name, isNow) => localStorage.setItem(`sam3d.section.${name}`, isNow ? 'open' : 'closed');
 
 /** This page, as others tell it from theirs: kept by a reload, not shared with another tab. */
 export function client() {
