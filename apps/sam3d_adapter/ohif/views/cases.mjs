@@ -16,7 +16,7 @@ export function casesView(session, cases) {
   const update = () => {
     next.toggleAttribute('disabled', cases.isBusy);
     const open = session.series?.uid;
-    fill(list, JSON.stringify([cases.list, open]), () => cases.list.map((one) =>
+    fill(list, [cases.list, open], () => cases.list.map((one) =>
       h('li', { data: 'case', 'data-state': one.state, 'data-id': one.id, 'data-study': one.study, 'aria-current': one.id === open ? 'true' : null },
         button(`${one.modality} ${one.description || one.id.slice(-12)}`, () => cases.go(one), { class: 's3-case', 'data-focus': `case-${one.id}`, disabled: one.id === open }),
         h('span', { class: `s3-state s3-state-${one.state}` }, STATES[one.state] + (one.by ? `, ${one.by}` : '')),

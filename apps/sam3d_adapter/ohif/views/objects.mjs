@@ -78,18 +78,11 @@ export function objectsView(session) {
     h('input', { type: 'checkbox', id: 's3-overwrite', data: 'overwrite', onchange: () => session.editing.setOverwrite(overwrite.checked) })
   );
   const allow = h('div', { class: 's3-row' }, overwrite, h('label', { for: 's3-overwrite' }, 'May take voxels of other objects'));
-  /** @type {unknown[]} */
-  let shown = [];
-  let version = 0;
   session.subscribe(() => {
     const state = session.state;
-    const now = [state, session.editing.selected];
     overwrite.checked = session.editing.mayOverwrite;
     allow.hidden = (state?.items.length || 0) < 2;
-    if (now.every((value, n) => value === shown[n])) return;
-    shown = now;
-    version += 1;
-    fill(list, String(version), () => (state?.items || []).map((item) => row(session, item, item.id === state?.current)));
+    fill(list, [state, session.editing.selected], () => (state?.items || []).map((item) => row(session, item, item.id === state?.current)));
   });
   return h('section', { class: 's3-section', 'aria-label': 'Objects' },
     h('div', { class: 's3-head' }, h('h3', {}, 'Objects'), add), list, allow);

@@ -22,8 +22,8 @@ export function submitView(session) {
     const now = session.saving.isSubmitting ? 'storing' : session.isWorkUnsaved ? 'not-saved' : session.hasMask ? 'saved' : 'empty';
     if (state.dataset.state !== now) [state.dataset.state, state.textContent] = [now, STATES[now]];
     const offers = session.saving.offers;
-    fill(stored, offers.map((offer) => offer.text).join('|'), () => offers.map((offer) =>
-      h('div', { class: 's3-row s3-offer' }, h('span', {}, offer.text), button('Open', () => void session.saving.openStored(offer.tag), { data: `open-${offer.tag}` }))));
+    fill(stored, [offers.map((offer) => offer.text).join('|')], () => offers.map((offer) =>
+      h('div', { class: 's3-row s3-offer' }, h('span', {}, offer.text), button('Open', offer.open, { data: `open-${offer.name}` }))));
   });
   return h('section', { class: 's3-section', 'aria-label': 'Save' },
     h('div', { class: 's3-head' }, h('h3', {}, 'Save'), state),

@@ -44,7 +44,7 @@ export function toolsView(session) {
     size.value = String(session.editing.brushMm);
     sizeText.textContent = `${session.editing.brushMm} mm`;
     brush.hidden = session.editing.mode !== 'brush' && session.editing.mode !== 'eraser';
-    fill(busy, session.answering.busy?.text || '', () => [
+    fill(busy, [session.answering.busy], () => [
       session.answering.busy && h('div', { data: 'busy', class: 's3-busy' }, h('span', { class: 's3-spinner', 'aria-hidden': 'true' }), session.answering.busy.text),
     ]);
   });
