@@ -6,6 +6,7 @@ import * as masks from './masks.mjs';
 import * as objects from './objects.mjs';
 import * as server from './server.mjs';
 
+/** @typedef {import('./masks.mjs').Mask} Mask */
 /** @typedef {import('./objects.mjs').Item} Item */
 /** @typedef {import('./objects.mjs').State} State */
 /** @typedef {import('./server.mjs').Task} Task */
@@ -100,8 +101,7 @@ export class Answering {
       if (params.start_from && answer.codes.includes('mask-not-read')) {
         this._readsNoMask.add(task.name);
       }
-      files.requireGrid(answer.map, series.grid);
-      this._take(answer, item, key, workKey);
+      this._take(answer, files.maskOfPart(answer.map, series.grid), item, key, workKey);
     } catch (error) {
       if (this._asked !== asked) return;
       this._failed = key;
@@ -140,13 +140,12 @@ export class Answering {
     return { params, label };
   }
 
-  /** @param {server.Answer} answer @param {Item} item @param {string} key @param {string} workKey */
-  _take(answer, item, key, workKey) {
+  /** @param {server.Answer} answer @param {Mask} found @param {Item} item @param {string} key @param {string} workKey */
+  _take(answer, found, item, key, workKey) {
     const work = this._session.works.get(workKey);
     if (!work) return;
-    let mask = masks.fromBytes(answer.map.values);
     // What was drawn by hand stays as it was drawn, where the weights do not read it.
-    if (item.start && answer.codes.includes('mask-not-read')) mask = masks.union(mask, item.start.mask);
+    const mask = item.start && answer.codes.includes('mask-not-read') ? masks.union(found, item.start.mask) : found;
     const take = (/** @type {State} */ state) => objects.withAnswer(state, item.id, key, mask, this._session.editing.mayOverwrite);
     work.history = histories.amend(work.history, take);
     const seconds = ((answer.said.latency_ms?.total || 0) / 1000).toFixed(2);
