@@ -46,6 +46,29 @@ export function fromBytes(bytes, value, offset = 0) {
   return Uint32Array.from(runs);
 }
 
+/**
+ * Where the bytes of a part of an image are not 0.
+ * @param {Uint8Array} bytes of the part @param {Triple} low its first voxel @param {Triple} size of it, in voxels
+ * @param {Grid} grid of the image
+ * @returns {Mask}
+ */
+export function fromBox(bytes, low, size, { shape }) {
+  /** @type {number[]} */
+  const runs = [];
+  let n = 0;
+  for (let k = low[2]; k < low[2] + size[2]; k++) {
+    for (let j = low[1]; j < low[1] + size[1]; j++) {
+      const row = low[0] + shape[0] * (j + shape[1] * k);
+      for (let i = row; i < row + size[0]; i++, n++) {
+        if (!bytes[n]) continue;
+        if (runs[runs.length - 1] === i) runs[runs.length - 1] = i + 1;
+        else runs.push(i, i + 1);
+      }
+    }
+  }
+  return Uint32Array.from(runs);
+}
+
 /** @param {Mask} mask @returns {number} voxels */
 export function count(mask) {
   let sum = 0;
@@ -221,17 +244,4 @@ export function diameterOf(mask, grid) {
     longest = Math.max(longest, Math.hypot(last[0] - first[0], last[1] - first[1], last[2] - first[2]));
   }
   return longest;
-}
-
-/** @param {Mask} mask @returns {string} for a store of texts */
-export function toText(mask) {
-  // Differences are small, and short as text.
-  const parts = Array.from(mask, (value, n) => (value - (n ? mask[n - 1] : 0)).toString(36));
-  return parts.join(',');
-}
-
-/** @param {string} text @returns {Mask} */
-export function fromText(text) {
-  let sum = 0;
-  return text ? Uint32Array.from(text.split(','), (part) => (sum += parseInt(part, 36))) : EMPTY;
 }

@@ -9,13 +9,14 @@ import * as objects from './objects.mjs';
  * @property {histories.History<State>} history
  * @property {State} saved the state that is stored on the server, or has nothing to lose
  * @property {Map<string, any>} stored by tag, what the server says of the labels that it has
+ * @property {any[]} segmentations what the PACS has of other hands, and of earlier days
  * @property {Set<string>} seen labels of the server that this work made, or goes on from
  */
 
 /** @param {string} label of the task @returns {Work} */
 export function begin(label) {
   const present = objects.begin(label);
-  return { history: histories.open(present), saved: present, stored: new Map(), seen: new Set() };
+  return { history: histories.open(present), saved: present, stored: new Map(), segmentations: [], seen: new Set() };
 }
 
 /** @param {Work} work whether something would be lost */

@@ -4,6 +4,9 @@
 ``submitted``), ``by`` (the author that the newest label names) and ``open_by`` (who has it on screen). ``PUT
 /cases/{image}/open`` with ``{"by": "...", "client": "..."}`` says that somebody has, and holds for `OPEN_S` seconds.
 Patients' names are in neither.
+
+``GET /cases/{image}/segmentations`` lists the DICOM SEG of the PACS that were drawn on an image, whoever stored them;
+``GET /cases/{image}/segmentations/{series}`` is one of them as NRRD, on the voxels of the image.
 """
 
 import threading
@@ -11,15 +14,18 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, HTTPException
+from fastapi.responses import FileResponse
 from monailabel.config import RBAC_USER, settings
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.datastore.local import LocalDatastore
 from monailabel.endpoints.user.auth import RBAC
 from monailabel.interfaces.utils.app import app_instance
 from pydantic import BaseModel, Field
+from starlette.background import BackgroundTask
 
 from lib.host.own_endpoints import add_endpoints
+from lib.host.pacs.segmentations import list_segmentations, segmentation_file
 from lib.host.patches.datastore_endpoints import require_image
 
 OPEN_S = 90.0
@@ -83,12 +89,36 @@ def _router(opened: OpenImages) -> APIRouter:
 
     @router.put("/{image}/open", summary=f"{RBAC_USER}An image is on a screen", dependencies=user)
     def api_open(image: str, viewing: Viewing) -> dict[str, Any]:
-        if image not in app_instance().datastore().list_images():
-            require_image(image, app_instance().datastore())
+        _pacs_of(image)
         opened.note(image, viewing.by, viewing.client)
         return {"open_by": opened.of(image, viewing.client)}
 
+    @router.get("/{image}/segmentations", summary=f"{RBAC_USER}DICOM SEG of an image", dependencies=user)
+    def api_segmentations(image: str) -> dict[str, Any]:
+        datastore = _pacs_of(image)
+        return {"segmentations": list_segmentations(image, datastore) if datastore else []}
+
+    @router.get("/{image}/segmentations/{series}", summary=f"{RBAC_USER}One as a label map", dependencies=user)
+    def api_segmentation(image: str, series: str) -> FileResponse:
+        datastore = _pacs_of(image)
+        if datastore is None:
+            raise HTTPException(404, "The images of this server lie in a folder, which has no DICOM SEG.")
+        file = segmentation_file(image, series, datastore)
+        return FileResponse(file, media_type="application/octet-stream", background=BackgroundTask(file.unlink))
+
     return router
+
+
+def _pacs_of(image: str) -> DICOMWebDatastore | None:
+    """The data store, if it is a PACS.
+
+    Raises:
+        HTTPException: 404 where it has no such image.
+    """
+    datastore = app_instance().datastore()
+    if image not in datastore.list_images():
+        require_image(image, datastore)
+    return datastore if isinstance(datastore, DICOMWebDatastore) else None
 
 
 def list_cases(datastore: LocalDatastore) -> list[dict[str, Any]]:
