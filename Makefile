@@ -92,6 +92,7 @@ test-e2e: $(DONE)  ## real server, Orthanc, OHIF in Chromium
 lint: $(DONE)  ## style, format, types
 	"$(VENV)/bin/ruff" check .
 	"$(VENV)/bin/ruff" format --check .
+	"$(VENV)/bin/oxlint" $(APP)/ohif $(APP)/tests/ohif
 	$(if $(TYPED),"$(VENV)/bin/mypy" $(TYPED),@echo "mypy: nothing to check yet")
 
 format: $(DONE)  ## let ruff put the code in form

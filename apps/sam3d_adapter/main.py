@@ -31,6 +31,7 @@ from lib.host.patches.unknown_names import require_model
 from lib.host.patches.web_app import patch_web_app
 from lib.host.process.ending import end_in_time, end_with_server
 from lib.host.requester import current_user, remember_users
+from lib.host.segmentation_endpoints import add_segmentation_endpoints
 from lib.host.studies_datastore import open_studies
 from lib.host.uploads.temporary_files import use_private_temp_folder
 from lib.host.version_endpoints import add_version_endpoints
@@ -63,6 +64,7 @@ class Sam3dAdapterApp(MONAILabelApp):
             )
         patch_endpoints()
         add_case_endpoints(self.workflow)
+        add_segmentation_endpoints()
         add_version_endpoints(self._infers, Path(app_dir))
 
     def init_datastore(self) -> Any:

@@ -10,8 +10,9 @@ import * as store from './store.mjs';
  * @property {string} study StudyInstanceUID
  * @property {string} modality
  * @property {string} description
- * @property {'new' | 'draft' | 'submitted'} state
+ * @property {'new' | 'draft' | 'submitted' | 'accepted' | 'rejected' | 'skipped' | 'problem'} state
  * @property {string} by
+ * @property {string} comment why it was rejected, skipped or marked
  * @property {string[]} open_by
  */
 
@@ -34,7 +35,7 @@ export class Cases {
       const uid = session.series?.uid || '';
       if (uid !== this._told) void this._tell(uid);
     });
-    session.onStored = () => void this.refresh();
+    session.saving.onStored = () => void this.refresh();
     this._timer = setInterval(() => void this._tell(this._told), BEAT_MS);
   }
 
@@ -61,7 +62,7 @@ export class Cases {
     this._told = series;
     if (!series) return;
     try {
-      const { open_by: others } = await server.openCase(series, this._session.author, store.client());
+      const { open_by: others } = await server.openCase(series, this._session.saving.author, store.client());
       const newcomers = others.filter((/** @type {string} */ name) => !this.others.includes(name));
       this._set(() => (this.others = others));
       if (newcomers.length) {
@@ -85,7 +86,7 @@ export class Cases {
       const list = await server.listCases(store.client());
       this._set(() => (this.list = list));
     } catch (error) {
-      this._session._fail(error);
+      this._session.fail(error);
     }
   }
 
@@ -109,7 +110,7 @@ export class Cases {
       }
       this._session.tell('info', 'There is no other case without a label that nobody else works on.');
     } catch (error) {
-      this._session._fail(error);
+      this._session.fail(error);
     } finally {
       this._set(() => (this.isBusy = false));
     }

@@ -36,7 +36,7 @@ function begin(services) {
       unguard();
       cases.end();
       training.end();
-      session.cancel();
+      session.answering.cancel();
       overlay.remove();
       viewer.stop();
       element.remove();

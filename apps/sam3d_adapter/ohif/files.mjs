@@ -1,7 +1,7 @@
 /** Label maps as files: NRRD is written, NRRD and NIfTI are read. */
 
 import * as masks from './masks.mjs';
-import { isSameGrid, toWorld } from './geometry.mjs';
+import { isSameGrid, toIndex, toWorld } from './geometry.mjs';
 
 /** @typedef {import('./geometry.mjs').Grid} Grid */
 /** @typedef {import('./geometry.mjs').Triple} Triple */
@@ -126,6 +126,18 @@ export function requireGrid(map, grid) {
         'series on screen, so it is not shown. Reload the page; if that does not help, use 3D Slicer for this series.',
     );
   }
+}
+
+/**
+ * @param {LabelMap} map of a part of an image, 0 or not @param {Grid} grid of the image
+ * @returns {Mask}
+ * @throws {FileError} its voxels lie elsewhere
+ */
+export function maskOfPart(map, grid) {
+  const low = /** @type {Triple} */ (toIndex(grid, map.grid.origin).map(Math.round));
+  const isWithin = low.every((first, axis) => first >= 0 && first + map.grid.shape[axis] <= grid.shape[axis]);
+  requireGrid(map, isWithin ? { ...grid, shape: map.grid.shape, origin: toWorld(grid, low) } : grid);
+  return masks.fromBox(map.values, low, map.grid.shape, grid);
 }
 
 /** @param {LabelMap} map @returns {Map<number, Mask>} by value */

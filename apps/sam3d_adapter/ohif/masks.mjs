@@ -46,6 +46,29 @@ export function fromBytes(bytes, value, offset = 0) {
   return Uint32Array.from(runs);
 }
 
+/**
+ * Where the bytes of a part of an image are not 0.
+ * @param {Uint8Array} bytes of the part @param {Triple} low its first voxel @param {Triple} size of it, in voxels
+ * @param {Grid} grid of the image
+ * @returns {Mask}
+ */
+export function fromBox(bytes, low, size, { shape }) {
+  /** @type {number[]} */
+  const runs = [];
+  let n = 0;
+  for (let k = low[2]; k < low[2] + size[2]; k++) {
+    for (let j = low[1]; j < low[1] + size[1]; j++) {
+      const row = low[0] + shape[0] * (j + shape[1] * k);
+      for (let i = row; i < row + size[0]; i++, n++) {
+        if (!bytes[n]) continue;
+        if (runs[runs.length - 1] === i) runs[runs.length - 1] = i + 1;
+        else runs.push(i, i + 1);
+      }
+    }
+  }
+  return Uint32Array.from(runs);
+}
+
 /** @param {Mask} mask @returns {number} voxels */
 export function count(mask) {
   let sum = 0;
@@ -192,24 +215,37 @@ function directions(number) {
 }
 
 /**
+ * Adds a voxel to one side of the convex outline of a slice; those that it leaves inside go.
+ * @param {Triple[]} side by ascending j @param {Triple} next @param {1 | -1} towards where i grows outwards
+ */
+function bend(side, next, towards) {
+  for (let last = side.length - 1; last >= 0; last--) {
+    const [a, b] = [side[last - 1], side[last]];
+    const isSameRow = b[1] === next[1];
+    if (isSameRow && towards * (b[0] - next[0]) >= 0) return;
+    const isInside = a && towards * ((b[0] - a[0]) * (next[1] - a[1]) - (b[1] - a[1]) * (next[0] - a[0])) <= 0;
+    if (!isSameRow && !isInside) break;
+    side.pop();
+  }
+  side.push(next);
+}
+
+/**
  * The longest straight line between two voxels, in mm: the farthest pair along each of many directions, which is at
  * most 1 % too short.
  * @param {Mask} mask @param {Grid} grid
  */
 export function diameterOf(mask, grid) {
-  /** @type {Map<number, [number, number]>} by row, its first and last voxel */
-  const rows = new Map();
+  // The farthest voxels are corners of the convex outline of a slice.
+  /** @type {Map<number, {left: Triple[], right: Triple[]}>} by slice */
+  const outlines = new Map();
   eachRow(mask, grid, (i, j, k, length) => {
-    const line = j + grid.shape[1] * k;
-    const ends = rows.get(line);
-    rows.set(line, ends ? [Math.min(ends[0], i), Math.max(ends[1], i + length - 1)] : [i, i + length - 1]);
+    const { left, right } = outlines.get(k) || { left: [], right: [] };
+    outlines.set(k, { left, right });
+    bend(left, [i, j, k], -1);
+    bend(right, [i + length - 1, j, k], 1);
   });
-  /** @type {Triple[]} */
-  const places = [];
-  for (const [line, ends] of rows) {
-    const j = line % grid.shape[1];
-    for (const i of new Set(ends)) places.push(toWorld(grid, [i, j, (line - j) / grid.shape[1]]));
-  }
+  const places = [...outlines.values()].flatMap(({ left, right }) => [...left, ...right].map((ijk) => toWorld(grid, ijk)));
   let longest = 0;
   for (const [x, y, z] of places.length > 1 ? DIRECTIONS : []) {
     let [least, most, first, last] = [Infinity, -Infinity, places[0], places[0]];
@@ -221,17 +257,4 @@ export function diameterOf(mask, grid) {
     longest = Math.max(longest, Math.hypot(last[0] - first[0], last[1] - first[1], last[2] - first[2]));
   }
   return longest;
-}
-
-/** @param {Mask} mask @returns {string} for a store of texts */
-export function toText(mask) {
-  // Differences are small, and short as text.
-  const parts = Array.from(mask, (value, n) => (value - (n ? mask[n - 1] : 0)).toString(36));
-  return parts.join(',');
-}
-
-/** @param {string} text @returns {Mask} */
-export function fromText(text) {
-  let sum = 0;
-  return text ? Uint32Array.from(text.split(','), (part) => (sum += parseInt(part, 36))) : EMPTY;
 }

@@ -28,7 +28,7 @@ export function listen(session, viewer, views) {
     event.preventDefault();
     event.stopImmediatePropagation();
   };
-  const isAiming = () => session.isShown && AIMS.has(session.mode) && session.state !== null;
+  const isAiming = () => session.isShown && AIMS.has(session.editing.mode) && session.state !== null;
 
   /** @param {MouseEvent} event */
   function pressed(event) {
@@ -39,7 +39,7 @@ export function listen(session, viewer, views) {
     isSwallowed = true;
     if (document.activeElement instanceof HTMLElement) document.activeElement.blur();
     viewer.makeActive(picked.id);
-    down = { x: event.clientX, y: event.clientY, picked, isBox: session.mode === 'box' || event.shiftKey };
+    down = { x: event.clientX, y: event.clientY, picked, isBox: session.editing.mode === 'box' || event.shiftKey };
   }
 
   /** @param {MouseEvent} event @returns {[Triple, Triple] | null} */
@@ -70,10 +70,10 @@ export function listen(session, viewer, views) {
     if (!picked.ijk) {
       session.tell('warning', 'This place lies outside of the image. Click within it.');
     } else if (corners) {
-      session.addRectangle(corners);
-    } else if (isClick && session.mode !== 'box') {
-      const isBackground = session.mode === 'background' || event.ctrlKey || event.metaKey || event.altKey;
-      session.addPrompt({ sign: isBackground ? '-' : '+', ijk: picked.ijk });
+      session.editing.addRectangle(corners);
+    } else if (isClick && session.editing.mode !== 'box') {
+      const isBackground = session.editing.mode === 'background' || event.ctrlKey || event.metaKey || event.altKey;
+      session.editing.addPrompt({ sign: isBackground ? '-' : '+', ijk: picked.ijk });
     } else if (isClick) {
       session.tell('info', 'Drag from one corner of the box to the other.');
     }
@@ -96,17 +96,17 @@ export function listen(session, viewer, views) {
     const act = event.ctrlKey || event.metaKey
       ? { z: () => (event.shiftKey ? session.redo() : session.undo()), y: () => session.redo() }[name]
       : event.altKey ? undefined : {
-        delete: () => session.removeSelected(),
-        backspace: () => session.removeSelected(),
+        delete: () => session.editing.removeSelected(),
+        backspace: () => session.editing.removeSelected(),
         escape: () => views.hideHelp() || session.escape(),
-        f: () => session.setMode('foreground'),
-        b: () => session.setMode('background'),
-        x: () => session.setMode('box'),
-        p: () => session.setMode('brush'),
-        e: () => session.setMode('eraser'),
-        v: () => session.setMode('viewer'),
-        n: () => session.addItem(),
-        g: () => session.run(),
+        f: () => session.editing.setMode('foreground'),
+        b: () => session.editing.setMode('background'),
+        x: () => session.editing.setMode('box'),
+        p: () => session.editing.setMode('brush'),
+        e: () => session.editing.setMode('eraser'),
+        v: () => session.editing.setMode('viewer'),
+        n: () => session.editing.addItem(),
+        g: () => session.answering.run(),
         '?': () => views.showHelp(),
       }[name];
     if (!act) return;

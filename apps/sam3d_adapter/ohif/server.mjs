@@ -16,7 +16,7 @@ import { readLabelMap } from './files.mjs';
  */
 /**
  * @typedef {object} Answer
- * @property {LabelMap} map
+ * @property {LabelMap} map of the box around the mask
  * @property {Record<string, any>} said
  * @property {string[]} warnings sentences
  * @property {string[]} codes of the warnings
@@ -117,7 +117,7 @@ export const prepare = (series) => send('datastore/image', { method: 'HEAD', que
  * @returns {Promise<Answer>}
  */
 export async function infer(task, series, params, label, signal) {
-  const body = form({ ...params, result_extension: '.nrrd', result_compress: true }, label);
+  const body = form({ ...params, result_extension: '.nrrd', result_compress: true, result_crop: true }, label);
   const response = await send(`infer/${encodeURIComponent(task)}`, {
     method: 'POST', query: { image: series, output: 'all' }, body, signal,
   });
@@ -152,6 +152,19 @@ export async function labelInfo(series, tag) {
 /** @param {string} series @param {string} tag @returns {Promise<LabelMap>} */
 export async function loadLabel(series, tag) {
   const response = await send('datastore/label', { query: { label: series, tag } });
+  return readLabelMap(await response.arrayBuffer());
+}
+
+/**
+ * DICOM SEG of the PACS that were drawn on a series, the newest first.
+ * @param {string} series
+ * @returns {Promise<{series: string, segments: string[], by: string, ts: number}[]>}
+ */
+export const listSegmentations = async (series) => (await json(`cases/${encodeURIComponent(series)}/segmentations`)).segmentations;
+
+/** @param {string} series @param {string} segmentation its SeriesInstanceUID @returns {Promise<LabelMap>} */
+export async function loadSegmentation(series, segmentation) {
+  const response = await send(`cases/${encodeURIComponent(series)}/segmentations/${encodeURIComponent(segmentation)}`);
   return readLabelMap(await response.arrayBuffer());
 }
 

@@ -1,73 +1,46 @@
 /** What the browser keeps for this user: work that is not on the server yet, the name, the last task. */
 
-import * as masks from './masks.mjs';
-
 /** @typedef {import('./objects.mjs').State} State */
 
-const WORK = 'sam3d.work.';
-const MOST = 12;
+// A database and not localStorage, which a browser that is killed has not written for some seconds.
+const [DATABASE, WORK] = ['sam3d', 'work'];
+const MOST = 100;
 
-/** @param {State} state */
-const toJson = (state) => ({
-  ...state,
-  items: state.items.map((item) => ({
-    ...item,
-    mask: masks.toText(item.mask),
-    start: item.start && { ...item.start, mask: masks.toText(item.start.mask) },
-  })),
+/** @type {Promise<IDBDatabase> | undefined} */
+let opened;
+
+/**
+ * @template T @param {IDBRequest<T>} request
+ * @returns {Promise<T>}
+ */
+const done = (request) => new Promise((resolve, reject) => {
+  request.addEventListener('success', () => resolve(request.result));
+  request.addEventListener('error', () => reject(request.error));
 });
 
-/** @param {any} json @returns {State} */
-const fromJson = (json) => ({
-  ...json,
-  items: json.items.map((/** @type {any} */ item) => ({
-    ...item,
-    mask: masks.fromText(item.mask),
-    start: item.start && { ...item.start, mask: masks.fromText(item.start.mask) },
-  })),
-});
-
-/** @param {string} name @returns {any} */
-function read(name) {
-  try {
-    return JSON.parse(localStorage.getItem(name) || 'null');
-  } catch {
-    return null;
+/** @param {IDBTransactionMode} mode @returns {Promise<IDBObjectStore>} */
+async function works(mode) {
+  if (!opened) {
+    const request = indexedDB.open(DATABASE, 1);
+    request.addEventListener('upgradeneeded', () => request.result.createObjectStore(WORK, { keyPath: 'key' }).createIndex('time', 'time'));
+    opened = done(request);
   }
+  return (await opened).transaction(WORK, mode).objectStore(WORK);
 }
-
-/** @returns {string[]} names, the newest last */
-const names = () =>
-  Object.keys(localStorage).filter((name) => name.startsWith(WORK)).sort((a, b) => (read(a)?.time || 0) - (read(b)?.time || 0));
 
 /** @param {string} key of series and task @param {State} state */
-export function keep(key, state) {
-  const text = JSON.stringify({ time: Date.now(), state: toJson(state) });
-  for (const name of names().slice(0, -MOST)) localStorage.removeItem(name);
-  try {
-    localStorage.setItem(WORK + key, text);
-  } catch {
-    // Full: the oldest work of others gives way.
-    const [oldest] = names();
-    if (oldest && oldest !== WORK + key) {
-      localStorage.removeItem(oldest);
-      keep(key, state);
-    }
-  }
+export async function keep(key, state) {
+  const store = await works('readwrite');
+  await done(store.put({ key, state, time: Date.now() }));
+  const keys = await done(store.index('time').getAllKeys());
+  for (const oldest of keys.slice(0, -MOST)) store.delete(oldest);
 }
 
-/** @param {string} key @returns {{time: number, state: State} | null} */
-export function find(key) {
-  const found = read(WORK + key);
-  try {
-    return found && { time: found.time, state: fromJson(found.state) };
-  } catch {
-    return null; // of another version of this panel
-  }
-}
+/** @param {string} key @returns {Promise<{time: number, state: State} | undefined>} */
+export const find = async (key) => done((await works('readonly')).get(key));
 
 /** @param {string} key */
-export const forget = (key) => localStorage.removeItem(WORK + key);
+export const forget = async (key) => done((await works('readwrite')).delete(key));
 
 export const author = () => localStorage.getItem('sam3d.author') || '';
 /** @param {string} name */
@@ -83,8 +56,8 @@ export const rememberTask = (modality, name) => localStorage.setItem(`sam3d.task
  * @param {string} name
  */
 export const isOpen = (name) => localStorage.getItem(`sam3d.section.${name}`) !== 'closed';
-/** @param {string} name @param {boolean} isOpen */
-export const rememberOpen = (name, isOpen) => localStorage.setItem(`sam3d.section.${name}`, isOpen ? 'open' : 'closed');
+/** @param {string} name @param {boolean} isNow */
+export const rememberOpen = (name, isNow) => localStorage.setItem(`sam3d.section.${name}`, isNow ? 'open' : 'closed');
 
 /** This page, as others tell it from theirs: kept by a reload, not shared with another tab. */
 export function client() {

@@ -73,6 +73,13 @@ export function origin(info) {
 }
 
 /**
+ * What is known of a DICOM SEG, as of a label.
+ * @param {{series: string, segments: string[], by: string, ts: number}} segmentation
+ */
+export const infoOfSegmentation = ({ segments, by, ts }) =>
+  ({ author: by, ts, label_info: segments.map((name, n) => ({ name, idx: n + 1 })) });
+
+/**
  * Whether a stored label is one of the task: it says so, or one of its segments has the task's label.
  * @param {any} info
  * @param {Task} task

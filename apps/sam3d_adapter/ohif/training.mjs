@@ -75,7 +75,7 @@ export class Training {
       // Others may start one too.
       if (this.isOpen) this._timer = window.setTimeout(() => void this.refresh(), isRunning ? POLL_MS : IDLE_MS);
     } catch (error) {
-      this._session._fail(error);
+      this._session.fail(error);
     }
   }
 
@@ -92,12 +92,12 @@ export class Training {
 
   async start() {
     try {
-      await server.startTraining(this.task, { started_by: this._session.author || 'OHIF' });
+      await server.startTraining(this.task, { started_by: this._session.saving.author || 'OHIF' });
       this._session.tell('info', `Training of task "${this.task}" has begun. Clicks are answered meanwhile.`);
       this._set(() => (this.isRunning = true));
       this._timer = window.setTimeout(() => void this.refresh(), 500);
     } catch (error) {
-      this._session._fail(error);
+      this._session.fail(error);
     }
   }
 
@@ -106,13 +106,13 @@ export class Training {
       await server.stopTraining();
       this._session.tell('info', 'The training was stopped. The next one goes on from there.');
     } catch (error) {
-      this._session._fail(error);
+      this._session.fail(error);
     }
     await this.refresh();
   }
 
   rollBack() {
-    const by = this._session.author;
+    const by = this._session.saving.author;
     if (!by) return this._session.tell('warning', 'Give your name below "Save" first: it is noted who goes back to an earlier version.');
     const to = this.versions?.previous[0];
     return this._session.ask({
@@ -128,7 +128,7 @@ export class Training {
       this._session.tell('info', `Version ${served} of task "${this.task}" answers from now on.`);
       await this._list(this.task);
     } catch (error) {
-      this._session._fail(error);
+      this._session.fail(error);
     }
   }
 }

@@ -95,7 +95,13 @@ class ClickSegmentation(InferTask):
                 image, prompts, read.options, protected=None if protected is None else protected.mask, stages=stages
             )
             with stages.time("write"):
-                file = write_mask(segmentation.mask, image.affine, read.result_extension, compress=read.result_compress)
+                file = write_mask(
+                    segmentation.mask,
+                    image.affine,
+                    read.result_extension,
+                    compress=read.result_compress,
+                    crop=read.result_crop,
+                )
         answer = describe(self.preset, read, image, served, segmentation, protected)
         answer["warnings"] = [
             *read.warnings,

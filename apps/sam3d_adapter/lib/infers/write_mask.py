@@ -13,6 +13,9 @@ from typing import Any
 import itk
 import numpy as np
 
+from lib.geometry.axes import transform_points
+from lib.volumes.label_grid import box_of
+
 _NIFTI_OFFSET = 352  # bytes, a header without extensions; https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h
 _MOST_BEFORE_VOXELS = 4096
 _LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -22,7 +25,7 @@ class WriteError(RuntimeError):
     """A mask that could not be written to the end."""
 
 
-def write_mask(mask: np.ndarray, affine: np.ndarray, extension: str, *, compress: bool) -> Path:
+def write_mask(mask: np.ndarray, affine: np.ndarray, extension: str, *, compress: bool, crop: bool = False) -> Path:
     """Writes a mask into the temporary folder, to the bytes that MONAI Label's own writer gives.
 
     Args:
@@ -30,6 +33,7 @@ def write_mask(mask: np.ndarray, affine: np.ndarray, extension: str, *, compress
         affine: (4, 4), voxel index to RAS mm.
         extension: ``".nrrd"``, ``".nii"`` or ``".nii.gz"``.
         compress: whether ``.nrrd`` is compressed.
+        crop: write the box around the mask alone, placed by its origin; of an empty mask one voxel.
 
     Returns:
         A file that the caller removes.
@@ -37,6 +41,10 @@ def write_mask(mask: np.ndarray, affine: np.ndarray, extension: str, *, compress
     Raises:
         WriteError: no space, or no right to write; nothing is left behind.
     """
+    if crop:
+        box = box_of(mask) or (slice(1),) * 3
+        mask, affine = mask[box], affine.copy()
+        affine[:3, 3] = transform_points(affine, [part.start or 0 for part in box])
     path: Path | None = None
     try:
         handle, name = tempfile.mkstemp(suffix=extension)

@@ -36,7 +36,7 @@ LABEL_FILE_IGNORED = answer_warning(
 )
 
 _OPTION_KEYS = (
-    *("threshold", "device", "result_extension", "result_compress", "refine"),
+    *("threshold", "device", "result_extension", "result_compress", "result_crop", "refine"),
     *("start_from", "start_value", "protected", "protected_except", "read_tag"),
 )
 _MAX_VALUE = 65535
@@ -58,6 +58,7 @@ class Request:
         device: ``cpu`` or ``cuda:N``.
         result_extension: of the mask's file, one of `RESULT_EXTENSIONS`.
         result_compress: whether a .nrrd file is compressed.
+        result_crop: whether the file holds the box around the mask alone.
         start_from: where the mask prompt comes from, one of `SOURCES`.
         start_value: value of the structure in that label map; None where the server is to find out.
         protected: where the label map of protected segments comes from, one of `SOURCES`.
@@ -74,6 +75,7 @@ class Request:
     device: str
     result_extension: str
     result_compress: bool
+    result_crop: bool
     start_from: str
     start_value: int | None
     protected: str
@@ -102,7 +104,9 @@ class Request:
         threshold = _read_threshold(request.get("threshold"))
         device = read_device(request.get("device"))
         extension = _read_extension(request.get("result_extension"))
-        compress, refine = (_read_flag(key, request.get(key)) for key in ("result_compress", "refine"))
+        compress, crop, refine = (
+            _read_flag(key, request.get(key)) for key in ("result_compress", "result_crop", "refine")
+        )
         source = _read_source("start_from", request.get("start_from"))
         start_value = _read_value("start_value", request.get("start_value"), least=1)
         protected = _read_source("protected", request.get("protected"))
@@ -113,6 +117,7 @@ class Request:
             device=device,
             result_extension=extension,
             result_compress=compress,
+            result_crop=crop,
             start_from=_effective_start(request, source, protected),
             start_value=start_value,
             protected=protected,

@@ -6,8 +6,6 @@ import { button, fill, h } from './dom.mjs';
 /** @typedef {import('../cases.mjs').Cases} Cases */
 /** @typedef {import('../session.mjs').Session} Session */
 
-const STATES = { new: 'new', draft: 'draft', submitted: 'submitted' };
-
 /** @param {Session} session @param {Cases} cases @returns {HTMLElement} */
 export function casesView(session, cases) {
   const list = h('ul', { class: 's3-cases' });
@@ -16,10 +14,11 @@ export function casesView(session, cases) {
   const update = () => {
     next.toggleAttribute('disabled', cases.isBusy);
     const open = session.series?.uid;
-    fill(list, JSON.stringify([cases.list, open]), () => cases.list.map((one) =>
+    fill(list, [cases.list, open], () => cases.list.map((one) =>
       h('li', { data: 'case', 'data-state': one.state, 'data-id': one.id, 'data-study': one.study, 'aria-current': one.id === open ? 'true' : null },
         button(`${one.modality} ${one.description || one.id.slice(-12)}`, () => cases.go(one), { class: 's3-case', 'data-focus': `case-${one.id}`, disabled: one.id === open }),
-        h('span', { class: `s3-state s3-state-${one.state}` }, STATES[one.state] + (one.by ? `, ${one.by}` : '')),
+        h('span', { class: `s3-state s3-state-${one.state}` }, one.state + (one.by ? `, ${one.by}` : '')),
+        one.comment ? h('span', { class: 's3-state' }, one.comment) : null,
         one.open_by.length ? h('span', { class: 's3-state' }, `open: ${one.open_by.join(', ')}`) : null)));
   };
   session.subscribe(update);

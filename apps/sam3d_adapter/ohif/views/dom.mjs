@@ -21,15 +21,20 @@ export function h(tag, props = {}, ...children) {
   return element;
 }
 
+/** @type {WeakMap<HTMLElement, unknown[]>} */
+const filled = new WeakMap();
+
 /**
  * Replaces what an element holds, if that changed; the focus stays on the part with the same `data-focus`.
- * @param {HTMLElement} element @param {string} key of what is shown @param {() => (Node | null | false)[]} make
+ * @param {HTMLElement} element @param {unknown[]} shown what it depends on; objects are compared by identity
+ * @param {() => (Node | null | false)[]} make
  */
-export function fill(element, key, make) {
-  if (element.dataset.shown === key) return;
+export function fill(element, shown, make) {
+  const before = filled.get(element);
+  if (before?.length === shown.length && shown.every((value, n) => value === before[n])) return;
+  filled.set(element, shown);
   const active = document.activeElement;
   const focus = active instanceof HTMLElement && element.contains(active) ? active.dataset.focus : undefined;
-  element.dataset.shown = key;
   element.replaceChildren(...make().filter((child) => child !== null && child !== false).map((child) => /** @type {Node} */ (child)));
   if (focus) {
     const again = /** @type {HTMLElement | null} */ (element.querySelector(`[data-focus="${CSS.escape(focus)}"]`));

@@ -31,7 +31,7 @@ function sizeOf(session, item) {
 function row(session, item, isCurrent) {
   const name = /** @type {HTMLInputElement} */ (h('input', {
     type: 'text', class: 's3-name', value: item.name, maxlength: 60, 'aria-label': 'Name of the object', 'data-focus': `name-${item.id}`,
-    onchange: () => session.describeItem(item.id, { name: name.value.trim() }),
+    onchange: () => session.editing.describeItem(item.id, { name: name.value.trim() }),
     onkeydown: (/** @type {KeyboardEvent} */ event) => event.key === 'Enter' && name.blur(),
   }));
   const small = (/** @type {string} */ what, /** @type {string} */ label, /** @type {() => void} */ act, /** @type {boolean} */ isOn = false) =>
@@ -40,15 +40,15 @@ function row(session, item, isCurrent) {
   return h('li', {
     data: 'object', class: `s3-object${isCurrent ? ' s3-current' : ''}`, 'data-name': item.name, 'data-id': item.id,
     'data-voxels': masks.count(item.mask), 'data-clicks': clicks, 'aria-current': isCurrent ? 'true' : null,
-    onclick: () => session.chooseItem(item.id),
+    onclick: () => session.editing.chooseItem(item.id),
   },
   h('div', { class: 's3-object-head' },
     h('span', { class: 's3-colour', style: `background: rgb(${colourOf(item.id).join(',')})`, 'aria-hidden': 'true' }),
-    isCurrent ? name : button(item.name, () => session.chooseItem(item.id), { class: 's3-choose', 'data-focus': `choose-${item.id}`, title: 'Go on with this object' }),
-    small('target', 'Jump to', () => session.jumpTo(item.id)),
-    item.visible ? small('eye', 'Hide', () => session.describeItem(item.id, { visible: false })) : small('hidden', 'Show', () => session.describeItem(item.id, { visible: true }), true),
-    item.locked ? small('lock', 'Unlock', () => session.describeItem(item.id, { locked: false }), true) : small('unlock', 'Lock', () => session.describeItem(item.id, { locked: true })),
-    small('bin', 'Delete', () => session.removeItem(item.id))),
+    isCurrent ? name : button(item.name, () => session.editing.chooseItem(item.id), { class: 's3-choose', 'data-focus': `choose-${item.id}`, title: 'Go on with this object' }),
+    small('target', 'Jump to', () => session.editing.jumpTo(item.id)),
+    item.visible ? small('eye', 'Hide', () => session.editing.describeItem(item.id, { visible: false })) : small('hidden', 'Show', () => session.editing.describeItem(item.id, { visible: true }), true),
+    item.locked ? small('lock', 'Unlock', () => session.editing.describeItem(item.id, { locked: false }), true) : small('unlock', 'Lock', () => session.editing.describeItem(item.id, { locked: true })),
+    small('bin', 'Delete', () => session.editing.removeItem(item.id))),
   h('div', { class: 's3-size' }, [sizeOf(session, item), clicks ? `${clicks} ${clicks === 1 ? 'prompt' : 'prompts'}` : ''].filter(Boolean).join(' \u00b7 ') || 'empty'),
   isCurrent && clicks ? promptList(session, item) : null);
 }
@@ -56,38 +56,33 @@ function row(session, item, isCurrent) {
 /** @param {Session} session @param {Item} item */
 function promptList(session, item) {
   return h('ul', { class: 's3-prompts', 'aria-label': `Prompts of ${item.name}` }, ...item.prompts.map((prompt, n) => {
-    const isSelected = session.selected?.id === item.id && session.selected.n === n;
+    const isSelected = session.editing.selected?.id === item.id && session.editing.selected.n === n;
     const what = { '+': 'Foreground', '-': 'Background', box: 'Box' }[prompt.sign];
     const place = prompt.to ? `${prompt.ijk.join(', ')} to ${prompt.to.join(', ')}` : prompt.ijk.join(', ');
     return h('li', {
       data: 'prompt', class: `s3-prompt${isSelected ? ' s3-selected' : ''}`, 'data-sign': prompt.sign, 'data-ijk': prompt.ijk.join(','),
       'data-to': prompt.to ? prompt.to.join(',') : null,
     },
-    button(`${prompt.sign === 'box' ? '\u25a1' : prompt.sign === '-' ? '\u2212' : '+'} ${n + 1}`, () => session.select(item.id, n), {
+    button(`${prompt.sign === 'box' ? '\u25a1' : prompt.sign === '-' ? '\u2212' : '+'} ${n + 1}`, () => session.editing.select(item.id, n), {
       class: 's3-chip', title: `${what} ${n + 1} at voxel ${place}; Delete removes it`, 'aria-pressed': String(isSelected), 'data-focus': `prompt-${n}`,
     }),
-    button('', () => session.removePrompt(item.id, n), { class: 's3-small', title: 'Remove this prompt', 'aria-label': `Remove prompt ${n + 1}`, 'data-focus': `remove-${n}` }, icon('cross')));
+    button('', () => session.editing.removePrompt(item.id, n), { class: 's3-small', title: 'Remove this prompt', 'aria-label': `Remove prompt ${n + 1}`, 'data-focus': `remove-${n}` }, icon('cross')));
   }));
 }
 
 /** @param {Session} session @returns {HTMLElement} */
 export function objectsView(session) {
   const list = h('ul', { class: 's3-objects' });
-  const add = button('New object', () => session.addItem(), { data: 'add-object', title: 'Add an object (N)', 'aria-keyshortcuts': 'n' }, icon('plus'));
+  const add = button('New object', () => session.editing.addItem(), { data: 'add-object', title: 'Add an object (N)', 'aria-keyshortcuts': 'n' }, icon('plus'));
   const overwrite = /** @type {HTMLInputElement} */ (
-    h('input', { type: 'checkbox', id: 's3-overwrite', data: 'overwrite', onchange: () => session.setOverwrite(overwrite.checked) })
+    h('input', { type: 'checkbox', id: 's3-overwrite', data: 'overwrite', onchange: () => session.editing.setOverwrite(overwrite.checked) })
   );
   const allow = h('div', { class: 's3-row' }, overwrite, h('label', { for: 's3-overwrite' }, 'May take voxels of other objects'));
-  /** @type {unknown[]} */
-  let shown = [];
   session.subscribe(() => {
     const state = session.state;
-    const now = [state, session.selected];
-    overwrite.checked = session.mayOverwrite;
+    overwrite.checked = session.editing.mayOverwrite;
     allow.hidden = (state?.items.length || 0) < 2;
-    if (now.every((value, n) => value === shown[n])) return;
-    shown = now;
-    fill(list, String(Math.random()), () => (state?.items || []).map((item) => row(session, item, item.id === state?.current)));
+    fill(list, [state, session.editing.selected], () => (state?.items || []).map((item) => row(session, item, item.id === state?.current)));
   });
   return h('section', { class: 's3-section', 'aria-label': 'Objects' },
     h('div', { class: 's3-head' }, h('h3', {}, 'Objects'), add), list, allow);

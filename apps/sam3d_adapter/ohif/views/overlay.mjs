@@ -53,7 +53,7 @@ export class Overlay {
   }
 
   _draw() {
-    const { state, mode, item, selected, isShown } = this._session;
+    const { state, item, isShown, editing: { mode, selected } } = this._session;
     document.body.dataset.s3Mode = state && isShown ? mode : 'viewer';
     const panes = isShown ? this._viewer.panes() : [];
     for (const layer of document.querySelectorAll('svg.s3-overlay')) {

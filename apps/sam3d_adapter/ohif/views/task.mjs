@@ -12,7 +12,7 @@ export function taskView(session) {
   const about = h('p', { class: 's3-about' });
   session.subscribe(() => {
     const shown = session.offered.map((task) => [task.name, session.misfit(task)]);
-    fill(select, JSON.stringify(shown), () => session.offered.map((task) => {
+    fill(select, [JSON.stringify(shown)], () => session.offered.map((task) => {
       const misfit = session.misfit(task);
       return h('option', { value: task.name, title: misfit || task.description },
         `${task.name}: ${task.label}${task.problem ? ' (not available)' : misfit ? ` (${misfit})` : ''}`);

@@ -79,7 +79,7 @@ export function trainingView(session, training) {
     else bar.removeAttribute('value');
     outcome.textContent = training.isRunning ? '' : outcomeOf(stats);
     const found = training.versions;
-    fill(versions, JSON.stringify(found), () => !found ? [] : [
+    fill(versions, [found, training.task], () => !found ? [] : [
       found.list.length ? h('table', { class: 's3-versions' },
         h('thead', {}, h('tr', {}, ...['Version', 'Dice', 'State'].map((title) => h('th', { scope: 'col' }, title)))),
         h('tbody', {}, ...found.list.slice(-MOST).reverse().map((one) =>

@@ -127,6 +127,9 @@ def test_a_training_is_started_watched_stopped_and_its_outcome_read_and_a_versio
     panel.part("version").nth(1).wait_for()
     row = panel.page.locator(f"[data-sam3d=version][data-id='{new.id}']")
     assert row.get_attribute("data-state") == "served" and "0.70" in row.inner_text()
+    # Both have been measured, and are drawn as a curve.
+    curve = panel.page.get_by_role("img", name="Validation Dice of the versions")
+    assert str(curve.get_attribute("aria-label")).endswith(", 0.70")
     panel.press("roll-back")
     assert "Give your name" in panel.message()
     panel.part("author").fill("Dr. Roe")

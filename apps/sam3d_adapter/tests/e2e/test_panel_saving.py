@@ -6,6 +6,7 @@ import numpy as np
 import pydicom
 import pytest
 import requests
+from pydicom.uid import generate_uid
 
 from tests.e2e.checks import check_equal
 from tests.e2e.conftest import NewPanel
@@ -96,6 +97,17 @@ def test_a_final_label_is_a_dicom_seg_of_these_voxels_under_these_names(
     other.page.keyboard.press("Delete")
     assert len(other.objects()) == 2 and other.prompts() == [] and not (other.label_map(study).values == 2).any()
     check_equal((other.label_map(study).values == 1).astype(np.uint8), (shown == 1).astype(np.uint8))
+    # A DICOM SEG that another program stored opens as well, under its own names.
+    seg.SOPInstanceUID, seg.SeriesInstanceUID = generate_uid(), generate_uid()
+    seg.file_meta.MediaStorageSOPInstanceUID = seg.SOPInstanceUID
+    seg.ContentCreatorName, seg.SegmentSequence[0].SegmentLabel = "Poe", "Spleen"
+    orthanc.store([seg])
+    other.open(study)
+    assert "Spleen, lesion 2 by Poe" in other.part("open-segmentation").locator("..").inner_text()
+    other.press("open-segmentation")
+    other.wait_for_message("Opened the segmentation by Poe")
+    assert list(other.objects()) == ["Spleen", "lesion 2"]
+    check_equal(other.label_map(study).values, shown)
 
 
 def test_a_draft_is_found_again_on_another_machine_and_not_lost_to_another_author(

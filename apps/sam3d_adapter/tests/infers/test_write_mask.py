@@ -44,6 +44,19 @@ def test_written_as_it_is(tmp: Path, mask: np.ndarray, extension: str, compress:
 
 
 @pytest.mark.parametrize(("extension", "compress"), WAYS)
+@pytest.mark.parametrize("is_empty", [False, True])
+def test_the_box_alone_lies_where_the_mask_does(tmp: Path, extension: str, compress: bool, is_empty: bool) -> None:
+    box = (slice(5, 18), slice(9, 30), slice(2, 3))
+    mask = np.zeros(MASK.shape, np.uint8, order="F")
+    mask[box] = not is_empty
+    image = sitk.ReadImage(str(write_mask(mask, AFFINE, extension, compress=compress, crop=True)))
+    assert image.GetSize() == ((1, 1, 1) if is_empty else (13, 21, 1))
+    whole = sitk.ReadImage(str(write_mask(mask, AFFINE, extension, compress=compress)))
+    placed = sitk.Resample(image, whole, sitk.Transform(), sitk.sitkNearestNeighbor)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(placed).transpose(), mask)
+
+
+@pytest.mark.parametrize(("extension", "compress"), WAYS)
 @pytest.mark.parametrize("order", "FC")
 def test_the_bytes_are_those_of_the_host(tmp: Path, extension: str, compress: bool, order: Any) -> None:
     from monailabel.transform.writer import write_itk

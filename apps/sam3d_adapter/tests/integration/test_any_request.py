@@ -32,8 +32,8 @@ CLICK_LIKE = st.lists(st.lists(NUMBERS, min_size=2, max_size=4) | JSON, max_size
 KNOWN = st.sampled_from(
     ["foreground", "background", "lesion", "points", "point_labels", "roi", "box", "start_from", "start_value",
      "protected", "protected_except", "read_tag", "uploaded_label", "saved_label", "saved_names", "threshold", "device",
-     "result_extension", "result_compress", "refine", "label", "label_tag", "save_label", "label_info", "image",
-     "model", "session", "description", "logging", "timeout", "skip_writer", "pred", "result_dtype"]
+     "result_extension", "result_compress", "result_crop", "refine", "label", "label_tag", "save_label", "label_info",
+     "image", "model", "session", "description", "logging", "timeout", "skip_writer", "pred", "result_dtype"]
 )  # fmt: skip
 
 

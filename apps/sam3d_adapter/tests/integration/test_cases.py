@@ -61,3 +61,11 @@ def test_what_cannot_be_meant_is_refused(live: LiveApp, body: dict[str, object])
 
 def test_an_image_that_is_not_here_is_refused(live: LiveApp) -> None:
     check_refusal(live, live.ask("PUT", "/cases/nope/open", json={"client": "a"}), 404, ("nope",))
+
+
+def test_a_folder_has_no_dicom_seg(live: LiveApp) -> None:
+    image = next(iter(cases(live)))
+    answer = live.ask("GET", f"/cases/{image}/segmentations")
+    assert answer.status_code == 200 and answer.json() == {"segmentations": []}
+    check_refusal(live, live.ask("GET", f"/cases/{image}/segmentations/1.2.3"), 404, ("folder",))
+    check_refusal(live, live.ask("GET", "/cases/another/segmentations"), 404, ("another",))

@@ -297,6 +297,8 @@ def test_log_reads_no_other_file(live: LiveApp) -> None:
 
 def test_viewer_of_the_server_sends_its_own_files_alone(live: LiveApp) -> None:
     page = live.ask("GET", "/ohif/").content
+    # It asks no third party, not even for a font.
+    assert b"https://" not in page.replace(b"http://www.w3.org", b"")
     for path in ("..", "%2e%2e", "..%2f..%2fapp.py", "%2Fetc%2Fpasswd", "assets", "%00", "x" * 3000):
         assert live.ask("GET", f"/ohif/{path}").content == page
     assert live.ask("GET", "/ohif/app-config.js").content != page

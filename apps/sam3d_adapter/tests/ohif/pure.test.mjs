@@ -3,12 +3,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { readLabelMap, requireGrid, masksOf, writeNrrd } from '../../ohif/files.mjs';
+import { maskOfPart, readLabelMap, requireGrid, masksOf, writeNrrd } from '../../ohif/files.mjs';
 import { gridOf, isSameGrid, toIndex, toWorld, voxelAt, voxelVolume } from '../../ohif/geometry.mjs';
 import * as histories from '../../ohif/history.mjs';
 import * as masks from '../../ohif/masks.mjs';
 import * as objects from '../../ohif/objects.mjs';
 import * as submitting from '../../ohif/submitting.mjs';
+import { COLOURS } from '../../ohif/viewer.mjs';
 
 const GRID = { shape: [7, 5, 4], origin: [10, -20, 30], steps: [[0, 2, 0], [0, 0, -3], [-4, 0, 0]] };
 const SIZE = 7 * 5 * 4;
@@ -40,7 +41,6 @@ test('masks are the voxels that they were made of', () => {
       assert.equal(masks.count(mask), expected.reduce((a, b) => a + b, 0));
       assert.deepEqual(masks.fromBytes(new Uint8Array([9, ...values]).subarray(1), value), mask);
       assert.ok(expected.every((one, n) => masks.has(mask, n) === Boolean(one)));
-      assert.deepEqual(masks.fromText(masks.toText(mask)), mask);
     }
   }
 });
@@ -78,6 +78,21 @@ test('box, middle and diameter', () => {
   assert.equal(masks.boxOf(masks.EMPTY, GRID), null);
 });
 
+test('the diameter is that of the farthest pair of voxels', () => {
+  const grid = { shape: [12, 11, 5], origin: [0, 0, 0], steps: [[1, 0, 0], [0, 1.3, 0], [0, 0, 2]] };
+  for (let seed = 1; seed < 60; seed++) {
+    const [next, share] = [random(seed * 7919), seed % 2 ? 0.02 : 0.4];
+    const mask = masks.fromBytes(Uint8Array.from({ length: 12 * 11 * 5 }, () => Number(next() < share)));
+    const places = [];
+    masks.eachRow(mask, grid, (i, j, k, length) => {
+      for (let n = i; n < i + length; n++) places.push(toWorld(grid, [n, j, k]));
+    });
+    const far = Math.max(0, ...places.flatMap((a) => places.map((b) => Math.hypot(a[0] - b[0], a[1] - b[1], a[2] - b[2]))));
+    const found = masks.diameterOf(mask, grid);
+    assert.ok(found <= far + 1e-9 && found >= 0.99 * far, `${seed}: ${found} of ${far}`);
+  }
+});
+
 test('slices are sorted along row x column whatever their order, and voxels lie where they are', () => {
   const [row, column] = [[0, 1, 0], [0, 0, -1]];
   const planes = [2, 0, 3, 1].map((k) => ({ row, column, position: [10 - 4 * k, -20, 30], spacing: [2, 3], size: [7, 5], k }));
@@ -109,6 +124,12 @@ test('a label map comes back from its file, whole or cropped', async () => {
   assert.equal(cropped.values[0], 5);
   assert.equal(cropped.values[cropped.values.length - 1], 5);
   assert.throws(() => requireGrid(cropped, GRID), /lie elsewhere/);
+  assert.deepEqual(maskOfPart(cropped, GRID), masks.fromBytes(voxel));
+  assert.deepEqual(maskOfPart(whole, GRID), masks.fromBytes(values));
+  for (const off of [[0.5, 0, 0], [9, 0, 0], [-9, 0, 0]]) {
+    const moved = { ...cropped, grid: { ...cropped.grid, origin: toWorld(cropped.grid, off) } };
+    assert.throws(() => maskOfPart(moved, GRID), /lie elsewhere/);
+  }
 });
 
 const at = (...ijk) => ({ sign: '+', ijk });
@@ -214,4 +235,30 @@ test('work is stored and comes back with its names and clicks', () => {
   const foreign = submitting.stateOf(new Map([[4, voxel(2)], [7, voxel(3)]]), { label_info: [{ name: 'a' }, { name: 'b' }] }, task);
   assert.deepEqual(foreign.items.map((item) => item.name), ['a', 'b']);
   assert.match(submitting.learning(state, task), /will learn from "lesion"\. "cyst" will not/);
+});
+
+// Machado et al. 2009, severity 1, for linear RGB: without red, green, blue cones.
+const BLIND = {
+  none: [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+  protan: [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+  deutan: [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+  tritan: [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
+};
+
+/** CIE L*a*b* of sRGB, as somebody sees it. */
+function lab(rgb, sight) {
+  const linear = rgb.map((value) => value / 255).map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4));
+  const times = (rows, v) => rows.map((row) => row.reduce((sum, factor, n) => sum + factor * v[n], 0));
+  const seen = times(BLIND[sight], linear).map((value) => Math.min(1, Math.max(0, value)));
+  const xyz = times([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]], seen);
+  const [x, y, z] = xyz.map((value, n) => value / [0.9505, 1, 1.089][n]).map((value) => (value > 0.008856 ? Math.cbrt(value) : 7.787 * value + 16 / 116));
+  return [116 * y - 16, 500 * (x - y), 200 * (y - z)];
+}
+
+test('colours of objects are told apart by the colour-blind', () => {
+  for (const sight of Object.keys(BLIND)) {
+    const seen = COLOURS.map((colour) => lab(colour, sight));
+    const distances = seen.flatMap((a, n) => seen.slice(n + 1).map((b) => Math.hypot(...a.map((value, axis) => value - b[axis]))));
+    assert.ok(Math.min(...distances) > 10, `${sight}: ${Math.min(...distances)}`);
+  }
 });

@@ -56,7 +56,7 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 OPTIONS = (
-    *("threshold", "device", "result_extension", "result_compress", "refine"),
+    *("threshold", "device", "result_extension", "result_compress", "result_crop", "refine"),
     *("start_from", "start_value", "protected", "protected_except", "read_tag"),
 )
 
@@ -95,7 +95,9 @@ def test_defaults_of_saving() -> None:
     assert quoted(KEYS["label_tag"][1]) == ["original"]
 
 
-@pytest.mark.parametrize("name", ["device", "result_extension", "result_compress", "refine", "start_from", "protected"])
+@pytest.mark.parametrize(
+    "name", ["device", "result_extension", "result_compress", "result_crop", "refine", "start_from", "protected"]
+)
 def test_choices_are_taken(name: str) -> None:
     choices = [choice for choice in quoted(KEYS[name][2].split(";")[0]) if not choice.startswith("cuda")]
     assert choices

@@ -23,6 +23,7 @@ def test_defaults(no_gpu: None) -> None:
         device="cpu",
         result_extension=".nrrd",
         result_compress=False,
+        result_crop=False,
         start_from="none",
         start_value=None,
         protected="none",
@@ -99,13 +100,13 @@ def test_result_extension_is_whitelisted(no_gpu: None, value: object) -> None:
 
 
 @pytest.mark.parametrize(("value", "flag"), [(True, True), ("true", True), (1, True), (0, False), ("False", False)])
-@pytest.mark.parametrize("name", ["result_compress", "refine"])
+@pytest.mark.parametrize("name", ["result_compress", "result_crop", "refine"])
 def test_flags(no_gpu: None, name: str, value: object, flag: bool) -> None:
     read = Request.read({name: value}, "lesion")
     assert getattr(read.options if name == "refine" else read, name) is flag
 
 
-@pytest.mark.parametrize("name", ["result_compress", "refine"])
+@pytest.mark.parametrize("name", ["result_compress", "result_crop", "refine"])
 def test_flags_of_another_kind(no_gpu: None, name: str) -> None:
     with pytest.raises(OptionError, match=f"{name} is 'maybe'; true or false"):
         Request.read({name: "maybe"}, "lesion")

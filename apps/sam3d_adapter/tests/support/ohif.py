@@ -6,7 +6,10 @@ import base64
 import contextlib
 import importlib.util
 import json
+import os
 import shutil
+import signal
+import subprocess
 import urllib.parse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from lib.host.process.launch import LOOPBACK, free_port, wait_for_answer
 
 if TYPE_CHECKING:  # tests are collected, to be skipped, where it is not installed
     from playwright.sync_api import Browser, Locator, Page, Route
@@ -264,6 +269,26 @@ def open_browser() -> Iterator[Browser]:
             yield browser
         finally:
             browser.close()
+
+
+@contextlib.contextmanager
+def run_browser(profile: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Chromium with a profile that stays, killed at the end without a word: its process, and its address for CDP."""
+    port = free_port()
+    command = [
+        str(_binary()), "--headless=new", f"--user-data-dir={profile}", f"--remote-debugging-port={port}",
+        "--window-size=1600,1000", *_CHROMIUM_ARGS, "about:blank",
+    ]  # fmt: skip
+    with profile.with_suffix(".log").open("ab") as log:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    try:
+        url = f"http://{LOOPBACK}:{port}"
+        wait_for_answer(process, f"{url}/json/version", log_path=profile.with_suffix(".log"), timeout_s=60)
+        yield process, url
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def missing_browser() -> str | None:

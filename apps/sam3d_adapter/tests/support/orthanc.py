@@ -65,11 +65,12 @@ def missing_orthanc() -> str | None:
 
 
 @contextlib.contextmanager
-def start_orthanc(folder: Path, *, timeout_s: float = 30.0) -> Iterator[Orthanc]:
-    """An empty PACS for the time of the ``with`` block.
+def start_orthanc(folder: Path, *, port: int | None = None, timeout_s: float = 30.0) -> Iterator[Orthanc]:
+    """A PACS for the time of the ``with`` block; it holds what it held when it was stopped in that folder.
 
     Args:
         folder: takes its configuration, storage and log.
+        port: a free one if left out.
         timeout_s: how long it may take to answer, in seconds.
 
     Raises:
@@ -79,7 +80,7 @@ def start_orthanc(folder: Path, *, timeout_s: float = 30.0) -> Iterator[Orthanc]
     if binary is None or plugin is None:
         raise RuntimeError(missing_orthanc())
     folder.mkdir(parents=True, exist_ok=True)
-    port = free_port()
+    port = port or free_port()
     config = {
         "Name": "sam3d_adapter tests",
         "StorageDirectory": str(folder / "storage"),

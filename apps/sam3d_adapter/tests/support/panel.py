@@ -17,6 +17,11 @@ from tests.support.ohif import SHOW_PLACE, VIEWPORT
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page, Route
 
+_FORGET = """() => new Promise((done, failed) => {
+  localStorage.clear();
+  const request = indexedDB.deleteDatabase('sam3d');
+  Object.assign(request, {onsuccess: done, onerror: failed, onblocked: failed});
+})"""
 _IS_SHOWN = f"""id => {{
   const viewport = window.services?.cornerstoneViewportService && {VIEWPORT};
   return Boolean(viewport?.getImageData?.());
@@ -95,7 +100,7 @@ class Panel:
     Attributes:
         page: for what has no method here.
         errors: JavaScript exceptions that nobody caught.
-        foreign: addresses outside of the server that the page asked for, other than the viewer's own web font.
+        foreign: addresses outside of the server that the page asked for.
     """
 
     def __init__(self, page: Page, server_url: str) -> None:
@@ -108,7 +113,7 @@ class Panel:
     def forget_user(self) -> None:
         """As a browser that was never here."""
         self.page.goto(f"{self._server_url}/ohif/app-config.js")
-        self.page.evaluate("() => localStorage.clear()")
+        self.page.evaluate(_FORGET)
 
     def open(self, study: Study) -> None:
         """Open a study by its address alone, until the panel is ready for clicks."""
@@ -217,8 +222,7 @@ class Panel:
         if address.startswith((self._server_url + "/", "data:", "blob:")):
             route.continue_()
             return
-        if "fonts.g" not in address:
-            self.foreign.append(address)
+        self.foreign.append(address)
         route.abort()
 
 

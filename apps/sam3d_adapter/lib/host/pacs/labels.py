@@ -8,7 +8,7 @@ asked here.
 
 import logging
 import tempfile
-from collections.abc import Collection, Set
+from collections.abc import Collection, Iterable, Set
 from dataclasses import replace
 from datetime import datetime, tzinfo
 from pathlib import Path
@@ -69,11 +69,11 @@ def pacs_labels(
         logger.warning("The DICOMweb server did not say which DICOM SEG it has.", exc_info=True)
         newest, has_answered = {}, False
     refused: list[SavedLabel] = []
-    for image_id, (made_at, series) in sorted(newest.items()):
-        if str(series.SeriesInstanceUID) in sent or made_at <= kept.saved_at(image_id):
+    for image_id, (made, series) in sorted(newest.items()):
+        if str(series.SeriesInstanceUID) in sent or made <= kept.saved_at(image_id):
             continue
         try:
-            _keep_seg(datastore, kept, image_id, series, made_at, names)
+            _keep_seg(datastore, kept, image_id, series, made, names)
         except Exception as error:
             reason = str(error.detail if isinstance(error, HTTPException) else error).rstrip(".")
             logger.warning("A DICOM SEG is left out: %s.", reason)
@@ -111,13 +111,13 @@ def _newest(
         uids = str(listed.StudyInstanceUID), str(listed.SeriesInstanceUID)
         for entry in datastore._client.retrieve_series_metadata(*uids):
             seg = Dataset.from_json(entry)
-            image_id = _image_of(seg)
-            if image_id not in clicked or not any(_is_wanted(name, names) for name in _segments(seg).values()):
+            image_id = image_of(seg)
+            if image_id not in clicked or not any(_is_wanted(name, names) for name in segment_names(seg).values()):
                 logger.info("The DICOM SEG %s is not of this server.", uids[1])
                 continue
-            made_at = _made_at(seg)
-            if made_at >= newest.get(image_id, (0.0,))[0]:
-                newest[image_id] = made_at, seg
+            made = made_at(seg)
+            if made >= newest.get(image_id, (0.0,))[0]:
+                newest[image_id] = made, seg
     return newest
 
 
@@ -126,7 +126,7 @@ def _keep_seg(
     kept: LabelSnapshots,
     image_id: str,
     seg: Dataset,
-    made_at: float,
+    made: float,
     names: Collection[str],
 ) -> None:
     instances = datastore._client.retrieve_series(str(seg.StudyInstanceUID), str(seg.SeriesInstanceUID))
@@ -144,7 +144,7 @@ def _keep_seg(
                 info={"SeriesInstanceUID": str(seg.SeriesInstanceUID), "notes": notes},
                 image_info=datastore.get_image_info(image_id),
             ),
-            made_at,
+            made,
         )
 
 
@@ -165,27 +165,43 @@ def write_seg(seg: Dataset, file: Path, names: Collection[str], image: Path) -> 
     Raises:
         ValueError: no DICOM SEG that can be read, frames that lie on no slices, or segments that overlap or have gaps.
     """
-    wanted = [(number, name) for number, name in sorted(_segments(seg).items()) if _is_wanted(name, names)]
+    wanted = {number: name for number, name in segment_names(seg).items() if _is_wanted(name, names)}
+    written = read_segments(seg, wanted, image)
+    labels = sitk.GetArrayViewFromImage(written)
+    said = require_filled(labels, [(name, (value,)) for value, name in enumerate(wanted.values(), start=1)])
+    if others := [name for name in segment_names(seg).values() if not _is_wanted(name, names)]:
+        listed = ", ".join(f"'{name[:60]}'" for name in others[:8])
+        said.append(f"Of its DICOM SEG {listed} is left out: no task here has that structure.")
+    for value, name in enumerate(wanted.values(), start=1):
+        written.SetMetaData(f"Segment{value}_Name", name)
+        written.SetMetaData(f"Segment{value}_LabelValue", str(value))
+    sitk.WriteImage(written, str(file), True)
+    return said
+
+
+def read_segments(seg: Dataset, wanted: Iterable[int], image: Path) -> sitk.Image:
+    """Segments of a DICOM SEG as a label map, numbered from 1 in the order of ``wanted``, on the slices they are on.
+
+    Args:
+        seg: with its frames.
+        wanted: numbers of segments, one at least.
+        image: the file of its image.
+
+    Raises:
+        ValueError: no DICOM SEG that can be read, frames that lie on no slices, or segments that overlap.
+    """
     _set_slices(seg, image)
     read = pydicom_seg.SegmentReader().read(seg)
     labels: np.ndarray = np.zeros(read.size[::-1], np.uint8)
-    texts: dict[str, str] = {}
-    for value, (number, name) in enumerate(wanted, start=1):
+    numbers = list(wanted)
+    for value, number in enumerate(numbers, start=1):
         segment = read.segment_data(number) > 0.5
         if labels[segment].any():
             raise ValueError("its segments overlap")
         labels[segment] = value
-        texts |= {f"Segment{value}_Name": name, f"Segment{value}_LabelValue": str(value)}
-    said = require_filled(labels, [(name, (value,)) for value, (_, name) in enumerate(wanted, start=1)])
-    if others := [name for name in _segments(seg).values() if not _is_wanted(name, names)]:
-        listed = ", ".join(f"'{name[:60]}'" for name in others[:8])
-        said.append(f"Of its DICOM SEG {listed} is left out: no task here has that structure.")
-    written = sitk.GetImageFromArray(labels)
-    written.CopyInformation(read.segment_image(wanted[0][0]))
-    for key, text in texts.items():
-        written.SetMetaData(key, text)
-    sitk.WriteImage(written, str(file), True)
-    return said
+    found = sitk.GetImageFromArray(labels)
+    found.CopyInformation(read.segment_image(numbers[0]))
+    return found
 
 
 def _set_slices(seg: Dataset, image: Path) -> None:
@@ -219,17 +235,20 @@ def _is_wanted(name: str, names: Collection[str]) -> bool:
     return normal_name(name) in names or label_of(name) in names
 
 
-def _segments(seg: Dataset) -> dict[int, str]:
-    return {int(item.SegmentNumber): str(item.get("SegmentLabel", "")) for item in seg.get("SegmentSequence", [])}
+def segment_names(seg: Dataset) -> dict[int, str]:
+    """Names of the segments of a DICOM SEG by number, ascending."""
+    items = seg.get("SegmentSequence", [])
+    return dict(sorted((int(item.SegmentNumber), str(item.get("SegmentLabel", ""))) for item in items))
 
 
-def _image_of(seg: Dataset) -> str:
+def image_of(seg: Dataset) -> str:
+    """SeriesInstanceUID of the image that a DICOM SEG was drawn on; empty where it does not say."""
     referenced: Any = seg.get("ReferencedSeriesSequence")
     return str(referenced[0].SeriesInstanceUID) if referenced else ""
 
 
-def _made_at(seg: Dataset) -> float:
-    """Seconds since 1970; 0 where the SEG does not say."""
+def made_at(seg: Dataset) -> float:
+    """When a DICOM SEG was made, in seconds since 1970; 0 where it does not say."""
     zone = _zone(seg)
     for kind in ("Series", "Content", "InstanceCreation"):
         day, time = (str(seg.get(f"{kind}{part}") or "") for part in ("Date", "Time"))

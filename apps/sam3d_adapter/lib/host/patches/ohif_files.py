@@ -1,19 +1,23 @@
-"""Patches ``/ohif``: the viewer gets this app's own panel, and an address that is a folder's name is no status 500.
+"""Patches ``/ohif``: the viewer gets this app's own panel, asks nobody else, and a folder's name is no status 500.
 
 MONAI Label 0.8.5 sends whatever exists under a name (``monailabel/endpoints/ohif.py:31``), ``..`` included, and no
 folder can be sent. We know of no upstream issue.
 
 OHIF imports each text that it finds in ``window.config.extensions`` as an ES module from that address. So
 ``app-config.js``, which the viewer reads first, gets one line more, and the modules lie below ``/ohif/sam3d/``.
+
+Its page and its style sheet ask a third party for a font, which tells that who looks at images, and when. The links are
+taken out of the page, and a policy keeps the browser from what the style sheet imports; it has other fonts.
 """
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 from fastapi import HTTPException
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, Response
 
 from lib.host.patches.version_guard import check_host_version
 from lib.host.patches.wrapping import wrap
@@ -30,6 +34,8 @@ _REGISTER = (
 )
 # Asked for anew each time: the files change with a new version of the app, and their names do not.
 _HEADERS = {"Cache-Control": "no-cache"}
+_WEB_FONT = re.compile(r"<link[^>]*https://fonts\.[^>]*>")
+_OWN_FONTS = {"Content-Security-Policy": "style-src 'self' 'unsafe-inline'; font-src 'self' data:"}
 
 
 def patch_ohif_endpoint() -> None:
@@ -48,7 +54,10 @@ def _get_ohif(host: Any, path: str) -> Any:
     # The host makes a single name of the address, so that none leaves the folder; the viewer's page is its answer to
     # all names that it does not know.
     is_folder = os.path.isdir(os.path.join(folder, path.replace("/", os.pathsep)))
-    return host("" if is_folder else path)
+    answer = host("" if is_folder else path)
+    if Path(answer.path).name != "index.html":
+        return answer
+    return HTMLResponse(_WEB_FONT.sub("", Path(answer.path).read_text(encoding="utf-8")), headers=_OWN_FONTS)
 
 
 def _panel_file(name: str) -> FileResponse:

@@ -23,6 +23,7 @@ from lib.annotations.patients import PatientBook
 from lib.annotations.submitted import Learner, SavedLabel, SubmittedCase, read_submitted
 from lib.audit.log import AuditLog
 from lib.host.pacs.labels import pacs_labels
+from lib.host.pacs.segmentations import list_segmentations, segmentation_file
 from lib.host.workflow import Workflow
 from lib.presets import load_preset
 from lib.registry.registry import Registry
@@ -180,6 +181,32 @@ def test_seg_of_a_viewer_is_cropped_renumbered_and_found_by_name(
     assert case.names == ("kidney tumor",) and case.patient.name == "MRN 7"
     # The kidney is not among the names expected here.
     assert only_case(read(store, kept, study), CT).names == ("kidney tumor",)
+
+
+def test_seg_of_another_program_is_listed_and_read_onto_the_voxels_of_its_image(
+    pacs: PacsWithSegs, store: DICOMWebDatastore, study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "study_of", lambda image: {"study": study.study_uid}, raising=False)
+    save(store, study, labels(study), NAMES, tmp_path)
+    seg = as_if_of_ohif(pacs)
+    seg.SegmentSequence[0].SegmentLabel, seg.ContentCreatorName = "Spleen", "Poe"
+    newest, ours = list_segmentations(study.series_uid, store)
+    assert newest["series"] == seg.SeriesInstanceUID and newest["by"] == "Poe"
+    assert newest["segments"] == ["Spleen", "kidney tumor"] and ours["segments"] == list(NAMES)
+    file = segmentation_file(study.series_uid, newest["series"], store)
+    read_back = sitk.ReadImage(str(file))
+    file.unlink()
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(read_back).transpose(), labels(study))
+    image = sitk.ReadImage(store.get_image_uri(study.series_uid))
+    np.testing.assert_allclose(read_back.GetOrigin(), image.GetOrigin(), atol=1e-3)
+    np.testing.assert_allclose(read_back.GetDirection(), image.GetDirection(), atol=1e-5)
+    with pytest.raises(HTTPException, match="has no DICOM SEG") as refused:
+        segmentation_file(study.series_uid, "1.2.3", store)
+    assert refused.value.status_code == 404
+    pacs.is_out_of_reach = True
+    with pytest.raises(HTTPException, match="does not answer") as refused:
+        list_segmentations(study.series_uid, store)
+    assert refused.value.status_code == 503
 
 
 def test_newest_wins(
