@@ -294,6 +294,11 @@ ACCEPTED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
 }  # fmt: skip
 
 
+def _of_the_request(told: dict[str, Any]) -> list[str]:
+    """The warnings, but for that about the mask: weights that were never trained are unsure of each."""
+    return [warning for warning in told["warnings"] if not warning.startswith("unsure: ")]
+
+
 @pytest.mark.parametrize("case", ACCEPTED)
 def test_what_viewers_send_gives_the_mask_of_the_click(live: LiveApp, good_mask: str, case: str) -> None:
     params, words = ACCEPTED[case]
@@ -301,9 +306,10 @@ def test_what_viewers_send_gives_the_mask_of_the_click(live: LiveApp, good_mask:
     assert answer.status_code == 200, answer.text
     told = answer.json()
     assert told["clicks"] == [CLICK] and told["threshold"] == 0.5
-    assert bool(told["warnings"]) is bool(words), told["warnings"]
+    warnings = _of_the_request(told)
+    assert bool(warnings) is bool(words), warnings
     for word in words:
-        assert word in " ".join(told["warnings"])
+        assert word in " ".join(warnings)
     assert live.infer(params, output="image").content == live.infer(FOREGROUND, output="image").content
     assert live.good_click() == good_mask
 
@@ -315,7 +321,7 @@ def test_background_clicks_are_obeyed(live: LiveApp, good_mask: str, form: str) 
     if form == "points":
         params = {"points": [CLICK, beside], "point_labels": [1, 0]}
     told = live.infer(params).json()
-    assert (told["clicks"], told["background_clicks"]) == ([CLICK], [beside]) and told["warnings"] == []
+    assert (told["clicks"], told["background_clicks"]) == ([CLICK], [beside]) and _of_the_request(told) == []
     assert len(told["obeyed_by_network"]) == 2
     assert live.good_click() == good_mask
 
