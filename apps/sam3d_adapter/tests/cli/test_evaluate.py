@@ -13,7 +13,7 @@ from lib.phantoms.phantom import make_phantom
 from tests.support.program import REPOSITORY, sam3d
 from tests.support.server import APP_DIR
 
-WEIGHTS = APP_DIR / "weights/tiny_lesions.safetensors"
+WEIGHTS = APP_DIR / "weights/tiny_structures.safetensors"
 MAKE = ("make", "--no-print-directory", "-C", str(REPOSITORY), f"VENV={sys.prefix}", "-o", f"{sys.prefix}/.installed")
 
 
