@@ -313,7 +313,7 @@ def test_data_sets_of_the_command_line(folder):
 
 def test_weights_on_their_parents_base(folder, tmp_path):
     """What was trained with the parent's base kept runs on the parent's own file of it."""
-    base, weights = (APP / "weights" / f"tiny_{part}.safetensors" for part in ("base", "lesions"))
+    base, weights = (APP / "weights" / f"tiny_{part}.safetensors" for part in ("base", "structures"))
     training = pretrain.Pretraining(
         data_sets=(pretrain.read_choice(f"ct={folder}"),),
         config=TrainingConfig(steps=1, precision="fp32"),
