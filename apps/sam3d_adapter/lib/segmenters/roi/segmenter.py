@@ -43,7 +43,8 @@ UNSURE = (
     "are poor. Check it, click on what is missing, or undo the click and set it in the middle of the structure."
 )
 UNSURE_BELOW = 0.8
-"""Expected Dice of a first answer below which it is warned of; chosen on development volumes, see docs/trust.md."""
+"""Expected Dice of a first answer below which it is warned of. How often that is right:
+docs/experiments/any-structure.md."""
 
 
 class RoiSegmenter:
