@@ -1,12 +1,12 @@
 """The folder of a run: its settings, and a line for each finished interaction, so that a stopped run can go on."""
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lib.evaluation.record import DATA_HASH, Record
-from lib.files.atomic_write import write_atomically
 
 CASES, OTHERS, SETTINGS = "cases.jsonl", "other_cases.jsonl", "settings.json"
 """What was asked for last; what an earlier run of the same folder did beside it; what both depend on."""
@@ -113,7 +113,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 def write_json(path: Path, content: Any) -> None:
     """Writes a whole file or none."""
-    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+    _replace(path, json.dumps(content, indent=1) + "\n")
 
 
 def _read(file: Path) -> list[Record]:
@@ -125,7 +125,14 @@ def _read(file: Path) -> list[Record]:
 
 
 def _write(file: Path, records: Iterable[Record]) -> None:
-    write_atomically(file, "".join(json.dumps(record) + "\n" for record in records).encode())
+    _replace(file, "".join(json.dumps(record) + "\n" for record in records))
+
+
+def _replace(path: Path, text: str) -> None:
+    # One name, and not that of `lib.files.atomic_write`: what a killed run left is overwritten by the next.
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
 
 
 def _difference(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
