@@ -38,7 +38,7 @@ def test_one_click_on_the_phantom_finds_the_lesion(tmp_path: Path) -> None:
     scores = [float(score) for score in re.findall(r"Dice (\d\.\d+)", outcome.stdout)]
     assert len(scores) == 2
     # The weights are small; what has gone wrong somewhere on the way (axes, intensities, grid) stays far below this.
-    assert scores[0] > 0.6, outcome.stdout
+    assert scores[0] > 0.5, outcome.stdout
     assert re.search(r"encode 0 ms", outcome.stdout.split("second click")[1]), "the second click encoded anew"
     assert (tmp_path / "demo.png").stat().st_size > 50_000
 
