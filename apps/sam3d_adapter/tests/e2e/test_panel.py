@@ -107,7 +107,7 @@ def test_clicks_on_a_real_ct_and_how_long_they_take(
 
 def test_undo_and_redo_go_over_all_prompts_the_only_one_included(panel: Panel, study: Study, server: AppServer) -> None:
     masks = [np.zeros(study.geometry.shape, np.uint8)]
-    places: list[tuple[str, Vector]] = [("+", (0.0, 0.0, 0.0)), ("-", (18.0, 0.0, 0.0)), ("+", (0.0, 9.0, 0.0))]
+    places: list[tuple[str, Vector]] = [("+", (0.0, 0.0, 0.0)), ("-", (9.0, 0.0, 0.0)), ("+", (0.0, 32.0, 0.0))]
     for sign, off_mm in places:
         aim = voxel_centre(study.geometry, LARGE.centre, off_mm)
         panel.click(aim, modifier="Control" if sign == "-" else None)
