@@ -77,7 +77,7 @@ def lesion(tmp_path: Path) -> Interaction:
 @whole_requests
 def test_a_first_click_keeps_to_its_budget(tmp_path: Path) -> None:
     """The dearest one: an object that outgrows every view, the widest included, and has surface in several regions."""
-    answer = Interaction(ball(tmp_path / "huge.nii", shape=(60, 60, 60), radius=28, spacing_mm=5.0))((30, 30, 30))
+    answer = Interaction(ball(tmp_path / "huge.nii", shape=(60, 60, 60), radius=28, spacing_mm=6.0))((30, 30, 30))
     views = 1 + len(PRESET.roi.wider_spacings_mm) + 1  # at last one of twice the widest
     # The middle of the surface is looked at in a view that is at hand; two further regions are all that is left.
     assert answer.encodes == views + 2 == MAX_ENCODES - 2
