@@ -53,15 +53,17 @@ class Interaction:
         return Cost(found.encodes, found.decodes, counter.get_total_flops() / 1e9)
 
 
-def ball(path: Path, *, shape: Voxel, radius: float, spacing_mm: float, second: float = 0.0) -> Path:
-    """A ball in the middle, brighter than what is around it by 80 HU, in noise of 18 HU; radii in voxels.
+def ball(
+    path: Path, *, shape: Voxel, radius: float, spacing_mm: float, second: float = 0.0, noise_hu: float = 18
+) -> Path:
+    """A ball in the middle, brighter than what is around it by 80 HU; radii in voxels.
 
     The second one lies 40 voxels from it along i.
     """
     off = [(np.arange(n) - n // 2) ** 2 for n in shape]
     truth = off[0][:, None, None] + off[1][:, None] + off[2] <= radius**2
     truth |= ((np.arange(shape[0]) - shape[0] // 2 - 40) ** 2)[:, None, None] + off[1][:, None] + off[2] < second**2
-    noise = np.random.default_rng(0).standard_normal(shape, dtype=np.float32) * 18
+    noise = np.random.default_rng(0).standard_normal(shape, dtype=np.float32) * noise_hu
     nib.save(nib.Nifti1Image((noise + 80 * truth).astype(np.int16), np.diag([*(spacing_mm,) * 3, 1.0])), path)
     return path
 
@@ -77,7 +79,9 @@ def lesion(tmp_path: Path) -> Interaction:
 @whole_requests
 def test_a_first_click_keeps_to_its_budget(tmp_path: Path) -> None:
     """The dearest one: an object that outgrows every view, the widest included, and has surface in several regions."""
-    answer = Interaction(ball(tmp_path / "huge.nii", shape=(60, 60, 60), radius=28, spacing_mm=6.0))((30, 30, 30))
+    answer = Interaction(ball(tmp_path / "huge.nii", shape=(60, 60, 60), radius=28, spacing_mm=5.0, noise_hu=6))(
+        (30, 30, 30)
+    )
     views = 1 + len(PRESET.roi.wider_spacings_mm) + 1  # at last one of twice the widest
     # The middle of the surface is looked at in a view that is at hand; two further regions are all that is left.
     assert answer.encodes == views + 2 == MAX_ENCODES - 2
