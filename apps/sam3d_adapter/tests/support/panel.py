@@ -164,7 +164,6 @@ class Panel:
         """Bring a place into view; where it is on the page, in pixels."""
         aim = [viewport, [float(value) for value in place]]
         self.page.evaluate(SHOW_PLACE, aim)
-        self.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
         return self.position(place, viewport)
 
     def show_one_viewport(self, viewport: str = "mpr-axial") -> None:
