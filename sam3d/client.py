@@ -53,8 +53,8 @@ class Client:
     ) -> None:
         self.url, self.name, self._timeout_s = url.rstrip("/"), name, timeout_s
         self.session = requests.Session()
-        if certificate is not None:
-            self.session.verify = str(certificate)
+        # With each request: requests prefers the environment's certificates to those of a session.
+        self._verify = None if certificate is None else str(certificate)
 
     def __enter__(self) -> "Client":
         return self
@@ -194,12 +194,20 @@ class Client:
         named = {"started_by": self.name} if self.name else {}
         return self._json("POST", f"/train/{preset}", json=named | settings)
 
+    def stop_training(self) -> None:
+        """Stops the training that runs; the next `train` goes on with it.
+
+        Raises:
+            ServerError: nobody answers.
+        """
+        self._ask("DELETE", "/train/")
+
     def status(self) -> dict[str, Any]:
         """How the server stands.
 
         Returns:
             ``presets``: the version that each serves; ``cases``: how many are in which state; ``training``: of the
-            newest one ``status`` (SUBMITTED, RUNNING, DONE, ERROR), ``preset`` and progress; None where there is none.
+            newest one ``status`` (SUBMITTED, RUNNING, DONE, ERROR, STOPPED), ``preset`` and progress, else None.
 
         Raises:
             ServerError: nobody answers.
@@ -211,7 +219,7 @@ class Client:
             if error.status != 404:
                 raise
         else:
-            preset = task.get("model") or ""
+            preset = task["request"].get("model", "")
             training = {"status": task["status"], "preset": preset, **info["train_stats"].get(preset, {})}
         return {
             "presets": {name: model.get("version") for name, model in info["models"].items()},
@@ -255,7 +263,7 @@ class Client:
 
     def _ask(self, method: str, path: str, **more: Any) -> requests.Response:
         try:
-            answer = self.session.request(method, self.url + path, timeout=self._timeout_s, **more)
+            answer = self.session.request(method, self.url + path, timeout=self._timeout_s, verify=self._verify, **more)
         except requests.exceptions.SSLError as error:
             raise ServerError(
                 f"The certificate of {self.url} is not trusted: {error}. If it is one of your own, name its file: "
