@@ -84,7 +84,7 @@ def serve(
     if not is_loopback(host):
         log.warning("Everybody who reaches %s can read and write here: MONAI Label asks nobody who he is. "
                     "Put a proxy with TLS and a login before it.", host)  # fmt: skip
-    viewers = "OHIF: /ohif/" if is_dicomweb else "3D Slicer, MITK, Python client"
+    viewers = "OHIF: /ohif/" if is_dicomweb else "3D Slicer, MITK, Python client" if tls else "3D Slicer, Python client"
     if tls_self_signed and tls:
         log.info("Nobody else signed the certificate, so clients ask whether to trust it: %s", tls.certificate)
     url = url_of(host, port, "https" if tls else "http")

@@ -218,6 +218,10 @@ def test_mitk_clicks_corrects_and_undoes(site: Site) -> None:
         tool.click("ct", image, [(200, 0, 0)])
 
 
-def test_a_narrow_window_of_mitk_is_warned_of(site: Site) -> None:
-    said, _ = MitkTool("127.0.0.1", site.port).click("ct", windowed(site.image, 0, 100), [CENTRE])
+def test_a_window_of_mitk_narrower_than_the_presets_changes_the_mask_and_is_warned_of(site: Site) -> None:
+    tool, whole = MitkTool("127.0.0.1", site.port), site.model().segment(site.image, [CENTRE]).array
+    _, mask = tool.click("ct", windowed(site.image, -160, 240), [CENTRE])
+    np.testing.assert_array_equal(np.asarray(mask.dataobj), whole)
+    said, mask = tool.click("ct", windowed(site.image, 0, 100), [CENTRE])
+    assert (np.asarray(mask.dataobj) != whole).any()
     assert any(warning.startswith("clipped-window: ") for warning in said["warnings"])
