@@ -20,7 +20,7 @@ ImageLike: TypeAlias = str | os.PathLike[str] | ArrayLike | SpatialImage
 """A file, an array (i, j, k), or an image of nibabel."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Mask:
     """The answer to prompts about an image.
 
@@ -33,8 +33,12 @@ class Mask:
 
     array: NDArray[np.uint8]
     affine: NDArray[np.float64]
-    info: dict[str, Any] = field(default_factory=dict, repr=False)
-    image: NDArray[Any] | None = field(default=None, repr=False)
+    info: dict[str, Any] = field(default_factory=dict)
+    image: NDArray[Any] | None = None
+
+    def __repr__(self) -> str:
+        codes = ", ".join(warning.partition(":")[0] for warning in self.warnings)
+        return f"{self.label or 'mask'}, {self.volume_ml:.1f} ml" + (f"; warnings: {codes}" if codes else "")
 
     @property
     def label(self) -> str:
@@ -90,7 +94,7 @@ class Mask:
                 axes.contour(outline, levels=[0.5], colors="orange")
             axes.set_title(name)
             axes.set_axis_off()
-        figure.suptitle(f"{self.label} {self.volume_ml:.1f} ml".strip())
+        figure.suptitle(repr(self))
         return figure
 
     def _repr_png_(self) -> bytes:

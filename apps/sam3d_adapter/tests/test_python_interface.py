@@ -78,6 +78,8 @@ def test_a_mask_knows_its_name_volume_and_picture(model: sam3d.Model, voxels: np
     assert mask.label == "lesion" and mask.volume_ml == pytest.approx(mask.array.sum() / 1000)
     scaled = model.segment(voxels / 100, [CENTRE], affine=AFFINE)
     assert any(warning.startswith("not-hu: ") for warning in scaled.warnings)
+    assert repr(mask).startswith(f"lesion, {mask.volume_ml:.1f} ml") and "; warnings: not-hu" in repr(scaled)
+    assert scaled.plot().get_suptitle() == repr(scaled)
     assert mask._repr_png_().startswith(b"\x89PNG")
     _, coronal, axial = (axes.images[0].get_array() for axes in mask.plot().axes)
     i, k = int(mask.array.sum(axis=(1, 2)).argmax()), int(mask.array.sum(axis=(0, 1)).argmax())
@@ -86,7 +88,7 @@ def test_a_mask_knows_its_name_volume_and_picture(model: sam3d.Model, voxels: np
     np.testing.assert_array_equal(coronal, voxels[i, :, ::-1].T)
     assert not mask.image.flags.writeable
     empty = sam3d.Mask(np.zeros((4, 5, 6), np.uint8), np.eye(4))
-    assert empty._repr_png_().startswith(b"\x89PNG") and empty.volume_ml == 0 and empty.warnings == ()
+    assert empty._repr_png_().startswith(b"\x89PNG") and repr(empty) == "mask, 0.0 ml"
 
 
 def test_a_mask_is_saved_as_nifti_alone(tmp_path: Path) -> None:
