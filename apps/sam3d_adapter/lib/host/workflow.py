@@ -62,7 +62,7 @@ class Known:
 
     @functools.cached_property
     def newest(self) -> Newest:
-        """The last verdicts."""
+        """The last review decisions."""
         return newest(self.reviews)
 
     @functools.cached_property
@@ -100,7 +100,7 @@ class Workflow:
         return Database(self._learning_dir / NAME)
 
     def read(self, datastore: Any, image: str | None = None, *, client: str = "") -> Known:
-        """What is known; verdicts that MONAILabelReviewer left beside labels are taken over first.
+        """What is known; review decisions that MONAILabelReviewer left beside labels are taken over first.
 
         Args:
             datastore: of the app.
@@ -130,17 +130,17 @@ class Workflow:
                 for review in found:
                     add_review(connection, review)
         except WorkflowError as error:
-            logger.warning("Verdicts beside labels count, but cannot be taken over. %s", error)
+            logger.warning("Decisions beside labels count, but cannot be taken over. %s", error)
             reviews = list(known.reviews)
         return replace(known, labels=labels, reviews=[*reviews, *found])
 
-    def review(self, datastore: Any, id: str, verdict: str, by: str, comment: str, new_label: str = "") -> Review:
-        """Keeps a verdict, in the database and beside the label.
+    def review(self, datastore: Any, id: str, decision: str, by: str, comment: str, new_label: str = "") -> Review:
+        """Keeps a review decision, in the database and beside the label.
 
         Args:
             datastore: of the app.
             id: of the label.
-            verdict: as in `Review`.
+            decision: as in `Review`.
             by: who reads.
             comment: why.
             new_label: id of the label that corrects it.
@@ -156,8 +156,8 @@ class Workflow:
             raise HTTPException(404, f"There is no label with the id {id}; GET /labels/ lists the ids.")
         if label.tag == DRAFT:
             raise HTTPException(409, "This label is a draft. Submit it first (tag 'final'), then review it.")
-        review = Review(id, label.image, label.tag, verdict, by, comment, time.time(), new_label, label.sha256)
-        if verdict == CORRECT:
+        review = Review(id, label.image, label.tag, decision, by, comment, time.time(), new_label, label.sha256)
+        if decision == CORRECT:
             self._correct(datastore, review, there)
             return review
         if not label.is_current:
@@ -165,10 +165,10 @@ class Workflow:
                 409, "This label was replaced or deleted in the meantime. GET /labels/?image=... lists what is there "
                 "now; look at that, then review it."
             )  # fmt: skip
-        if verdict == ACCEPT:
+        if decision == ACCEPT:
             self.require_other(by, label.author)
         with self.database(datastore).changing() as connection:
-            # First the file: if this process is killed in between, the verdict is taken over from there.
+            # First the file: if this process is killed in between, the decision is taken over from there.
             _describe(datastore, label, {META: meta_of(review, label.info.get(META))})
             add_review(connection, review)
         return review

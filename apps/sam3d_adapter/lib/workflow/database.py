@@ -41,6 +41,10 @@ MIGRATIONS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
         ),
         ("DROP TABLE leases", "DROP TABLE viewers"),
     ),
+    (
+        ("ALTER TABLE reviews RENAME COLUMN verdict TO decision",),
+        ("ALTER TABLE reviews RENAME COLUMN decision TO verdict",),
+    ),
 )
 """Statements that bring the database from version n to n + 1, and those that bring it back."""
 

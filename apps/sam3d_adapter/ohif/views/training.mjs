@@ -32,8 +32,8 @@ export function progressOf(stats, isRunning) {
 /** @param {any} stats @returns {string} */
 export function outcomeOf(stats) {
   if (stats.published === undefined) return (stats.reasons || []).join(' ');
-  const verdict = stats.published ? `Version ${stats.version} was published.` : `Version ${stats.version} was not published.`;
-  return [verdict, ...(stats.reasons || [])].join(' ');
+  const decision = stats.published ? `Version ${stats.version} was published.` : `Version ${stats.version} was not published.`;
+  return [decision, ...(stats.reasons || [])].join(' ');
 }
 
 /**

@@ -75,7 +75,7 @@ def test_a_kill_between_the_label_and_the_database_is_made_good(studies: Path, m
     assert os.WIFSIGNALED(in_child(killed))
     assert the_label(studies)[1] == "rejected"
     (review,) = WORKFLOW.read(StudiesDatastore(str(studies))).reviews
-    assert (review.verdict, review.by, review.comment) == ("reject", "Dr. Poe", "no tail")
+    assert (review.decision, review.by, review.comment) == ("reject", "Dr. Poe", "no tail")
 
 
 def _reject_often(studies: Path, by: str, barrier: "multiprocessing.synchronize.Barrier") -> None:
@@ -100,7 +100,7 @@ def test_two_servers_review_at_once(studies: Path) -> None:
     assert {by: sum(one.by == by for one in reviews) for by in ("Anna", "Ben")} == {"Anna": 5, "Ben": 5}
 
 
-def test_a_label_that_is_replaced_at_the_last_moment_gets_no_verdict_of_the_one_before(
+def test_a_label_that_is_replaced_at_the_last_moment_gets_no_decision_of_the_one_before(
     studies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = StudiesDatastore(str(studies))

@@ -110,6 +110,9 @@ def test_each_version_can_be_reached_forward_and_back(database: Database) -> Non
         add_review(connection, REVIEW)
         Leases(connection).give("case_1", "anna", 7.0)
     assert tables() == {"reviews", "marks", "leases", "viewers"}
+    database.migrate(2)
+    with sqlite3.connect(database.path) as old:
+        assert old.execute("SELECT verdict FROM reviews").fetchall() == [("reject",)]
     database.migrate(1)
     assert tables() == {"reviews", "marks"}
     # The next question brings it forward; what the version had is still there.
