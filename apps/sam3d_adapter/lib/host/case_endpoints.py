@@ -119,6 +119,7 @@ class ALabel(BaseModel):
     saved_at: float = Field(description="Seconds since 1970.")
     sha256: str = Field(description="Of its file.")
     parent: str = Field(description="Id of the label that this one corrects; empty for none.")
+    series: str = Field(description="SeriesInstanceUID of its DICOM SEG in the PACS; empty in a folder.")
     is_current: bool = Field(description="False for one that was replaced or deleted; it lies in the history.")
     review: AReview | None = Field(description="The newest review decision.")
 
@@ -259,6 +260,7 @@ def _label(label: Label, known: Known) -> ALabel:
         saved_at=label.saved_at,
         sha256=label.sha256,
         parent=label.parent,
+        series=label.series,
         is_current=label.is_current,
         review=_review(review) if review else None,
     )

@@ -1,5 +1,6 @@
 """The workflow of a data store: its labels, and what the database beside it says of them."""
 
+import contextlib
 import functools
 import logging
 import time
@@ -11,10 +12,12 @@ from typing import Any
 from fastapi import HTTPException
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.datastore.local import LocalDatastore
+from monailabel.interfaces.exception import LabelNotFoundException
 
 from lib.files.checksums import file_sha256
 from lib.host.studies_datastore import StudiesDatastore
 from lib.studies.folder import Unknown
+from lib.studies.label_changes import LabelChange
 from lib.workflow.cases import Lease, Leases, Mark, Viewer, read_marks, read_viewers
 from lib.workflow.database import NAME, Database, WorkflowError, database_beside
 from lib.workflow.reviews import (
@@ -35,8 +38,11 @@ from lib.workflow.reviews import (
     is_same_person,
     meta_of,
     newest,
+    note_sent,
     read_reviews,
+    read_sent,
     unknown_reviews,
+    unknown_sent,
 )
 
 logger = logging.getLogger(__name__)
@@ -47,7 +53,7 @@ class Known:
     """All that is known at one moment.
 
     Attributes:
-        labels: that are there, with tags that the workflow knows.
+        labels: that are there, with tags that the workflow knows; of a PACS also those that left this server's cache.
         reviews: oldest first.
         marks: of cases, by image id.
         leases: by image id.
@@ -110,8 +116,11 @@ class Workflow:
         Raises:
             WorkflowError: the database cannot be read.
         """
-        labels, database = read_labels(datastore, image), self.database(datastore)
+        database = self.database(datastore)
+        cached = read_labels(datastore, image)
         with database.reading() as connection:
+            sent = read_sent(connection, image)
+            labels = _with_sent(cached, sent)
             known = Known(
                 labels,
                 read_reviews(connection, image=image),
@@ -120,12 +129,15 @@ class Workflow:
                 read_viewers(connection, time.time(), client),
             )
         found = unknown_reviews(labels, known.reviews, may_review_own=self.may_review_own)
-        if not found:
+        if not found and not unknown_sent(cached, sent):
             return known
         try:
             with database.changing() as connection:
                 # Once more under the lock: another process may have been faster, or just write one beside its label.
-                labels, reviews = read_labels(datastore, image), read_reviews(connection, image=image)
+                cached, reviews = read_labels(datastore, image), read_reviews(connection, image=image)
+                for label in unknown_sent(cached, sent := read_sent(connection, image)):
+                    note_sent(connection, label)
+                labels = _with_sent(cached, sent)
                 found = unknown_reviews(labels, reviews, may_review_own=self.may_review_own)
                 for review in found:
                     add_review(connection, review)
@@ -173,6 +185,18 @@ class Workflow:
             add_review(connection, review)
         return review
 
+    def note_sent(self, datastore: Any, change: LabelChange) -> None:
+        """Keeps which label of an image a PACS was just sent, for its cache may lose the file.
+
+        Args:
+            datastore: of a PACS.
+            change: of its label.
+        """
+        try:
+            self.read(datastore, change.image)
+        except OSError as error:
+            logger.warning("The workflow database does not know of a label that was just saved. %s", error)
+
     def require_other(self, by: str, author: str) -> None:
         """Passes if somebody may accept a label.
 
@@ -216,6 +240,12 @@ def read_labels(datastore: Any, image: str | None = None) -> list[Label]:
             if (sha256 := _sha256(file)) is not None:
                 found.append(_label(name, tag, sha256, entry.info))
     return found
+
+
+def _with_sent(cached: Sequence[Label], sent: Sequence[Label]) -> list[Label]:
+    """What the cache of a PACS has, and what it has lost."""
+    there = {(label.image, label.tag) for label in cached}
+    return [*cached, *(label for label in sent if (label.image, label.tag) not in there)]
 
 
 def former_labels(datastore: Any, image: str | None = None) -> list[Label]:
@@ -281,7 +311,9 @@ def _label(image: str, tag: str, sha256: str, info: Mapping[str, Any]) -> Label:
 def _describe(datastore: Any, label: Label, info: Mapping[str, Any]) -> None:
     """Adds to what is kept beside a label, if it is still that very one."""
     if not isinstance(datastore, StudiesDatastore):
-        datastore.update_label_info(label.image, label.tag, dict(info))
+        # Of a PACS, the file may have left the cache; the database remembers.
+        with contextlib.suppress(LabelNotFoundException):
+            datastore.update_label_info(label.image, label.tag, dict(info))
         return
     try:
         datastore.describe_this_label(label.image, label.tag, label.sha256, info)

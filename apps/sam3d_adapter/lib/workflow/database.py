@@ -45,6 +45,13 @@ MIGRATIONS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
         ("ALTER TABLE reviews RENAME COLUMN verdict TO decision",),
         ("ALTER TABLE reviews RENAME COLUMN decision TO verdict",),
     ),
+    (
+        (
+            "CREATE TABLE sent_labels (image TEXT PRIMARY KEY, sha256 TEXT NOT NULL, author TEXT NOT NULL,"
+            " saved_at REAL NOT NULL, parent TEXT NOT NULL, series TEXT NOT NULL)",
+        ),
+        ("DROP TABLE sent_labels",),
+    ),
 )
 """Statements that bring the database from version n to n + 1, and those that bring it back."""
 

@@ -11,6 +11,8 @@ from typing import Any
 ACCEPT, REJECT, CORRECT, WITHDRAW = "accept", "reject", "correct", "withdraw"
 DRAFT, FINAL, VERSION = "draft", "final", "version_"
 """Tags of labels; versions are counted by a number behind it."""
+SERIES = "SeriesInstanceUID"
+"""Key of what is kept beside a label of a PACS."""
 LOGIN = "login"
 """Key of what is kept beside a label: who was logged in when it was saved."""
 SUBMITTED, ACCEPTED, REJECTED, CORRECTED = "submitted", "accepted", "rejected", "corrected"
@@ -51,6 +53,12 @@ class Label:
         """Id of the label that this one corrects; "" for none."""
         parent = self.info.get("parent")
         return parent if isinstance(parent, str) and _ID.fullmatch(parent) else ""
+
+    @property
+    def series(self) -> str:
+        """SeriesInstanceUID of the DICOM SEG that a PACS has of it; "" for none."""
+        series = self.info.get(SERIES)
+        return series if isinstance(series, str) else ""
 
 
 @dataclass(frozen=True)
@@ -152,6 +160,51 @@ def state_of(label: Label, reviews: Newest) -> str:
         return DRAFT
     review = reviews.get((label.image, label.id))
     return _STATES[review.decision] if review else SUBMITTED
+
+
+# Labels that were sent to a PACS, whose files this server may lose.
+
+
+def unknown_sent(labels: Iterable[Label], known: Iterable[Label]) -> list[Label]:
+    """Final labels of a PACS that the database lacks, or has as they were before.
+
+    Args:
+        labels: as they are now.
+        known: from `read_sent`.
+    """
+    rows = {_sent_row(label) for label in known}
+    return [label for label in labels if label.tag == FINAL and label.series and _sent_row(label) not in rows]
+
+
+def note_sent(connection: sqlite3.Connection, label: Label) -> None:
+    """Keeps what the states of its image need of a label; within a change of the database."""
+    connection.execute(
+        "INSERT OR REPLACE INTO sent_labels (image, sha256, author, saved_at, parent, series)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        _sent_row(label),
+    )
+
+
+def read_sent(connection: sqlite3.Connection, image: str | None = None) -> list[Label]:
+    """The last final label of each image that was sent to a PACS.
+
+    Args:
+        connection: of the database.
+        image: of this image alone.
+    """
+    rows = connection.execute(
+        "SELECT image, sha256, author, saved_at, parent, series FROM sent_labels WHERE ?1 IS NULL OR image = ?1"
+        " ORDER BY image",
+        (image,),
+    )
+    return [
+        Label(image, FINAL, sha256, author, saved_at, {"parent": parent, SERIES: series})
+        for image, sha256, author, saved_at, parent, series in rows
+    ]
+
+
+def _sent_row(label: Label) -> tuple[str, str, str, float, str, str]:
+    return label.image, label.sha256, label.author, label.saved_at, label.parent, label.series
 
 
 # What MONAILabelReviewer keeps beside a label.
