@@ -38,6 +38,7 @@ from lib.workflow.reviews import (
     is_same_person,
     meta_of,
     newest,
+    newest_sent,
     note_sent,
     read_reviews,
     read_sent,
@@ -120,7 +121,7 @@ class Workflow:
         cached = read_labels(datastore, image)
         with database.reading() as connection:
             sent = read_sent(connection, image)
-            labels = _with_sent(cached, sent)
+            labels = newest_sent(cached, sent)
             known = Known(
                 labels,
                 read_reviews(connection, image=image),
@@ -129,15 +130,17 @@ class Workflow:
                 read_viewers(connection, time.time(), client),
             )
         found = unknown_reviews(labels, known.reviews, may_review_own=self.may_review_own)
-        if not found and not unknown_sent(cached, sent):
+        is_pacs = isinstance(datastore, DICOMWebDatastore)
+        if not found and not (is_pacs and unknown_sent(cached, sent)):
             return known
         try:
             with database.changing() as connection:
                 # Once more under the lock: another process may have been faster, or just write one beside its label.
                 cached, reviews = read_labels(datastore, image), read_reviews(connection, image=image)
-                for label in unknown_sent(cached, sent := read_sent(connection, image)):
+                sent = read_sent(connection, image)
+                for label in unknown_sent(cached, sent) if is_pacs else ():
                     note_sent(connection, label)
-                labels = _with_sent(cached, sent)
+                labels = newest_sent(cached, sent)
                 found = unknown_reviews(labels, reviews, may_review_own=self.may_review_own)
                 for review in found:
                     add_review(connection, review)
@@ -240,12 +243,6 @@ def read_labels(datastore: Any, image: str | None = None) -> list[Label]:
             if (sha256 := _sha256(file)) is not None:
                 found.append(_label(name, tag, sha256, entry.info))
     return found
-
-
-def _with_sent(cached: Sequence[Label], sent: Sequence[Label]) -> list[Label]:
-    """What the cache of a PACS has, and what it has lost."""
-    there = {(label.image, label.tag) for label in cached}
-    return [*cached, *(label for label in sent if (label.image, label.tag) not in there)]
 
 
 def former_labels(datastore: Any, image: str | None = None) -> list[Label]:

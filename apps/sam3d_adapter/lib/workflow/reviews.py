@@ -165,15 +165,37 @@ def state_of(label: Label, reviews: Newest) -> str:
 # Labels that were sent to a PACS, whose files this server may lose.
 
 
-def unknown_sent(labels: Iterable[Label], known: Iterable[Label]) -> list[Label]:
-    """Final labels of a PACS that the database lacks, or has as they were before.
+def unknown_sent(cached: Iterable[Label], sent: Iterable[Label]) -> list[Label]:
+    """Final labels that were sent to a PACS after those that the database has.
 
     Args:
-        labels: as they are now.
-        known: from `read_sent`.
+        cached: labels that this server has.
+        sent: from `read_sent`.
     """
-    rows = {_sent_row(label) for label in known}
-    return [label for label in labels if label.tag == FINAL and label.series and _sent_row(label) not in rows]
+    known = {label.image: label for label in sent}
+    return [
+        label
+        for label in cached
+        if label.tag == FINAL
+        and label.series
+        and (label.image not in known or label.saved_at >= known[label.image].saved_at)
+        and (label.image not in known or _sent_row(label) != _sent_row(known[label.image]))
+    ]
+
+
+def newest_sent(cached: Iterable[Label], sent: Iterable[Label]) -> list[Label]:
+    """The labels of a PACS: what this server has, but for those that it lost, or that another server has replaced.
+
+    Args:
+        cached: labels that this server has.
+        sent: from `read_sent`.
+    """
+    finals = {label.image: label for label in sent}
+    found = []
+    for label in cached:
+        last = finals.pop(label.image, None) if label.tag == FINAL else None
+        found.append(last if last and last.saved_at > label.saved_at else label)
+    return [*found, *finals.values()]
 
 
 def note_sent(connection: sqlite3.Connection, label: Label) -> None:

@@ -15,9 +15,11 @@ from lib.workflow.reviews import (
     is_same_person,
     meta_of,
     newest,
+    newest_sent,
     review_of,
     state_of,
     unknown_reviews,
+    unknown_sent,
 )
 from tests.support.server import APP_DIR
 
@@ -98,6 +100,19 @@ def test_states_of_a_case() -> None:
     later = replace(FINAL, saved_at=200.0)
     assert state(later, mark=skipped, reviews=rejected) == "rejected"
     assert state(FINAL, DRAFT, mark=problem) == "problem"
+
+
+def test_of_a_pacs_the_label_that_was_sent_last_counts_also_one_that_is_not_here() -> None:
+    def sent(at: float, sha256: str, image: str = "case_1") -> Label:
+        return replace(FINAL, image=image, sha256=sha256 * 64, saved_at=at, info={"SeriesInstanceUID": "1.2"})
+
+    here, later, lost = sent(100, "a"), sent(200, "b"), sent(50, "c", "case_2")
+    assert unknown_sent([here, DRAFT, FINAL], []) == [here], "a draft, and a label of a folder, are sent nowhere"
+    assert unknown_sent([here], [here]) == unknown_sent([here], [later]) == []
+    assert unknown_sent([later], [here]) == [later]
+    assert newest_sent([DRAFT, here], [here, lost]) == [DRAFT, here, lost]
+    assert newest_sent([DRAFT, here], [later]) == [DRAFT, later] and newest_sent([later], [here]) == [later]
+    assert newest_sent([FINAL, VERSION], []) == [FINAL, VERSION]
 
 
 def test_what_the_reviewer_extension_keeps_is_read_as_it_was_written() -> None:
