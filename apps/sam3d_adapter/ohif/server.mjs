@@ -168,6 +168,12 @@ export async function loadSegmentation(series, segmentation) {
   return readLabelMap(await response.arrayBuffer());
 }
 
+/** @param {string} series @returns {Promise<any[]>} */
+export const listLabels = async (series) => (await json('labels/', { query: { image: series } })).labels;
+
+/** @param {{label: string, decision: string, by: string, comment: string}} said @returns {Promise<any>} */
+export const review = (said) => post('reviews/', said);
+
 /** @returns {Promise<any>} */
 export const info = () => json('info/');
 
