@@ -113,6 +113,7 @@ export class Reviewing {
       const task = stored?.panel?.task || stored?.model;
       if (task !== this._session.task && this._session.tasks.some(({ name }) => name === task)) await this._session.chooseTask(task);
       if (!(await this._session.saving.openLabel(label, stored))) return;
+      if (this._session.state) this._session.editing.jumpTo(this._session.state.current);
       // It was this label that was opened, if it is still there.
       await this.refresh();
       if (this.labels.some(({ id }) => id === label.id)) this._session.change(() => this._seen.add(label.id));

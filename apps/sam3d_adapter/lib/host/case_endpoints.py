@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field
 from lib.host.own_endpoints import add_endpoints
 from lib.host.patches.datastore_endpoints import require_image
 from lib.host.requester import current_user
-from lib.host.workflow import Known, Workflow, former_labels
+from lib.host.workflow import Known, Workflow
 from lib.workflow.cases import (
     MARKS,
     NEW,
@@ -186,7 +186,7 @@ def add_case_endpoints(workflow: Workflow) -> None:
         datastore = app_instance().datastore() if image is None else _datastore_with(image)
         known = workflow.read(datastore, image)
         there = {label.id for label in known.labels}
-        former = former_labels(datastore, image) if image is not None else []
+        former = workflow.former_labels(datastore, image) if image is not None else []
         labels = [*known.labels, *(label for label in former if label.id not in there)]
         return Labels(labels=[_label(label, known) for label in labels])
 

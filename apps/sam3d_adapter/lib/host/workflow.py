@@ -42,6 +42,7 @@ from lib.workflow.reviews import (
     note_sent,
     read_reviews,
     read_sent,
+    replaced_sent,
     unknown_reviews,
     unknown_sent,
 )
@@ -166,7 +167,7 @@ class Workflow:
         """
         known = self.read(datastore)
         there = {label.id: label for label in known.labels}
-        label = there.get(id) or next((one for one in former_labels(datastore) if one.id == id), None)
+        label = there.get(id) or next((one for one in self.former_labels(datastore) if one.id == id), None)
         if label is None:
             raise HTTPException(404, f"There is no label with the id {id}; GET /labels/ lists the ids.")
         if label.tag == DRAFT:
@@ -187,6 +188,27 @@ class Workflow:
             _describe(datastore, label, {META: meta_of(review, label.info.get(META))})
             add_review(connection, review)
         return review
+
+    def former_labels(self, datastore: Any, image: str | None = None) -> list[Label]:
+        """Labels that were replaced or deleted, newest first.
+
+        Args:
+            datastore: of the app.
+            image: of this image alone.
+        """
+        if isinstance(datastore, DICOMWebDatastore):
+            with self.database(datastore).reading() as connection:
+                return replaced_sent(read_sent(connection, image))
+        if not isinstance(datastore, StudiesDatastore):
+            return []
+        found = {}
+        for change in datastore.folder.history(image):
+            # Where the names alone changed, the label stayed.
+            is_gone = change.old is not None and (change.new is None or change.new["sha256"] != change.old["sha256"])
+            if change.old is not None and is_gone and (change.tag == DRAFT or is_reviewed(change.tag)):
+                label = _label(change.image, change.tag, change.old["sha256"], change.old["info"])
+                found[label.id] = replace(label, is_current=False)
+        return list(reversed(found.values()))
 
     def note_sent(self, datastore: Any, change: LabelChange) -> None:
         """Keeps which label of an image a PACS was just sent, for its cache may lose the file.
@@ -243,25 +265,6 @@ def read_labels(datastore: Any, image: str | None = None) -> list[Label]:
             if (sha256 := _sha256(file)) is not None:
                 found.append(_label(name, tag, sha256, entry.info))
     return found
-
-
-def former_labels(datastore: Any, image: str | None = None) -> list[Label]:
-    """Labels that were replaced or deleted, newest first; a PACS keeps none.
-
-    Args:
-        datastore: of the app.
-        image: of this image alone.
-    """
-    if not isinstance(datastore, StudiesDatastore):
-        return []
-    found = {}
-    for change in datastore.folder.history(image):
-        # Where the names alone changed, the label stayed.
-        is_gone = change.old is not None and (change.new is None or change.new["sha256"] != change.old["sha256"])
-        if change.old is not None and is_gone and (change.tag == DRAFT or is_reviewed(change.tag)):
-            label = _label(change.image, change.tag, change.old["sha256"], change.old["info"])
-            found[label.id] = replace(label, is_current=False)
-    return list(reversed(found.values()))
 
 
 def settled_meta(info: Mapping[str, Any]) -> dict[str, Any]:

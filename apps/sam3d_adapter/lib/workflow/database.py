@@ -47,8 +47,9 @@ MIGRATIONS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     ),
     (
         (
-            "CREATE TABLE sent_labels (image TEXT PRIMARY KEY, sha256 TEXT NOT NULL, author TEXT NOT NULL,"
-            " saved_at REAL NOT NULL, parent TEXT NOT NULL, series TEXT NOT NULL)",
+            "CREATE TABLE sent_labels (number INTEGER PRIMARY KEY, image TEXT NOT NULL, sha256 TEXT NOT NULL,"
+            " author TEXT NOT NULL, saved_at REAL NOT NULL, parent TEXT NOT NULL, series TEXT NOT NULL,"
+            " UNIQUE (image, sha256))",
         ),
         ("DROP TABLE sent_labels",),
     ),

@@ -5,7 +5,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from typing import Any
 
 ACCEPT, REJECT, CORRECT, WITHDRAW = "accept", "reject", "correct", "withdraw"
@@ -208,7 +208,7 @@ def note_sent(connection: sqlite3.Connection, label: Label) -> None:
 
 
 def read_sent(connection: sqlite3.Connection, image: str | None = None) -> list[Label]:
-    """The last final label of each image that was sent to a PACS.
+    """The final labels that were sent to a PACS; of each image, the last one counts.
 
     Args:
         connection: of the database.
@@ -216,13 +216,20 @@ def read_sent(connection: sqlite3.Connection, image: str | None = None) -> list[
     """
     rows = connection.execute(
         "SELECT image, sha256, author, saved_at, parent, series FROM sent_labels WHERE ?1 IS NULL OR image = ?1"
-        " ORDER BY image",
+        " ORDER BY number",
         (image,),
     )
     return [
         Label(image, FINAL, sha256, author, saved_at, {"parent": parent, SERIES: series})
         for image, sha256, author, saved_at, parent, series in rows
     ]
+
+
+def replaced_sent(sent: Iterable[Label]) -> list[Label]:
+    """Those labels of `read_sent` that another one has replaced, newest first."""
+    sent = list(sent)
+    last = {label.image: label.id for label in sent}
+    return [replace(label, is_current=False) for label in reversed(sent) if label.id != last[label.image]]
 
 
 def _sent_row(label: Label) -> tuple[str, str, str, float, str, str]:

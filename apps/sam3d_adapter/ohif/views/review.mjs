@@ -23,8 +23,8 @@ export function reviewView(session) {
   const accept = button('Accept', () => void decide('accept'), { data: 'review-accept', class: 's3-primary', title: 'This label is right' });
   const reject = button('Reject', () => void decide('reject'), { data: 'review-reject', title: 'This label is wrong; nothing learns from it' });
   const withdraw = button('Withdraw', () => void decide('withdraw'), { data: 'review-withdraw', title: 'Take the review decision back' });
-  const correct = button('Submit correction', () => reviewing.correct(), { data: 'review-correct', title: 'Store your change of this label in its place' });
-  const root = h('section', { class: 's3-section', 'aria-label': 'Review', hidden: true },
+  const correct = button('Correct', () => reviewing.correct(), { data: 'review-correct', title: 'Submit your change of this label in its place' });
+  const root = h('section', { class: 's3-section s3-review', 'aria-label': 'Review', hidden: true },
     h('h3', {}, 'Review'), select, state, open,
     h('label', { class: 's3-label', for: 's3-comment' }, 'Comment'), comment,
     h('div', { class: 's3-row s3-buttons' }, accept, reject),

@@ -87,7 +87,7 @@ def test_a_label_is_submitted_accepted_and_taken_back(live: LiveApp) -> None:
     label = save(live, "Dr. Roe")
     assert label | {"saved_at": 0, "id": "", "sha256": ""} == {
         "id": "", "image": "case_1", "tag": "final", "state": "submitted", "author": "Dr. Roe", "saved_at": 0,
-        "sha256": "", "parent": "", "is_current": True, "review": None,
+        "sha256": "", "parent": "", "series": "", "is_current": True, "review": None,
     }  # fmt: skip
     given = reviewed(live, label, "accept", "Dr. Poe", "fine")
     assert (given["label"], given["image"], given["by"]) == (label["id"], "case_1", "Dr. Poe")

@@ -50,13 +50,13 @@ def test_what_was_kept_is_read_again_and_the_file_is_private(database: Database)
     assert [path.name for path in database.path.parent.iterdir()] == [database.path.name]
 
 
-def test_the_last_label_of_an_image_that_a_pacs_was_sent_is_kept(database: Database) -> None:
+def test_labels_that_a_pacs_was_sent_are_kept_in_their_order_and_each_once(database: Database) -> None:
     later = replace(SENT, sha256="c" * 64, info={"parent": SENT.id, "SeriesInstanceUID": "1.2.4"})
     with database.changing() as connection:
-        for label in (SENT, later):
+        for label in (later, SENT, later):
             note_sent(connection, label)
     with database.reading() as connection:
-        assert read_sent(connection) == read_sent(connection, "case_1") == [later]
+        assert read_sent(connection) == read_sent(connection, "case_1") == [SENT, later]
         assert read_sent(connection, "case_2") == []
 
 

@@ -16,6 +16,7 @@ from lib.workflow.reviews import (
     meta_of,
     newest,
     newest_sent,
+    replaced_sent,
     review_of,
     state_of,
     unknown_reviews,
@@ -113,6 +114,8 @@ def test_of_a_pacs_the_label_that_was_sent_last_counts_also_one_that_is_not_here
     assert newest_sent([DRAFT, here], [here, lost]) == [DRAFT, here, lost]
     assert newest_sent([DRAFT, here], [later]) == [DRAFT, later] and newest_sent([later], [here]) == [later]
     assert newest_sent([FINAL, VERSION], []) == [FINAL, VERSION]
+    assert newest_sent([], [here, lost, later]) == [later, lost]
+    assert replaced_sent([here, lost, later]) == [replace(here, is_current=False)]
 
 
 def test_what_the_reviewer_extension_keeps_is_read_as_it_was_written() -> None:

@@ -205,6 +205,8 @@ def test_a_case_keeps_its_state_when_the_cache_is_emptied(
     shutil.rmtree(tmp_path / "cache")
     store = opened(open_store(pacs, tmp_path))
     assert state(store) == "submitted" and [one.id for one in workflow.read(store).labels] == [second] != [first]
+    with pytest.raises(HTTPException, match="replaced or deleted in the meantime"):
+        workflow.review(store, first, "accept", "Dr. Poe", "")
 
 
 def test_seg_of_a_viewer_is_cropped_renumbered_and_found_by_name(
