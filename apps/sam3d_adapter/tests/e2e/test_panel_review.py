@@ -12,9 +12,8 @@ import SimpleITK as sitk
 
 from tests.e2e.checks import check_equal
 from tests.e2e.conftest import NewPanel
-from tests.e2e.scenes import LARGE, ORGAN, SMALL, voxel_centre
-from tests.support.dicom_study import Ellipsoid, Study, centred_geometry, make_study, paint_scene
-from tests.support.orthanc import Orthanc
+from tests.e2e.scenes import LARGE, SMALL, voxel_centre
+from tests.support.dicom_study import Ellipsoid, Study
 from tests.support.panel import Panel
 from tests.support.server import AppServer
 
@@ -24,13 +23,8 @@ ROE, POE = "Dr. Roe", "Dr. Poe"
 
 
 @pytest.fixture
-def study(orthanc: Orthanc) -> Study:
-    """Of this test alone, oblique and numbered against its order in space."""
-    geometry = centred_geometry((72, 64, 36), (2.4, 3.0, 5.0), centre=(13.0, -40.0, 200.0), tilt_deg=(15.0, -8.0, 20.0))
-    image = paint_scene([ORGAN, LARGE, SMALL], geometry, noise_hu=15.0, seed=3)
-    study = make_study(image, geometry, patient_name="REVIEW", is_instance_number_reversed=True)
-    orthanc.store(study.instances)
-    return study
+def study(fresh_study: Study) -> Study:
+    return fresh_study
 
 
 def submit(server: AppServer, study: Study, solid: Ellipsoid, folder: Path, author: str = ROE) -> np.ndarray:
