@@ -49,7 +49,7 @@ class Film:
 
 
 def walk(panel: Panel, study: Study, out: Path) -> None:
-    """Click, correct, a second lesion, submit; then the training."""
+    """Click, correct, a second lesion, submit; then the second reader, and the training."""
     film = Film(panel, out)
     views = ("mpr-axial", "mpr-sagittal", "mpr-coronal")
     large, small = (voxel_centre(study.geometry, solid.centre) for solid in (LARGE, SMALL))
@@ -78,6 +78,14 @@ def walk(panel: Panel, study: Study, out: Path) -> None:
     panel.wait_for_message("Stored as final")
     film.take()
     film.save("loop.gif")
+    panel.open(study)
+    panel.part("author").fill("Dr. Poe")
+    panel.press("open-final")
+    panel.wait_for_message("Opened the final label by Dr. Roe")
+    for view in views:
+        panel.aim(large, view)
+    panel.part("review-comment").fill("The upper pole is missing.")
+    film.take("review")
     panel.part("case").first.wait_for()
     panel.press("train")
     panel.wait_for_message("has begun")
