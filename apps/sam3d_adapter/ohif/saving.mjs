@@ -108,7 +108,7 @@ export class Saving {
       }
       this.keep();
       const where = saved?.SeriesInstanceUID
-        ? `in the PACS, as DICOM SEG "${task.name}" (series ${saved.SeriesInstanceUID}), and on this server`
+        ? `in the PACS, as DICOM SEG${task.name && ` "${task.name}"`} (series ${saved.SeriesInstanceUID}), and on this server`
         : 'on this server';
       const list = submitting.listOf(state, (item) => this._session.millilitres(item));
       const fate = tag === 'draft' ? 'Nothing learns from a draft.' : submitting.learning(state, task);
