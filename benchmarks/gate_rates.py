@@ -108,10 +108,10 @@ def passes(rule: Rule, served: np.ndarray, best: np.ndarray) -> np.ndarray:
         served: (n, simulations, 3), candidate minus served.
         best: the same, candidate minus best.
     """
-    return _verdict(rule, low_ends(served), served.mean(0), low_ends(best) if rule.with_best else None)
+    return _decision(rule, low_ends(served), served.mean(0), low_ends(best) if rule.with_best else None)
 
 
-def _verdict(rule: Rule, low: np.ndarray, mean: np.ndarray, low_best: np.ndarray | None) -> np.ndarray:
+def _decision(rule: Rule, low: np.ndarray, mean: np.ndarray, low_best: np.ndarray | None) -> np.ndarray:
     through = (low >= -MARGIN).all(-1)
     if rule.no_loss:
         through &= mean[..., GATES.index(MAIN)] >= -ROUNDING
@@ -142,7 +142,7 @@ def rates(n: int, share: float, simulations: int, gap: float | None = None) -> d
     low_best = low_ends(against_best)
     return {
         rule.name: [
-            float(_verdict(rule, low + true, mean + true, low_best + true if rule.with_best else None).mean())
+            float(_decision(rule, low + true, mean + true, low_best + true if rule.with_best else None).mean())
             for true in MEANS
         ]
         for rule in RULES

@@ -3,6 +3,7 @@
 Wiring only: what is built lies in ``lib.configs``, what MONAI Label needs patched in ``lib.host``.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ class Sam3dAdapterApp(MONAILabelApp):
         use_whole_index()
         datastore = with_time_limits(super().init_datastore())
         listed = with_fresh_lists(datastore, modalities_for(self._config.presets.values()))
-        return with_recorded_labels(listed, self.auditor.record_label)
+        return with_recorded_labels(listed, self.auditor.record_label, partial(self.workflow.note_sent, listed))
 
     def init_infers(self) -> dict[str, Any]:
         return self._config.infers()

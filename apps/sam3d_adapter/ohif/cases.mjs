@@ -36,7 +36,10 @@ export class Cases {
       if (uid !== this._told) void this._tell(uid);
     });
     session.saving.onStored = () => void this.refresh();
-    this._timer = setInterval(() => void this._tell(this._told), BEAT_MS);
+    this._timer = setInterval(() => {
+      void this._tell(this._told);
+      void session.reviewing.refresh();
+    }, BEAT_MS);
   }
 
   end() {

@@ -6,7 +6,7 @@ import { readLabelMap } from './files.mjs';
 /** @typedef {import('./files.mjs').LabelMap} LabelMap */
 /**
  * @typedef {object} Task a preset
- * @property {string} name
+ * @property {string} name empty where the server has no model
  * @property {string} label of what it segments
  * @property {string} description
  * @property {string | null} problem why it cannot answer
@@ -25,6 +25,15 @@ import { readLabelMap } from './files.mjs';
 // .../ohif/sam3d/server.mjs
 const ROOT = new URL('../../', import.meta.url);
 const MODALITIES = /** @type {Record<string, string>} */ ({ CT: 'CT', MR: 'MR', MRI: 'MR', PET: 'PT', PT: 'PT' });
+
+/**
+ * Of a server for second readers, which has no model: labels can be opened, drawn on and reviewed.
+ * @type {Task}
+ */
+const READING = {
+  name: '', label: 'structure', description: 'This server is for reading labels: it segments nothing. Brush and eraser work.',
+  problem: 'this server is for reading labels', modality: null, isTrainable: false, version: '',
+};
 
 /** What the server refused, or that it does not answer: `message` is a sentence for the user. */
 export class ServerError extends Error {
@@ -102,7 +111,7 @@ export async function listTasks() {
       version: model.version,
     };
   });
-  return { tasks, info };
+  return { tasks: tasks.length ? tasks : [READING], info };
 }
 
 /**
@@ -167,6 +176,12 @@ export async function loadSegmentation(series, segmentation) {
   const response = await send(`cases/${encodeURIComponent(series)}/segmentations/${encodeURIComponent(segmentation)}`);
   return readLabelMap(await response.arrayBuffer());
 }
+
+/** @param {string} series @returns {Promise<any[]>} */
+export const listLabels = async (series) => (await json('labels/', { query: { image: series } })).labels;
+
+/** @param {{label: string, decision: string, by: string, comment: string}} said @returns {Promise<any>} */
+export const review = (said) => post('reviews/', said);
 
 /** @returns {Promise<any>} */
 export const info = () => json('info/');

@@ -1,6 +1,7 @@
 /**
  * What the user is at: task, series, and the history of the work on it. Views show `state`. What is done to it lies in
- * `editing`, the requests for answers in `answering`, labels on the server and in the browser in `saving`.
+ * `editing`, the requests for answers in `answering`, labels on the server and in the browser in `saving`, what a second
+ * reader says of them in `reviewing`.
  */
 
 import { Answering } from './answering.mjs';
@@ -10,6 +11,7 @@ import { voxelVolume } from './geometry.mjs';
 import * as histories from './history.mjs';
 import * as masks from './masks.mjs';
 import * as objects from './objects.mjs';
+import { Reviewing } from './reviewing.mjs';
 import { Saving } from './saving.mjs';
 import * as server from './server.mjs';
 import * as store from './store.mjs';
@@ -55,6 +57,7 @@ export class Session {
     this.editing = new Editing(this);
     this.answering = new Answering(this);
     this.saving = new Saving(this);
+    this.reviewing = new Reviewing(this);
   }
 
   // --- what views ask
@@ -193,6 +196,7 @@ export class Session {
       });
       if (left) this.tell('info', `Your work on "${left.description || 'the other series'}" is kept; show that series again to go on with it.`);
       void this.answering.prepare(series);
+      this.reviewing.reset();
       await this.saving.bringBack();
     }
     this.refresh();

@@ -28,15 +28,15 @@ async function works(mode) {
   return (await opened).transaction(WORK, mode).objectStore(WORK);
 }
 
-/** @param {string} key of series and task @param {State} state */
-export async function keep(key, state) {
+/** @param {string} key of series and task @param {State} state @param {string} parent id of the label that it goes on from */
+export async function keep(key, state, parent) {
   const store = await works('readwrite');
-  await done(store.put({ key, state, time: Date.now() }));
+  await done(store.put({ key, state, parent, time: Date.now() }));
   const keys = await done(store.index('time').getAllKeys());
   for (const oldest of keys.slice(0, -MOST)) store.delete(oldest);
 }
 
-/** @param {string} key @returns {Promise<{time: number, state: State} | undefined>} */
+/** @param {string} key @returns {Promise<{time: number, state: State, parent?: string} | undefined>} */
 export const find = async (key) => done((await works('readonly')).get(key));
 
 /** @param {string} key */

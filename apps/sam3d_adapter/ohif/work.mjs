@@ -11,12 +11,14 @@ import * as objects from './objects.mjs';
  * @property {Map<string, any>} stored by tag, what the server says of the labels that it has
  * @property {any[]} segmentations what the PACS has of other hands, and of earlier days
  * @property {Set<string>} seen labels of the server that this work made, or goes on from
+ * @property {string} parent id of the submitted label that it goes on from; empty for none
+ * @property {State | null} opened that label, as it was opened on this page
  */
 
 /** @param {string} label of the task @returns {Work} */
 export function begin(label) {
   const present = objects.begin(label);
-  return { history: histories.open(present), saved: present, stored: new Map(), segmentations: [], seen: new Set() };
+  return { history: histories.open(present), saved: present, stored: new Map(), segmentations: [], seen: new Set(), parent: '', opened: null };
 }
 
 /** @param {Work} work whether something would be lost */

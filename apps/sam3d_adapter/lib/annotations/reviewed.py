@@ -1,4 +1,4 @@
-"""Which label of each image is learned from, by the verdicts of second readers."""
+"""Which label of each image is learned from, by the review decisions of second readers."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -18,7 +18,7 @@ def choose_labels(
 
     Args:
         saved: all submitted labels.
-        reviews: the last verdicts.
+        reviews: the last decisions.
         marks: of cases, by image id.
         train_on: ``submitted`` or ``accepted``.
     """

@@ -37,7 +37,7 @@ class Sam3dAdapterConfig:
         presets: by name.
         max_upload_bytes: most bytes of a request's body.
         registry: the versions of their weights.
-        workflow: verdicts on labels, marks and leases of cases.
+        workflow: review decisions on labels, marks and leases of cases.
 
     Raises:
         ConfError: an unknown or impossible setting.

@@ -33,7 +33,7 @@ def make_trainers(
         audit_log: of the server's answers.
         precision: one of `lib.models.precision.PRECISIONS`.
         patient_pattern: see `lib.annotations.patients.PatientBook`.
-        workflow: has the verdicts on labels.
+        workflow: has the review decisions on labels.
         train_on: see `FineTuneTask`.
     """
 

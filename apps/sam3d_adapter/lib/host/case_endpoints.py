@@ -1,7 +1,7 @@
 """The workflow over HTTP: cases, labels and reviews, for the panel in OHIF and whoever else reads labels a second time.
 
-MONAI Label 0.8.5 lists those images alone that it has fetched, and knows no verdicts. docs/workflow.md says what the
-states mean. Patients' names are in none of the answers.
+MONAI Label 0.8.5 lists those images alone that it has fetched, and knows no review decisions. docs/workflow.md says
+what the states mean. Patients' names are in none of the answers.
 """
 
 import time
@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field
 from lib.host.own_endpoints import add_endpoints
 from lib.host.patches.datastore_endpoints import require_image
 from lib.host.requester import current_user
-from lib.host.workflow import Known, Workflow, former_labels
+from lib.host.workflow import Known, Workflow
 from lib.workflow.cases import (
     MARKS,
     NEW,
@@ -89,21 +89,21 @@ class NewMark(BaseModel, extra="forbid"):
 
 
 class AReview(BaseModel):
-    """A verdict on a label."""
+    """A review decision on a label."""
 
     label: str = Field(description="Id.")
     image: str
     tag: str
-    verdict: Literal["accept", "reject", "correct", "withdraw"]
+    decision: Literal["accept", "reject", "correct", "withdraw"]
     by: str
     comment: str
     at: float = Field(description="Seconds since 1970.")
-    new_label: str = Field(description="Of verdict correct: id of the label that took its place.")
+    new_label: str = Field(description="Of decision correct: id of the label that took its place.")
     sha256: str = Field(description="Of the label's file; empty where it is not known.")
 
 
 class Reviews(BaseModel):
-    """Verdicts, oldest first."""
+    """Review decisions, oldest first."""
 
     reviews: list[AReview]
 
@@ -119,8 +119,9 @@ class ALabel(BaseModel):
     saved_at: float = Field(description="Seconds since 1970.")
     sha256: str = Field(description="Of its file.")
     parent: str = Field(description="Id of the label that this one corrects; empty for none.")
+    series: str = Field(description="SeriesInstanceUID of its DICOM SEG in the PACS; empty in a folder.")
     is_current: bool = Field(description="False for one that was replaced or deleted; it lies in the history.")
-    review: AReview | None = Field(description="The newest verdict.")
+    review: AReview | None = Field(description="The newest review decision.")
 
 
 class Labels(BaseModel):
@@ -130,13 +131,13 @@ class Labels(BaseModel):
 
 
 class NewReview(BaseModel, extra="forbid"):
-    """A verdict to be kept."""
+    """A review decision to be kept."""
 
     label: str = Field(pattern=_ID, description="Id, from GET /labels/.")
-    verdict: Literal["accept", "reject", "correct", "withdraw"]
+    decision: Literal["accept", "reject", "correct", "withdraw"]
     by: str = Field(min_length=1, max_length=100, description="Who reads; with a login, that name counts.")
     comment: str = Field("", max_length=4000, description="Why; needed to reject.")
-    new_label: str = Field("", max_length=32, description="Of verdict correct: id of the label that takes its place.")
+    new_label: str = Field("", max_length=32, description="Of decision correct: id of the label that takes its place.")
 
 
 def add_case_endpoints(workflow: Workflow) -> None:
@@ -185,11 +186,11 @@ def add_case_endpoints(workflow: Workflow) -> None:
         datastore = app_instance().datastore() if image is None else _datastore_with(image)
         known = workflow.read(datastore, image)
         there = {label.id for label in known.labels}
-        former = former_labels(datastore, image) if image is not None else []
+        former = workflow.former_labels(datastore, image) if image is not None else []
         labels = [*known.labels, *(label for label in former if label.id not in there)]
         return Labels(labels=[_label(label, known) for label in labels])
 
-    @router.get("/reviews/", summary=f"{RBAC_USER}Verdicts on labels, oldest first", dependencies=user)
+    @router.get("/reviews/", summary=f"{RBAC_USER}Review decisions on labels, oldest first", dependencies=user)
     def api_reviews(image: str | None = None, label: str | None = None) -> Reviews:
         datastore = app_instance().datastore() if image is None else _datastore_with(image)
         workflow.read(datastore, image)
@@ -201,9 +202,9 @@ def add_case_endpoints(workflow: Workflow) -> None:
         by, comment = (current_user() or new.by).strip(), new.comment.strip()
         if not by or not by.isprintable():
             raise HTTPException(422, f"by is {new.by[:40]!r}; the name of who reads the label is needed.")
-        if new.verdict == "reject" and not comment:
+        if new.decision == "reject" and not comment:
             raise HTTPException(422, "comment is empty; say what is wrong with the label, so that it can be done anew.")
-        review = workflow.review(app_instance().datastore(), new.label, new.verdict, by, comment, new.new_label)
+        review = workflow.review(app_instance().datastore(), new.label, new.decision, by, comment, new.new_label)
         return _review(review)
 
     add_endpoints("cases", router)
@@ -259,6 +260,7 @@ def _label(label: Label, known: Known) -> ALabel:
         saved_at=label.saved_at,
         sha256=label.sha256,
         parent=label.parent,
+        series=label.series,
         is_current=label.is_current,
         review=_review(review) if review else None,
     )

@@ -1,5 +1,6 @@
 """The workflow of a data store: its labels, and what the database beside it says of them."""
 
+import contextlib
 import functools
 import logging
 import time
@@ -11,10 +12,12 @@ from typing import Any
 from fastapi import HTTPException
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.datastore.local import LocalDatastore
+from monailabel.interfaces.exception import LabelNotFoundException
 
 from lib.files.checksums import file_sha256
 from lib.host.studies_datastore import StudiesDatastore
 from lib.studies.folder import Unknown
+from lib.studies.label_changes import LabelChange
 from lib.workflow.cases import Lease, Leases, Mark, Viewer, read_marks, read_viewers
 from lib.workflow.database import NAME, Database, WorkflowError, database_beside
 from lib.workflow.reviews import (
@@ -35,8 +38,13 @@ from lib.workflow.reviews import (
     is_same_person,
     meta_of,
     newest,
+    newest_sent,
+    note_sent,
     read_reviews,
+    read_sent,
+    replaced_sent,
     unknown_reviews,
+    unknown_sent,
 )
 
 logger = logging.getLogger(__name__)
@@ -47,7 +55,7 @@ class Known:
     """All that is known at one moment.
 
     Attributes:
-        labels: that are there, with tags that the workflow knows.
+        labels: that are there, with tags that the workflow knows; of a PACS also those that left this server's cache.
         reviews: oldest first.
         marks: of cases, by image id.
         leases: by image id.
@@ -62,7 +70,7 @@ class Known:
 
     @functools.cached_property
     def newest(self) -> Newest:
-        """The last verdicts."""
+        """The last review decisions."""
         return newest(self.reviews)
 
     @functools.cached_property
@@ -100,7 +108,7 @@ class Workflow:
         return Database(self._learning_dir / NAME)
 
     def read(self, datastore: Any, image: str | None = None, *, client: str = "") -> Known:
-        """What is known; verdicts that MONAILabelReviewer left beside labels are taken over first.
+        """What is known; review decisions that MONAILabelReviewer left beside labels are taken over first.
 
         Args:
             datastore: of the app.
@@ -110,8 +118,11 @@ class Workflow:
         Raises:
             WorkflowError: the database cannot be read.
         """
-        labels, database = read_labels(datastore, image), self.database(datastore)
+        database = self.database(datastore)
+        cached = read_labels(datastore, image)
         with database.reading() as connection:
+            sent = read_sent(connection, image)
+            labels = newest_sent(cached, sent)
             known = Known(
                 labels,
                 read_reviews(connection, image=image),
@@ -120,27 +131,32 @@ class Workflow:
                 read_viewers(connection, time.time(), client),
             )
         found = unknown_reviews(labels, known.reviews, may_review_own=self.may_review_own)
-        if not found:
+        is_pacs = isinstance(datastore, DICOMWebDatastore)
+        if not found and not (is_pacs and unknown_sent(cached, sent)):
             return known
         try:
             with database.changing() as connection:
                 # Once more under the lock: another process may have been faster, or just write one beside its label.
-                labels, reviews = read_labels(datastore, image), read_reviews(connection, image=image)
+                cached, reviews = read_labels(datastore, image), read_reviews(connection, image=image)
+                sent = read_sent(connection, image)
+                for label in unknown_sent(cached, sent) if is_pacs else ():
+                    note_sent(connection, label)
+                labels = newest_sent(cached, sent)
                 found = unknown_reviews(labels, reviews, may_review_own=self.may_review_own)
                 for review in found:
                     add_review(connection, review)
         except WorkflowError as error:
-            logger.warning("Verdicts beside labels count, but cannot be taken over. %s", error)
+            logger.warning("Decisions beside labels count, but cannot be taken over. %s", error)
             reviews = list(known.reviews)
         return replace(known, labels=labels, reviews=[*reviews, *found])
 
-    def review(self, datastore: Any, id: str, verdict: str, by: str, comment: str, new_label: str = "") -> Review:
-        """Keeps a verdict, in the database and beside the label.
+    def review(self, datastore: Any, id: str, decision: str, by: str, comment: str, new_label: str = "") -> Review:
+        """Keeps a review decision, in the database and beside the label.
 
         Args:
             datastore: of the app.
             id: of the label.
-            verdict: as in `Review`.
+            decision: as in `Review`.
             by: who reads.
             comment: why.
             new_label: id of the label that corrects it.
@@ -151,13 +167,13 @@ class Workflow:
         """
         known = self.read(datastore)
         there = {label.id: label for label in known.labels}
-        label = there.get(id) or next((one for one in former_labels(datastore) if one.id == id), None)
+        label = there.get(id) or next((one for one in self.former_labels(datastore) if one.id == id), None)
         if label is None:
             raise HTTPException(404, f"There is no label with the id {id}; GET /labels/ lists the ids.")
         if label.tag == DRAFT:
             raise HTTPException(409, "This label is a draft. Submit it first (tag 'final'), then review it.")
-        review = Review(id, label.image, label.tag, verdict, by, comment, time.time(), new_label, label.sha256)
-        if verdict == CORRECT:
+        review = Review(id, label.image, label.tag, decision, by, comment, time.time(), new_label, label.sha256)
+        if decision == CORRECT:
             self._correct(datastore, review, there)
             return review
         if not label.is_current:
@@ -165,13 +181,46 @@ class Workflow:
                 409, "This label was replaced or deleted in the meantime. GET /labels/?image=... lists what is there "
                 "now; look at that, then review it."
             )  # fmt: skip
-        if verdict == ACCEPT:
+        if decision == ACCEPT:
             self.require_other(by, label.author)
         with self.database(datastore).changing() as connection:
-            # First the file: if this process is killed in between, the verdict is taken over from there.
+            # First the file: if this process is killed in between, the decision is taken over from there.
             _describe(datastore, label, {META: meta_of(review, label.info.get(META))})
             add_review(connection, review)
         return review
+
+    def former_labels(self, datastore: Any, image: str | None = None) -> list[Label]:
+        """Labels that were replaced or deleted, newest first.
+
+        Args:
+            datastore: of the app.
+            image: of this image alone.
+        """
+        if isinstance(datastore, DICOMWebDatastore):
+            with self.database(datastore).reading() as connection:
+                return replaced_sent(read_sent(connection, image))
+        if not isinstance(datastore, StudiesDatastore):
+            return []
+        found = {}
+        for change in datastore.folder.history(image):
+            # Where the names alone changed, the label stayed.
+            is_gone = change.old is not None and (change.new is None or change.new["sha256"] != change.old["sha256"])
+            if change.old is not None and is_gone and (change.tag == DRAFT or is_reviewed(change.tag)):
+                label = _label(change.image, change.tag, change.old["sha256"], change.old["info"])
+                found[label.id] = replace(label, is_current=False)
+        return list(reversed(found.values()))
+
+    def note_sent(self, datastore: Any, change: LabelChange) -> None:
+        """Keeps which label of an image a PACS was just sent, for its cache may lose the file.
+
+        Args:
+            datastore: of a PACS.
+            change: of its label.
+        """
+        try:
+            self.read(datastore, change.image)
+        except OSError as error:
+            logger.warning("The workflow database does not know of a label that was just saved. %s", error)
 
     def require_other(self, by: str, author: str) -> None:
         """Passes if somebody may accept a label.
@@ -218,25 +267,6 @@ def read_labels(datastore: Any, image: str | None = None) -> list[Label]:
     return found
 
 
-def former_labels(datastore: Any, image: str | None = None) -> list[Label]:
-    """Labels that were replaced or deleted, newest first; a PACS keeps none.
-
-    Args:
-        datastore: of the app.
-        image: of this image alone.
-    """
-    if not isinstance(datastore, StudiesDatastore):
-        return []
-    found = {}
-    for change in datastore.folder.history(image):
-        # Where the names alone changed, the label stayed.
-        is_gone = change.old is not None and (change.new is None or change.new["sha256"] != change.old["sha256"])
-        if change.old is not None and is_gone and (change.tag == DRAFT or is_reviewed(change.tag)):
-            label = _label(change.image, change.tag, change.old["sha256"], change.old["info"])
-            found[label.id] = replace(label, is_current=False)
-    return list(reversed(found.values()))
-
-
 def settled_meta(info: Mapping[str, Any]) -> dict[str, Any]:
     """What comes with a label, with a ``segmentationMeta`` that MONAILabelReviewer can read again.
 
@@ -281,7 +311,9 @@ def _label(image: str, tag: str, sha256: str, info: Mapping[str, Any]) -> Label:
 def _describe(datastore: Any, label: Label, info: Mapping[str, Any]) -> None:
     """Adds to what is kept beside a label, if it is still that very one."""
     if not isinstance(datastore, StudiesDatastore):
-        datastore.update_label_info(label.image, label.tag, dict(info))
+        # Of a PACS, the file may have left the cache; the database remembers.
+        with contextlib.suppress(LabelNotFoundException):
+            datastore.update_label_info(label.image, label.tag, dict(info))
         return
     try:
         datastore.describe_this_label(label.image, label.tag, label.sha256, info)

@@ -61,7 +61,7 @@ class FineTuneTask(TrainTask):
         presets: all that are served, by name; segments in a PACS that are no structure of one are not from this app.
         precision: one of `lib.models.precision.PRECISIONS`.
         patient_pattern: part of an image id that names the patient; see `PatientBook`.
-        workflow: has the verdicts on labels; None for that of the registry's folder.
+        workflow: has the review decisions on labels; None for that of the registry's folder.
         train_on: ``submitted`` for all labels that nobody refused, ``accepted`` for those that somebody accepted.
     """
 

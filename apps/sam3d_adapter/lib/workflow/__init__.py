@@ -1,1 +1,1 @@
-"""Who does what with cases and labels: verdicts of second readers, marks of cases, leases, what is on whose screen."""
+"""Cases and labels: review decisions of second readers, marks of cases, leases, what is on whose screen."""

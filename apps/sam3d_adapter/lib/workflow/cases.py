@@ -85,7 +85,7 @@ def case_state(
 
 
 def best_label(labels: Iterable[Label], reviews: Newest) -> Label | None:
-    """The label of a case that counts: an accepted one, else one that waits for a verdict, else one that was refused.
+    """The label of a case that counts: an accepted one, else one that waits for a decision, else one that was refused.
 
     Among equals ``final`` comes first, then the newest.
     """

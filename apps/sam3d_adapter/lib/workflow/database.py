@@ -41,6 +41,18 @@ MIGRATIONS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
         ),
         ("DROP TABLE leases", "DROP TABLE viewers"),
     ),
+    (
+        ("ALTER TABLE reviews RENAME COLUMN verdict TO decision",),
+        ("ALTER TABLE reviews RENAME COLUMN decision TO verdict",),
+    ),
+    (
+        (
+            "CREATE TABLE sent_labels (number INTEGER PRIMARY KEY, image TEXT NOT NULL, sha256 TEXT NOT NULL,"
+            " author TEXT NOT NULL, saved_at REAL NOT NULL, parent TEXT NOT NULL, series TEXT NOT NULL,"
+            " UNIQUE (image, sha256))",
+        ),
+        ("DROP TABLE sent_labels",),
+    ),
 )
 """Statements that bring the database from version n to n + 1, and those that bring it back."""
 

@@ -5,6 +5,7 @@ import { button, h } from './dom.mjs';
 import { helpView } from './help.mjs';
 import { noticesView, questionView } from './notices.mjs';
 import { objectsView } from './objects.mjs';
+import { reviewView } from './review.mjs';
 import { submitView } from './submit.mjs';
 import { taskView } from './task.mjs';
 import { toolsView } from './tools.mjs';
@@ -24,6 +25,7 @@ export function panelView(session, cases, training) {
     toolsView(session),
     noticesView(session),
     objectsView(session),
+    reviewView(session),
     submitView(session),
     questionView(session),
     casesView(session, cases),

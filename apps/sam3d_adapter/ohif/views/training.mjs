@@ -32,8 +32,8 @@ export function progressOf(stats, isRunning) {
 /** @param {any} stats @returns {string} */
 export function outcomeOf(stats) {
   if (stats.published === undefined) return (stats.reasons || []).join(' ');
-  const verdict = stats.published ? `Version ${stats.version} was published.` : `Version ${stats.version} was not published.`;
-  return [verdict, ...(stats.reasons || [])].join(' ');
+  const decision = stats.published ? `Version ${stats.version} was published.` : `Version ${stats.version} was not published.`;
+  return [decision, ...(stats.reasons || [])].join(' ');
 }
 
 /**
@@ -65,8 +65,10 @@ export function trainingView(session, training) {
   const summary = h('summary', {}, 'Training');
   const details = /** @type {HTMLDetailsElement} */ (h('details', { data: 'training', open: isOpen('training'), ontoggle: () => training.show(details.open) }, summary,
     h('div', { class: 's3-row s3-buttons' }, start, stop), status, bar, outcome, versions));
+  const root = h('section', { class: 's3-section', 'aria-label': 'Training' }, details);
   const update = () => {
     const task = session.chosen;
+    root.hidden = task?.name === '';
     summary.textContent = task ? `Training of task ${task.name}` : 'Training';
     start.toggleAttribute('disabled', !task?.isTrainable || training.isRunning);
     stop.hidden = !training.isRunning;
@@ -92,5 +94,5 @@ export function trainingView(session, training) {
   };
   session.subscribe(update);
   training.subscribe(update);
-  return h('section', { class: 's3-section', 'aria-label': 'Training' }, details);
+  return root;
 }

@@ -215,10 +215,10 @@ def test_the_database_names_nobody(tmp_path: Path, workflow: Workflow, clock: Cl
     assert b"nna" not in workflow.database(store).path.read_bytes()
 
 
-def review(workflow: Workflow, store: LocalDatastore, image: str, verdict: str) -> None:
+def review(workflow: Workflow, store: LocalDatastore, image: str, decision: str) -> None:
     (label,) = workflow.read(store, image).labels
     with workflow.database(store).changing() as connection:
-        add_review(connection, Review(label.id, image, "final", verdict, "Dr. Roe", "why", 1e9))
+        add_review(connection, Review(label.id, image, "final", decision, "Dr. Roe", "why", 1e9))
 
 
 def test_a_rejected_case_comes_again(tmp_path: Path, workflow: Workflow, clock: Clock) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.scenes import GEOMETRIES, make_scene
-from tests.support.dicom_study import Study
+from tests.e2e.scenes import GEOMETRIES, LARGE, ORGAN, SMALL, make_scene
+from tests.support.dicom_study import Study, centred_geometry, make_study, paint_scene
 from tests.support.ohif import missing_browser, open_browser
 from tests.support.orthanc import Orthanc, missing_orthanc, start_orthanc
 from tests.support.panel import Panel
@@ -91,6 +91,16 @@ def new_panel(browser: Any, shared_context: Any, pictures: Path, request: pytest
         panel.page.close()
     assert [panel.errors for panel in opened] == [[]] * len(opened)
     assert [panel.foreign for panel in opened] == [[]] * len(opened)
+
+
+@pytest.fixture
+def fresh_study(orthanc: Orthanc) -> Study:
+    """Of this test alone, small, oblique and numbered against its order in space."""
+    geometry = centred_geometry((72, 64, 36), (2.4, 3.0, 5.0), centre=(13.0, -40.0, 200.0), tilt_deg=(15.0, -8.0, 20.0))
+    image = paint_scene([ORGAN, LARGE, SMALL], geometry, noise_hu=15.0, seed=3)
+    study = make_study(image, geometry, patient_name="FRESH", is_instance_number_reversed=True)
+    orthanc.store(study.instances)
+    return study
 
 
 @pytest.fixture

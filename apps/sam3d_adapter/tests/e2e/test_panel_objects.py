@@ -160,3 +160,34 @@ def test_a_box_by_its_mode_and_by_shift(panel: Panel, study: Study, sent: list[d
     assert [sign for sign, _ in panel.prompts()] == ["box"] and sent[-1]["box"] != [low, high]
     panel.page.keyboard.press("Delete")
     assert panel.prompts() == [] and panel.objects() == {"lesion": 0}
+
+
+def test_a_box_over_several_slices_of_one_viewport(panel: Panel, study: Study, sent: list[dict[str, Any]]) -> None:
+    def drawn(low_mm: Any, high_mm: Any) -> np.ndarray:
+        """Draws a rectangle on the slice of its first corner; its corners as voxels."""
+        start = voxel_centre(study.geometry, LARGE.centre, low_mm)
+        end = [*np.add(LARGE.centre, high_mm)[:2], start[2]]
+        drag(panel, start, end)
+        panel.wait()
+        return np.sort([study.geometry.voxel(start), study.geometry.voxel(end)], axis=0)
+
+    panel.press("mode-box")
+    first = drawn((-14.0, -14.0, -12.0), (2.0, 2.0, -12.0))
+    alone = sent[-1]["box"]
+    second = drawn((-4.0, -4.0, 9.0), (14.0, 14.0, 9.0))
+    # The slices of the view run along the second voxel axis; both rectangles lie on one of them each.
+    assert first[0, 1] == first[1, 1] != second[0, 1] == second[1, 1]
+    assert [sign for sign, _ in panel.prompts()] == ["box"]
+    box = np.array(sent[-1]["box"])
+    both = np.array([np.minimum(first[0], second[0]), np.maximum(first[1], second[1])])
+    assert np.abs(box - both)[:, [0, 2]].max() <= 1
+    assert box[:, 1].tolist() == both[:, 1].tolist()
+    assert panel.part("prompt").get_attribute("data-to") == ",".join(map(str, sent[-1]["box"][1]))
+    i, j, k = (slice(low, high + 1) for low, high in box.T)
+    values = panel.label_map(study).values
+    assert values[i, j, k].any()
+    # The second rectangle is a step of its own.
+    panel.press("undo")
+    panel.press("reset")
+    panel.press("undo")
+    assert panel.part("prompt").get_attribute("data-to") == ",".join(map(str, alone[1]))

@@ -10,8 +10,8 @@ from pydicom.uid import generate_uid
 
 from tests.e2e.checks import check_equal
 from tests.e2e.conftest import NewPanel
-from tests.e2e.scenes import LARGE, ORGAN, SMALL, voxel_centre
-from tests.support.dicom_study import Study, centred_geometry, make_study, paint_scene
+from tests.e2e.scenes import LARGE, SMALL, voxel_centre
+from tests.support.dicom_study import Study
 from tests.support.orthanc import Orthanc
 from tests.support.panel import Panel
 from tests.support.server import AppServer
@@ -20,13 +20,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
-def study(orthanc: Orthanc, server: AppServer) -> Study:
-    """Of this test alone, oblique and numbered against its order in space."""
-    geometry = centred_geometry((72, 64, 36), (2.4, 3.0, 5.0), centre=(13.0, -40.0, 200.0), tilt_deg=(15.0, -8.0, 20.0))
-    image = paint_scene([ORGAN, LARGE, SMALL], geometry, noise_hu=15.0, seed=3)
-    study = make_study(image, geometry, patient_name="SAVING", is_instance_number_reversed=True)
-    orthanc.store(study.instances)
-    return study
+def study(fresh_study: Study) -> Study:
+    return fresh_study
 
 
 def click(panel: Panel, study: Study) -> np.ndarray:

@@ -9,7 +9,7 @@ import pytest
 from fastapi import HTTPException
 
 from lib.host.studies_datastore import StudiesDatastore
-from lib.host.workflow import Workflow, former_labels, with_author
+from lib.host.workflow import Workflow, with_author
 from lib.workflow.reviews import Label, author_of, state_of
 from tests.support.faulty_disk import REMOVALS, STEPS, Steps, in_child, kill
 from tests.support.studies_site import BY, save, write_studies
@@ -75,7 +75,7 @@ def test_a_kill_between_the_label_and_the_database_is_made_good(studies: Path, m
     assert os.WIFSIGNALED(in_child(killed))
     assert the_label(studies)[1] == "rejected"
     (review,) = WORKFLOW.read(StudiesDatastore(str(studies))).reviews
-    assert (review.verdict, review.by, review.comment) == ("reject", "Dr. Poe", "no tail")
+    assert (review.decision, review.by, review.comment) == ("reject", "Dr. Poe", "no tail")
 
 
 def _reject_often(studies: Path, by: str, barrier: "multiprocessing.synchronize.Barrier") -> None:
@@ -100,7 +100,7 @@ def test_two_servers_review_at_once(studies: Path) -> None:
     assert {by: sum(one.by == by for one in reviews) for by in ("Anna", "Ben")} == {"Anna": 5, "Ben": 5}
 
 
-def test_a_label_that_is_replaced_at_the_last_moment_gets_no_verdict_of_the_one_before(
+def test_a_label_that_is_replaced_at_the_last_moment_gets_no_decision_of_the_one_before(
     studies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = StudiesDatastore(str(studies))
@@ -122,13 +122,13 @@ def test_former_labels_are_those_whose_voxels_went(studies: Path, tmp_path: Path
     store = StudiesDatastore(str(studies))
     (first,) = WORKFLOW.read(store).labels
     store.update_label_info("image_0", "final", {"note": "x"})
-    assert former_labels(store) == []
+    assert WORKFLOW.former_labels(store) == []
     save(store.folder, tmp_path / "work", "image_0", "second")
-    assert [one.id for one in former_labels(store, "image_0")] == [first.id]
+    assert [one.id for one in WORKFLOW.former_labels(store, "image_0")] == [first.id]
     store.folder.delete_label("image_0", "final", BY)
-    assert len(former_labels(store)) == 2 and former_labels(store, "image_1") == []
+    assert len(WORKFLOW.former_labels(store)) == 2 and WORKFLOW.former_labels(store, "image_1") == []
     store.folder.restore_label("image_0", "final", None, BY)
-    assert WORKFLOW.read(store).labels[0].sha256 == former_labels(store)[0].sha256
+    assert WORKFLOW.read(store).labels[0].sha256 == WORKFLOW.former_labels(store)[0].sha256
 
 
 def test_a_login_comes_before_the_name_that_a_viewer_sends() -> None:

@@ -54,8 +54,8 @@ def labels(live: LiveApp, image: str = "case_1") -> list[dict[str, Any]]:
     return list(live.ask("GET", f"/labels/?image={image}").json()["labels"])
 
 
-def review(live: LiveApp, label: dict[str, Any], verdict: str, by: str, comment: str = "", **more: Any) -> Any:
-    body = {"label": label["id"], "verdict": verdict, "by": by, "comment": comment, **more}
+def review(live: LiveApp, label: dict[str, Any], decision: str, by: str, comment: str = "", **more: Any) -> Any:
+    body = {"label": label["id"], "decision": decision, "by": by, "comment": comment, **more}
     return live.ask("POST", "/reviews/", json=body)
 
 
@@ -87,7 +87,7 @@ def test_a_label_is_submitted_accepted_and_taken_back(live: LiveApp) -> None:
     label = save(live, "Dr. Roe")
     assert label | {"saved_at": 0, "id": "", "sha256": ""} == {
         "id": "", "image": "case_1", "tag": "final", "state": "submitted", "author": "Dr. Roe", "saved_at": 0,
-        "sha256": "", "parent": "", "is_current": True, "review": None,
+        "sha256": "", "parent": "", "series": "", "is_current": True, "review": None,
     }  # fmt: skip
     given = reviewed(live, label, "accept", "Dr. Poe", "fine")
     assert (given["label"], given["image"], given["by"]) == (label["id"], "case_1", "Dr. Poe")
@@ -96,9 +96,9 @@ def test_a_label_is_submitted_accepted_and_taken_back(live: LiveApp) -> None:
     assert (case(live)["state"], case(live)["label"], case(live)["by"]) == ("accepted", label["id"], "Dr. Roe")
     reviewed(live, label, "withdraw", "Dr. Poe")
     assert state(live, label) == case(live)["state"] == "submitted"
-    verdicts = live.ask("GET", "/reviews/?image=case_1").json()["reviews"]
-    assert [one["verdict"] for one in verdicts] == ["accept", "withdraw"]
-    assert live.ask("GET", f"/reviews/?label={label['id']}").json()["reviews"] == verdicts
+    decisions = live.ask("GET", "/reviews/?image=case_1").json()["reviews"]
+    assert [one["decision"] for one in decisions] == ["accept", "withdraw"]
+    assert live.ask("GET", f"/reviews/?label={label['id']}").json()["reviews"] == decisions
     assert live.ask("GET", "/reviews/?image=case_2").json()["reviews"] == []
 
 
@@ -135,8 +135,8 @@ def test_a_correction_in_one_step_is_a_new_label_with_its_parent(live: LiveApp) 
     second = save(live, "Dr. Poe", size=9, parent=first["id"])
     assert second["parent"] == first["id"] and second["state"] == "submitted"
     assert state(live, first) == "corrected"
-    (verdict,) = live.ask("GET", f"/reviews/?label={first['id']}").json()["reviews"]
-    assert (verdict["verdict"], verdict["by"], verdict["new_label"]) == ("correct", "Dr. Poe", second["id"])
+    (decision,) = live.ask("GET", f"/reviews/?label={first['id']}").json()["reviews"]
+    assert (decision["decision"], decision["by"], decision["new_label"]) == ("correct", "Dr. Poe", second["id"])
     check_refusal(live, review(live, second, "accept", "dr.  poe"), 403, ("own", "--conf own_review yes"))
     reviewed(live, second, "accept", "Dr. Roe")
     assert learned("accepted")[0] == {"case_1": second["sha256"]}
@@ -146,7 +146,7 @@ def test_a_correction_under_a_tag_of_its_own_takes_the_place_of_the_first(live: 
     first, second = save(live, "Dr. Roe"), save(live, "Dr. Poe", size=9, tag="version_1")
     assert learned()[0] == {"case_1": first["sha256"]}
     given = reviewed(live, first, "correct", "Dr. Poe", "Tail added.", new_label=second["id"])
-    assert (given["verdict"], given["comment"]) == ("correct", "Tail added.")
+    assert (given["decision"], given["comment"]) == ("correct", "Tail added.")
     assert state(live, first) == "corrected" and learned()[0] == {"case_1": second["sha256"]}
     assert next(one for one in labels(live) if one["tag"] == "version_1")["parent"] == first["id"]
     assert len(live.ask("GET", "/reviews/").json()["reviews"]) == 1
@@ -214,7 +214,7 @@ def test_a_case_in_progress_says_who_and_until_when(live: LiveApp) -> None:
     assert later["by"] and later["until"] > held["until"] + 600
 
 
-def test_labels_are_not_lost_with_the_database_nor_are_their_newest_verdicts(live: LiveApp) -> None:
+def test_labels_are_not_lost_with_the_database_nor_are_their_newest_decisions(live: LiveApp) -> None:
     first = save(live, "Dr. Roe")
     reviewed(live, first, "reject", "Dr. Poe", "The tail is missing.")
     second = save(live, "Dr. Poe", size=9, parent=first["id"])
@@ -226,8 +226,8 @@ def test_labels_are_not_lost_with_the_database_nor_are_their_newest_verdicts(liv
     for one in (*before, *after):
         (one["review"] or {}).pop("at", None)
     assert after == before
-    verdicts = [one["verdict"] for one in live.ask("GET", "/reviews/").json()["reviews"]]
-    assert sorted(verdicts) == ["accept", "correct"], "earlier verdicts are lost, as is said"
+    decisions = [one["decision"] for one in live.ask("GET", "/reviews/").json()["reviews"]]
+    assert sorted(decisions) == ["accept", "correct"], "earlier decisions are lost, as is said"
     assert learned("accepted")[0] == {"case_1": second["sha256"]}
 
 
@@ -305,8 +305,8 @@ def test_what_the_reviewer_extension_says_counts(live: LiveApp) -> None:
     assert put_meta(live, "final", "flagged", "Dr. Poe", "no tail").status_code == 200
     assert put_meta(live, "final", "", "Dr. Poe").status_code == 200
     assert state(live, label) == "submitted"
-    verdicts = [one["verdict"] for one in live.ask("GET", "/reviews/").json()["reviews"]]
-    assert verdicts == ["accept", "reject", "withdraw"]
+    decisions = [one["decision"] for one in live.ask("GET", "/reviews/").json()["reviews"]]
+    assert decisions == ["accept", "reject", "withdraw"]
 
 
 def test_the_reviewer_extension_sees_what_others_decide(live: LiveApp) -> None:

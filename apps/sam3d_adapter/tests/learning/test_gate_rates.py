@@ -14,7 +14,7 @@ def test_ends_of_intervals_are_those_of_the_protocol() -> None:
     np.testing.assert_allclose(low_ends(values), expected, atol=1e-12)
 
 
-def test_verdicts_are_those_of_the_gate() -> None:
+def test_decisions_are_those_of_the_gate() -> None:
     rng = np.random.default_rng(0)
     versions = {name: 0.7 + deviations(rng, 0.2, (8, 12)) for name in ("served", "best")}
     versions["new"] = versions["served"] + rng.uniform(-0.01, 0.03, 12)[:, None] + rng.normal(0, 0.01, (8, 12, 3))

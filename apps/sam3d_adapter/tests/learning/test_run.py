@@ -167,7 +167,7 @@ def test_another_release_of_the_app_may_do_better(versions: Versions, monkeypatc
     assert up_to_date_reason(versions, FACTS, TrainSettings()) is None
 
 
-def test_beside_other_versions_the_verdict_may_be_another(versions: Versions) -> None:
+def test_beside_other_versions_the_decision_may_be_another(versions: Versions) -> None:
     made = finish(versions, TrainSettings(), is_compared=True)
     other = add(versions)
     versions.publish(other, "me")
@@ -181,7 +181,7 @@ def test_beside_other_versions_the_verdict_may_be_another(versions: Versions) ->
     assert up_to_date_reason(versions, FACTS, TrainSettings()), "it is served already"
 
 
-def test_without_a_validation_patient_there_is_no_other_verdict(versions: Versions) -> None:
+def test_without_a_validation_patient_there_is_no_other_decision(versions: Versions) -> None:
     finish(versions, TrainSettings(), is_compared=False)
     versions.publish(add(versions), "me", is_best=True)
     assert up_to_date_reason(versions, FACTS, TrainSettings())

@@ -8,6 +8,7 @@ import { gridOf, isSameGrid, toIndex, toWorld, voxelAt, voxelVolume } from '../.
 import * as histories from '../../ohif/history.mjs';
 import * as masks from '../../ohif/masks.mjs';
 import * as objects from '../../ohif/objects.mjs';
+import { nameOf, reviewable, stateOf } from '../../ohif/reviewing.mjs';
 import * as submitting from '../../ohif/submitting.mjs';
 import { COLOURS } from '../../ohif/viewer.mjs';
 
@@ -235,6 +236,21 @@ test('work is stored and comes back with its names and clicks', () => {
   const foreign = submitting.stateOf(new Map([[4, voxel(2)], [7, voxel(3)]]), { label_info: [{ name: 'a' }, { name: 'b' }] }, task);
   assert.deepEqual(foreign.items.map((item) => item.name), ['a', 'b']);
   assert.match(submitting.learning(state, task), /will learn from "lesion"\. "cyst" will not/);
+});
+
+test('labels that wait for a review come first, and say whose they are', () => {
+  const label = (id, state, saved_at, more = {}) =>
+    ({ id, tag: 'final', state, author: 'Dr. Roe', saved_at, series: '', is_current: true, review: null, ...more });
+  const all = [
+    label('a', 'corrected', 9), label('b', 'rejected', 1), label('c', 'accepted', 2), label('d', 'submitted', 3),
+    label('e', 'submitted', 4, { tag: 'version_1', author: '' }), label('f', 'draft', 5), label('g', 'submitted', 6, { is_current: false }),
+  ];
+  assert.deepEqual(reviewable(all).map((one) => one.id), ['e', 'd', 'c', 'b', 'a']);
+  assert.match(nameOf(all[3]), /^Final label by Dr. Roe, .*1970/);
+  assert.match(nameOf(all[4]), /^Label "version_1" [^b]*1970/);
+  assert.equal(stateOf(all[3]), 'submitted, waits for a review decision');
+  assert.equal(stateOf(label('h', 'rejected', 1, { review: { by: 'Dr. Poe', comment: 'No tail' } })), 'rejected by Dr. Poe: No tail');
+  assert.equal(stateOf(label('i', 'accepted', 1, { review: { by: '', comment: '' } })), 'accepted');
 });
 
 // Machado et al. 2009, severity 1, for linear RGB: without red, green, blue cones.

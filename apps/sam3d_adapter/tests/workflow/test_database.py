@@ -5,16 +5,18 @@ import os
 import signal
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lib.workflow.cases import Leases, Mark, note_open, read_marks, read_viewers, set_mark
 from lib.workflow.database import MIGRATIONS, Database, WorkflowError
-from lib.workflow.reviews import Review, add_review, read_reviews
+from lib.workflow.reviews import Label, Review, add_review, note_sent, read_reviews, read_sent
 from tests.support.faulty_disk import in_child
 
 REVIEW = Review("a" * 32, "case_1", "final", "reject", "Dr. Roe", "The tail is missing.", 5.0)
+SENT = Label("case_1", "final", "b" * 64, "Dr. Roe", 8.5, {"parent": "", "SeriesInstanceUID": "1.2.3"})
 MARK = Mark("problem", "Dr. Poe", "Not this patient.", 6.0)
 
 
@@ -46,6 +48,16 @@ def test_what_was_kept_is_read_again_and_the_file_is_private(database: Database)
         assert read_marks(connection) == {}
     assert database.path.stat().st_mode & 0o077 == 0
     assert [path.name for path in database.path.parent.iterdir()] == [database.path.name]
+
+
+def test_labels_that_a_pacs_was_sent_are_kept_in_their_order_and_each_once(database: Database) -> None:
+    later = replace(SENT, sha256="c" * 64, info={"parent": SENT.id, "SeriesInstanceUID": "1.2.4"})
+    with database.changing() as connection:
+        for label in (later, SENT, later):
+            note_sent(connection, label)
+    with database.reading() as connection:
+        assert read_sent(connection) == read_sent(connection, "case_1") == [SENT, later]
+        assert read_sent(connection, "case_2") == []
 
 
 def test_a_change_that_fails_changes_nothing(database: Database) -> None:
@@ -109,16 +121,21 @@ def test_each_version_can_be_reached_forward_and_back(database: Database) -> Non
     with database.changing() as connection:
         add_review(connection, REVIEW)
         Leases(connection).give("case_1", "anna", 7.0)
+        note_sent(connection, SENT)
+    assert tables() == {"reviews", "marks", "leases", "viewers", "sent_labels"}
+    database.migrate(2)
     assert tables() == {"reviews", "marks", "leases", "viewers"}
+    with sqlite3.connect(database.path) as old:
+        assert old.execute("SELECT verdict FROM reviews").fetchall() == [("reject",)]
     database.migrate(1)
     assert tables() == {"reviews", "marks"}
     # The next question brings it forward; what the version had is still there.
     assert reviews(database) == [REVIEW]
     with database.reading() as connection:
-        assert Leases(connection).last == {}
+        assert Leases(connection).last == {} and read_sent(connection) == []
     database.migrate(0)
     assert tables() == set()
-    assert reviews(database) == [] and tables() == {"reviews", "marks", "leases", "viewers"}
+    assert reviews(database) == [] and tables() == {"reviews", "marks", "leases", "viewers", "sent_labels"}
 
 
 @pytest.mark.parametrize("to", [-1, len(MIGRATIONS) + 1])

@@ -13,12 +13,12 @@ from lib.host.studies_datastore import tag_text
 from lib.studies.label_changes import LabelChange, new_change_id
 
 
-def with_recorded_labels(datastore: Any, told: Callable[[LabelChange], None]) -> Any:
+def with_recorded_labels(datastore: Any, *told: Callable[[LabelChange], None]) -> Any:
     """The data store of a PACS; what is saved and removed is told.
 
     Args:
         datastore: its methods that change labels are replaced.
-        told: called after each change.
+        told: each is called after each change.
     """
     save_label, remove_label = datastore.save_label, datastore.remove_label
 
@@ -36,7 +36,9 @@ def with_recorded_labels(datastore: Any, told: Callable[[LabelChange], None]) ->
     def _tell(action: str, image: str, tag: str, before: dict[str, Any] | None) -> None:
         now, after = datetime.now(UTC), None if action == "delete" else _note(datastore, image, tag)
         at, who = now.isoformat(timespec="milliseconds"), (current_user(), current_address())
-        told(LabelChange(new_change_id(now), action, image, tag_text(tag), at, *who, after, before))
+        change = LabelChange(new_change_id(now), action, image, tag_text(tag), at, *who, after, before)
+        for tell in told:
+            tell(change)
 
     datastore.save_label, datastore.remove_label = save, remove
     return datastore

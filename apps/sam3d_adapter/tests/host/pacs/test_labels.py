@@ -22,7 +22,9 @@ from lib.annotations.label_snapshots import LabelSnapshots
 from lib.annotations.patients import PatientBook
 from lib.annotations.submitted import Learner, SavedLabel, SubmittedCase, read_submitted
 from lib.audit.log import AuditLog
+from lib.host.case_endpoints import list_cases
 from lib.host.pacs.labels import pacs_labels
+from lib.host.pacs.recorded_labels import with_recorded_labels
 from lib.host.pacs.segmentations import list_segmentations, segmentation_file
 from lib.host.workflow import Workflow
 from lib.presets import load_preset
@@ -166,6 +168,45 @@ def test_label_whose_seg_left_the_pacs_is_kept(
     np.testing.assert_array_equal(only_case(read(store, kept, study)).read().labels == 1, labels(study) == 2)
     pacs.is_out_of_reach = True
     assert len(read(store, kept, study)) == 1
+
+
+def test_a_case_keeps_its_state_when_the_cache_is_emptied(
+    pacs: PacsWithSegs, store: DICOMWebDatastore, study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workflow = Workflow(tmp_path / "learning")
+
+    def opened(cache: DICOMWebDatastore) -> DICOMWebDatastore:
+        monkeypatch.setattr(cache, "study_of", lambda image: {"study": study.study_uid}, raising=False)
+        return with_recorded_labels(cache, lambda change: workflow.note_sent(cache, change))
+
+    def submit(store: DICOMWebDatastore, voxels: np.ndarray) -> str:
+        save(store, study, voxels, NAMES, tmp_path)
+        assert state(store) == "submitted"
+        return workflow.read(store).labels[0].id
+
+    def state(store: DICOMWebDatastore) -> str:
+        (case,) = list_cases(store, workflow)
+        return case.state
+
+    store = opened(store)
+    first = submit(store, labels(study))
+    workflow.review(store, first, "reject", "Dr. Poe", "no tail")
+    shutil.rmtree(tmp_path / "cache")
+    store = opened(open_store(pacs, tmp_path))
+    assert state(store) == "rejected" and list_cases(store, workflow)[0].comment == "no tail"
+    (label,) = workflow.read(store).labels
+    assert (label.id, label.series) == (first, str(pacs.stored[-1].SeriesInstanceUID))
+    # What only the PACS and the database have can be reviewed.
+    workflow.review(store, first, "accept", "Dr. Poe", "")
+    assert state(store) == "accepted"
+    # A label that came after the one with the review waits for a review of its own.
+    workflow.review(store, first, "reject", "Dr. Poe", "no tail")
+    second = submit(store, labels(study, tumor=1))
+    shutil.rmtree(tmp_path / "cache")
+    store = opened(open_store(pacs, tmp_path))
+    assert state(store) == "submitted" and [one.id for one in workflow.read(store).labels] == [second] != [first]
+    with pytest.raises(HTTPException, match="replaced or deleted in the meantime"):
+        workflow.review(store, first, "accept", "Dr. Poe", "")
 
 
 def test_seg_of_a_viewer_is_cropped_renumbered_and_found_by_name(
