@@ -1,0 +1,165 @@
+"""``sam3d labels export`` and ``import``: submitted labels as other programs read them."""
+
+import logging
+import sys
+from pathlib import Path
+
+import click
+
+from lib.cli.app_dir import pass_app_dir
+from lib.studies.label_changes import By
+
+logger = logging.getLogger("labels")
+
+_studies = click.option("--studies", required=True, type=click.Path(path_type=Path), help="Folder of images.")
+_by = click.option("--by", required=True, metavar="NAME", help="Who does it; it is written down.")
+_audit_dir = click.option(
+    "--audit-dir",
+    type=click.Path(path_type=Path),
+    default=Path("logs/audit"),
+    show_default=True,
+    help="Folder of the records, as the server's --conf audit_dir; it has the key of the pseudonyms.",
+)
+
+
+@click.command("export", short_help="Write labels as nnU-Net, MSD or NIfTI read them.")
+@click.argument("out", type=click.Path(path_type=Path))
+@_studies
+@click.option(
+    "--format",
+    "layout",
+    required=True,
+    type=click.Choice(["nnunet", "msd", "nifti", "dicom-seg"]),
+    help="nnunet: raw folder with splits; msd: Medical Segmentation Decathlon; nifti: pairs of files.",
+)
+@click.option(
+    "--train-on",
+    type=click.Choice(["accepted", "submitted"]),
+    default="accepted",
+    show_default=True,
+    help="Which labels, as the server's --conf train_on.",
+)
+@click.option("--preset", help="What this preset learns from, such as ct.  [default: all that is drawn]")
+@click.option("--patient-pattern", help="As the server's --conf patient_pattern.")
+@click.option("--identified", is_flag=True, help="Keep the names of images, patients and readers.")
+@_by
+@_audit_dir
+@pass_app_dir
+def export_labels(
+    app_dir: Path,
+    out: Path,
+    studies: Path,
+    layout: str,
+    train_on: str,
+    preset: str | None,
+    patient_pattern: str | None,
+    identified: bool,
+    by: str,
+    audit_dir: Path,
+) -> None:
+    """Write the labels of a folder of studies, with their images, into a new folder OUT.
+
+    Names of images, patients and readers are replaced. Whom they stand for is in OUT.key.json beside the folder: keep
+    that file where the images come from. A killed export leaves no OUT, only a folder .OUT.*.partial to delete.
+
+    \b
+    Examples:
+      sam3d labels export Dataset101_Lesions --format nnunet --studies path/to/niftis --by "Dr. Jones"
+      sam3d labels export pairs --format nifti --train-on submitted --studies path/to/niftis --by "Dr. Jones"
+    """
+    from lib.annotations.made_with import listed_modalities
+    from lib.annotations.patients import PatientBook, PatientsError
+    from lib.annotations.real_clicks import answers_on
+    from lib.annotations.reviewed import choose_labels
+    from lib.annotations.submitted import Learner
+    from lib.audit.auditor import Auditor
+    from lib.audit.log import AuditError, AuditLog
+    from lib.configs.settings import Conf
+    from lib.host.saved_labels import saved_labels, studies_folder
+    from lib.host.studies_datastore import StudiesDatastore
+    from lib.host.workflow import Workflow
+    from lib.label_sets.chosen_cases import choose_cases
+    from lib.label_sets.export import export
+    from lib.label_sets.layouts import LAYOUTS, LayoutError
+    from lib.label_sets.names import Names
+    from lib.presets import load_presets
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    if layout == "dicom-seg":
+        raise click.UsageError(
+            "A folder of studies holds NIfTI and NRRD, and a DICOM SEG has to name the DICOM slices that it was drawn "
+            "on. Serve the images from a PACS: then each submitted label is stored there as DICOM SEG. From a folder, "
+            "export nifti, msd or nnunet."
+        )
+    log = AuditLog(app_dir / audit_dir, Conf().audit_bytes)
+    try:
+        datastore = StudiesDatastore(str(studies.expanduser().resolve()), read_only=True)
+        known = Workflow(app_dir).read(datastore)
+        chosen = choose_labels(saved_labels(datastore), known.newest, known.marks, train_on)
+        book, modalities = PatientBook(studies_folder(datastore), patient_pattern), listed_modalities(studies)
+        learner = None
+        if preset is not None:
+            presets = load_presets(app_dir / "configs")
+            if preset not in presets:
+                raise click.UsageError(f"There is no preset {preset!r}; expected is one of {', '.join(presets)}.")
+            answers = answers_on(log, [one.image_id for one in chosen])
+            learner = Learner(presets[preset], None, presets, answers, modalities)
+        cases, skipped = choose_cases(chosen, known.newest, book, modalities, learner)
+        names = Names(None if identified else log.name_hash)
+        done = export(cases, layout, LAYOUTS[layout], out.expanduser().absolute(), names)
+    except (OSError, LayoutError, PatientsError, AuditError) as error:
+        logger.error("%s", " ".join(str(error).split()))
+        raise SystemExit(1) from error
+    sent = [(one.case.image_id, one.case.label_sha256) for one in done.cases]
+    Auditor(log, {}).record_export(sent, By(by), done.manifest_sha256)
+    lines = [one.sentence for one in (*skipped, *done.skipped)]
+    for name in done.values:
+        lacking = sum(name not in one.structures for one in done.cases)
+        if lacking:
+            lines.append(f"{lacking} of {len(done.cases)} cases have no {name!r}: a network learns that there is none.")
+    structures = sorted({name for one in done.cases for name in one.structures})
+    lines.append(f"Exported: {len(done.cases)} cases with {', '.join(structures)}, to {out}.")
+    if done.key is not None:
+        lines.append(f"{done.key.name} says whom the pseudonyms stand for. Keep it here; do not hand it on.")
+    sys.stdout.write("\n".join([*lines, ""]))
+
+
+@click.command("import", short_help="Submit the labels of such a folder.")
+@click.argument("folder", type=click.Path(path_type=Path))
+@_studies
+@_by
+@_audit_dir
+@pass_app_dir
+def import_labels(app_dir: Path, folder: Path, studies: Path, by: str, audit_dir: Path) -> None:
+    """Submit the labels of FOLDER, with their images, into a folder of studies.
+
+    FOLDER is nnU-Net's raw folder (of one channel), one of the Medical Segmentation Decathlon, or has the folders
+    images and labels with equal names of files. Each label is looked at as one from a viewer. Repeat it after an
+    interruption: what is there already stays.
+
+    \b
+    Example:
+      sam3d labels import Dataset101_Lesions --studies path/to/niftis --by "Dr. Jones"
+    """
+    from lib.audit.auditor import Auditor
+    from lib.audit.log import AuditLog
+    from lib.configs.settings import Conf
+    from lib.label_sets.read_set import SetError, read_set
+    from lib.label_sets.take_in import take_in
+    from lib.studies.folder import StudiesFolder
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    auditor = Auditor(AuditLog(app_dir / audit_dir, Conf().audit_bytes), {})
+    try:
+        into = StudiesFolder(studies.expanduser().resolve(), told=auditor.record_label)
+        into.open()
+        into.require()
+        done = take_in(read_set(folder), into, By(by))
+    except (OSError, SetError) as error:
+        logger.error("%s", " ".join(str(error).split()))
+        raise SystemExit(1) from error
+    lines = [*(one.sentence for one in done.skipped), *done.notes]
+    lines.append(f"Submitted: {len(done.new)} labels; {len(done.known)} were there already.")
+    sys.stdout.write("\n".join([*lines, ""]))
+    if not done.new and not done.known:
+        raise SystemExit(1)
