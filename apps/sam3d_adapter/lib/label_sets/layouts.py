@@ -106,7 +106,7 @@ def require_name(layout: Layout, name: str) -> None:
 
 
 def folds_of(patients: Mapping[str, str]) -> list[dict[str, list[str]]]:
-    """Folds of cases to train on and to validate on; each patient is validated once, with all cases. [] for one patient.
+    """Folds of cases to train and to validate on; each patient is validated once, with all cases. [] for one patient.
 
     Args:
         patients: by case.
