@@ -20,6 +20,8 @@ from monailabel.config import settings
 from monailabel.datastore.dicom import DICOMWebDatastore
 from pydicom.dataset import Dataset
 
+from lib.annotations.label_names import normal_name
+from lib.host.pacs.seg_reading import NO_IMAGE, image_of, is_of_this_program, why_not_learned_from
 from lib.host.patches.version_guard import check_host_version
 from lib.presets import Preset
 
@@ -38,7 +40,7 @@ def modalities_for(presets: Iterable[Preset]) -> list[str]:
     return ["CT", "MR", "PT"] if without_unit else ["CT"]
 
 
-def with_fresh_lists(datastore: Any, modalities: Collection[str]) -> Any:
+def with_fresh_lists(datastore: Any, modalities: Collection[str], structures: Collection[str]) -> Any:
     """The data store; the lists of one that stands before a PACS are renewed every `EXPIRY_S` seconds.
 
     What an administrator sets in MONAI Label's own environment variables holds instead; there, a list of values in the
@@ -47,6 +49,7 @@ def with_fresh_lists(datastore: Any, modalities: Collection[str]) -> Any:
     Args:
         datastore: as MONAI Label made it; of a PACS, its methods that list are replaced.
         modalities: DICOM's names of those whose series are listed.
+        structures: names of what is segmented here.
     """
     if not isinstance(datastore, DICOMWebDatastore):
         return datastore
@@ -56,7 +59,7 @@ def with_fresh_lists(datastore: Any, modalities: Collection[str]) -> Any:
     expiry = settings.MONAI_LABEL_DICOMWEB_CACHE_EXPIRY if _EXPIRY in chosen else EXPIRY_S
     # MONAI Label has put its own defaults there, which its background tasks would take for an administrator's choice.
     os.environ[_FILTER], os.environ[_EXPIRY] = json.dumps(wanted), str(expiry)
-    lists = PacsLists(datastore._client, wanted, expiry)
+    lists = PacsLists(datastore._client, wanted, expiry, structures)
     save_label = datastore.save_label
 
     def save(*arguments: Any, **keywords: Any) -> str:
@@ -79,19 +82,28 @@ class PacsLists:
     """Which series a PACS has, and which of them a DICOM SEG refers to.
 
     A PACS that does not answer is taken to hold what it held last, for it to come back must not be waited for with
-    every click. Of a DICOM SEG it is asked once what it refers to.
+    every click. Of a DICOM SEG it is asked once
+    what it labels.
 
     Args:
         client: DICOMweb client.
         wanted: QIDO-RS filter; a list of values means any of them.
         expiry_s: how long a list is kept.
+        structures: names of what is segmented here; other DICOM SEG do not make a case labelled.
         clock: seconds, from anywhere.
     """
 
     def __init__(
-        self, client: Any, wanted: Filter, expiry_s: float, *, clock: Callable[[], float] = time.monotonic
+        self,
+        client: Any,
+        wanted: Filter,
+        expiry_s: float,
+        structures: Collection[str],
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client, self._filters = client, one_by_one(wanted)
+        self._names = {normal_name(name) for name in structures}
         self._images = _Kept(self._find_images, expiry_s, clock)
         self._labelled = _Kept(self._find_labelled, expiry_s, clock)
         self._refers_to: dict[str, str | None] = {}
@@ -140,7 +152,7 @@ class PacsLists:
             study, series = str(seg.StudyInstanceUID), str(seg.SeriesInstanceUID)
             if series not in self._refers_to:
                 try:
-                    self._refers_to[series] = self._ask_what_it_refers_to(study, series)
+                    self._refers_to[series] = self._ask_what_it_labels(study, series)
                 except (requests.ConnectionError, requests.Timeout):
                     raise
                 # Broad: one that is damaged, or being stored just now, must not hide the others.
@@ -150,10 +162,15 @@ class PacsLists:
             labelled.append(self._refers_to[series])
         return list(dict.fromkeys(series for series in labelled if series))
 
-    def _ask_what_it_refers_to(self, study: str, series: str) -> str | None:
+    def _ask_what_it_labels(self, study: str, series: str) -> str | None:
+        """The series that a DICOM SEG labels; None where nothing can be learned from it."""
         seg = Dataset.from_json(self._client.retrieve_series_metadata(study, series)[0])
-        referenced: Any = seg.get("ReferencedSeriesSequence")
-        return str(referenced[0].SeriesInstanceUID) if referenced else None
+        # What was saved through a server like this one is learned from under whatever name.
+        reason = "" if is_of_this_program(seg) else why_not_learned_from(seg, self._names)
+        image = image_of(seg, self._client) if not reason else ""
+        if not image:
+            logger.info("The DICOM SEG %s does not make a case labelled: %s.", series, reason or NO_IMAGE)
+        return image or None
 
     def _search(self, wanted: Filter) -> list[Dataset]:
         return [Dataset.from_json(found) for found in self._client.search_for_series(search_filters=dict(wanted))]
