@@ -127,7 +127,7 @@ class SubmittedCase:
             SubmittedError: the label was replaced since the case was listed.
             ImageError: a damaged file; so do OSError and MemoryShortage.
         """
-        if _sha256(self.label) != self.label_sha256:
+        if content_sha256(self.label) != self.label_sha256:
             raise SubmittedError("its label was replaced in the meantime; the next training takes the new one")
         file = read_label(self.label)
         affine = label_affine(self.label, file.affine, self.image, self.affine)
@@ -237,7 +237,7 @@ def _case(
         modality = modality_of_source(saved.image, saved.image_info, learner.modalities)
         if modality and own and modality != own:
             raise SubmittedError(f"its image is {modality}, and {learner.preset.name} is for {own}")
-    sha256 = _sha256(saved.label)
+    sha256 = content_sha256(saved.label)
     file = read_label(saved.label)
     values = file.segments()
     if not values:
@@ -276,7 +276,7 @@ def _case(
         patient=patient_of(saved.image_id, saved.image_info),
         image=saved.image,
         label=saved.label,
-        image_sha256=_sha256(saved.image),
+        image_sha256=content_sha256(saved.image),
         label_sha256=sha256,
         names=names,
         values=kept_groups,
@@ -408,8 +408,8 @@ def saved_at(saved: SavedLabel) -> float:
     return saved.label.stat().st_mtime
 
 
-def _sha256(path: Path) -> str:
+def content_sha256(path: Path) -> str:
     """sha256 of a file, or over the files of a folder, sorted by name."""
     if path.is_dir():
-        return hashlib.sha256("".join(_sha256(file) for file in sorted(path.iterdir())).encode()).hexdigest()
+        return hashlib.sha256("".join(content_sha256(file) for file in sorted(path.iterdir())).encode()).hexdigest()
     return file_sha256(path)

@@ -3,6 +3,7 @@
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -22,15 +23,16 @@ _audit_dir = click.option(
 )
 
 
-@click.command("export", short_help="Write labels as nnU-Net, MSD or NIfTI read them.")
+@click.command("export", short_help="Write labels for nnU-Net, as MSD, NIfTI or DICOM SEG.")
 @click.argument("out", type=click.Path(path_type=Path))
-@_studies
+@click.option("--studies", required=True, help="Folder of images, or the URL of a DICOMweb server.")
 @click.option(
     "--format",
     "layout",
     required=True,
     type=click.Choice(["nnunet", "msd", "nifti", "dicom-seg"]),
-    help="nnunet: raw folder with splits; msd: Medical Segmentation Decathlon; nifti: pairs of files.",
+    help="nnunet: raw folder with splits; msd: Medical Segmentation Decathlon; nifti: pairs of files; "
+    "dicom-seg: slices and DICOM SEG, from a PACS.",
 )
 @click.option(
     "--train-on",
@@ -41,6 +43,13 @@ _audit_dir = click.option(
 )
 @click.option("--preset", help="What this preset learns from, such as ct.  [default: all that is drawn]")
 @click.option("--patient-pattern", help="As the server's --conf patient_pattern.")
+@click.option(
+    "--learning-dir",
+    type=click.Path(path_type=Path),
+    default=Path("model"),
+    show_default=True,
+    help="As the server's --conf learning_dir; for a PACS.",
+)
 @click.option("--identified", is_flag=True, help="Keep the names of images, patients and readers.")
 @_by
 @_audit_dir
@@ -48,11 +57,12 @@ _audit_dir = click.option(
 def export_labels(
     app_dir: Path,
     out: Path,
-    studies: Path,
+    studies: str,
     layout: str,
     train_on: str,
     preset: str | None,
     patient_pattern: str | None,
+    learning_dir: Path,
     identified: bool,
     by: str,
     audit_dir: Path,
@@ -67,6 +77,11 @@ def export_labels(
       sam3d labels export Dataset101_Lesions --format nnunet --studies path/to/niftis --by "Dr. Jones"
       sam3d labels export pairs --format nifti --train-on submitted --studies path/to/niftis --by "Dr. Jones"
     """
+    import os
+
+    from monailabel.datastore.local import LocalDatastore
+
+    from lib.annotations.label_snapshots import LabelSnapshots
     from lib.annotations.made_with import listed_modalities
     from lib.annotations.patients import PatientBook, PatientsError
     from lib.annotations.real_clicks import answers_on
@@ -75,6 +90,10 @@ def export_labels(
     from lib.audit.auditor import Auditor
     from lib.audit.log import AuditError, AuditLog
     from lib.configs.settings import Conf
+    from lib.host.pacs.labels import pacs_labels
+    from lib.host.pacs.open_pacs import PacsAway, open_pacs
+    from lib.host.pacs.seg_export import dicom_layout
+    from lib.host.process.launch import server_environment
     from lib.host.saved_labels import saved_labels, studies_folder
     from lib.host.studies_datastore import StudiesDatastore
     from lib.host.workflow import Workflow
@@ -85,29 +104,42 @@ def export_labels(
     from lib.presets import load_presets
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    if layout == "dicom-seg":
+    is_pacs = studies.startswith(("http://", "https://"))
+    if layout == "dicom-seg" and not is_pacs:
         raise click.UsageError(
             "A folder of studies holds NIfTI and NRRD, and a DICOM SEG has to name the DICOM slices that it was drawn "
             "on. Serve the images from a PACS: then each submitted label is stored there as DICOM SEG. From a folder, "
             "export nifti, msd or nnunet."
         )
+    # With the program that writes DICOM SEG.
+    os.environ.update(server_environment())
     log = AuditLog(app_dir / audit_dir, Conf().audit_bytes)
+    presets = load_presets(app_dir / "configs")
+    if preset is not None and preset not in presets:
+        raise click.UsageError(f"There is no preset {preset!r}; expected is one of {', '.join(presets)}.")
     try:
-        datastore = StudiesDatastore(str(studies.expanduser().resolve()), read_only=True)
-        known = Workflow(app_dir).read(datastore)
-        chosen = choose_labels(saved_labels(datastore), known.newest, known.marks, train_on)
-        book, modalities = PatientBook(studies_folder(datastore), patient_pattern), listed_modalities(studies)
-        learner = None
-        if preset is not None:
-            presets = load_presets(app_dir / "configs")
-            if preset not in presets:
-                raise click.UsageError(f"There is no preset {preset!r}; expected is one of {', '.join(presets)}.")
-            answers = answers_on(log, [one.image_id for one in chosen])
-            learner = Learner(presets[preset], None, presets, answers, modalities)
+        datastore: Any
+        if is_pacs:
+            datastore = open_pacs(studies)
+            snapshots = LabelSnapshots(app_dir / learning_dir / "labels")
+            images = {*LocalDatastore.list_images(datastore), *(label.image_id for label in snapshots.labels())}
+            answers = answers_on(log, images)
+            structures = [label for one in presets.values() for label in one.labels]
+            saved = pacs_labels(datastore, snapshots, expected=structures, clicked=answers)
+        else:
+            datastore = StudiesDatastore(str(Path(studies).expanduser().resolve()), read_only=True)
+            saved = saved_labels(datastore)
+            answers = answers_on(log, [one.image_id for one in saved])
+        folder = studies_folder(datastore)
+        known = Workflow(app_dir / learning_dir).read(datastore)
+        chosen = choose_labels(saved, known.newest, known.marks, train_on)
+        book, modalities = PatientBook(folder, patient_pattern), listed_modalities(folder)
+        learner = Learner(presets[preset], None, presets, answers, modalities) if preset is not None else None
         cases, skipped = choose_cases(chosen, known.newest, book, modalities, learner)
         names = Names(None if identified else log.name_hash)
-        done = export(cases, layout, LAYOUTS[layout], out.expanduser().absolute(), names)
-    except (OSError, LayoutError, PatientsError, AuditError) as error:
+        form = dicom_layout() if layout == "dicom-seg" else LAYOUTS[layout]
+        done = export(cases, layout, form, out.expanduser().absolute(), names)
+    except (OSError, LayoutError, PatientsError, AuditError, PacsAway) as error:
         logger.error("%s", " ".join(str(error).split()))
         raise SystemExit(1) from error
     sent = [(one.case.image_id, one.case.label_sha256) for one in done.cases]

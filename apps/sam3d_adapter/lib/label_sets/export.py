@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,9 +16,10 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from lib.annotations.submitted import MAX_OBJECTS, Skipped, SubmittedError
+from lib.annotations.submitted import MAX_OBJECTS, Skipped, SubmittedError, content_sha256
 from lib.files.atomic_write import replacing, sync_folder, write_synced
 from lib.files.checksums import file_sha256
+from lib.files.folders import remove_leftovers
 from lib.geometry.axes import Array
 from lib.label_sets.chosen_cases import ChosenCase
 from lib.label_sets.layouts import Content, Layout, LayoutError, require_name, values_of
@@ -104,6 +105,8 @@ def export(cases: Sequence[ChosenCase], layout_name: str, layout: Layout, out: P
                 skipped.append(Skipped(case.case.image_id, str(error).rstrip(".")))
         if not entries:
             raise LayoutError(" ".join(["No label can be exported.", *(one.sentence for one in skipped[:5])]))
+        for further in layout.folders:
+            (partial / further).mkdir()
         entries.sort(key=lambda entry: entry["case"])
         _write_files(partial, entries, values, modalities[0] if modalities else None, layout, out.name)
         manifest = {
@@ -149,20 +152,23 @@ def write_nifti(path: Path, voxels: np.ndarray, affine: Array) -> None:
 def _write_case(case: ChosenCase, layout: Layout, folder: Path, names: Names, values: dict[str, int]) -> dict[str, Any]:
     """Writes image and label; its entry in the manifest."""
     own = values or {name: number for number, name in enumerate(case.case.names, start=1)}
-    labels = case.read_labels(own, by_structure=layout.is_one_task)
-    image = read_volume(case.case.image)
-    if tuple(image.voxels.shape) != case.case.shape:
-        raise SubmittedError("its image was replaced in the meantime")
     name = names.case(case.case.image_id)
     files = {"image": layout.image.format(case=name), "label": layout.label.format(case=name)}
-    write_nifti(folder / files["image"], image.voxels.numpy(), case.case.affine)
-    write_nifti(folder / files["label"], labels, case.case.affine)
+    paths = [folder / file for file in files.values()]
+    try:
+        if layout.write is not None:
+            layout.write(case, names, *paths)
+        else:
+            _write_nifti(case, own, *paths, by_structure=layout.is_one_task)
+    except BaseException:
+        remove_leftovers(path for path in paths if path.exists())
+        raise
     entry: dict[str, Any] = {
         "case": name,
         "patient": names.patient(case.case.patient.name),
         "modality": case.modality,
         **files,
-        **{f"{kind}_sha256": file_sha256(folder / file) for kind, file in files.items()},
+        **{f"{kind}_sha256": content_sha256(folder / file) for kind, file in files.items()},
         "segments": {drawn: own[drawn] for drawn in (case.structures if layout.is_one_task else case.case.names)},
         "state": case.state,
         "drawn_by": names.reader(case.drawn_by),
@@ -172,6 +178,14 @@ def _write_case(case: ChosenCase, layout: Layout, folder: Path, names: Names, va
     if not names.are_pseudonyms:
         entry["saved_at"] = datetime.fromtimestamp(case.case.saved_at, UTC).isoformat(timespec="seconds")
     return entry
+
+
+def _write_nifti(case: ChosenCase, values: Mapping[str, int], image: Path, label: Path, *, by_structure: bool) -> None:
+    labels, volume = case.read_labels(values, by_structure=by_structure), read_volume(case.case.image)
+    if tuple(volume.voxels.shape) != case.case.shape:
+        raise SubmittedError("its image was replaced in the meantime")
+    write_nifti(image, volume.voxels.numpy(), case.case.affine)
+    write_nifti(label, labels, case.case.affine)
 
 
 def _write_files(

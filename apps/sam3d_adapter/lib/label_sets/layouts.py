@@ -3,7 +3,11 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from lib.label_sets.chosen_cases import ChosenCase
+from lib.label_sets.names import Names
 
 FOLDS = 5
 """As nnU-Net draws them, unless there are fewer patients."""
@@ -45,6 +49,8 @@ class Layout:
         is_one_task: whether a structure has one value in all labels, and all images are of one modality.
         files: content of further JSON files, by name.
         name: what the folder has to be called, as a regular expression; None for anything.
+        folders: further ones, empty.
+        write: writes the image and the label of a case, in place of NIfTI.
     """
 
     image: str
@@ -52,6 +58,8 @@ class Layout:
     is_one_task: bool
     files: Callable[[Content], dict[str, Any]] = lambda content: {}
     name: re.Pattern[str] | None = None
+    folders: tuple[str, ...] = ()
+    write: Callable[[ChosenCase, Names, Path, Path], None] | None = None
 
 
 def _nnunet(content: Content) -> dict[str, Any]:
@@ -88,7 +96,7 @@ def _msd(content: Content) -> dict[str, Any]:
 
 LAYOUTS = {
     "nnunet": Layout("imagesTr/{case}_0000.nii.gz", "labelsTr/{case}.nii.gz", True, _nnunet, _OF_NNUNET),
-    "msd": Layout("imagesTr/{case}.nii.gz", "labelsTr/{case}.nii.gz", True, _msd),
+    "msd": Layout("imagesTr/{case}.nii.gz", "labelsTr/{case}.nii.gz", True, _msd, folders=("imagesTs",)),
     "nifti": Layout("images/{case}.nii.gz", "labels/{case}.nii.gz", False),
 }
 

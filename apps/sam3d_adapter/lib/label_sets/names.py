@@ -39,5 +39,10 @@ class Names:
         self.readers[found] = name
         return found
 
+    def hashed(self, kind: str, text: str) -> str:
+        """Keyed hash, in hexadecimal; for sets in which names are replaced."""
+        assert self._keyed is not None
+        return self._keyed(f"{kind} {text}")
+
     def _named(self, kind: str, text: str, name: str) -> str:
-        return f"{kind}_{self._keyed(f'{kind} {text}')[:_DIGITS]}" if self._keyed is not None else name
+        return f"{kind}_{self.hashed(kind, text)[:_DIGITS]}" if self.are_pseudonyms else name

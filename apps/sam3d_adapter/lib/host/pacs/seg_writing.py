@@ -98,47 +98,71 @@ def write_dicom_seg(host: Any, series_dir: str, label: str, label_info: Any, *_:
         raise HTTPException(422, f"No DICOM SEG can be made of this label: {error}. Save it again.") from error
     if segments is None:
         segments = [(UNNAMED, value) for value in file.segments()]
-    maker = _maker(info, entries)
-    with tempfile.TemporaryDirectory(prefix="seg-") as folder:
-        affine, groups = file.affine, _layers(file, [value for _, value in segments])
-        if image.is_file():
-            shape, onto = image_grid(image)
-            affine = label_affine(path, affine, image, onto)
-            groups = [(numbers, on_grid(voxels, affine, shape, onto)) for numbers, voxels in groups]
-            affine = onto
-        files: list[str] = []
-        described = []
-        for numbers, voxels in groups:
-            if drawn := [number for number in numbers if (voxels == number + 1).any()]:
-                files.append(_write(Path(folder) / f"{len(files)}.nii.gz", voxels, affine))
-                described.append([_segment(number, segments[number][0], entries) for number in drawn])
-        written = itk_image_to_dicom_seg(",".join(files), series_dir, _series(described)) if files else ""
-    if not written or not Path(written).is_file():
+    affine, layers = file.affine, _layers(file, [value for _, value in segments])
+    if image.is_file():
+        shape, onto = image_grid(image)
+        affine = label_affine(path, affine, image, onto)
+        layers = [on_grid(voxels, affine, shape, onto) for voxels in layers]
+        affine = onto
+    written = write_layers(
+        Path(series_dir), layers, affine, [name for name, _ in segments], _maker(info, entries), entries
+    )
+    if not written:
         raise HTTPException(
             422, "No DICOM SEG can be made of this mask: it is empty, or the tool that writes it (itkimage2segimage) "
             "failed. Click again, choose output=image, or draw on the series itself."
         )  # fmt: skip
-    _describe(written, [name for name, _ in segments], entries, maker)
     return written
 
 
-def _layers(file: LabelFile, values: Sequence[int]) -> list[tuple[list[int], np.ndarray]]:
-    """Segments by layer: ranks in ``values``, and voxels that hold the rank + 1; one layer unless segments overlap."""
-    masks = [list(file.numbers((value,))) for value in values]
-    flat = [number for numbers in masks for number in numbers]
-    groups = [list(range(len(values)))] if len(set(flat)) == len(flat) else [[rank] for rank in range(len(values))]
+def write_layers(
+    series: Path,
+    layers: Sequence[np.ndarray],
+    affine: Array,
+    names: Sequence[str],
+    maker: Maker,
+    entries: Sequence[Mapping[str, Any]] = (),
+) -> str:
+    """Writes a DICOM SEG.
+
+    Args:
+        series: folder of the DICOM slices.
+        layers: (i, j, k) each: 0, or the number of a segment, from 1; segments that overlap lie in several.
+        affine: (4, 4), voxel index to RAS mm.
+        names: of the segments.
+        maker: of the label.
+        entries: what came with the segments, as viewers send it.
+
+    Returns:
+        Path of the file, which the caller removes; "" where nothing is drawn, or dcmqi failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="seg-") as folder:
+        files: list[str] = []
+        described = []
+        for voxels in layers:
+            if drawn := [int(number) for number in np.unique(voxels) if number]:
+                files.append(f"{folder}/{len(files)}.nii.gz")
+                nib.save(nib.Nifti1Image(voxels, affine), files[-1])
+                described.append([_segment(number, names[number - 1], entries) for number in drawn])
+        written = itk_image_to_dicom_seg(",".join(files), str(series), _series(described)) if files else ""
+    if not written or not Path(written).is_file():
+        return ""
+    _describe(written, names, entries, maker)
+    return written
+
+
+def _layers(file: LabelFile, values: Sequence[int]) -> list[np.ndarray]:
+    """The segments, numbered from 1 in the order of ``values``; in one layer unless they overlap."""
+    numbers = [list(file.numbers((value,))) for value in values]
+    together = [number for each in numbers for number in each]
+    everything = range(len(values))
     found = []
-    for group in groups:
+    for layer in [everything] if len(set(together)) == len(together) else [[rank] for rank in everything]:
         table = np.zeros(int(file.voxels.max()) + 1, np.uint8)
-        for rank in group:
-            table[masks[rank]] = rank + 1
-        found.append((group, table[file.voxels]))
+        for rank in layer:
+            table[numbers[rank]] = rank + 1
+        found.append(table[file.voxels])
     return found
-
-
-def _write(path: Path, voxels: np.ndarray, affine: Array) -> str:
-    nib.save(nib.Nifti1Image(voxels, affine), path)
-    return str(path)
 
 
 def _maker(info: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> Maker:
@@ -161,12 +185,12 @@ def _entry(name: str, entries: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]
     return next((one for one in entries if str(one.get("name", "")).strip() == name), {})
 
 
-def _segment(rank: int, name: str, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _segment(number: int, name: str, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What dcmqi is told of a segment; its texts follow, for dcmqi takes ASCII alone."""
     entry = _entry(name, entries)
     stated = entry.get("segmentAttribute")
     stated = stated if isinstance(stated, Mapping) else {}
-    colour = list(entry.get("color") or _COLOURS[rank % len(_COLOURS)])[:3]
+    colour = list(entry.get("color") or _COLOURS[number % len(_COLOURS)])[:3]
     return {
         # Not MANUAL: nobody says that no mask of a model was there before.
         "SegmentAlgorithmType": "SEMIAUTOMATIC",
@@ -174,8 +198,8 @@ def _segment(rank: int, name: str, entries: Sequence[Mapping[str, Any]]) -> dict
         "SegmentedPropertyTypeCodeSequence": _TISSUE,
         "recommendedDisplayRGBValue": [min(max(int(part), 0), 255) for part in colour],
         **stated,
-        "labelID": rank + 1,
-        "SegmentLabel": str(rank),
+        "labelID": number,
+        "SegmentLabel": str(number),
         "SegmentDescription": PURPOSE,
         "SegmentAlgorithmName": PROGRAM,
     }
@@ -202,7 +226,7 @@ def _describe(path: str, names: Sequence[str], entries: Sequence[Mapping[str, An
     seg.SeriesDescription = _text(" ".join(filter(None, (f"{PURPOSE}:", maker.model, "segmentation"))))
     made = maker.algorithm if maker.model else f"Saved through {PROGRAM}; the model is not known"
     for segment in seg.SegmentSequence:
-        name = names[int(segment.SegmentLabel)]
+        name = names[int(segment.SegmentLabel) - 1]
         words = (PURPOSE, made, str(_entry(name, entries).get("description") or "").strip())
         segment.SegmentLabel, segment.SegmentAlgorithmName = _text(name), maker.algorithm
         segment.SegmentDescription = _text(". ".join(filter(None, words)), _DESCRIPTION)
