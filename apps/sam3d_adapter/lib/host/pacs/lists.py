@@ -10,18 +10,21 @@ import itertools
 import json
 import logging
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import requests
 from monailabel.config import settings
 from monailabel.datastore.dicom import DICOMWebDatastore
+from monailabel.datastore.local import LocalDatastore
 from pydicom.dataset import Dataset
 
 from lib.annotations.label_names import normal_name
-from lib.host.pacs.seg_reading import NO_IMAGE, image_of, is_of_this_program, why_not_learned_from
+from lib.host.pacs.seg_reading import NO_IMAGE, image_of, is_of_this_program, why_not_learned_from, write_seg
 from lib.host.patches.version_guard import check_host_version
 from lib.presets import Preset
 
@@ -59,7 +62,7 @@ def with_fresh_lists(datastore: Any, modalities: Collection[str], structures: Co
     expiry = settings.MONAI_LABEL_DICOMWEB_CACHE_EXPIRY if _EXPIRY in chosen else EXPIRY_S
     # MONAI Label has put its own defaults there, which its background tasks would take for an administrator's choice.
     os.environ[_FILTER], os.environ[_EXPIRY] = json.dumps(wanted), str(expiry)
-    lists = PacsLists(datastore._client, wanted, expiry, structures)
+    lists = PacsLists(datastore._client, wanted, expiry, structures, lambda image: _in_cache(datastore, image))
     save_label = datastore.save_label
 
     def save(*arguments: Any, **keywords: Any) -> str:
@@ -90,6 +93,7 @@ class PacsLists:
         wanted: QIDO-RS filter; a list of values means any of them.
         expiry_s: how long a list is kept.
         structures: names of what is segmented here; other DICOM SEG do not make a case labelled.
+        image_file: the file of an image by its id; None where it was not fetched yet.
         clock: seconds, from anywhere.
     """
 
@@ -99,11 +103,12 @@ class PacsLists:
         wanted: Filter,
         expiry_s: float,
         structures: Collection[str],
+        image_file: Callable[[str], Path | None] = lambda image: None,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client, self._filters = client, one_by_one(wanted)
-        self._names = {normal_name(name) for name in structures}
+        self._names, self._image_file = {normal_name(name) for name in structures}, image_file
         self._images = _Kept(self._find_images, expiry_s, clock)
         self._labelled = _Kept(self._find_labelled, expiry_s, clock)
         self._refers_to: dict[str, str | None] = {}
@@ -165,12 +170,27 @@ class PacsLists:
     def _ask_what_it_labels(self, study: str, series: str) -> str | None:
         """The series that a DICOM SEG labels; None where nothing can be learned from it."""
         seg = Dataset.from_json(self._client.retrieve_series_metadata(study, series)[0])
+        image = image_of(seg, self._client)
         # What was saved through a server like this one is learned from under whatever name.
-        reason = "" if is_of_this_program(seg) else why_not_learned_from(seg, self._names)
-        image = image_of(seg, self._client) if not reason else ""
-        if not image:
-            logger.info("The DICOM SEG %s does not make a case labelled: %s.", series, reason or NO_IMAGE)
-        return image or None
+        is_ours = is_of_this_program(seg)
+        reason = NO_IMAGE if not image else "" if is_ours else why_not_learned_from(seg, self._names)
+        if not reason and not is_ours and (file := self._image_file(image)) is not None:
+            reason = self._ask_whether_it_can_be_read(seg, file)
+        if reason:
+            logger.info("The DICOM SEG %s does not make a case labelled: %s.", series, reason)
+        return None if reason else image
+
+    def _ask_whether_it_can_be_read(self, seg: Dataset, image: Path) -> str:
+        """Why a training would leave a DICOM SEG out; "" where it would not."""
+        found = self._client.retrieve_series(str(seg.StudyInstanceUID), str(seg.SeriesInstanceUID))
+        whole = next(one for one in found if one.SOPInstanceUID == seg.SOPInstanceUID)
+        with tempfile.TemporaryDirectory(prefix="seg-") as folder:
+            try:
+                write_seg(whole, Path(folder) / "seg.nrrd", self._names, image)
+            # Broad: a training leaves it out for whatever its damaged files lead to.
+            except Exception as error:
+                return str(error).rstrip(".")
+        return ""
 
     def _search(self, wanted: Filter) -> list[Dataset]:
         return [Dataset.from_json(found) for found in self._client.search_for_series(search_filters=dict(wanted))]
@@ -211,6 +231,11 @@ class _Kept:
             logger.warning("The DICOMweb server did not say what it has; its last answer holds on.", exc_info=True)
         # Counted from the answer on, for a PACS may take as long to give one.
         self._until = self._clock() + self._expiry_s
+
+
+def _in_cache(datastore: DICOMWebDatastore, image: str) -> Path | None:
+    path = Path(LocalDatastore.get_image_uri(datastore, image) or "/")
+    return path if path.is_file() else None
 
 
 def one_by_one(wanted: Filter) -> list[dict[str, Any]]:
