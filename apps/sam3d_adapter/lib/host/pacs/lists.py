@@ -111,7 +111,8 @@ class PacsLists:
         self._names, self._image_file = {normal_name(name) for name in structures}, image_file
         self._images = _Kept(self._find_images, expiry_s, clock)
         self._labelled = _Kept(self._find_labelled, expiry_s, clock)
-        self._refers_to: dict[str, str | None] = {}
+        self._labels: dict[str, str | None] = {}
+        self._unread: dict[str, Dataset] = {}
         self._facts: dict[str, dict[str, str]] = {}
 
     def study_of(self, series: str) -> dict[str, str]:
@@ -155,30 +156,43 @@ class PacsLists:
         labelled = []
         for seg in self._search({"Modality": "SEG"}):
             study, series = str(seg.StudyInstanceUID), str(seg.SeriesInstanceUID)
-            if series not in self._refers_to:
-                try:
-                    self._refers_to[series] = self._ask_what_it_labels(study, series)
-                except (requests.ConnectionError, requests.Timeout):
-                    raise
-                # Broad: one that is damaged, or being stored just now, must not hide the others.
-                except Exception:
-                    logger.warning("The PACS does not say what one of its DICOM SEG refers to.", exc_info=True)
-                    continue
-            labelled.append(self._refers_to[series])
+            try:
+                if series not in self._labels:
+                    self._labels[series] = self._ask_what_it_labels(study, series)
+                if series in self._unread:
+                    self._read_once_fetched(series)
+            except (requests.ConnectionError, requests.Timeout):
+                raise
+            # Broad: one that is damaged, or being stored just now, must not hide the others.
+            except Exception:
+                logger.warning("The PACS does not say what one of its DICOM SEG refers to.", exc_info=True)
+                continue
+            labelled.append(self._labels[series])
         return list(dict.fromkeys(series for series in labelled if series))
 
     def _ask_what_it_labels(self, study: str, series: str) -> str | None:
         """The series that a DICOM SEG labels; None where nothing can be learned from it."""
         seg = Dataset.from_json(self._client.retrieve_series_metadata(study, series)[0])
-        image = image_of(seg, self._client)
         # What was saved through a server like this one is learned from under whatever name.
         is_ours = is_of_this_program(seg)
-        reason = NO_IMAGE if not image else "" if is_ours else why_not_learned_from(seg, self._names)
-        if not reason and not is_ours and (file := self._image_file(image)) is not None:
-            reason = self._ask_whether_it_can_be_read(seg, file)
-        if reason:
-            logger.info("The DICOM SEG %s does not make a case labelled: %s.", series, reason)
-        return None if reason else image
+        reason = "" if is_ours else why_not_learned_from(seg, self._names)
+        image = image_of(seg, self._client) if not reason else ""
+        if not image:
+            _say_why_not(series, reason or NO_IMAGE)
+            return None
+        if not is_ours:
+            self._unread[series] = seg
+        return image
+
+    def _read_once_fetched(self, series: str) -> None:
+        """Reads a DICOM SEG as a training would, once its image is here: what it leaves out labels nothing."""
+        file = self._image_file(self._labels[series] or "")
+        if file is None:
+            return
+        if reason := self._ask_whether_it_can_be_read(self._unread[series], file):
+            _say_why_not(series, reason)
+            self._labels[series] = None
+        del self._unread[series]
 
     def _ask_whether_it_can_be_read(self, seg: Dataset, image: Path) -> str:
         """Why a training would leave a DICOM SEG out; "" where it would not."""
@@ -231,6 +245,10 @@ class _Kept:
             logger.warning("The DICOMweb server did not say what it has; its last answer holds on.", exc_info=True)
         # Counted from the answer on, for a PACS may take as long to give one.
         self._until = self._clock() + self._expiry_s
+
+
+def _say_why_not(series: str, reason: str) -> None:
+    logger.info("The DICOM SEG %s does not make a case labelled: %s.", series, reason)
 
 
 def _in_cache(datastore: DICOMWebDatastore, image: str) -> Path | None:

@@ -25,7 +25,7 @@ from lib.annotations.label_snapshots import LabelSnapshots
 from lib.annotations.patients import PatientBook
 from lib.annotations.submitted import Learner, Submitted, read_submitted
 from lib.host.pacs.labels import pacs_labels
-from lib.host.pacs.lists import with_fresh_lists
+from lib.host.pacs.lists import PacsLists, with_fresh_lists
 from lib.host.pacs.segmentations import segmentation_file
 from lib.presets import load_preset
 from tests.support.dicom_segs import by_dcmqi, by_hand, by_highdicom
@@ -45,6 +45,7 @@ pytestmark = [
     # ITK's wrapping raises it on import, on every Python from 3.11; made an error there, it ends the process.
     pytest.mark.filterwarnings("ignore:builtin type [sS]wig:DeprecationWarning"),
 ]
+DOCS = APP_DIR.parents[1] / "docs/label-exchange.md"
 CT = load_preset(APP_DIR / "configs/ct.yaml")
 Masks = dict[str, np.ndarray]
 
@@ -328,30 +329,34 @@ STORED: dict[str, tuple[Store, Masks | str]] = {
     "highdicom, overlapping": (lambda study, *_: by_highdicom(study, NESTED), NESTED),
     "dcmqi": (lambda study, image, to: by_dcmqi(study, BOTH, image, to), BOTH),
     "dcmqi, label map": (lambda study, image, to: by_dcmqi(study, BOTH, image, to, kind="labelmap"), BOTH),
-    "third": (lambda study, *_: by_hand(study, BOTH), BOTH),
-    "third, frames in any order": (
+    "another program": (lambda study, *_: by_hand(study, BOTH), BOTH),
+    "another program, frames in any order": (
         lambda study, *_: by_hand(study, BOTH, order=np.random.default_rng(1).permutation(13).tolist()),
         BOTH,
     ),
-    "third, cropped": (lambda study, *_: by_hand(study, ONE, crop=(3, 22, 2, 20)), ONE),
-    "third, sparse": (lambda study, *_: by_hand(study, SPARSE), SPARSE),
-    "third, overlapping": (lambda study, *_: by_hand(study, NESTED), NESTED),
-    "third, label map": (lambda study, *_: by_hand(study, BOTH, kind="LABELMAP"), BOTH),
-    "third, rows turned over": (lambda study, *_: by_hand(study, ONE, is_flipped=True), ONE),
-    "third, orientation with each frame": (lambda study, *_: by_hand(study, ONE, is_shared=False), ONE),
-    "third, without ReferencedSeriesSequence": (lambda study, *_: by_hand(study, ONE, refers="slices"), ONE),
-    "third, without a date": (lambda study, *_: changed(by_hand(study, ONE), ContentDate="", ContentTime=""), ONE),
-    "third, of no image": (lambda study, *_: by_hand(study, ONE, refers="nothing"), ""),
-    "of other structures": (lambda study, *_: by_highdicom(study, {"Aorta": BIG}), ""),
-    "of no kind that is known": (
+    "another program, cropped": (lambda study, *_: by_hand(study, ONE, crop=(3, 22, 2, 20)), ONE),
+    "another program, sparse": (lambda study, *_: by_hand(study, SPARSE), SPARSE),
+    "another program, overlapping": (lambda study, *_: by_hand(study, NESTED), NESTED),
+    "another program, label map": (lambda study, *_: by_hand(study, BOTH, kind="LABELMAP"), BOTH),
+    "another program, rows turned over": (lambda study, *_: by_hand(study, ONE, is_flipped=True), ONE),
+    "another program, orientation with each frame": (lambda study, *_: by_hand(study, ONE, is_shared=False), ONE),
+    "another program, without ReferencedSeriesSequence": (lambda study, *_: by_hand(study, ONE, refers="slices"), ONE),
+    "another program, without a date": (
+        lambda study, *_: changed(by_hand(study, ONE), ContentDate="", ContentTime=""), ONE,
+    ),
+    "another program, without any reference": (lambda study, *_: by_hand(study, ONE, refers="nothing"), ""),
+    "any program, other structures alone": (lambda study, *_: by_highdicom(study, {"Aorta": BIG}), ""),
+    "any program, of an unknown type": (
         lambda study, *_: changed(by_hand(study, ONE), SegmentationType="SURFACE"), "its type is 'SURFACE'",
     ),
-    "empty": (lambda study, *_: by_highdicom(study, {"lesion": BIG & False, "Aorta": BIG}), "nothing is drawn in it"),
-    "every second slice": (
+    "any program, empty": (
+        lambda study, *_: by_highdicom(study, {"lesion": BIG & False, "Aorta": BIG}), "nothing is drawn in it",
+    ),
+    "any program, every second slice": (
         lambda study, *_: by_hand(study, {"lesion": BIG & (np.arange(16) % 2 == 1)}),
         "drawn on slices that are no neighbours",
     ),
-    "frames that cannot be unpacked": (
+    "any program, damaged frames": (
         lambda study, *_: changed(by_hand(study, ONE), PixelData=b"\0\0"), "cannot be unpacked",
     ),
 }  # fmt: skip
@@ -378,6 +383,30 @@ def test_stored_beside_the_server(
         check_masks(masks_of(found), expected)
     listed = with_fresh_lists(store, ["CT"], ["lesion", "Niere"])
     assert listed.get_labeled_images() == ([] if isinstance(expected, str) else [study.series_uid])
+
+
+def test_a_case_counts_as_labelled_until_its_seg_turns_out_to_be_useless(
+    pacs: PacsWithSegs, store: DICOMWebDatastore, study: Study
+) -> None:
+    image: list[Path] = []
+    lists = PacsLists(pacs, {"Modality": "CT"}, 0, ["lesion"], lambda uid: next(iter(image), None))
+    pacs.stored.append(by_hand(study, {"lesion": BIG & (np.arange(16) % 2 == 1)}))
+    assert lists.labelled() == [study.series_uid]
+    image.append(Path(store.get_image_uri(study.series_uid)))
+    assert lists.labelled() == []
+    pacs.stored.append(by_hand(study, ONE))
+    assert lists.labelled() == [study.series_uid] == lists.labelled()
+
+
+def test_the_tables_in_the_documentation() -> None:
+    rows = [line.strip("| ").split(" | ") for line in DOCS.read_text().splitlines() if line.startswith("| ")]
+    outcomes = ("right", "refused", "no label of this server")
+    stated = {row[0]: row[1] for row in rows if row[1].startswith(outcomes)}
+    expected = {form: found for form, (*_, found) in [*SUBMITTED.items(), *STORED.items()]}
+    assert stated == {
+        form: "right" if not isinstance(found, str) else f'refused: "{found}"' if found else "no label of this server"
+        for form, found in expected.items()
+    }
 
 
 def test_a_label_map_of_others_opens_in_the_viewer(
