@@ -159,10 +159,15 @@ def export_labels(
 @click.command("import", short_help="Submit the labels of such a folder.")
 @click.argument("folder", type=click.Path(path_type=Path))
 @_studies
+@click.option(
+    "--key",
+    type=click.Path(path_type=Path),
+    help="OUT.key.json of the export that FOLDER is: what was changed since is submitted for the original images.",
+)
 @_by
 @_audit_dir
 @pass_app_dir
-def import_labels(app_dir: Path, folder: Path, studies: Path, by: str, audit_dir: Path) -> None:
+def import_labels(app_dir: Path, folder: Path, studies: Path, key: Path | None, by: str, audit_dir: Path) -> None:
     """Submit the labels of FOLDER, with their images, into a folder of studies.
 
     FOLDER is nnU-Net's raw folder (of one channel), one of the Medical Segmentation Decathlon, or has the folders
@@ -170,13 +175,14 @@ def import_labels(app_dir: Path, folder: Path, studies: Path, by: str, audit_dir
     interruption: what is there already stays.
 
     \b
-    Example:
+    Examples:
       sam3d labels import Dataset101_Lesions --studies path/to/niftis --by "Dr. Jones"
+      sam3d labels import pairs --key pairs.key.json --studies path/to/niftis --by "Dr. Jones"
     """
     from lib.audit.auditor import Auditor
     from lib.audit.log import AuditLog
     from lib.configs.settings import Conf
-    from lib.label_sets.read_set import SetError, read_set
+    from lib.label_sets.read_set import SetError, read_key, read_set
     from lib.label_sets.take_in import take_in
     from lib.studies.folder import StudiesFolder
 
@@ -186,7 +192,8 @@ def import_labels(app_dir: Path, folder: Path, studies: Path, by: str, audit_dir
         into = StudiesFolder(studies.expanduser().resolve(), told=auditor.record_label)
         into.open()
         into.require()
-        done = take_in(read_set(folder), into, By(by))
+        cases = read_set(folder)
+        done = take_in(cases, into, By(by), read_key(key, folder) if key is not None else None)
     except (OSError, SetError) as error:
         logger.error("%s", " ".join(str(error).split()))
         raise SystemExit(1) from error

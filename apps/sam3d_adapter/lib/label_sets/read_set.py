@@ -11,6 +11,7 @@ from lib.label_sets.export import MANIFEST, PROGRAM
 from lib.volumes.modality import known_modality
 
 ENDINGS = (".nii.gz", ".nii", ".nrrd")
+_KEYS = {"image", "image_sha256", "label", "label_sha256", "tag"}
 _EXPECTED = (
     "expected is nnU-Net's raw folder (imagesTr, labelsTr, dataset.json), one of the Medical Segmentation Decathlon, "
     "or the folders 'images' and 'labels' with equal names of files"
@@ -35,6 +36,7 @@ class SetCase:
         modality: of the image; None where nothing tells it.
         drawn_by: who drew the label; "" where nobody knows.
         problem: why it cannot be taken; "" for nothing.
+        is_as_exported: whether the label is the very file that was exported.
     """
 
     name: str
@@ -46,6 +48,7 @@ class SetCase:
     modality: str | None = None
     drawn_by: str = ""
     problem: str = ""
+    is_as_exported: bool = False
 
 
 def read_set(folder: Path) -> list[SetCase]:
@@ -78,6 +81,28 @@ def read_set(folder: Path) -> list[SetCase]:
         raise SetError(f"There is no label in {folder}: {_EXPECTED}.")
     entries = {str(entry.get("case")): entry for entry in _list(manifest.get("cases"))}
     return sorted((_told(case, entries.get(case.name)) for case in cases), key=lambda case: case.name)
+
+
+def read_key(key: Path, folder: Path) -> dict[str, Mapping[str, Any]]:
+    """What the pseudonyms of an export stand for, by case.
+
+    Args:
+        key: the file that the export wrote beside its folder.
+        folder: of the set.
+
+    Raises:
+        SetError: it is no such file, or of another export.
+    """
+    content = _read_json(key)
+    cases = content.get("cases")
+    if not isinstance(cases, dict) or not all(
+        isinstance(case, dict) and case.keys() >= _KEYS for case in cases.values()
+    ):
+        raise SetError(f"{key.name} is no file that an export wrote beside its folder (OUT.key.json).")
+    manifest = folder / MANIFEST
+    if not manifest.is_file() or content.get("manifest_sha256") != file_sha256(manifest):
+        raise SetError(f"{key.name} belongs to another export: the sha256 of {MANIFEST} is not the one that it names.")
+    return cases
 
 
 def _nnunet(folder: Path, dataset: Mapping[str, Any]) -> list[SetCase]:
@@ -139,8 +164,9 @@ def _told(case: SetCase, entry: Mapping[str, Any] | None) -> SetCase:
         changes["modality"] = known_modality(str(entry.get("modality") or ""))
         if not case.names:
             changes["names"] = _names(_mapping(entry.get("segments")).items())
+        changes["is_as_exported"] = entry.get("label_sha256") == file_sha256(case.label)
         # Of a label that was changed since, nobody knows who did it.
-        if entry.get("label_sha256") == file_sha256(case.label):
+        if changes["is_as_exported"]:
             changes["drawn_by"] = str(entry.get("drawn_by") or "")
     return SetCase(**{**vars(case), **changes})
 

@@ -39,13 +39,17 @@ class _NotTaken(ValueError):
     """Why a case is not taken; completes the sentence "... is left out: "."""
 
 
-def take_in(cases: list[SetCase], folder: StudiesFolder, by: By) -> TakenIn:
+def take_in(
+    cases: list[SetCase], folder: StudiesFolder, by: By, key: Mapping[str, Mapping[str, Any]] | None = None
+) -> TakenIn:
     """Adds images, and submits their labels; each case as a whole. What is there already stays, so it can be repeated.
 
     Args:
         cases: of the set.
         folder: of studies.
         by: who does it.
+        key: from `lib.label_sets.read_set.read_key`: labels that were changed since the export are submitted as
+            corrections of those that were exported, and nothing is added.
 
     Raises:
         StudiesError: the folder is away, or another process keeps it locked.
@@ -54,7 +58,7 @@ def take_in(cases: list[SetCase], folder: StudiesFolder, by: By) -> TakenIn:
     done = TakenIn()
     for case in cases:
         try:
-            said = _take(case, folder, by)
+            said = _take(case, folder, by) if key is None else _take_home(case, folder, by, key)
         except (_NotTaken, Taken, LabelRefused, SubmittedError, ImageError, MemoryShortage) as error:
             done.skipped.append(Skipped(case.name, str(error).rstrip(".")))
             continue
@@ -82,6 +86,29 @@ def _take(case: SetCase, folder: StudiesFolder, by: By) -> list[str] | None:
     said = check_label(case.label, case.image, info)
     folder.add_image(case.name, case.ending, case.image, _image_info(case))
     folder.save_label(case.name, FINAL, _ending(case.label, folder), case.label, info, by)
+    return said
+
+
+def _take_home(case: SetCase, folder: StudiesFolder, by: By, key: Mapping[str, Mapping[str, Any]]) -> list[str] | None:
+    """What is to be said of a correction; None where the label is as it was exported."""
+    if case.problem:
+        raise _NotTaken(case.problem)
+    if case.name not in key:
+        raise _NotTaken("the key does not name it")
+    of = key[case.name]
+    image, tag = str(of["image"]), str(of["tag"])
+    there = folder.index()["objects"].get(image)
+    path = folder.images / f"{image}{there['image']['ext']}" if there is not None else None
+    if path is None or file_sha256(path) != of["image_sha256"]:
+        raise _NotTaken(f"its image {image} was removed or replaced since the export")
+    note = folder.note(image, tag) or {}
+    if case.is_as_exported or note.get("sha256") == file_sha256(case.label):
+        return None
+    if note.get("sha256") != of["label_sha256"]:
+        raise _NotTaken(f"the label of {image} was changed here since the export; compare them in a viewer")
+    info = {**_label_info(case), "parent": of["label"]}
+    said = check_label(case.label, path, info)
+    folder.save_label(image, tag, _ending(case.label, folder), case.label, info, by)
     return said
 
 

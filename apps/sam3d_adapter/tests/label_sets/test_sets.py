@@ -330,6 +330,40 @@ def test_what_was_exported_is_taken_in_as_submitted_labels(
     assert "Submitted: 0 labels; 5 were there already" in run(into, "import", str(out)).output
 
 
+def test_corrections_of_a_set_find_home(studies: StudiesFolder, tmp_path: Path) -> None:
+    out = tmp_path / "pairs"
+    manifest = exported(studies, out, "nifti", "--train-on", "submitted")
+    names = {number_of(out, entry["case"]): entry["case"] for entry in manifest["cases"]}
+    home = {number: f"{SECRET}_{number}" for number in names}
+    corrected = np.roll(drawn(0), 2, axis=0)
+    for number in (0, 2, 4):
+        nib.save(nib.Nifti1Image(corrected, AFFINE), out / f"labels/{names[number]}.nii.gz")
+    submit(studies, home[2], drawn(2)[::-1], ("Lesion",))  # meanwhile
+    image(studies.path, home[4], 77)
+    key = ("--key", f"{out}.key.json")
+    done = run(studies, "import", str(out), *key)
+    assert done.exit_code == 0 and "Submitted: 1 labels; 2 were there already" in done.output, done.output
+    assert "was changed here since the export" in done.output and "replaced since the export" in done.output
+    store, workflow = StudiesDatastore(str(studies.path)), Workflow(tmp_path)
+    known = workflow.read(store)
+    (label,) = [label for label in known.labels if label.image == home[0]]
+    assert label.parent == key_of(out)["cases"][names[0]]["label"] and label.author == ""
+    verdicts = {review.label: (review.verdict, review.new_label) for review in known.reviews}
+    assert verdicts[label.parent] == ("correct", label.id)
+    stored = nib.load(studies.labels / f"final/{home[0]}.nii.gz")
+    np.testing.assert_array_equal(np.asarray(stored.dataobj), corrected)
+    assert set(studies.index()["objects"]) == {f"{SECRET}_{number}" for number in range(6)}
+    assert "Submitted: 0 labels; 3 were there already" in run(studies, "import", str(out), *key).output
+
+
+def test_the_key_of_another_export(studies: StudiesFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    exported(studies, tmp_path / "one", "nifti")
+    exported(studies, tmp_path / "two", "nifti", "--train-on", "submitted")
+    for file, said in (("two.key.json", "another export"), ("one/manifest.json", "no file that an export wrote")):
+        assert run(studies, "import", str(tmp_path / "one"), "--key", str(tmp_path / file)).exit_code == 1
+        assert said in caplog.text
+
+
 def a_set(folder: Path, labels: dict[str, Any], values: dict[str, np.ndarray]) -> Path:
     """nnU-Net's raw folder as others write it."""
     for part in ("imagesTr", "labelsTr"):
