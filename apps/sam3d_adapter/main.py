@@ -73,7 +73,9 @@ class Sam3dAdapterApp(MONAILabelApp):
             return folder
         use_whole_index()
         datastore = with_time_limits(super().init_datastore())
-        listed = with_fresh_lists(datastore, modalities_for(self._config.presets.values()))
+        presets = self._config.presets.values()
+        structures = [label for preset in presets for label in preset.labels]
+        listed = with_fresh_lists(datastore, modalities_for(presets), structures)
         return with_recorded_labels(listed, self.auditor.record_label, partial(self.workflow.note_sent, listed))
 
     def init_infers(self) -> dict[str, Any]:
