@@ -23,8 +23,9 @@ export function progressOf(stats, isRunning) {
   if (isRunning && (!stats.stage || OVER.test(stats.stage))) return 'Starting...';
   if (!stats.stage) return 'Never trained here.';
   const parts = [stats.stage];
-  if (stats.total_epochs) parts.push(`epoch ${stats.epoch} of ${stats.total_epochs}`);
-  if (stats.best_metric !== undefined) parts.push(`validation Dice ${two(stats.best_metric)}`);
+  if (stats.epoch || !OVER.test(stats.stage)) parts.push(`epoch ${stats.epoch} of ${stats.total_epochs}`);
+  const dice = /** @type {number[]} */ (Object.values(stats.dice || {}));
+  if (dice.length) parts.push(`validation Dice ${two(Math.max(...dice))}`);
   if (stats.seconds_left !== undefined) parts.push(`about ${minutes(stats.seconds_left)} left`);
   return parts.join(', ');
 }
