@@ -32,6 +32,7 @@ from lib.learning.served_dice import ServedDice
 from lib.learning.settings import TrainSettings, read_settings, shown_settings
 from lib.learning.training_data import NothingToLearn, TrainingData, collect_training_data
 from lib.presets import Preset
+from lib.registry.errors import RegistryError
 from lib.registry.registry import Registry
 from lib.serving.model_store import ModelSpec, ModelStore
 from lib.serving.preset_segmenter import MissingWeightsError, how_to_supply
@@ -126,7 +127,10 @@ class FineTuneTask(TrainTask):
             # It may just have ended, or another one begun.
             again = self._progress.read()
             found = found.stopped() if again == found else again
-        dice = self._served_dice.value()
+        dice = None
+        # What is wrong with the versions, the tasks say.
+        with contextlib.suppress(RegistryError, OSError):
+            dice = self._served_dice.value()
         return (found.stats() if found else {}) | ({} if dice is None else {"best_metric": dice})
 
     def is_running(self) -> bool:

@@ -38,6 +38,7 @@ from lib.host.patches.save_label import read_save_label, require_safe_tag
 from lib.host.patches.unknown_names import require_model, require_task
 from lib.host.patches.version_guard import check_host_version
 from lib.host.patches.wrapping import wrap
+from lib.infers.proposal import PROPOSAL
 from lib.prompts.reading import short
 
 logger = logging.getLogger(__name__)
@@ -127,7 +128,8 @@ def _sample(host: Any, strategy: str, params: dict | None = None, user: str | No
 
 
 def _run_batch(host: Any, model: str, images: Any = None, params: dict | None = None, run_sync: Any = False) -> Any:
-    require_model(model, app_instance()._infers)
+    # What a batch saves is not what is saved already.
+    require_model(model, app_instance()._infers.keys() - {PROPOSAL})
     require_usable(params, model=model)
     _require_background(run_sync, "run the batch", "batch", "/batch/infer")
     require_batch(params or {})
