@@ -99,7 +99,9 @@ export const codeOf = (warning) => (/^([a-z][a-z-]*): /.exec(warning) || ['', ''
 /** @returns {Promise<{tasks: Task[], info: any}>} */
 export async function listTasks() {
   const info = await json('info/');
-  const tasks = Object.entries(info.models || {}).map(([name, model]) => {
+  // Others read no prompts; they are there for viewers that know nothing else.
+  const prompted = Object.entries(info.models || {}).filter(([, model]) => model.type === 'deepgrow');
+  const tasks = prompted.map(([name, model]) => {
     const problem = / \[not available, (.*)\]$/.exec(model.description);
     return {
       name,

@@ -13,6 +13,7 @@ from lib.configs.trainers import make_trainers
 from lib.host.patches.random_strategy import RandomStrategy
 from lib.host.workflow import Workflow
 from lib.infers.click_segmentation import ClickSegmentation
+from lib.infers.proposal import PROPOSAL, Proposal
 from lib.presets import load_presets
 from lib.registry.errors import RegistryError
 from lib.registry.registry import Registry
@@ -69,12 +70,23 @@ class Sam3dAdapterConfig:
         """One infer task per preset, under the preset's name; none where labels are only reviewed."""
         if self._settings.review_only:
             return {}
+        labels = self._labels()
         return {
             name: ClickSegmentation(
-                PresetSegmenter(preset, self._app_dir, self._shared, self.versions(name)), self._app_dir
+                PresetSegmenter(preset, self._app_dir, self._shared, self.versions(name)), self._app_dir, labels
             )
             for name, preset in self.presets.items()
         }
+
+    def proposals(self) -> dict[str, Proposal]:
+        """The infer task that shows what is saved, for viewers that ask without prompts; none as for `infers`."""
+        if self._settings.review_only or PROPOSAL in self.presets:
+            return {}
+        return {PROPOSAL: Proposal(self._labels(), self._app_dir)}
+
+    def _labels(self) -> list[str]:
+        """Of all presets, each once."""
+        return list(dict.fromkeys(label for preset in self.presets.values() for label in preset.labels))
 
     def trainers(self) -> dict[str, FineTuneTask]:
         """One train task per preset that can be fine-tuned, under the preset's name; none as for `infers`."""
