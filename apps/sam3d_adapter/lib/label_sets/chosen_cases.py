@@ -75,7 +75,7 @@ def choose_cases(
 
     Args:
         labels: one of each image, from `lib.annotations.reviewed.choose_labels`.
-        reviews: the last verdicts.
+        reviews: the last decisions.
         book: names the patient of each image.
         modalities: by image id, as far as a table or manifest tells them.
         learner: a preset whose structures and modality are wanted alone; None for all that is drawn.
@@ -95,7 +95,7 @@ def choose_cases(
                 modality=modality_of_source(source.image, source.image_info, modalities),
                 state=state_of(label, reviews),
                 drawn_by=author,
-                accepted_by=review.by if review is not None and review.verdict == ACCEPT else "",
+                accepted_by=review.by if review is not None and review.decision == ACCEPT else "",
                 made_with=stated_task(source.info) or "",
             )
         )

@@ -250,7 +250,7 @@ def test_a_mask_that_a_task_saved_itself_is_proposed(gui: Gui) -> None:
 def test_a_label_that_was_rejected_is_proposed_again_with_the_reason(gui: Gui, server: AppServer) -> None:
     gui.save("case_1", block(20), ["lesion"])
     (label,) = requests.get(f"{server.url}/labels/?image=case_1", timeout=60).json()["labels"]
-    review = {"label": label["id"], "verdict": "reject", "by": "Dr. Poe", "comment": "The rim is missing."}
+    review = {"label": label["id"], "decision": "reject", "by": "Dr. Poe", "comment": "The rim is missing."}
     assert requests.post(f"{server.url}/reviews/", json=review, timeout=60).status_code == 200
     segments, answer = gui.auto_segment("case_1")
     assert np.array_equal(segments.pop("lesion"), block(20) == 1) and not segments

@@ -82,8 +82,8 @@ def studies(tmp_path: Path) -> StudiesFolder:
         submit(found, f"{SECRET}_{number}", drawn(number, (1, 2, 3) if number % 2 else (1,)), names)
     store, workflow = StudiesDatastore(str(folder)), Workflow(tmp_path)
     labels = {label.image[-1]: label.id for label in workflow.read(store).labels}
-    for number, verdict in (("0", "accept"), ("1", "accept"), ("5", "reject")):
-        workflow.review(store, labels[number], verdict, READERS[1], "")
+    for number, decision in (("0", "accept"), ("1", "accept"), ("5", "reject")):
+        workflow.review(store, labels[number], decision, READERS[1], "")
     return found
 
 
@@ -348,8 +348,8 @@ def test_corrections_of_a_set_find_home(studies: StudiesFolder, tmp_path: Path) 
     known = workflow.read(store)
     (label,) = [label for label in known.labels if label.image == home[0]]
     assert label.parent == key_of(out)["cases"][names[0]]["label"] and label.author == ""
-    verdicts = {review.label: (review.verdict, review.new_label) for review in known.reviews}
-    assert verdicts[label.parent] == ("correct", label.id)
+    decisions = {review.label: (review.decision, review.new_label) for review in known.reviews}
+    assert decisions[label.parent] == ("correct", label.id)
     stored = nib.load(studies.labels / f"final/{home[0]}.nii.gz")
     np.testing.assert_array_equal(np.asarray(stored.dataobj), corrected)
     assert set(studies.index()["objects"]) == {f"{SECRET}_{number}" for number in range(6)}
