@@ -170,6 +170,7 @@ def _write_case(case: ChosenCase, layout: Layout, folder: Path, names: Names, va
         **files,
         **{f"{kind}_sha256": content_sha256(folder / file) for kind, file in files.items()},
         "segments": {drawn: own[drawn] for drawn in (case.structures if layout.is_one_task else case.case.names)},
+        "tag": case.label.tag,
         "state": case.state,
         "drawn_by": names.reader(case.drawn_by),
         "accepted_by": names.reader(case.accepted_by),

@@ -27,7 +27,8 @@ _UIDS = ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfRefe
 # DICOM wants them to be there, but they may be empty.
 _EMPTY = (
     "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "PatientBirthDate", "PatientSex", "StudyID",
-    "SeriesNumber", "PositionReferenceIndicator", "KVP", "AcquisitionNumber", "Manufacturer",
+    "SeriesNumber", "PositionReferenceIndicator", "KVP", "AcquisitionNumber", "Manufacturer", "Laterality",
+    "PatientPosition",
 )  # fmt: skip
 
 
@@ -70,7 +71,7 @@ def _without_names(path: Path, names: Names, case: ChosenCase, out: Path) -> Non
         setattr(found, keyword, "" if pydicom.datadict.dictionary_VR(keyword) != "DS" else None)
     for keyword in _KEPT:
         if keyword in source:
-            setattr(found, keyword, source[keyword].value)
+            found.add(source[keyword])
     for keyword in _UIDS:
         if keyword in source:
             setattr(found, keyword, _uid(names, str(source[keyword].value)))

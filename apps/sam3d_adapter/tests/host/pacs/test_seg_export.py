@@ -1,6 +1,8 @@
 """Labels of a PACS as a set: DICOM slices and DICOM SEG that name nobody, and the other forms."""
 
 import json
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -104,6 +106,12 @@ def test_slices_and_segmentation_fit_each_other_and_name_nobody(
     ]
     for name in ("ODD", "MRN 7", "Elsewhere", "ACC 17", "20240229", "vendor", "Roe", "Poe", "Jones", *uids):
         assert str(name).encode() not in left, name
+    if shutil.which("dciodvfy"):
+        for path in out.rglob("*.dcm"):
+            said = subprocess.run(
+                ["dciodvfy", str(path)], capture_output=True, text=True, errors="replace", check=False
+            )
+            assert [line for line in said.stderr.splitlines() if line.startswith("Error")] == []
     key = json.loads((tmp_path / "set.key.json").read_text())
     assert key["cases"][entry["case"]]["image"] == study.series_uid
     assert key["readers"][entry["accepted_by"]] == "Dr. Poe"
