@@ -21,8 +21,10 @@ from pydicom.uid import generate_uid
 from lib.annotations.label_snapshots import LabelSnapshots
 from lib.registry.registry import Registry
 from lib.registry.versions import Versions
+from tests.e2e.conftest import require
 from tests.e2e.scenes import LARGE, SMALL
 from tests.support.dicom_study import Ellipsoid, Study
+from tests.support.ohif import missing_browser, open_ohif
 from tests.support.orthanc import Orthanc
 from tests.support.server import APP_DIR, AppServer, start_server
 from tests.support.small_app import copy_small_app
@@ -126,6 +128,28 @@ def test_a_segmentation_that_a_viewer_stored_beside_the_server_replaces_the_olde
     # The one of before, not the one that the server got last; a SEG holds the slices alone that have something in them.
     learned = sitk.GetArrayFromImage(sitk.ReadImage(str(kept))) > 0
     assert learned.sum() == LARGE.inside(study.geometry).sum() != SMALL.inside(study.geometry).sum()
+
+
+def test_update_model_of_monai_labels_own_panel_is_one_request_and_stops(
+    learner: AppServer, studies: dict[str, Study], tmp_path: Path
+) -> None:
+    require(missing_browser())
+    submit(learner, studies["oblique"], SMALL, tmp_path)
+    before = len(trainings(learner))
+    with open_ohif(learner.url) as ohif:
+        ohif.open_study(studies["oblique"].study_uid)
+        ohif.connect()
+        ohif.press_update_model(times=2)
+        assert len(trainings(learner)) == before + 1
+        ohif.press_update_model()
+        assert not ohif.errors
+    assert not [one for one in trainings(learner) if one["status"] in ("SUBMITTED", "RUNNING")]
+
+
+def trainings(server: AppServer) -> list[dict[str, Any]]:
+    """All requests to train that the server knows of."""
+    answer = requests.get(f"{server.url}/train/?all=true", timeout=60)
+    return list(answer.json()) if answer.status_code == 200 else []
 
 
 def test_labels_of_the_pacs_are_exported_beside_the_running_server(

@@ -7,6 +7,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -38,6 +39,7 @@ _CHROMIUM_ARGS = (
 )
 _TOOL = "ProbeMONAILabel"
 _SEGMENTATION = "1"
+_UPDATE_OR_STOP = re.compile("Update Model|Stop Training")
 VIEWPORT = "window.services.cornerstoneViewportService.getCornerstoneViewport(id)"
 _LABEL_MAP = f"window.services.segmentationService.getLabelmapVolume('{_SEGMENTATION}')"
 
@@ -237,6 +239,18 @@ class Ohif:
         self._page.wait_for_function("() => window.painting === 'shown'", timeout=30_000)
         url = urllib.parse.urlsplit(response.request.url)
         return Inference(f"{url.path}?{url.query}", params, answer, self.label_map())
+
+    def press_update_model(self, *, times: int = 1) -> None:
+        """Press the button that updates the model, or stops that, so fast that no answer comes in between."""
+        tab = self._page.locator(".tab", has=self._page.locator("label.tab-label", has_text="Active Learning")).first
+        button = tab.locator("button", has_text=_UPDATE_OR_STOP)
+        if not button.is_visible():
+            tab.locator("label.tab-label").click()
+        was = button.inner_text()
+        button.evaluate("(button, times) => { for (let n = 0; n < times; n += 1) button.click(); }", times)
+        self._page.wait_for_function(
+            "([button, was]) => button.innerText !== was", arg=[button.element_handle(), was], timeout=60_000
+        )
 
     def clear_points(self) -> None:
         """Drop the points of all labels; the segmentation stays."""
