@@ -12,6 +12,7 @@ import { readLabelMap } from './files.mjs';
  * @property {string | null} problem why it cannot answer
  * @property {string | null} modality of its images, as DICOM has it
  * @property {boolean} isTrainable
+ * @property {boolean} learnsFromAccepted labels alone
  * @property {string} version
  */
 /**
@@ -32,7 +33,7 @@ const MODALITIES = /** @type {Record<string, string>} */ ({ CT: 'CT', MR: 'MR', 
  */
 const READING = {
   name: '', label: 'structure', description: 'This server is for reading labels: it segments nothing. Brush and eraser work.',
-  problem: 'this server is for reading labels', modality: null, isTrainable: false, version: '',
+  problem: 'this server is for reading labels', modality: null, isTrainable: false, learnsFromAccepted: false, version: '',
 };
 
 /** What the server refused, or that it does not answer: `message` is a sentence for the user. */
@@ -110,6 +111,7 @@ export async function listTasks() {
       problem: problem ? problem[1] : null,
       modality: MODALITIES[String(model.modality || '').toUpperCase()] || null,
       isTrainable: name in (info.trainers || {}),
+      learnsFromAccepted: info.trainers?.[name]?.train_on === 'accepted',
       version: model.version,
     };
   });

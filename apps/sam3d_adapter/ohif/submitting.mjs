@@ -64,7 +64,8 @@ export function learning(state, task) {
   const [own, other] = [filled(state).filter((item) => isOfLabel(item.name, task.label)), filled(state).filter((item) => !isOfLabel(item.name, task.label))];
   const kept = other.length ? ` ${quoted(other.map((item) => item.name))} will not be learned from by task "${task.name}", whose label is "${task.label}".` : '';
   if (!own.length) return kept.trim();
-  return `Training of task "${task.name}" will learn from ${other.length ? quoted(own.map((item) => item.name)) : 'it'}.${kept}`;
+  const when = task.learnsFromAccepted ? ' once a second reader has accepted this label' : '';
+  return `Training of task "${task.name}" will learn from ${other.length ? quoted(own.map((item) => item.name)) : 'it'}${when}.${kept}`;
 }
 
 /** @param {any} info of a label @returns {string} */

@@ -107,10 +107,12 @@ class FineTuneTask(TrainTask):
         return shown_settings()
 
     def info(self) -> dict[str, Any]:
-        """As MONAI Label's, and whether there are weights to begin with."""
+        """As MONAI Label's, whether there are weights to begin with, and which labels are learned from."""
         problem = self._served.status().problem if self._served.missing_files() else None
         description = f"{self.description} [not available, {problem}]" if problem else self.description
-        return {**super().info(), "description": description, "available": problem is None}
+        return {
+            **super().info(), "description": description, "available": problem is None, "train_on": self._train_on,
+        }  # fmt: skip
 
     def missing_weights(self) -> str | None:
         """Which files a training lacks, and how to get them; None where it can begin."""

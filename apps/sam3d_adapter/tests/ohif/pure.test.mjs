@@ -236,6 +236,7 @@ test('work is stored and comes back with its names and clicks', () => {
   const foreign = submitting.stateOf(new Map([[4, voxel(2)], [7, voxel(3)]]), { label_info: [{ name: 'a' }, { name: 'b' }] }, task);
   assert.deepEqual(foreign.items.map((item) => item.name), ['a', 'b']);
   assert.match(submitting.learning(state, task), /will learn from "lesion"\. "cyst" will not/);
+  assert.match(submitting.learning(state, { ...task, learnsFromAccepted: true }), /"lesion" once a second reader has accepted this label\./);
 });
 
 test('labels that wait for a review come first, and say whose they are', () => {
