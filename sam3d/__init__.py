@@ -2,9 +2,8 @@
 
 Importing this package makes the app's own package ``lib`` importable. From Python:
 
-    segmenter = sam3d.load("ct")
-    image = sam3d.read("liver_3.nii.gz")
-    mask = segmenter.segment(image, sam3d.Click((201, 188, 61))).mask
+    model = sam3d.load("ct")
+    mask = model.segment("liver_3.nii.gz", foreground=[(201, 188, 61)])
 """
 
 import importlib
@@ -23,17 +22,16 @@ sys.path.insert(0, str(APP_DIR))
 from lib.version import __version__  # noqa: E402 (found on the path set above)
 
 _WHERE = {
-    **dict.fromkeys(("LoadedSegmenter", "load", "read"), "sam3d.api"),
-    "Box": "lib.prompts.box",
-    "Click": "lib.prompts.click",
-    "MaskPrompt": "lib.prompts.mask",
+    **dict.fromkeys(("Client", "ServerError"), "sam3d.client"),
+    "Mask": "sam3d.mask",
+    **dict.fromkeys(("Model", "load"), "sam3d.api"),
 }
 
-__all__ = ["APP_DIR", "Box", "Click", "LoadedSegmenter", "MaskPrompt", "__version__", "load", "read"]
+__all__ = ["APP_DIR", "Client", "Mask", "Model", "ServerError", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    """The Python interface, imported when it is used: the program's help does not wait for torch."""
+    """The Python interface, imported when it is used: a client and the program's help do not wait for torch."""
     if name in _WHERE:
         return getattr(importlib.import_module(_WHERE[name]), name)
     raise AttributeError(f"module 'sam3d' has no attribute '{name}'")

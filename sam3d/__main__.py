@@ -45,7 +45,7 @@ def main(ctx: click.Context, app: Path | None) -> None:
 
     \b
     Examples:
-      sam3d serve --studies path/to/niftis            3D Slicer, MITK: http://127.0.0.1:8000
+      sam3d serve --studies path/to/niftis            3D Slicer: http://127.0.0.1:8000
       sam3d serve --studies http://pacs/dicom-web     OHIF: http://127.0.0.1:8000/ohif/
       sam3d evaluate --images DIR --labels DIR --preset ct --out RUN
       sam3d finetune --studies path/to/niftis --preset ct

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from lib.cli.app_dir import pass_app_dir
+from lib.host.process.key_pair import KeyPair, KeyPairError, self_signed
 from lib.host.process.launch import (
     LOOPBACK,
     LaunchError,
@@ -32,6 +33,13 @@ from lib.host.process.launch import (
 @click.option(
     "--conf", nargs=2, multiple=True, metavar="KEY VALUE", help="A setting of the server; may be given several times."
 )
+@click.option(
+    "--tls-cert", type=click.Path(path_type=Path), metavar="FILE", help="Certificate (PEM) to answer https with."
+)
+@click.option("--tls-key", type=click.Path(path_type=Path), metavar="FILE", help="The private key of that certificate.")
+@click.option(
+    "--tls-self-signed", is_flag=True, help="For a trial: https with a certificate of its own, kept in APP/tls."
+)
 @click.option("--review-only", is_flag=True, help="Images, labels and reviews alone: no model is loaded or trained.")
 @pass_app_dir
 def serve(
@@ -41,6 +49,9 @@ def serve(
     host: str,
     preset: str | None,
     conf: tuple[tuple[str, str], ...],
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_self_signed: bool,
     review_only: bool,
 ) -> None:
     """Start the server for OHIF, 3D Slicer and MITK.
@@ -50,6 +61,7 @@ def serve(
       sam3d serve --studies path/to/niftis
       sam3d serve --studies http://127.0.0.1:8042/dicom-web --preset ct,mr
       sam3d serve --studies path/to/niftis --conf precision fp32
+      sam3d serve --studies path/to/niftis --tls-cert server.pem --tls-key server.key
       sam3d serve --studies path/to/niftis --review-only
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -60,6 +72,11 @@ def serve(
         log.error("STUDIES=%s is neither a folder nor the URL of a DICOMweb server", studies)
         raise SystemExit(1)
     try:
+        tls = _key_pair(app_dir, host, tls_cert, tls_key, tls_self_signed)
+    except KeyPairError as error:
+        log.error("%s", error)
+        raise SystemExit(2) from error
+    try:
         require_free_port(port, host)
     except LaunchError as error:
         log.error("%s", error)
@@ -67,8 +84,31 @@ def serve(
     if not is_loopback(host):
         log.warning("Everybody who reaches %s can read and write here: MONAI Label asks nobody who he is. "
                     "Put a proxy with TLS and a login before it.", host)  # fmt: skip
-    viewers = "OHIF: /ohif/" if is_dicomweb else "3D Slicer, MITK, Python client"
-    log.info("Ready in about 10 s at %s/ (%s)", url_of(host, port), viewers)
+    viewers = "OHIF: /ohif/" if is_dicomweb else "3D Slicer, MITK, Python client" if tls else "3D Slicer, Python client"
+    if tls_self_signed and tls:
+        log.info("Nobody else signed the certificate, so clients ask whether to trust it: %s", tls.certificate)
+    url = url_of(host, port, "https" if tls else "http")
+    log.info("Ready in about 10 s at %s/ (%s)", url, viewers)
     settings = dict(conf) | ({"models": preset} if preset else {}) | ({"review_only": "yes"} if review_only else {})
-    command = server_command(app_dir, place, port=port, host=host, conf=settings)
+    command = server_command(app_dir, place, port=port, host=host, conf=settings, tls=tls)
     os.execve(sys.executable, command, server_environment())
+
+
+def _key_pair(app_dir: Path, host: str, certificate: Path | None, key: Path | None, self_sign: bool) -> KeyPair | None:
+    """What to answer https with, checked; None for http.
+
+    Raises:
+        KeyPairError: options that contradict one another, or a pair that cannot be used.
+    """
+    if self_sign and (certificate or key):
+        raise KeyPairError("--tls-self-signed makes a pair of its own; leave out --tls-cert and --tls-key, or that.")
+    if self_sign:
+        return self_signed(app_dir / "tls", host)
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise KeyPairError("--tls-cert and --tls-key belong together, and one of them is missing; give both.")
+    # Absolute: the server is another process.
+    pair = KeyPair(certificate.expanduser().absolute(), key.expanduser().absolute())
+    pair.require_usable()
+    return pair

@@ -9,15 +9,13 @@ from typing import Any
 
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
+from lib.infers.answer import answer_request
 from lib.infers.errors import http_errors
-from lib.infers.response import describe
 from lib.infers.write_mask import write_mask
-from lib.requests.label_maps import read_prompts, read_protected
 from lib.requests.request import Request
 from lib.segmenters.contract import DEFAULT_THRESHOLD, Stages
 from lib.serving.devices import available_devices
 from lib.serving.preset_segmenter import PresetSegmenter
-from lib.values.checks import mask_warnings, value_warnings
 from lib.volumes.memory import ANSWERING, reserved
 from lib.volumes.modality import source_modality
 from lib.volumes.read import open_volume
@@ -84,36 +82,26 @@ class ClickSegmentation(InferTask):
             with stages.time("weights"):
                 served = self._segmenter.open(read.device)
             with stages.time("load"):
-                volumes, label = self._segmenter.shared.volumes, self.preset.label
-                image = open_volume(Path(read.image), volumes)
+                cache = self._segmenter.shared.volumes
+                image = open_volume(Path(read.image), cache)
                 memory.enter_context(reserved(Path(read.image).name, image.voxels.numel() * ANSWERING))
-                capabilities = served.segmenter.capabilities
-                prompts, warnings = read_prompts(read, image, label, capabilities, volumes)
-                protected = read_protected(read, image, label, prompts, volumes)
-                warnings += value_warnings(self.preset, image, prompts, source_modality(Path(read.image)))
-            segmentation = served.segment(
-                image, prompts, read.options, protected=None if protected is None else protected.mask, stages=stages
-            )
+                modality = source_modality(Path(read.image))
+            found = answer_request(self.preset, read, image, served, modality=modality, cache=cache, stages=stages)
             with stages.time("write"):
                 file = write_mask(
-                    segmentation.mask,
+                    found.mask,
                     image.affine,
                     read.result_extension,
                     compress=read.result_compress,
                     crop=read.result_crop,
                 )
-        answer = describe(self.preset, read, image, served, segmentation, protected)
-        answer["warnings"] = [
-            *read.warnings,
-            *warnings,
-            *(self.without_paths(text) for text in answer["warnings"]),
-            *mask_warnings(self.preset, image, segmentation),
-        ]
+        answer = found.description
+        answer["warnings"] = [self.without_paths(text) for text in answer["warnings"]]
         stages.add("total", (time.perf_counter() - start) * 1000)
         answer["latency_ms"] = stages.milliseconds()
         # MONAI Label's own, in seconds by phase; OHIF reads `centroids`.
         answer |= {"label_names": self.labels, "latencies": stages.phases(), "centroids": {}}
-        answer["request"] = {**read.to_json(), **prompts.to_json()}
+        answer["request"] = found.request
         return str(file), answer
 
     def without_paths(self, text: str) -> str:

@@ -101,6 +101,23 @@ def test_refusals_are_one_line_with_exit_status_1(words: list[str], caplog: pyte
     assert len(caplog.messages) == 1 and "absent" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--tls-cert", "a.pem"], "--tls-cert and --tls-key belong together"),
+        (["--tls-key", "a.pem"], "--tls-cert and --tls-key belong together"),
+        (["--tls-cert", "a.pem", "--tls-key", "b.pem"], "a.pem, which is no file"),
+        (["--tls-self-signed", "--tls-key", "b.pem"], "--tls-self-signed makes a pair of its own"),
+    ],
+)
+def test_wrong_certificates_are_one_line_with_exit_status_2(
+    words: list[str], said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    done = CliRunner().invoke(main, ["serve", "--studies", str(tmp_path), *words])
+    assert done.exit_code == 2 and not done.stdout
+    assert len(caplog.messages) == 1 and said in caplog.text
+
+
 def option(command: click.Command, name: str) -> click.Option:
     found = next(one for one in command.params if one.name == name)
     assert isinstance(found, click.Option)

@@ -166,11 +166,8 @@ def test_what_is_not_saved_is_brought_back_after_a_reload_and_asked_for_before_l
     panel.press("undo")
     assert panel.prompts() == []
     panel.press("redo")
-    # A layout of one stack viewport instead of three volumes keeps all.
-    panel.page.locator("[data-cy='Layout']").click()
-    panel.page.locator("[data-cy='Layout-0-0']").click()
-    panel.page.wait_for_function("() => window.services.viewportGridService.getState().viewports.size === 1")
-    panel.part("object").first.wait_for()
+    # A layout of one viewport instead of three keeps all.
+    panel.show_one_viewport()
     assert panel.prompts() == prompts
     check_equal(panel.label_map(study).values, shown)
     panel.press("submit-draft")

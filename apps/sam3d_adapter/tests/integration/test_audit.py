@@ -20,6 +20,7 @@ from tests.support.small_app import copy_small_app
 from tests.support.weights import write_test_weights
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.timeout(600),
     # MONAI Label's client closes neither its connections nor the files it uploads.
     pytest.mark.filterwarnings("ignore:Exception ignored in. <(socket|_io):pytest.PytestUnraisableExceptionWarning"),
@@ -102,7 +103,6 @@ def test_a_refused_request_leaves_no_record(server: AppServer) -> None:
     assert len(records(server)) == before
 
 
-@pytest.mark.slow
 def test_replay_gives_the_recorded_mask(server: AppServer, tmp_path: Path) -> None:
     file, answer = click(server, foreground=[CLICK, [14, 9, 8]], threshold=0.45)
     assert answer["mask_voxels"] > 0
@@ -115,7 +115,6 @@ def test_replay_gives_the_recorded_mask(server: AppServer, tmp_path: Path) -> No
     np.testing.assert_allclose(again.affine, first.affine)
 
 
-@pytest.mark.slow
 def test_replay_says_what_it_lacks(server: AppServer, tmp_path: Path) -> None:
     _, answer = click(server)
     record_id = answer["audit_id"]
@@ -136,7 +135,6 @@ def replay_in(app: Path, record_id: str, image: Path) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-@pytest.mark.slow
 def test_replay_with_other_weights_names_the_missing_ones(server: AppServer, tmp_path: Path) -> None:
     _, answer = click(server)
     app = copy_of_the_app(server, tmp_path)
@@ -145,7 +143,6 @@ def test_replay_with_other_weights_names_the_missing_ones(server: AppServer, tmp
     assert status == 2 and answer["model_version"] in said and "missing" in said
 
 
-@pytest.mark.slow
 def test_replay_tells_another_mask_apart_and_a_changed_preset(server: AppServer, tmp_path: Path) -> None:
     _, answer = click(server)
     app = copy_of_the_app(server, tmp_path)
@@ -155,7 +152,6 @@ def test_replay_tells_another_mask_apart_and_a_changed_preset(server: AppServer,
     assert status == 1 and said.splitlines()[-1] == "different" and "configs/test.yaml was changed" in said
 
 
-@pytest.mark.slow
 def test_an_image_kept_elsewhere_under_another_name_is_found(server: AppServer, tmp_path: Path) -> None:
     """As an archive may hold it: unpacked, renamed, deeper."""
     _, answer = click(server)

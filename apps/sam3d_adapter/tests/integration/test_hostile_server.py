@@ -18,7 +18,7 @@ from tests.support.noise_site import CLICK, copy_app, write_studies
 from tests.support.server import AppServer, start_server
 from tests.support.small_disk import SmallDisk, small_disk
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 FOREGROUND = {"foreground": [CLICK]}
 SAVE = {**FOREGROUND, "save_label": True}
@@ -104,7 +104,6 @@ def detail(answer: requests.Response, status: int) -> str:
 
 
 # Eight kilobytes hold a part of the mask; compressed, it is smaller than that.
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("extension", "left"), [(".nrrd", 0), (".nii", 0), (".nii.gz", 0), (".nrrd", 8192), (".nii", 8192)]
 )
@@ -238,7 +237,6 @@ def test_names_that_no_file_can_have(site: Site, good_mask: str) -> None:
     assert site.good_click() == good_mask
 
 
-@pytest.mark.slow
 def test_claims_take_no_memory(site: Site, good_mask: str) -> None:
     before = site.peak_bytes()
     good = nifti(voxels())

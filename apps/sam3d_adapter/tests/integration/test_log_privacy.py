@@ -18,7 +18,7 @@ from lib.host.process import launch
 from tests.support.server import AppServer, start_server
 from tests.support.small_app import copy_small_app
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 PATIENT = "Mustermann_Erika_19700101"
 UID = "1.2.840.113619.2.55.3.604688119.971"
@@ -162,7 +162,7 @@ def run(folder: Path, how: str) -> Traffic:
     return Traffic(server.log_path.read_text(), log, before, after)
 
 
-@pytest.fixture(scope="module", params=["launcher", pytest.param("plain", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=["launcher", "plain"])
 def traffic(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traffic]:
     folder = tmp_path_factory.mktemp(request.param)
     done = run(folder, request.param)
@@ -183,7 +183,6 @@ def leaks(text: str) -> list[str]:
     return [line for line in text.splitlines() if any(telltale in line for telltale in TELLTALES)]
 
 
-@pytest.mark.slow
 def test_nothing_of_a_patient_or_request_is_logged(traffic: Traffic) -> None:
     assert leaks(traffic.console) == []
     assert leaks(traffic.log) == []
@@ -208,7 +207,6 @@ def test_no_temporary_file_stays(traffic: Traffic) -> None:
     assert traffic.after == traffic.before
 
 
-@pytest.mark.slow
 def test_the_host_still_needs_it(tmp_path: Path) -> None:
     """Without the patches everything is in the log; when this fails, they can go."""
     done = run(tmp_path, "unpatched")

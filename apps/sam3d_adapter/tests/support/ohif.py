@@ -46,13 +46,34 @@ _IS_VOLUME_SHOWN = f"""id => {{
   return Boolean(viewport?.getImageData?.()) && window.cornerstone.cache.getVolumes().some(v => v.loadStatus?.loaded);
 }}"""
 # Zoomed to about 0.2 mm per pixel, so that a pixel belongs to one voxel; the place is not the middle of the viewport.
-SHOW_PLACE = f"""([id, point]) => {{
-  const viewport = {VIEWPORT};
-  const {{focalPoint, position, viewUp}} = viewport.getCamera();
-  const shift = focalPoint.map((from, axis) => point[axis] - 9 * viewUp[axis] - from);
-  const shifted = from => from.map((value, axis) => value + shift[axis]);
-  viewport.setCamera({{focalPoint: shifted(focalPoint), position: shifted(position), parallelScale: 90}});
-  viewport.render();
+# OHIF may still reset the camera after a change of size: done when the view has held for some frames.
+SHOW_PLACE = f"""async ([id, point]) => {{
+  const frame = () => new Promise(done => requestAnimationFrame(done));
+  const show = viewport => {{
+    const {{focalPoint, position, viewUp}} = viewport.getCamera();
+    const shift = focalPoint.map((from, axis) => point[axis] - 9 * viewUp[axis] - from);
+    const shifted = from => from.map((value, axis) => value + shift[axis]);
+    viewport.setCamera({{focalPoint: shifted(focalPoint), position: shifted(position), parallelScale: 90}});
+    viewport.render();
+  }};
+  const view = () => {{
+    const viewport = {VIEWPORT};
+    const {{left, top}} = viewport.canvas.getBoundingClientRect();
+    return JSON.stringify([left, top, ...viewport.worldToCanvas(point), viewport.getCamera().focalPoint].flat()
+      .map(Math.round));
+  }};
+  const showAndLook = async () => {{
+    show({VIEWPORT});
+    await frame();
+    return view();
+  }};
+  let shown = await showAndLook();
+  for (let held = 0; held < 5; held++) {{
+    await frame();
+    if (view() === shown) continue;
+    shown = await showAndLook();
+    held = -1;
+  }}
 }}"""
 _PLACE_ON_PAGE = f"""([id, point]) => {{
   const viewport = {VIEWPORT};

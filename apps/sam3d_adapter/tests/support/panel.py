@@ -33,6 +33,10 @@ _PLACE_ON_PAGE = f"""([id, point]) => {{
   const canvas = viewport.canvas.getBoundingClientRect();
   return [canvas.left + x, canvas.top + y];
 }}"""
+# OHIF resets a viewport's camera some time after its size changed, and so moves what was aimed at.
+_IS_ALONE_AND_RESET = f"""([id, scale]) =>
+  window.services.viewportGridService.getState().viewports.size === 1 && {VIEWPORT}.getCamera().parallelScale !== scale
+"""
 _OFF_PLANE = f"""([id, point]) => {{
   const {{focalPoint, viewPlaneNormal}} = {VIEWPORT}.getCamera();
   return Math.abs(focalPoint.reduce((sum, value, axis) => sum + (point[axis] - value) * viewPlaneNormal[axis], 0));
@@ -160,8 +164,15 @@ class Panel:
         """Bring a place into view; where it is on the page, in pixels."""
         aim = [viewport, [float(value) for value in place]]
         self.page.evaluate(SHOW_PLACE, aim)
-        self.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
         return self.position(place, viewport)
+
+    def show_one_viewport(self, viewport: str = "mpr-axial") -> None:
+        """Change the layout to this viewport alone, the first, and wait until it is as it stays."""
+        scale = self.page.evaluate(f"id => {VIEWPORT}.getCamera().parallelScale", viewport)
+        self.page.locator("[data-cy='Layout']").click()
+        self.page.locator("[data-cy='Layout-0-0']").click()
+        self.page.wait_for_function(_IS_ALONE_AND_RESET, arg=[viewport, scale], timeout=60_000)
+        self.part("object").first.wait_for()
 
     def position(self, place: Sequence[float], viewport: str) -> tuple[float, float]:
         """Where a place lies on the page as a viewport is now, in pixels."""

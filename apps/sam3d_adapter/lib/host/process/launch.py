@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -21,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+from lib.host.process.key_pair import KeyPair
 
 logger = logging.getLogger(__name__)
 
@@ -86,9 +89,9 @@ def is_loopback(host: str) -> bool:
     return all(ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback for *_, address in found)
 
 
-def url_of(host: str, port: int) -> str:
+def url_of(host: str, port: int, scheme: str = "http") -> str:
     """Where a server on that address answers, without a slash at the end."""
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _family(host: str) -> socket.AddressFamily:
@@ -96,7 +99,13 @@ def _family(host: str) -> socket.AddressFamily:
 
 
 def server_command(
-    app_dir: Path, studies: Path | str, *, port: int, host: str = LOOPBACK, conf: Mapping[str, str] | None = None
+    app_dir: Path,
+    studies: Path | str,
+    *,
+    port: int,
+    host: str = LOOPBACK,
+    conf: Mapping[str, str] | None = None,
+    tls: KeyPair | None = None,
 ) -> list[str]:
     """The command line of the server.
 
@@ -106,11 +115,14 @@ def server_command(
         port: TCP port.
         host: address to listen on.
         conf: the app's settings, ``--conf key value``.
+        tls: certificate and key to answer https with; None for http.
     """
     command = [sys.executable, str(Path(__file__).with_name("server_process.py")), "start_server"]
     command += ["--app", str(app_dir), "--studies", str(studies), "--host", host, "--port", str(port)]
     for key, value in (conf or {}).items():
         command += ["--conf", key, value]
+    if tls is not None:
+        command += ["--ssl_certfile", str(tls.certificate), "--ssl_keyfile", str(tls.key)]
     return command
 
 
@@ -193,14 +205,23 @@ def wait_for_answer(
     log_path: Path,
     timeout_s: float,
     on_wait: Callable[[float], None] | None = None,
+    trusted: ssl.SSLContext | None = None,
 ) -> None:
     """Return when ``url`` answers with 200: an open port says only that uvicorn runs, not that the app could be built.
+
+    Args:
+        process: the server.
+        url: to ask.
+        log_path: everything the server prints.
+        timeout_s: how long it may take, in seconds.
+        on_wait: called a few times per second with the seconds waited so far.
+        trusted: certificates to trust, of https.
 
     Raises:
         LaunchError: the process ended, or ``timeout_s`` seconds passed.
     """
     # A proxy named in the environment must not be asked for the loopback device.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trusted))
     began = time.monotonic()
     answer = "nothing"
     while (waited := time.monotonic() - began) < timeout_s:

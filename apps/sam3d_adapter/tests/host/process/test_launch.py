@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lib.host.process.key_pair import KeyPair
 from lib.host.process.launch import (
     LaunchError,
     free_port,
@@ -16,6 +17,7 @@ from lib.host.process.launch import (
     server_command,
     server_environment,
     stop,
+    url_of,
     wait_for_answer,
 )
 
@@ -91,6 +93,13 @@ def test_values_with_spaces_stay_one_argument(tmp_path: Path) -> None:
         *("--app", str(tmp_path / "my app"), "--studies", "http://pacs/dicom-web"),
         *("--host", "127.0.0.1", "--port", "8001", "--conf", "models", '["ct", "mr"]'),
     ]
+
+
+def test_certificate_and_key_are_handed_on(tmp_path: Path) -> None:
+    pair = KeyPair(tmp_path / "server.pem", tmp_path / "server.key")
+    command = server_command(tmp_path, "studies", port=8001, tls=pair)
+    assert command[-4:] == ["--ssl_certfile", str(pair.certificate), "--ssl_keyfile", str(pair.key)]
+    assert url_of("::1", 8001, "https") == "https://[::1]:8001"
 
 
 @pytest.mark.parametrize(("chosen", "expected"), [(None, "false"), ("true", "true")])

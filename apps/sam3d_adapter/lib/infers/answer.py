@@ -1,0 +1,76 @@
+"""The answer to a request about an image, the same through the server and from Python."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.infers.response import describe
+from lib.presets import Preset
+from lib.requests.label_maps import read_prompts, read_protected
+from lib.requests.request import Request
+from lib.segmenters.contract import Stages
+from lib.serving.preset_segmenter import OpenSegmenter
+from lib.values.checks import mask_warnings, value_warnings
+from lib.volumes.read import VolumeCache
+from lib.volumes.volume import Volume
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What one request brings.
+
+    Attributes:
+        mask: (i, j, k) uint8 on the image's grid.
+        description: what is said beside it: `describe`, with the warnings of the request and of the image.
+        request: what a record keeps of the request.
+    """
+
+    mask: NDArray[np.uint8]
+    description: dict[str, Any]
+    request: dict[str, Any]
+
+
+def answer_request(
+    preset: Preset,
+    request: Request,
+    image: Volume,
+    served: OpenSegmenter,
+    *,
+    modality: str | None = None,
+    cache: VolumeCache | None = None,
+    stages: Stages | None = None,
+) -> Answer:
+    """Segments what a request points at.
+
+    Args:
+        preset: of the task.
+        request: read.
+        image: that it names.
+        served: the preset's segmenter.
+        modality: that the source of the image names; None where none does.
+        cache: of volumes; None to read label maps every time.
+        stages: takes the times.
+
+    Raises:
+        PromptError: prompts that cannot be used.
+        LabelMapError: a label map that the request names cannot be used.
+        ImageError: values in which nothing can be segmented.
+    """
+    stages = stages or Stages()
+    with stages.time("load"):
+        prompts, warnings = read_prompts(request, image, preset.label, served.segmenter.capabilities, cache)
+        protected = read_protected(request, image, preset.label, prompts, cache)
+        warnings += value_warnings(preset, image, prompts, modality)
+    segmentation = served.segment(
+        image, prompts, request.options, protected=None if protected is None else protected.mask, stages=stages
+    )
+    description = describe(preset, request, image, served, segmentation, protected)
+    description["warnings"] = [
+        *request.warnings,
+        *warnings,
+        *description["warnings"],
+        *mask_warnings(preset, image, segmentation),
+    ]
+    return Answer(segmentation.mask, description, {**request.to_json(), **prompts.to_json()})
