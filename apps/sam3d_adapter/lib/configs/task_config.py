@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lib.activelearning.drawn import Drawn
 from lib.activelearning.least_recently_served import LeastRecentlyServed
 from lib.audit.auditor import Auditor
 from lib.audit.log import AuditLog
 from lib.configs.settings import parse_conf
 from lib.configs.trainers import make_trainers
-from lib.host.patches.random_strategy import RandomStrategy
 from lib.host.workflow import Workflow
 from lib.infers.click_segmentation import ClickSegmentation
 from lib.presets import load_presets
@@ -110,5 +110,6 @@ class Sam3dAdapterConfig:
 
     def strategies(self) -> dict[str, Any]:
         """What Next Sample may ask for; OHIF asks for ``random``, whatever is chosen there."""
-        in_turn = LeastRecentlyServed(self.workflow)
-        return {"random": in_turn, "least_recently_served": in_turn, "shuffled": RandomStrategy()}
+        known = {"queue": LeastRecentlyServed(self.workflow), "random": Drawn(self.workflow)}
+        chosen = known[self._settings.strategy]
+        return {"random": chosen, "least_recently_served": known["queue"], "shuffled": known["random"]}
