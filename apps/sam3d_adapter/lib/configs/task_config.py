@@ -5,8 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lib.activelearning.background import COVERAGE, score_beside_server
+from lib.activelearning.coverage import Coverage
 from lib.activelearning.drawn import Drawn
 from lib.activelearning.least_recently_served import LeastRecentlyServed
+from lib.activelearning.scoring import FeatureScoring
 from lib.audit.auditor import Auditor
 from lib.audit.log import AuditLog
 from lib.configs.settings import parse_conf
@@ -69,12 +72,7 @@ class Sam3dAdapterConfig:
         """One infer task per preset, under the preset's name; none where labels are only reviewed."""
         if self._settings.review_only:
             return {}
-        return {
-            name: ClickSegmentation(
-                PresetSegmenter(preset, self._app_dir, self._shared, self.versions(name)), self._app_dir
-            )
-            for name, preset in self.presets.items()
-        }
+        return {name: ClickSegmentation(segmenter, self._app_dir) for name, segmenter in self._segmenters().items()}
 
     def trainers(self) -> dict[str, FineTuneTask]:
         """One train task per preset that can be fine-tuned, under the preset's name; none as for `infers`."""
@@ -110,6 +108,25 @@ class Sam3dAdapterConfig:
 
     def strategies(self) -> dict[str, Any]:
         """What Next Sample may ask for; OHIF asks for ``random``, whatever is chosen there."""
-        known = {"queue": LeastRecentlyServed(self.workflow), "random": Drawn(self.workflow)}
-        chosen = known[self._settings.strategy]
-        return {"random": chosen, "least_recently_served": known["queue"], "shuffled": known["random"]}
+        segmenter = next(iter(self._segmenters().values()), None)
+        share = self._settings.random_share
+        queue, drawn = LeastRecentlyServed(self.workflow), Drawn(self.workflow)
+        coverage = Coverage(self.workflow, segmenter, self.start_scoring, random_share=share)
+        chosen = {"queue": queue, "random": drawn, "coverage": coverage}[self._settings.strategy]
+        return {"random": chosen, "least_recently_served": queue, "shuffled": drawn, "coverage": coverage}
+
+    def scoring_methods(self) -> dict[str, FeatureScoring]:
+        """What works out scores of images; none where cases are not chosen by scores, or for `infers` there is none."""
+        is_wanted = self._settings.strategy == "coverage" and not self._settings.review_only
+        return {COVERAGE: FeatureScoring(self._segmenters(), self.workflow)} if is_wanted and self.presets else {}
+
+    def start_scoring(self) -> bool:
+        """Begins to score images beside the server, if cases are chosen by scores; whether it did."""
+        return bool(self.scoring_methods()) and score_beside_server()
+
+    def _segmenters(self) -> dict[str, PresetSegmenter]:
+        """By the name of their preset."""
+        return {
+            name: PresetSegmenter(preset, self._app_dir, self._shared, self.versions(name))
+            for name, preset in self.presets.items()
+        }
