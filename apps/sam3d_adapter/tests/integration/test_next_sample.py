@@ -49,5 +49,5 @@ def test_annotators_get_different_cases_until_one_is_labelled(live: LiveApp, tmp
 
 def test_viewers_are_told_the_strategies(live: LiveApp) -> None:
     strategies = live.ask("GET", "/info/").json()["strategies"]
-    assert set(strategies) == {"random", "least_recently_served", "shuffled"}
+    assert set(strategies) == {"random", "least_recently_served", "shuffled", "coverage"}
     assert "30 minutes" in strategies["random"]["description"]
