@@ -14,6 +14,7 @@ from lib.host.workflow import Workflow
 from lib.presets import load_preset
 from lib.serving.preset_segmenter import PresetSegmenter, SharedState
 from lib.workflow.scores import Score, read_score
+from tests.support.one_thread import one_thread  # noqa: F401
 from tests.support.small_app import copy_small_app
 from tests.support.weights import write_test_weights
 

@@ -10,6 +10,7 @@ from lib.segmenters.intensity_settings import WindowIntensity
 from lib.segmenters.roi.features import middle_of_body, region_of_image
 from lib.serving.preset_segmenter import OpenSegmenter, PresetSegmenter, SharedState
 from lib.volumes.volume import Volume, make_volume
+from tests.support.one_thread import one_thread  # noqa: F401
 from tests.support.server import APP_DIR
 from tests.support.small_app import copy_small_app
 
