@@ -18,6 +18,8 @@ from tests.support.one_thread import one_thread  # noqa: F401
 from tests.support.small_app import copy_small_app
 from tests.support.weights import write_test_weights
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("one", "two")
 
 

@@ -14,6 +14,8 @@ from lib.workflow.scores import read_score
 from sam3d.__main__ import main
 from tests.support.small_app import copy_small_app
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
