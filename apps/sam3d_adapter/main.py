@@ -10,6 +10,7 @@ from typing import Any
 from monailabel.interfaces.app import MONAILabelApp
 
 from lib.configs.task_config import Sam3dAdapterConfig
+from lib.configs.trainers import train_all
 from lib.host.batch_inference import BatchInference
 from lib.host.case_endpoints import add_case_endpoints
 from lib.host.itk_setup import silence_readers, warm_up_writer
@@ -27,15 +28,17 @@ from lib.host.patches.endpoints import patch_endpoints
 from lib.host.patches.image_access import admit_image
 from lib.host.patches.infer_endpoint import without_timeout
 from lib.host.patches.save_label import read_save_label, require_safe_tag, save_mask
-from lib.host.patches.train_stats import newest_first, with_safe_stats
+from lib.host.patches.train_stats import with_safe_stats
 from lib.host.patches.unknown_names import require_model
 from lib.host.patches.web_app import patch_web_app
 from lib.host.process.ending import end_in_time, end_with_server
+from lib.host.proposal import admit_saved_label
 from lib.host.requester import current_user, remember_users
 from lib.host.segmentation_endpoints import add_segmentation_endpoints
 from lib.host.studies_datastore import open_studies
 from lib.host.uploads.temporary_files import use_private_temp_folder
 from lib.host.version_endpoints import add_version_endpoints
+from lib.host.viewer_info import for_viewers
 from lib.version import __version__
 
 DESCRIPTION = (
@@ -75,11 +78,13 @@ class Sam3dAdapterApp(MONAILabelApp):
             return folder
         use_whole_index()
         datastore = with_time_limits(super().init_datastore())
-        listed = with_fresh_lists(datastore, modalities_for(self._config.presets.values()))
+        presets = self._config.presets.values()
+        structures = [label for preset in presets for label in preset.labels]
+        listed = with_fresh_lists(datastore, modalities_for(presets), structures)
         return with_recorded_labels(listed, self.auditor.record_label, partial(self.workflow.note_sent, listed))
 
     def init_infers(self) -> dict[str, Any]:
-        return self._config.infers()
+        return {**self._config.infers(), **self._config.proposals()}
 
     def init_strategies(self) -> dict[str, Any]:
         return self._config.strategies()
@@ -94,7 +99,7 @@ class Sam3dAdapterApp(MONAILabelApp):
         return BatchInference(self._config.registry.learning_dir / "batch.json")
 
     def info(self) -> dict[str, Any]:
-        return newest_first(super().info()) | listed_not_served(self.datastore())
+        return for_viewers(super().info()) | listed_not_served(self.datastore())
 
     def infer(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
         require_model(request.get("model"), self._infers)
@@ -103,11 +108,17 @@ class Sam3dAdapterApp(MONAILabelApp):
         store = datastore or self.datastore()
         admitted = admit_image(without_timeout(request) | {"save_label": False}, store, self.sessions())
         admitted |= admit_label_maps(request, store)
+        admitted |= admit_saved_label(request, store, self.workflow)
         answer = super().infer(admitted, datastore)
         answer["params"][SERIES_HASH_KEY] = admitted.get(SERIES_HASH_KEY)
         # Before the mask is saved, so that the saved label names the record of how it came about.
         answer = self.auditor.record(request["image"], answer, current_user())
         return save_mask(answer, admitted, store) if is_to_be_saved else answer
+
+    def train(self, request: dict[str, Any]) -> dict[str, Any]:
+        if request.get("model"):
+            return dict(super().train(request))
+        return train_all(self._trainers, request, self.datastore())
 
     def on_init_complete(self) -> None:
         super().on_init_complete()

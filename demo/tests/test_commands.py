@@ -140,7 +140,8 @@ def test_make_serve_answers_on_the_loopback_device_until_it_is_stopped(
         stop(process)
     printed = log_path.read_text()
     assert f"Ready in about 10 s at {url}/ (3D Slicer" in printed
-    assert answers["info/"]["name"].startswith("3DSAM") and set(answers["info/"]["models"]) == {"mr"}, answers["info/"]
+    assert answers["info/"]["name"].startswith("3DSAM"), answers["info/"]
+    assert set(answers["info/"]["models"]) == {"mr", "proposal"}
     assert set(answers["datastore/?output=all"]["objects"]) == {"case_7", "case_8"}
     require_free_port(port)
 

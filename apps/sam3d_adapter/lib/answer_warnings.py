@@ -26,6 +26,9 @@ CODES: Mapping[str, str] = {
     "mask-not-read": "the weights read no mask prompt",
     "box-not-read": "the weights read no box",
     "pseudo-click": "the network was shown a foreground click that the user did not set",
+    # What is proposed for an image without prompts.
+    "proposal": "which saved label is shown, and what of it is not",
+    "no-proposal": "the mask is empty, for there is nothing to propose",
     # The label that was submitted, or the mask that was to be saved.
     "label-read": "how what a label holds is read",
     "not-saved": "the mask was answered, but not saved as a label",
@@ -34,6 +37,11 @@ CODES: Mapping[str, str] = {
     "not-recorded": "the answer is not in the audit log",
 }
 """Every code and when it is said; a code keeps its meaning."""
+
+MISLEADING = frozenset(
+    ("not-hu", "looks-like-ct", "other-modality", "flat-region", "outside-window", "nothing-found", "fills-body")
+)
+"""Codes of those with which a mask is of no use, or worse."""
 
 
 def answer_warning(code: str, sentence: str) -> str:

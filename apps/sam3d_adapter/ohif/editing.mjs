@@ -47,6 +47,7 @@ export class Editing {
     const [state, item, task] = [this._session.state, this._session.item, this._session.chosen];
     if (!state || !item || !task) return;
     const misfit = this._session.misfit(task);
+    if (!task.name) return this._session.tell('error', task.description);
     if (task.problem) return this._session.tell('error', `Task "${task.name}" ${misfit}. Choose another task.`);
     if (item.locked) return this._session.tell('warning', `"${item.name}" is locked. Unlock it to change it, or add a new object.`);
     const index = this._session.series ? masks.indexOf(this._session.series.grid, prompt.ijk) : -1;

@@ -66,9 +66,7 @@ export class Saving {
     }
     if (!this._session.hasMask) return this._session.tell('warning', 'There is no mask to store yet. Click on the structure first.');
     const before = work.stored.get(tag);
-    // A draft of a correction is still one when it is opened again.
-    const parent = corrected ? corrected.id : tag === 'draft' ? work.parent : '';
-    const act = () => void this._store(tag, work, state, series, task, tag === 'final' && before ? labelKey(tag, before) : '', parent);
+    const act = () => void this._store(tag, work, state, series, task, tag === 'final' && before ? labelKey(tag, before) : '', corrected);
     if (tag === 'draft') return act();
     const replaced = before && !corrected ? ` It replaces the final label ${submitting.origin(before)}.` : '';
     const as = corrected ? `as a correction of the label ${submitting.origin({ author: corrected.author, ts: corrected.saved_at })}` : 'as final';
@@ -79,10 +77,10 @@ export class Saving {
   /**
    * @param {'draft' | 'final'} tag @param {Work} work @param {State} state @param {Series} series @param {Task} task
    * @param {string} replaced key of the label of somebody else that the user has agreed to replace
-   * @param {string} parent id of the label that this one corrects, or ''
+   * @param {Label} [corrected] the label that this one corrects
    * @returns {Promise<void>}
    */
-  async _store(tag, work, state, series, task, replaced, parent) {
+  async _store(tag, work, state, series, task, replaced, corrected) {
     this._session.change(() => (this.isSubmitting = true));
     try {
       // Of another task as well: a series has one label of a kind.
@@ -93,10 +91,12 @@ export class Saving {
         const kept = there.SeriesInstanceUID ? ' The PACS keeps both.' : '';
         return this._session.ask({
           text: `The server has another ${tag === 'draft' ? 'draft' : 'final label'} of this series, ${submitting.origin(there)}. Replace it with yours?${kept}`,
-          label: 'Replace it', act: () => void this._store(tag, work, state, series, task, key, parent),
+          label: 'Replace it', act: () => void this._store(tag, work, state, series, task, key, corrected),
         });
       }
-      const info = { ...submitting.infoOf(state, task, this.author, colourOf), ...(parent ? { parent } : {}) };
+      // A draft of a correction is still one when it is opened again.
+      const parent = corrected ? corrected.id : (tag === 'draft' && work.parent) || undefined;
+      const info = { ...submitting.infoOf(state, task, this.author, colourOf), parent };
       const label = await files.writeNrrd(series.grid, submitting.partsOf(state));
       const warnings = await server.saveLabel(series.uid, tag, info, label);
       const saved = await server.labelInfo(series.uid, tag);
@@ -108,13 +108,13 @@ export class Saving {
       }
       this.keep();
       const where = saved?.SeriesInstanceUID
-        ? `in the PACS, as DICOM SEG "${task.name}" (series ${saved.SeriesInstanceUID}), and on this server`
+        ? `in the PACS, as DICOM SEG${task.name && ` "${task.name}"`} (series ${saved.SeriesInstanceUID}), and on this server`
         : 'on this server';
       const list = submitting.listOf(state, (item) => this._session.millilitres(item));
       const fate = tag === 'draft' ? 'Nothing learns from a draft.' : submitting.learning(state, task);
       this._session.tell(warnings.length ? 'warning' : 'info', [`Stored as ${tag}: ${list}, ${where}. ${fate}`, ...warnings].join(' '));
     } catch (error) {
-      this._session.fail(error, { label: 'Try again', act: () => void this.submit(tag) });
+      this._session.fail(error, { label: 'Try again', act: () => void this.submit(tag, corrected) });
     } finally {
       this._session.change(() => (this.isSubmitting = false));
       void this.onStored?.();

@@ -6,7 +6,7 @@ import { readLabelMap } from './files.mjs';
 /** @typedef {import('./files.mjs').LabelMap} LabelMap */
 /**
  * @typedef {object} Task a preset
- * @property {string} name
+ * @property {string} name empty where the server has no model
  * @property {string} label of what it segments
  * @property {string} description
  * @property {string | null} problem why it cannot answer
@@ -25,6 +25,15 @@ import { readLabelMap } from './files.mjs';
 // .../ohif/sam3d/server.mjs
 const ROOT = new URL('../../', import.meta.url);
 const MODALITIES = /** @type {Record<string, string>} */ ({ CT: 'CT', MR: 'MR', MRI: 'MR', PET: 'PT', PT: 'PT' });
+
+/**
+ * Of a server for second readers, which has no model: labels can be opened, drawn on and reviewed.
+ * @type {Task}
+ */
+const READING = {
+  name: '', label: 'structure', description: 'This server is for reading labels: it segments nothing. Brush and eraser work.',
+  problem: 'this server is for reading labels', modality: null, isTrainable: false, version: '',
+};
 
 /** What the server refused, or that it does not answer: `message` is a sentence for the user. */
 export class ServerError extends Error {
@@ -90,7 +99,9 @@ export const codeOf = (warning) => (/^([a-z][a-z-]*): /.exec(warning) || ['', ''
 /** @returns {Promise<{tasks: Task[], info: any}>} */
 export async function listTasks() {
   const info = await json('info/');
-  const tasks = Object.entries(info.models || {}).map(([name, model]) => {
+  // Others read no prompts; they are there for viewers that know nothing else.
+  const prompted = Object.entries(info.models || {}).filter(([, model]) => model.type === 'deepgrow');
+  const tasks = prompted.map(([name, model]) => {
     const problem = / \[not available, (.*)\]$/.exec(model.description);
     return {
       name,
@@ -102,7 +113,7 @@ export async function listTasks() {
       version: model.version,
     };
   });
-  return { tasks, info };
+  return { tasks: tasks.length ? tasks : [READING], info };
 }
 
 /**

@@ -22,11 +22,11 @@ export const filled = (state) => state.items.filter((item) => item.mask.length).
  */
 export function infoOf(state, task, author, colourOf) {
   return {
-    model: task.name,
+    model: task.name || undefined,
     author,
     // Values without gaps, for others read the names by their place in the list.
     label_info: filled(state).map((item, n) => ({
-      name: item.name, idx: n + 1, description: task.description, color: colourOf(item.id), model_name: task.name,
+      name: item.name, idx: n + 1, description: task.description, color: colourOf(item.id), model_name: task.name || undefined,
     })),
     panel: {
       task: task.name,
@@ -60,6 +60,7 @@ export const listOf = (state, millilitres) =>
  * @param {Task} task
  */
 export function learning(state, task) {
+  if (!task.name) return '';
   const [own, other] = [filled(state).filter((item) => isOfLabel(item.name, task.label)), filled(state).filter((item) => !isOfLabel(item.name, task.label))];
   const kept = other.length ? ` ${quoted(other.map((item) => item.name))} will not be learned from by task "${task.name}", whose label is "${task.label}".` : '';
   if (!own.length) return kept.trim();
@@ -85,6 +86,7 @@ export const infoOfSegmentation = ({ segments, by, ts }) =>
  * @param {Task} task
  */
 export function isOfTask(info, task) {
+  if (!task.name) return true;
   const stated = info.panel?.task || info.model;
   return stated ? stated === task.name : (info.label_info || []).some((/** @type {any} */ one) => isOfLabel(String(one.name), task.label));
 }

@@ -65,11 +65,14 @@ export class Training {
     try {
       const [info, status] = [await server.info(), await server.trainingStatus()];
       const wasRunning = this.isRunning;
-      const isOfTask = status && [undefined, task].includes(status.request?.model);
-      const isRunning = Boolean(isOfTask && RUNNING.has(status.status));
+      const stats = info.train_stats?.[task] || {};
+      // A training of all tasks, which names none, is at this one if its stage says so.
+      const named = status?.request?.model;
+      const isOfTask = named === undefined ? !isOver(stats) : named === task;
+      const isRunning = Boolean(status && isOfTask && RUNNING.has(status.status));
       if (task !== this.task) return;
       this._set(() => {
-        [this.stats, this.isRunning] = [info.train_stats?.[task] || {}, isRunning];
+        [this.stats, this.isRunning] = [stats, isRunning];
       });
       if (!this.versions || (wasRunning && !isRunning)) await this._list(task);
       // Others may start one too.
@@ -132,6 +135,14 @@ export class Training {
     }
   }
 }
+
+const OVER = /^(not started|done|failed|nothing to learn from|stopped)/;
+
+/**
+ * Whether nothing goes on any more, or never did.
+ * @param {any} stats of a task's newest training
+ */
+export const isOver = (stats) => !stats.stage || OVER.test(stats.stage);
 
 /**
  * Dice after the most clicks that were measured.

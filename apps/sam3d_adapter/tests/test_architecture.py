@@ -16,7 +16,8 @@ ORDER = (
     "version", "answer_warnings", "files", "studies", "workflow", "prompts", "geometry", "volumes", "models",
     "conversion", "segmenters", "segmenters.roi", "presets", "values", "phantoms", "synthesis", "regions", "registry",
     "serving",
-    "requests", "audit", "evaluation", "training", "pretraining", "annotations", "learning", "families", "infers",
+    "requests", "audit", "evaluation", "training", "pretraining", "annotations", "label_sets", "learning", "families",
+    "infers",
     "host", "trainers", "activelearning", "configs", "cli",
 )  # fmt: skip
 MAIN_MAY_IMPORT = {"configs", "host", "version"}

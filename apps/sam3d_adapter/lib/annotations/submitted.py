@@ -127,7 +127,7 @@ class SubmittedCase:
             SubmittedError: the label was replaced since the case was listed.
             ImageError: a damaged file; so do OSError and MemoryShortage.
         """
-        if _sha256(self.label) != self.label_sha256:
+        if content_sha256(self.label) != self.label_sha256:
             raise SubmittedError("its label was replaced in the meantime; the next training takes the new one")
         file = read_label(self.label)
         affine = label_affine(self.label, file.affine, self.image, self.affine)
@@ -194,7 +194,7 @@ class Learner:
 
 def read_submitted(
     labels: Iterable[SavedLabel],
-    learner: Learner,
+    learner: Learner | None,
     patient_of: Callable[[str, Mapping[str, Any]], Patient],
 ) -> Submitted:
     """Reads all labels; of the images only headers and checksums.
@@ -206,7 +206,7 @@ def read_submitted(
 
     Args:
         labels: final ones.
-        learner: the preset that is to be trained.
+        learner: the preset that is to be trained; None for everything that is drawn, whoever learns it.
         patient_of: image id and image info -> the patient.
     """
     cases, skipped, notes = [], [], []
@@ -227,18 +227,22 @@ def read_submitted(
     return Submitted(tuple(cases), tuple(skipped), tuple(notes))
 
 
-def _case(saved: SavedLabel, learner: Learner, patient_of: Callable[..., Patient]) -> tuple[SubmittedCase, list[str]]:
+def _case(
+    saved: SavedLabel, learner: Learner | None, patient_of: Callable[..., Patient]
+) -> tuple[SubmittedCase, list[str]]:
     """The case, and what is to be said of it."""
-    own = learner.preset.modality
-    modality = modality_of_source(saved.image, saved.image_info, learner.modalities)
-    if modality and own and modality != own:
-        raise SubmittedError(f"its image is {modality}, and {learner.preset.name} is for {own}")
-    sha256 = _sha256(saved.label)
+    modality = None
+    if learner is not None:
+        own = learner.preset.modality
+        modality = modality_of_source(saved.image, saved.image_info, learner.modalities)
+        if modality and own and modality != own:
+            raise SubmittedError(f"its image is {modality}, and {learner.preset.name} is for {own}")
+    sha256 = content_sha256(saved.label)
     file = read_label(saved.label)
     values = file.segments()
     if not values:
         raise SubmittedError(EMPTY)
-    named = named_values(values, saved.info, file.texts, one_for_all=learner.wanted is None)
+    named = named_values(values, saved.info, file.texts, one_for_all=learner is None or learner.wanted is None)
     objects, said = _objects(named, values, learner)
     if len(objects) > MAX_OBJECTS:
         raise SubmittedError(f"it holds {len(objects)} structures; at most {MAX_OBJECTS} are expected")
@@ -249,7 +253,7 @@ def _case(saved: SavedLabel, learner: Learner, patient_of: Callable[..., Patient
     reached = box_of(placed)
     if reached is None:
         raise SubmittedError("it lies elsewhere in space than its image")
-    if modality is None:
+    if learner is not None and modality is None:
         task = stated_task(saved.info)
         tasks: Collection[str] = {task} if task and task in learner.presets else ()
         if not tasks and (answers := learner.answers.get(saved.image_id)):
@@ -272,7 +276,7 @@ def _case(saved: SavedLabel, learner: Learner, patient_of: Callable[..., Patient
         patient=patient_of(saved.image_id, saved.image_info),
         image=saved.image,
         label=saved.label,
-        image_sha256=_sha256(saved.image),
+        image_sha256=content_sha256(saved.image),
         label_sha256=sha256,
         names=names,
         values=kept_groups,
@@ -311,13 +315,13 @@ def _require_task(learner: Learner, tasks: Collection[str]) -> list[str]:
 
 
 def _objects(
-    named: list[tuple[str, int]] | None, values: list[int], learner: Learner
+    named: list[tuple[str, int]] | None, values: list[int], learner: Learner | None
 ) -> tuple[list[tuple[str, tuple[int, ...]]], list[str]]:
     """Name and voxel values of each object, and what is to be said of them.
 
     Each voxel value is an object of its own, numbered or not: nothing is merged.
     """
-    wanted = learner.wanted
+    wanted = learner.wanted if learner is not None else None
     found: list[tuple[str, tuple[int, ...]]]
     if named is None:
         if wanted is None:
@@ -328,6 +332,8 @@ def _objects(
         return [(wanted, (values[0],))], [f"It has no name, and is taken for {wanted!r}."]
     if not named:
         raise SubmittedError("it holds nothing but background")
+    if learner is None:
+        return [(name, (value,)) for name, value in named], []
     if wanted is None:
         others = learner.of_others
         found = [(name, (value,)) for name, value in named if not {normal_name(name), label_of(name)} & others]
@@ -402,8 +408,8 @@ def saved_at(saved: SavedLabel) -> float:
     return saved.label.stat().st_mtime
 
 
-def _sha256(path: Path) -> str:
+def content_sha256(path: Path) -> str:
     """sha256 of a file, or over the files of a folder, sorted by name."""
     if path.is_dir():
-        return hashlib.sha256("".join(_sha256(file) for file in sorted(path.iterdir())).encode()).hexdigest()
+        return hashlib.sha256("".join(content_sha256(file) for file in sorted(path.iterdir())).encode()).hexdigest()
     return file_sha256(path)

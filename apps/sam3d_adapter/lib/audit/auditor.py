@@ -32,7 +32,8 @@ class Auditor:
     def record(self, image: str, result: dict[str, Any], user: str | None) -> dict[str, Any]:
         """Adds ``audit_id`` to the JSON part of a result: the record's id, or None with a warning beside it.
 
-        Whatever goes wrong with the record, the mask reaches the user.
+        Whatever goes wrong with the record, the mask reaches the user. What no model answered, a saved mask that is
+        shown again, has no record.
 
         Args:
             image: as the app was asked for it: an id or a path.
@@ -41,6 +42,8 @@ class Auditor:
         """
         answer = result["params"]
         request = answer.pop("request", {})
+        if "preset" not in answer:
+            return result
         try:
             preset = self._presets[answer["preset"]]
             record = make_record(preset, request, answer, user=user, image_id_hash=self._hashed(image))

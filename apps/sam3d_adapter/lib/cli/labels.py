@@ -1,4 +1,5 @@
-"""``sam3d labels``: what was submitted, what was there before, bringing that back, and how far readers agree."""
+"""``sam3d labels``: what was submitted, what was there before, bringing that back, how far readers agree,
+and labels in the forms of other programs."""
 
 import logging
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 import click
 
 from lib.cli.app_dir import pass_app_dir
+from lib.cli.label_sets import export_labels, import_labels
 from lib.cli.table import table
 from lib.studies.folder import StudiesFolder, Unknown
 from lib.studies.label_changes import By, LabelChange
@@ -21,9 +23,9 @@ _image = click.argument("image")
 _tag = click.option("--tag", default="final", show_default=True, help="Which label of the image.")
 
 
-@click.group(short_help="List labels, show what was there before, and bring it back.")
+@click.group(short_help="List labels, bring former ones back, export and import them.")
 def labels() -> None:
-    """The labels in a folder of studies: what there is, who saved it, what was there before, and bringing that back.
+    """The labels in a folder of studies: what there is, who saved it, what was there before; export and import.
 
     A running server serves what is restored at the next question. Exit status 0: done; 1: refused, with the reason.
 
@@ -33,7 +35,12 @@ def labels() -> None:
       sam3d labels history patient_02 --studies path/to/niftis
       sam3d labels agreement --studies path/to/niftis
       sam3d labels restore patient_02 --studies path/to/niftis --by "Dr. Jones"
+      sam3d labels export Dataset101_Lesions --format nnunet --studies path/to/niftis --by "Dr. Jones"
     """
+
+
+labels.add_command(export_labels)
+labels.add_command(import_labels)
 
 
 def _of_a_folder(action: Callable[..., str]) -> Callable[..., None]:

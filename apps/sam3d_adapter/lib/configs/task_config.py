@@ -16,6 +16,7 @@ from lib.configs.settings import parse_conf
 from lib.configs.trainers import make_trainers
 from lib.host.workflow import Workflow
 from lib.infers.click_segmentation import ClickSegmentation
+from lib.infers.proposal import PROPOSAL, Proposal
 from lib.presets import load_presets
 from lib.registry.errors import RegistryError
 from lib.registry.registry import Registry
@@ -72,7 +73,20 @@ class Sam3dAdapterConfig:
         """One infer task per preset, under the preset's name; none where labels are only reviewed."""
         if self._settings.review_only:
             return {}
-        return {name: ClickSegmentation(segmenter, self._app_dir) for name, segmenter in self._segmenters().items()}
+        labels = self._labels()
+        return {
+            name: ClickSegmentation(segmenter, self._app_dir, labels) for name, segmenter in self._segmenters().items()
+        }
+
+    def proposals(self) -> dict[str, Proposal]:
+        """The infer task that shows what is saved, for viewers that ask without prompts; none as for `infers`."""
+        if self._settings.review_only or PROPOSAL in self.presets:
+            return {}
+        return {PROPOSAL: Proposal(self._labels(), self._app_dir)}
+
+    def _labels(self) -> list[str]:
+        """Of all presets, each once."""
+        return list(dict.fromkeys(label for preset in self.presets.values() for label in preset.labels))
 
     def trainers(self) -> dict[str, FineTuneTask]:
         """One train task per preset that can be fine-tuned, under the preset's name; none as for `infers`."""

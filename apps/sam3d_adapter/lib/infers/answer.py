@@ -1,13 +1,16 @@
 """The answer to a request about an image, the same through the server and from Python."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lib.answer_warnings import MISLEADING, code_of
 from lib.infers.response import describe
 from lib.presets import Preset
+from lib.prompts.reading import PromptError
 from lib.requests.label_maps import read_prompts, read_protected
 from lib.requests.request import Request
 from lib.segmenters.contract import Stages
@@ -15,6 +18,10 @@ from lib.serving.preset_segmenter import OpenSegmenter
 from lib.values.checks import mask_warnings, value_warnings
 from lib.volumes.read import VolumeCache
 from lib.volumes.volume import Volume
+
+
+class MisleadingMaskError(PromptError):
+    """A mask that would mislead, for a viewer that shows no warnings beside it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,12 +64,14 @@ def answer_request(
         PromptError: prompts that cannot be used.
         LabelMapError: a label map that the request names cannot be used.
         ImageError: values in which nothing can be segmented.
+        MisleadingMaskError: the request stops at warnings, and there are some.
     """
     stages = stages or Stages()
     with stages.time("load"):
         prompts, warnings = read_prompts(request, image, preset.label, served.segmenter.capabilities, cache)
         protected = read_protected(request, image, preset.label, prompts, cache)
         warnings += value_warnings(preset, image, prompts, modality)
+        _require_trustworthy(request, warnings)
     segmentation = served.segment(
         image, prompts, request.options, protected=None if protected is None else protected.mask, stages=stages
     )
@@ -73,4 +82,15 @@ def answer_request(
         *description["warnings"],
         *mask_warnings(preset, image, segmentation),
     ]
+    _require_trustworthy(request, description["warnings"])
     return Answer(segmentation.mask, description, {**request.to_json(), **prompts.to_json()})
+
+
+def _require_trustworthy(request: Request, warnings: Sequence[str]) -> None:
+    """Passes unless the user could not see that a mask is of no use."""
+    if not request.stop_at_warnings:
+        return
+    if misleading := [warning for warning in warnings if code_of(warning) in MISLEADING]:
+        raise MisleadingMaskError(
+            " ".join([*misleading, "No mask was made. To get one all the same, untick 'stop_at_warnings' in Options."])
+        )

@@ -32,6 +32,7 @@ from lib.learning.run import (
     TRAINING,
     VALIDATED,
     Run,
+    no_new_labels_reason,
     open_run,
     outcome_settings,
     remove_finished_runs,
@@ -74,6 +75,7 @@ class FineTuning:
         progress: file to update.
         rehearsal: synthetic lesions against forgetting; None for none.
         precision: one of `lib.models.precision.PRECISIONS`.
+        needs_new_labels: train only if the labels have changed since the last training that was finished.
     """
 
     preset: Preset
@@ -84,6 +86,7 @@ class FineTuning:
     progress: ProgressFile
     rehearsal: Rehearsal | None = None
     precision: str = "auto"
+    needs_new_labels: bool = False
 
     def __call__(self) -> Outcome | None:
         """Runs the round; returns the outcome in the first of several processes, None in the others.
@@ -99,7 +102,7 @@ class FineTuning:
             raise NothingToLearn(self.data.why_nothing(self.preset.name))
         parent = from_first(self._parent)
         facts = from_first(lambda: self._facts(parent))
-        if why := from_first(lambda: up_to_date_reason(self.versions, facts, self.settings)):
+        if why := from_first(lambda: self._why_not(facts)):
             raise NothingToLearn(why)
         run = from_first(lambda: self._opened_run(parent, facts))
         if run.stage == TRAINING:
@@ -120,12 +123,20 @@ class FineTuning:
         remove_finished_runs(run.folder.parent, KEPT_RUNS)
         return outcome
 
+    def _why_not(self, facts: Mapping[str, Any]) -> str | None:
+        """Why a round need not start; None if it must."""
+        if self.needs_new_labels and (why := no_new_labels_reason(self.versions, facts)):
+            return why
+        return up_to_date_reason(self.versions, facts, self.settings)
+
     def _opened_run(self, parent: str, facts: Mapping[str, Any]) -> Run:
         """The run on the disk, with a snapshot of what its models are measured on."""
         if self.data.validation:
             self._reference_versions()  # raises before the training, not after it
         run, is_resumed = open_run(self.versions.folder / "runs", facts, fresh=self.settings.fresh)
         logger.info("%s run %s from %s.", "Resuming" if is_resumed else "Starting", run.id, parent)
+        if is_resumed and not rank():
+            self.progress.update(epoch=min(self.progress.before.epoch, self.progress.value.total_epochs))
         if parent != SHIPPED:
             self.versions.pin(run.id, parent)
         if run.stage in (TRAINING, MEASURING):

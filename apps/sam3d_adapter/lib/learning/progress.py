@@ -10,8 +10,10 @@ from typing import Any
 from lib.files.atomic_write import replacing
 
 PROGRESS = "progress.json"
-ENDS = ("not started", "done", "failed", "nothing to learn from")
+NOTHING = "nothing to learn from"
+ENDS = ("not started", "done", "failed", NOTHING)
 """Final stages; in any other stage a training is running or was stopped."""
+_STOPPED = "stopped"
 
 
 @dataclass(frozen=True)
@@ -52,18 +54,22 @@ class TrainingProgress:
     started: str = ""
     curve: tuple[dict[str, float], ...] = ()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing goes on any more."""
+        return self.stage in ENDS or self.stage.startswith(_STOPPED)
+
     def stopped(self) -> "TrainingProgress":
         """The progress after the process that wrote it is gone."""
         goes_on = f"goes on from epoch {self.epoch}" if self.epoch else "begins anew"
-        return replace(self, stage=f"stopped; the next training {goes_on}", seconds_left=None)
+        return replace(self, stage=f"{_STOPPED}; the next training {goes_on}", seconds_left=None)
 
     def stats(self) -> dict[str, Any]:
-        """For viewers: Slicer and OHIF show the first four keys."""
+        """For viewers; Slicer and OHIF show epochs, divide by their total, and take `total_time` for the end."""
         values = {
             "epoch": self.epoch,
-            "total_epochs": self.total_epochs,
-            "total_time": str(timedelta(seconds=int(self.seconds))),
-            "best_metric": max(self.dice.values(), default=None),
+            "total_epochs": max(1, self.total_epochs),
+            "total_time": str(timedelta(seconds=int(self.seconds))) if self.is_over else None,
             **{key: value for key, value in asdict(self).items() if key not in ("epoch", "total_epochs", "curve")},
         }
         return {key: value for key, value in values.items() if value is not None and _is_finite(value)}
@@ -74,16 +80,32 @@ class ProgressFile:
 
     Args:
         path: of the file; its folder is made.
+
+    Attributes:
+        value: what was written last.
+        before: progress of the training before.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.value = TrainingProgress()
+        self.value = self.before = TrainingProgress()
 
-    def start(self) -> None:
-        """Begins a new training."""
-        self.value = TrainingProgress()
-        self.update(stage="reading the labels", started=datetime.now(UTC).isoformat(timespec="seconds"))
+    def start(self, total_epochs: int = 0) -> None:
+        """Begins a new training.
+
+        Args:
+            total_epochs: most that it may take.
+        """
+        self.before = self.read() or TrainingProgress()
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        self.value = TrainingProgress(stage="reading the labels", started=started, total_epochs=total_epochs)
+        self.update()
+
+    def restore(self) -> None:
+        """Shows the training before this one again, where there was one."""
+        if self.before.version:
+            self.value = self.before
+            self.update()
 
     def update(self, **changes: Any) -> None:
         """Changes some values and writes all."""

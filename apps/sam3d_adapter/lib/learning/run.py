@@ -135,6 +135,22 @@ def up_to_date_reason(versions: Versions, facts: Mapping[str, Any], settings: Tr
     )
 
 
+def no_new_labels_reason(versions: Versions, facts: Mapping[str, Any]) -> str | None:
+    """Why a round has nothing new to learn from, whatever its settings and its parent; None if it has.
+
+    Args:
+        versions: of the preset.
+        facts: of the round.
+    """
+    finished = [run for run in _runs(versions.folder / "runs") if run.stage == DONE]
+    if not finished or any(finished[-1].facts.get(key) != facts[key] for key in ("train", VALIDATED)):
+        return None
+    return (
+        f"No label is new since the last training, which made {finished[-1].results.get('version')}. Submit or correct "
+        "a label, or train this preset by itself."
+    )
+
+
 def outcome_settings(settings: TrainSettings) -> dict[str, Any]:
     """Settings besides the facts that the outcome depends on; plain JSON."""
     return {"publish": settings.publish, "max_minutes": settings.max_minutes, "app": __version__}

@@ -36,7 +36,7 @@ LABEL_FILE_IGNORED = answer_warning(
 )
 
 _OPTION_KEYS = (
-    *("threshold", "device", "result_extension", "result_compress", "result_crop", "refine"),
+    *("threshold", "device", "result_extension", "result_compress", "result_crop", "refine", "stop_at_warnings"),
     *("start_from", "start_value", "protected", "protected_except", "read_tag"),
 )
 _MAX_VALUE = 65535
@@ -64,6 +64,7 @@ class Request:
         protected: where the label map of protected segments comes from, one of `SOURCES`.
         protected_except: value in it that is not protected; None where the server is to find out.
         read_tag: tag of the saved label.
+        stop_at_warnings: whether a mask that would mislead is refused, for a viewer that shows no warnings.
         uploaded_label, saved_label: paths of label maps.
         saved_names: of the segments of the saved label, in the order of their values.
         warnings: what had no effect.
@@ -81,6 +82,7 @@ class Request:
     protected: str
     protected_except: int | None
     read_tag: str
+    stop_at_warnings: bool = False
     uploaded_label: str | None = None
     saved_label: str | None = None
     saved_names: tuple[str, ...] = ()
@@ -104,8 +106,9 @@ class Request:
         threshold = _read_threshold(request.get("threshold"))
         device = read_device(request.get("device"))
         extension = _read_extension(request.get("result_extension"))
-        compress, crop, refine = (
-            _read_flag(key, request.get(key)) for key in ("result_compress", "result_crop", "refine")
+        compress, crop, refine, stop = (
+            _read_flag(key, request.get(key))
+            for key in ("result_compress", "result_crop", "refine", "stop_at_warnings")
         )
         source = _read_source("start_from", request.get("start_from"))
         start_value = _read_value("start_value", request.get("start_value"), least=1)
@@ -123,6 +126,7 @@ class Request:
             protected=protected,
             protected_except=_read_value("protected_except", request.get("protected_except"), least=0),
             read_tag=_read_tag(request.get("read_tag")),
+            stop_at_warnings=stop,
             uploaded_label=request.get(LABEL_FILE_KEY),
             saved_label=request.get(SAVED_LABEL_KEY),
             saved_names=tuple(request.get(SAVED_NAMES_KEY) or ()),

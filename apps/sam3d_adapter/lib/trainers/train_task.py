@@ -26,12 +26,17 @@ from lib.host.pacs.labels import pacs_labels
 from lib.host.saved_labels import saved_labels, studies_folder
 from lib.host.workflow import Workflow
 from lib.learning.fine_tune import FineTuning, remove_partial_files
-from lib.learning.progress import ENDS, PROGRESS, ProgressFile
+from lib.learning.progress import ENDS, NOTHING, PROGRESS, ProgressFile
 from lib.learning.rehearsal import Rehearsal
+from lib.learning.served_dice import ServedDice
 from lib.learning.settings import TrainSettings, read_settings, shown_settings
 from lib.learning.training_data import NothingToLearn, TrainingData, collect_training_data
 from lib.presets import Preset
+from lib.registry.errors import RegistryError
 from lib.registry.registry import Registry
+from lib.serving.model_store import ModelSpec, ModelStore
+from lib.serving.preset_segmenter import MissingWeightsError, how_to_supply
+from lib.serving.served_model import ServedModel
 from lib.training.distributed import from_first, rank, world_size
 from lib.workflow.reviews import SUBMITTED, rejected_files
 
@@ -92,19 +97,41 @@ class FineTuneTask(TrainTask):
         self.versions = registry.of(preset.name, preset.model.size, preset.model.family)
         self._progress = ProgressFile(self.versions.folder / PROGRESS)
         self._lock = self.versions.folder / "training.lock"
+        model = preset.model
+        spec = ModelSpec(model.family, model.size, tuple(app_dir / file for file in model.files))
+        self._served = ServedModel(preset.name, spec, ModelStore(), self.versions)
+        self._served_dice = ServedDice(self.versions)
 
     def config(self) -> dict[str, Any]:
         """Settings that viewers show."""
         return shown_settings()
 
+    def info(self) -> dict[str, Any]:
+        """As MONAI Label's, and whether there are weights to begin with."""
+        problem = self._served.status().problem if self._served.missing_files() else None
+        description = f"{self.description} [not available, {problem}]" if problem else self.description
+        return {**super().info(), "description": description, "available": problem is None}
+
+    def missing_weights(self) -> str | None:
+        """Which files a training lacks, and how to get them; None where it can begin."""
+        missing = self._served.missing_files()
+        return how_to_supply(self.preset, missing, self._app_dir) if missing else None
+
     def stats(self) -> dict[str, Any]:
-        """State of the newest training, from a file, because it runs in another process."""
+        """State of the newest training, from a file, because it runs in another process.
+
+        ``best_metric``, which viewers show as the accuracy, is that of the version that is served.
+        """
         found = self._progress.read()
         if found is not None and found.stage not in ENDS and not is_locked(self._lock):
             # It may just have ended, or another one begun.
             again = self._progress.read()
             found = found.stopped() if again == found else again
-        return found.stats() if found else {}
+        dice = None
+        # What is wrong with the versions, the tasks say.
+        with contextlib.suppress(RegistryError, OSError):
+            dice = self._served_dice.value()
+        return (found.stats() if found else {}) | ({} if dice is None else {"best_metric": dice})
 
     def is_running(self) -> bool:
         """Whether any process trains this preset."""
@@ -118,31 +145,41 @@ class FineTuneTask(TrainTask):
         """
         return read_settings(request, self._trainers)
 
-    def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
+    def __call__(
+        self, request: Mapping[str, Any], datastore: Datastore, *, needs_new_labels: bool = False
+    ) -> dict[str, Any]:
         """Runs one round, in this process and those that train with it (torch.distributed).
+
+        Args:
+            request: of the client.
+            datastore: of the app.
+            needs_new_labels: train only if the labels have changed since the last training that was finished.
 
         Raises:
             SettingError: the request cannot be used.
+            MissingWeightsError: there are no weights to begin with.
             TrainingRunningError: another process trains this preset.
         """
         settings = self.read(request)
+        if missing := self.missing_weights():
+            raise MissingWeightsError(missing)
         lower_priority()
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // world_size()))
         with contextlib.ExitStack() as alone:
-            from_first(lambda: self._begin(alone))
+            from_first(lambda: self._begin(alone, settings))
             try:
-                return self._round(settings, datastore)
+                return self._round(settings, datastore, needs_new_labels)
             except BaseException as error:
                 if not rank():
                     reasons = (str(error) or type(error).__name__,)
                     self._progress.update(stage="failed", reasons=reasons, seconds_left=None)
                 raise
 
-    def _begin(self, alone: contextlib.ExitStack) -> None:
+    def _begin(self, alone: contextlib.ExitStack, settings: TrainSettings) -> None:
         alone.enter_context(self._only_one())
-        self._progress.start()
+        self._progress.start(settings.max_epochs)
 
-    def _round(self, settings: TrainSettings, datastore: Datastore) -> dict[str, Any]:
+    def _round(self, settings: TrainSettings, datastore: Datastore, needs_new_labels: bool) -> dict[str, Any]:
         data = from_first(lambda: self._listed(settings, datastore))
         rehearsal = self._rehearsal
         tuning = FineTuning(
@@ -154,15 +191,19 @@ class FineTuneTask(TrainTask):
             progress=self._progress,
             rehearsal=None if rehearsal is None else rehearsal(self.preset),
             precision=self._precision,
+            needs_new_labels=needs_new_labels,
         )
         try:
             outcome = tuning()
         except NothingToLearn as error:
-            # Not a failure: "Update Model" in OHIF trains every preset, and most have no labels.
+            # Not a failure: "Update Model" in OHIF asks for every preset, and most have no labels.
             left_out = len(data.skipped)
             logger.info("Preset %s has nothing to learn; labels left out: %d.", self.preset.name, left_out)
             if not rank():
-                self._progress.update(stage="nothing to learn from", reasons=(str(error),))
+                self._progress.update(stage=NOTHING, reasons=(str(error),))
+                if needs_new_labels:
+                    # Nobody asked about this preset: what its last training said stays to be read.
+                    self._progress.restore()
             return {"version": None, "published": False, "reasons": [str(error)]}
         if outcome is None:
             return {}
@@ -215,6 +256,6 @@ class FineTuneTask(TrainTask):
             yield
 
 
-def lower_priority(by: int = 10) -> None:
-    """Gives users' clicks priority on a busy processor."""
-    os.nice(by)
+def lower_priority(to: int = 10) -> None:
+    """Gives users' clicks priority on a busy processor; several trainings of a process do so once."""
+    os.nice(max(0, to - os.nice(0)))

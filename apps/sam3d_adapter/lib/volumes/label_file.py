@@ -36,14 +36,12 @@ class LabelFile:
         texts: of an NRRD file the ``key:=value`` lines of its header; of layers the names of the segments alone, each
             with its number as ``LabelValue``.
         overlaps: of layers, by segment, the voxels' numbers that belong to it; None where each value is a segment.
-        is_float: whether the file holds floats, which may have been rounded to whole numbers.
     """
 
     voxels: np.ndarray
     affine: Array
     texts: Mapping[str, str] = field(default_factory=dict)
     overlaps: Mapping[int, tuple[int, ...]] | None = None
-    is_float: bool = False
 
     def segments(self) -> list[int]:
         """The segments that have voxels, ascending."""
@@ -77,7 +75,7 @@ def read_label_file(path: Path) -> LabelFile:
     require_one_volume(array.shape, path.name)
     require_frame(affine, path.name)
     whole = _whole(array.reshape(array.shape[:3], order="A"), path)
-    return LabelFile(whole, affine, texts, is_float=array.dtype.kind == "f")
+    return LabelFile(whole, affine, texts)
 
 
 def _read_layers(path: Path, texts: Mapping[str, str]) -> LabelFile:

@@ -9,6 +9,7 @@ export function taskView(session) {
   const select = /** @type {HTMLSelectElement} */ (
     h('select', { id: 's3-task', data: 'task', onchange: () => void session.chooseTask(select.value) })
   );
+  const choice = h('div', {}, h('label', { class: 's3-label', for: 's3-task' }, 'Task'), select);
   const about = h('p', { class: 's3-about' });
   session.subscribe(() => {
     const shown = session.offered.map((task) => [task.name, session.misfit(task)]);
@@ -20,9 +21,9 @@ export function taskView(session) {
     select.value = session.task;
     const task = session.chosen;
     const misfit = task && session.misfit(task);
-    about.textContent = task ? (misfit ? `This task ${misfit}.` : task.description) : '';
+    choice.hidden = task?.name === '';
+    about.textContent = task ? (misfit && task.name ? `This task ${misfit}.` : task.description) : '';
     about.classList.toggle('s3-bad', Boolean(misfit));
   });
-  return h('section', { class: 's3-section', 'aria-label': 'Task' },
-    h('label', { class: 's3-label', for: 's3-task' }, 'Task'), select, about);
+  return h('section', { class: 's3-section', 'aria-label': 'Task' }, choice, about);
 }

@@ -2,6 +2,7 @@
 
 import { reportAddress } from '../server.mjs';
 import { isOpen } from '../store.mjs';
+import { isOver } from '../training.mjs';
 import { button, fill, h } from './dom.mjs';
 
 /** @typedef {import('../session.mjs').Session} Session */
@@ -15,16 +16,15 @@ const minutes = (seconds) => (seconds < 90 ? `${Math.round(seconds)} s` : `${Mat
 /** @param {number | null | undefined} value */
 const two = (value) => (typeof value === 'number' ? value.toFixed(2) : '-');
 
-const OVER = /^(not started|done|failed|nothing to learn from|stopped)/;
-
 /** @param {any} stats @param {boolean} isRunning @returns {string} */
 export function progressOf(stats, isRunning) {
   // What the training before left is there until the process of this one runs.
-  if (isRunning && (!stats.stage || OVER.test(stats.stage))) return 'Starting...';
+  if (isRunning && isOver(stats)) return 'Starting...';
   if (!stats.stage) return 'Never trained here.';
   const parts = [stats.stage];
-  if (stats.total_epochs) parts.push(`epoch ${stats.epoch} of ${stats.total_epochs}`);
-  if (stats.best_metric !== undefined) parts.push(`validation Dice ${two(stats.best_metric)}`);
+  if (stats.epoch || !isOver(stats)) parts.push(`epoch ${stats.epoch} of ${stats.total_epochs}`);
+  const dice = /** @type {number[]} */ (Object.values(stats.dice || {}));
+  if (dice.length) parts.push(`validation Dice ${two(Math.max(...dice))}`);
   if (stats.seconds_left !== undefined) parts.push(`about ${minutes(stats.seconds_left)} left`);
   return parts.join(', ');
 }
@@ -65,8 +65,10 @@ export function trainingView(session, training) {
   const summary = h('summary', {}, 'Training');
   const details = /** @type {HTMLDetailsElement} */ (h('details', { data: 'training', open: isOpen('training'), ontoggle: () => training.show(details.open) }, summary,
     h('div', { class: 's3-row s3-buttons' }, start, stop), status, bar, outcome, versions));
+  const root = h('section', { class: 's3-section', 'aria-label': 'Training' }, details);
   const update = () => {
     const task = session.chosen;
+    root.hidden = task?.name === '';
     summary.textContent = task ? `Training of task ${task.name}` : 'Training';
     start.toggleAttribute('disabled', !task?.isTrainable || training.isRunning);
     stop.hidden = !training.isRunning;
@@ -92,5 +94,5 @@ export function trainingView(session, training) {
   };
   session.subscribe(update);
   training.subscribe(update);
-  return h('section', { class: 's3-section', 'aria-label': 'Training' }, details);
+  return root;
 }

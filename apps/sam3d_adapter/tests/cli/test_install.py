@@ -89,7 +89,7 @@ def test_it_serves_a_click_from_a_folder_of_the_user(
         wait_for_answer(process, f"{url}/info/", log_path=log_path, timeout_s=300)
         (tmp_path / "client").mkdir()
         client = MONAILabelClient(url, tmpdir=str(tmp_path / "client"))
-        assert set(client.info()["models"]) == {"ct"}
+        assert set(client.info()["models"]) == {"ct", "proposal"}
         file, answer = client.infer("ct", "case_1", {"foreground": [[20, 20, 20]], "result_extension": ".nii.gz"})
     finally:
         stop(process)

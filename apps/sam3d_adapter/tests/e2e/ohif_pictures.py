@@ -33,16 +33,23 @@ class Film:
 
     def take(self, name: str | None = None) -> None:
         """A frame of the animation; with a name, a picture of its own as well."""
-        self._panel.page.wait_for_timeout(400)
-        shot = self._panel.page.screenshot()
+        shot = self._still()
         if name:
-            image = Image.open(io.BytesIO(shot)).convert("RGB").quantize(128)
+            image = Image.open(io.BytesIO(shot)).convert("RGB").quantize(256, kmeans=1)
             image.save(self._out / f"{name}.png", optimize=True)
         self._frames.append(Image.open(io.BytesIO(shot)).convert("RGB").resize(_GIF_SIZE, Image.Resampling.LANCZOS))
 
+    def _still(self) -> bytes:
+        """The page once it has been the same three times in a row: a view is drawn some time after what it shows."""
+        shots: list[bytes] = []
+        while len(shots) < 3 or len(set(shots[-3:])) > 1:
+            self._panel.page.wait_for_timeout(500)
+            shots.append(self._panel.page.screenshot())
+        return shots[-1]
+
     def save(self, name: str) -> None:
         """The animation."""
-        frames = [frame.quantize(96) for frame in self._frames]
+        frames = [frame.quantize(128, kmeans=1) for frame in self._frames]
         frames[0].save(
             self._out / name, save_all=True, append_images=frames[1:], duration=_FRAME_MS, loop=0, optimize=True
         )
@@ -85,6 +92,7 @@ def walk(panel: Panel, study: Study, out: Path) -> None:
     for view in views:
         panel.aim(large, view)
     panel.part("review-comment").fill("The upper pole is missing.")
+    panel.part("submit-final").scroll_into_view_if_needed()
     film.take("review")
     panel.part("case").first.wait_for()
     panel.press("train")

@@ -1,5 +1,6 @@
 """The loop of learning through the real server: submit, train, publish, click; stop, go on, refuse."""
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import requests
+import yaml
 from monailabel.client.client import MONAILabelClientException
 
 from lib.phantoms.data_set import save_volume
 from lib.registry.registry import Registry
 from tests.support.hospital import AFFINE, SIDE
 from tests.support.server import AppServer, start_server
-from tests.support.small_app import copy_small_app
+from tests.support.small_app import copy_small_app, small_preset
 
 pytestmark = [
     pytest.mark.e2e,
@@ -39,6 +41,10 @@ def patient(number: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppServer]:
     folder = tmp_path_factory.mktemp("learning")
     app = copy_small_app(folder / "app")
+    # One that has nothing to learn from, and one without weights.
+    others = {"cyst": small_preset(), "bare": small_preset(weights="weights/bare.safetensors")}
+    for name, preset in others.items():
+        (app / f"configs/{name}.yaml").write_text(yaml.safe_dump(preset | {"label": name}), encoding="utf-8")
     studies = folder / "studies"
     studies.mkdir()
     with start_server(app, studies, folder) as running:
@@ -47,10 +53,23 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppServer]:
             save_volume(folder / f"p{number}.nii.gz", image, AFFINE)
             running.client.upload_image(str(folder / f"p{number}.nii.gz"), f"p{number}")
             if number < PATIENTS:
-                save_volume(folder / "label.nii.gz", labels, AFFINE)
-                named = {"label_info": [{"name": "lesion", "idx": 1}]}
-                running.client.save_label(f"p{number}", str(folder / "label.nii.gz"), params=named)
+                submit(running, number, labels)
         yield running
+
+
+def submit(server: AppServer, number: int, labels: np.ndarray) -> None:
+    path = server.folder / "label.nii.gz"
+    save_volume(path, labels, AFFINE)
+    named = {"label_info": [{"name": "lesion", "idx": 1}]}
+    server.client.save_label(f"p{number}", str(path), params=named)
+
+
+def correct(server: AppServer) -> None:
+    """A label that no training has seen."""
+    _, labels, _ = patient(0)
+    outside = np.argwhere(labels == 0)
+    labels[tuple(outside[int.from_bytes(os.urandom(4)) % len(outside)])] = 1
+    submit(server, 0, labels)
 
 
 def click(server: AppServer) -> dict[str, Any]:
@@ -122,20 +141,59 @@ def test_a_rollback_gives_the_old_masks_back(server):
     assert click(server)["version"] == "shipped"
 
 
+def update_model(server: AppServer) -> dict[str, Any]:
+    """What *Update Model* of MONAI Label's panel in OHIF asks for."""
+    body = {"test": {"max_epochs": 1, "publish": False}}
+    answer = requests.post(f"{server.url}/train/", json=body, timeout=60)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+def trainings(server: AppServer) -> list[dict[str, Any]]:
+    answer = requests.get(f"{server.url}/train/?all=true", timeout=60)
+    return list(answer.json()) if answer.status_code == 200 else []
+
+
 def test_all_trainers_at_once_as_ohif_asks(server):
-    answer = requests.post(f"{server.url}/train/", json={"test": {"max_epochs": 1, "publish": False}}, timeout=60)
-    assert answer.status_code == 200
+    before = len(trainings(server))
+    correct(server)
+    first, again = update_model(server), update_model(server)
+    # Pressed twice, it is one request, and one process.
+    assert first["test"]["result"]["id"] == again["test"]["result"]["id"] == first["cyst"]["result"]["id"]
+    assert "trained already" in again["test"]["detail"] and len(trainings(server)) == before + 1
+    assert first["bare"]["result"] is None and "bare.safetensors" in first["bare"]["detail"]
     stats = wait(server)
     assert stats["status"] == "DONE" and not stats["published"] and "as it was asked for" in stats["reasons"][0]
+    # Other presets had nothing to learn from: what is shown first is what was trained.
+    info = server.info()
+    assert list(info["train_stats"])[0] == "test" and info["train_stats"]["cyst"]["stage"] == "nothing to learn from"
+    assert "stage" not in info["train_stats"]["bare"]
+    # Without a new label, nothing is trained, and what was said of the last training stays.
+    made = requests.get(f"{server.url}/versions/test", timeout=60).json()["versions"]
+    update_model(server)
+    assert wait(server) == stats
+    assert requests.get(f"{server.url}/versions/test", timeout=60).json()["versions"] == made
+
+
+def test_stopping_ends_all_that_was_asked_for(server):
+    correct(server)
+    update_model(server)
+    # At once, or when it trains: whatever has begun by now ends, and nothing takes its place.
+    assert requests.delete(f"{server.url}/train/", timeout=60).json()["status"] == "STOPPED"
+    assert requests.get(f"{server.url}/train/?check_if_running=true", timeout=60).status_code == 404
+    assert train(server, max_epochs=1).status_code == 200
+    assert requests.post(f"{server.url}/train/cyst?enqueue=true", json={}, timeout=60).status_code == 200
+    # One that trains a preset is not what is asked for now.
+    refused = requests.post(f"{server.url}/train/", json={}, timeout=60)
+    assert refused.status_code == 429 and "running already of 'test'" in refused.text
+    assert requests.delete(f"{server.url}/train/", timeout=60).json()["status"] == "STOPPED"
+    assert not [one for one in trainings(server) if one["status"] in ("SUBMITTED", "RUNNING")]
+    assert requests.get(f"{server.url}/train/?check_if_running=true", timeout=60).status_code == 404
+    assert requests.delete(f"{server.url}/train/", timeout=60).json() is None
 
 
 def test_a_second_training_waits_or_is_refused(server):
     assert train(server, max_epochs=1).status_code == 200
-    # MONAI Label counts a training from the moment its process runs, a little after it has answered.
-    began = time.monotonic()
-    while requests.get(f"{server.url}/train/?check_if_running=true", timeout=60).status_code == 404:
-        assert time.monotonic() - began < 30
-        time.sleep(0.05)
     assert train(server, max_epochs=1).status_code == 429
     with pytest.raises(MONAILabelClientException):
         server.client.train_start("test", {"max_epochs": 1})

@@ -1,12 +1,16 @@
 """The loop on a PACS: labels that were submitted through the server, and beside it, are found and learned from."""
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 import requests
 import SimpleITK as sitk
@@ -20,7 +24,7 @@ from lib.registry.versions import Versions
 from tests.e2e.scenes import LARGE, SMALL
 from tests.support.dicom_study import Ellipsoid, Study
 from tests.support.orthanc import Orthanc
-from tests.support.server import AppServer, start_server
+from tests.support.server import APP_DIR, AppServer, start_server
 from tests.support.small_app import copy_small_app
 
 pytestmark = [
@@ -122,6 +126,28 @@ def test_a_segmentation_that_a_viewer_stored_beside_the_server_replaces_the_olde
     # The one of before, not the one that the server got last; a SEG holds the slices alone that have something in them.
     learned = sitk.GetArrayFromImage(sitk.ReadImage(str(kept))) > 0
     assert learned.sum() == LARGE.inside(study.geometry).sum() != SMALL.inside(study.geometry).sum()
+
+
+def test_labels_of_the_pacs_are_exported_beside_the_running_server(
+    learner: AppServer, orthanc: Orthanc, studies: dict[str, Study], tmp_path: Path
+) -> None:
+    study = studies["sagittal"]
+    submit(learner, study, SMALL, tmp_path)
+    out = tmp_path / "set"
+    command = ["labels", "export", str(out), "--format", "dicom-seg", "--train-on", "submitted", "--by", "Dr. Jones"]
+    done = subprocess.run(
+        [sys.executable, "-m", "sam3d", "--app", str(learner.app_dir), *command, "--studies", orthanc.dicomweb_url],
+        env={**os.environ, "PYTHONPATH": str(APP_DIR),
+             "MONAI_LABEL_DICOMWEB_CACHE_PATH": str(learner.app_dir.parent / "dicom_cache")},
+        cwd=APP_DIR.parents[1], capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    key = json.loads((tmp_path / "set.key.json").read_text())
+    (case,) = [case for case, of in key["cases"].items() if of["image"] == study.series_uid]
+    seg = pydicom.dcmread(out / f"segs/{case}.dcm")
+    drawn = np.unpackbits(np.frombuffer(seg.PixelData, np.uint8)).sum()
+    assert _names(seg) == ["lesion"] and drawn == SMALL.inside(study.geometry).sum()
+    assert len(list((out / f"images/{case}").iterdir())) == len(study.instances)
 
 
 def _refers_to(seg: Dataset, study: Study) -> bool:

@@ -72,6 +72,11 @@ def test_cases_have_states_and_are_opened_and_next_is_never_the_open_one(
 ) -> None:
     study, drafted, other = studies["oblique"], studies["sagittal"], studies["feet_up"]
     save(learner, drafted, LARGE, "draft", "Dr. Poe", tmp_path)
+    # What 3D Slicer is shown after Next Sample, of a PACS too.
+    asked = {"params": {"image": drafted.series_uid, "output": "json"}, "files": {"params": (None, "{}")}}
+    proposed = requests.post(f"{learner.url}/infer/proposal", timeout=120, **asked).json()
+    drawn = np.count_nonzero(LARGE.inside(drafted.geometry))
+    assert proposed["mask_voxels"] == drawn and "the draft by Dr. Poe" in proposed["warnings"][0]
     panel = new_panel(learner.url)
     panel.open(study)
     assert panel.part("task").input_value() == "test"

@@ -14,8 +14,9 @@ from tests.e2e.checks import check_equal
 from tests.e2e.conftest import NewPanel
 from tests.e2e.scenes import LARGE, SMALL, voxel_centre
 from tests.support.dicom_study import Ellipsoid, Study
+from tests.support.orthanc import Orthanc
 from tests.support.panel import Panel
-from tests.support.server import AppServer
+from tests.support.server import AppServer, copy_app, start_server
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -164,3 +165,37 @@ def test_a_label_that_the_pacs_alone_has_keeps_its_state_and_opens_for_a_review(
     check_equal(panel.label_map(study).values, voxels)
     panel.press("review-accept")
     assert wait_for_state(panel, "accepted by Dr. Doe") == label_of(server, study)["state"] == "accepted"
+
+
+def test_on_a_server_for_readers_labels_are_reviewed_and_corrected_by_hand(
+    new_panel: NewPanel, study: Study, orthanc: Orthanc, tmp_path: Path
+) -> None:
+    app = copy_app(tmp_path / "app")
+    with start_server(app, orthanc.dicomweb_url, tmp_path / "server", conf={"review_only": "yes"}) as server:
+        voxels = submit(server, study, LARGE, tmp_path)
+        first = label_of(server, study)
+        panel = new_panel(server.url)
+        panel.open(study)
+        assert not panel.part("task").is_visible() and not panel.part("train").is_visible()
+        panel.part("author").fill(POE)
+        panel.press("open-final")
+        panel.wait_for_message("Opened the final label by Dr. Roe")
+        x, y = panel.aim(np.add(LARGE.centre, (16.0, 0.0, 0.0)))
+        panel.page.mouse.click(x, y)
+        assert "it segments nothing" in panel.message() and panel.prompts() == []
+        panel.press("mode-brush")
+        panel.page.mouse.move(x, y)
+        panel.page.mouse.down()
+        panel.page.mouse.move(x + 20, y, steps=4)
+        panel.page.mouse.up()
+        panel.page.wait_for_function(
+            f"() => Number(document.querySelector('[data-sam3d=object]').dataset.voxels) > {voxels.sum()}"
+        )
+        panel.press("review-correct")
+        panel.press("confirm")
+        panel.wait_for_message("Stored as final")
+        second = label_of(server, study)
+        assert (second["parent"], second["author"], second["state"]) == (first["id"], POE, "submitted")
+        panel.part("author").fill("Dr. Doe")
+        panel.press("review-accept")
+        assert wait_for_state(panel, "accepted by Dr. Doe") == label_of(server, study)["state"] == "accepted"

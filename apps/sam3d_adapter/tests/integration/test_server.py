@@ -84,7 +84,10 @@ def test_info_lists_every_preset_for_every_viewer(site: Site) -> None:
     assert "config" not in info  # Slicer would ask to upgrade the server
     ours = {"ct", "ct_lesion", "mr", "pet", "kits", "lits", "pancreas", "colon"}
     sam2 = {"sam2_tiny", "sam2_small", "sam2_base_plus", "sam2_large", "medsam2"}
-    assert set(info["models"]) == {*ours, *sam2, "test", "torn"}
+    assert set(info["models"]) == {*ours, *sam2, "test", "torn", "proposal"}
+    # For viewers that ask without prompts.
+    proposal = info["models"].pop("proposal")
+    assert proposal["type"] == "segmentation" and set(proposal["labels"]) == set(info["labels"])
     assert {"lesion", "kidney tumor", "liver tumor", "pancreas tumor", "colon tumor"} == set(info["labels"])
     for model in info["models"].values():
         assert (model["type"], model["dimension"]) == ("deepgrow", 3)

@@ -31,7 +31,7 @@ def test_a_new_organ_is_a_yaml_file(tmp_path: Path) -> None:
     nib.save(nib.Nifti1Image(phantom.image, phantom.affine), studies / "patient_02.nii.gz")
     with start_server(app, studies, tmp_path / "run", conf={"models": "hippocampus"}) as server:
         models = server.info()["models"]
-        assert list(models) == ["hippocampus"]
+        assert list(models) == ["hippocampus", "proposal"]
         assert models["hippocampus"]["labels"] == {"hippocampus": 1}
         click = list(phantom.lesions[0].centre_ijk)
         file, answer = server.client.infer("hippocampus", "patient_02", params={"foreground": [click]})

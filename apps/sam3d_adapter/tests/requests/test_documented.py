@@ -56,7 +56,7 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 OPTIONS = (
-    *("threshold", "device", "result_extension", "result_compress", "result_crop", "refine"),
+    *("threshold", "device", "result_extension", "result_compress", "result_crop", "refine", "stop_at_warnings"),
     *("start_from", "start_value", "protected", "protected_except", "read_tag"),
 )
 

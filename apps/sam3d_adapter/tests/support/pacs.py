@@ -36,13 +36,17 @@ class Pacs:
             setattr(found, tag, first.get(tag))
         return [found.to_json_dict()]
 
-    def search_for_instances(self, study: str, series: str) -> list[dict]:
+    def search_for_instances(
+        self, study: str, series: str | None = None, search_filters: dict[str, Any] | None = None
+    ) -> list[dict]:
         self.asked.append("instances")
         if self.is_silent:
             raise requests.ConnectionError("refused")
-        found = [Dataset() for _ in self.instances]
-        for one, instance in zip(found, self.instances, strict=True):
-            one.SOPInstanceUID = instance.SOPInstanceUID
+        wanted = (search_filters or {}).get("SOPInstanceUID")
+        instances = [one for one in self.instances if wanted in (None, str(one.SOPInstanceUID))]
+        found = [Dataset() for _ in instances]
+        for one, instance in zip(found, instances, strict=True):
+            one.SOPInstanceUID, one.SeriesInstanceUID = instance.SOPInstanceUID, instance.SeriesInstanceUID
         return [one.to_json_dict() for one in found]
 
     def store_instances(self, datasets: list) -> Dataset:
@@ -54,6 +58,43 @@ class Pacs:
     def retrieve_series(self, study: str, series: str) -> list:
         self.asked.append("slices")
         return self.send(self.instances)
+
+
+class PacsWithSegs(Pacs):
+    """Which also gives back what was stored."""
+
+    def __init__(self, instances: list) -> None:
+        super().__init__(instances)
+        self.is_out_of_reach = False
+
+    def search_for_series(self, search_filters: dict[str, Any] | None = None) -> list[dict]:
+        wanted = (search_filters or {}).get("SeriesInstanceUID")
+        if segs := [seg for seg in self.stored if seg.SeriesInstanceUID == wanted]:
+            return [without_frames(segs[0]).to_json_dict()]
+        if (search_filters or {}).get("Modality") != "SEG":
+            (found,) = super().search_for_series(search_filters)
+            listed = Dataset.from_json(found)
+            listed.PatientID = "MRN 7"
+            return [listed.to_json_dict()]
+        if self.is_out_of_reach:
+            raise requests.ConnectionError("refused")
+        return [without_frames(seg).to_json_dict() for seg in self.stored]
+
+    def retrieve_series_metadata(self, study: str, series: str) -> list[dict]:
+        return [without_frames(seg).to_json_dict() for seg in self.stored if seg.SeriesInstanceUID == series]
+
+    def retrieve_series(self, study: str, series: str) -> list:
+        found = [seg for seg in self.stored if seg.SeriesInstanceUID == series]
+        return found or super().retrieve_series(study, series)
+
+
+def without_frames(seg: Dataset) -> Dataset:
+    """As a PACS describes it."""
+    found = Dataset()
+    for element in seg:
+        if element.keyword != "PixelData":
+            found.add(element)
+    return found
 
 
 def open_store(pacs: Pacs, folder: Path) -> DICOMWebDatastore:

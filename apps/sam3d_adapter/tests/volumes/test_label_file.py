@@ -112,9 +112,7 @@ def test_labels_that_scaling_moved_off_whole_numbers(tmp_path: Path, dtype: type
     image = nib.Nifti1Image(values.astype(np.float64), AFFINE)
     image.set_data_dtype(dtype)
     nib.save(image, tmp_path / f"a{suffix}")
-    stored = np.asarray(nib.load(tmp_path / f"a{suffix}").dataobj)
     file = read_label_file(tmp_path / f"a{suffix}")
-    assert file.is_float or np.array_equal(stored, values)
     np.testing.assert_array_equal(file.voxels, values)
 
 

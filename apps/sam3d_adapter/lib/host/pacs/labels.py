@@ -8,32 +8,24 @@ asked here.
 
 import logging
 import tempfile
-from collections.abc import Collection, Iterable, Set
+from collections.abc import Collection, Set
 from dataclasses import replace
-from datetime import datetime, tzinfo
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pydicom_seg
-import SimpleITK as sitk
 from fastapi import HTTPException
 from monailabel.datastore.dicom import DICOMWebDatastore
 from pydicom.dataset import Dataset
 
-from lib.annotations.label_names import label_of, normal_name
+from lib.annotations.label_names import normal_name
 from lib.annotations.label_snapshots import LabelSnapshots
-from lib.annotations.slice_gaps import require_filled
 from lib.annotations.submitted import SavedLabel
 from lib.host.pacs.dicom_fetch import fetch_series
+from lib.host.pacs.seg_reading import NO_IMAGE, NO_STRUCTURE, image_of, is_wanted, made_at, segment_names, write_seg
 from lib.host.patches.version_guard import check_host_version
 from lib.host.saved_labels import saved_labels
-from lib.volumes.label_grid import image_grid
 
 logger = logging.getLogger(__name__)
 
-_OFF_SLICE = 0.1
-"""Slices by which a frame may lie beside one: positions are rounded."""
 _AWAY = "The DICOMweb server did not answer."
 
 
@@ -111,11 +103,14 @@ def _newest(
         uids = str(listed.StudyInstanceUID), str(listed.SeriesInstanceUID)
         for entry in datastore._client.retrieve_series_metadata(*uids):
             seg = Dataset.from_json(entry)
-            image_id = image_of(seg)
-            if image_id not in clicked or not any(_is_wanted(name, names) for name in segment_names(seg).values()):
-                logger.info("The DICOM SEG %s is not of this server.", uids[1])
+            is_known = any(is_wanted(name, names) for name in segment_names(seg).values())
+            image_id = image_of(seg, datastore._client) if is_known else ""
+            if image_id not in clicked:
+                reason = NO_STRUCTURE if not is_known else NO_IMAGE if not image_id else "nobody clicked on its image"
+                logger.info("The DICOM SEG %s is not learned from: %s.", uids[1], reason)
                 continue
-            made = made_at(seg)
+            # One without a date is older than all others, but better than none.
+            made = max(made_at(seg), 1.0)
             if made >= newest.get(image_id, (0.0,))[0]:
                 newest[image_id] = made, seg
     return newest
@@ -146,124 +141,3 @@ def _keep_seg(
             ),
             made,
         )
-
-
-def write_seg(seg: Dataset, file: Path, names: Collection[str], image: Path) -> list[str]:
-    """Writes the segments of a DICOM SEG that have one of these names as NRRD, their names in its header.
-
-    A segment has frames only where something is drawn, so slices without one are empty, even between others.
-
-    Args:
-        seg: with its frames.
-        file: ``.nrrd``.
-        names: as `lib.annotations.label_names.normal_name` gives them.
-        image: the file of its image.
-
-    Returns:
-        Sentences on what was decided.
-
-    Raises:
-        ValueError: no DICOM SEG that can be read, frames that lie on no slices, or segments that overlap or have gaps.
-    """
-    wanted = {number: name for number, name in segment_names(seg).items() if _is_wanted(name, names)}
-    written = read_segments(seg, wanted, image)
-    labels = sitk.GetArrayViewFromImage(written)
-    said = require_filled(labels, [(name, (value,)) for value, name in enumerate(wanted.values(), start=1)])
-    if others := [name for name in segment_names(seg).values() if not _is_wanted(name, names)]:
-        listed = ", ".join(f"'{name[:60]}'" for name in others[:8])
-        said.append(f"Of its DICOM SEG {listed} is left out: no task here has that structure.")
-    for value, name in enumerate(wanted.values(), start=1):
-        written.SetMetaData(f"Segment{value}_Name", name)
-        written.SetMetaData(f"Segment{value}_LabelValue", str(value))
-    sitk.WriteImage(written, str(file), True)
-    return said
-
-
-def read_segments(seg: Dataset, wanted: Iterable[int], image: Path) -> sitk.Image:
-    """Segments of a DICOM SEG as a label map, numbered from 1 in the order of ``wanted``, on the slices they are on.
-
-    Args:
-        seg: with its frames.
-        wanted: numbers of segments, one at least.
-        image: the file of its image.
-
-    Raises:
-        ValueError: no DICOM SEG that can be read, frames that lie on no slices, or segments that overlap.
-    """
-    _set_slices(seg, image)
-    read = pydicom_seg.SegmentReader().read(seg)
-    labels: np.ndarray = np.zeros(read.size[::-1], np.uint8)
-    numbers = list(wanted)
-    for value, number in enumerate(numbers, start=1):
-        segment = read.segment_data(number) > 0.5
-        if labels[segment].any():
-            raise ValueError("its segments overlap")
-        labels[segment] = value
-    found = sitk.GetImageFromArray(labels)
-    found.CopyInformation(read.segment_image(numbers[0]))
-    return found
-
-
-def _set_slices(seg: Dataset, image: Path) -> None:
-    """Sets the distance between the slices of a DICOM SEG, which may be told wrong.
-
-    Raises:
-        ValueError: see `write_seg`.
-    """
-    shared = seg.SharedFunctionalGroupsSequence[0]
-    rows, columns = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, float).reshape(2, 3)
-    normal = np.cross(rows, columns)
-    corners = [frame.PlanePositionSequence[0].ImagePositionPatient for frame in seg.PerFrameFunctionalGroupsSequence]
-    heights = np.array(corners, float) @ normal
-    measures = shared.PixelMeasuresSequence[0]
-    _, affine = image_grid(image)
-    # DICOM's axes are left and posterior, those of the affine right and anterior.
-    along = np.abs(normal @ np.diag([-1, -1, 1]) @ affine[:3, :3])
-    declared = float(measures.get("SpacingBetweenSlices") or measures.get("SliceThickness") or 0)
-    step = next((step for step in (float(along.max()), declared) if step > 0 and _are_on(heights, step)), None)
-    if step is None:
-        raise ValueError("its frames lie on no slices of equal distance; draw on the series itself, and store it again")
-    measures.SpacingBetweenSlices = f"{step:.10g}"
-
-
-def _are_on(heights: np.ndarray, step: float) -> bool:
-    places = (heights - heights.min()) / step
-    return bool(np.abs(places - np.rint(places)).max() < _OFF_SLICE)
-
-
-def _is_wanted(name: str, names: Collection[str]) -> bool:
-    return normal_name(name) in names or label_of(name) in names
-
-
-def segment_names(seg: Dataset) -> dict[int, str]:
-    """Names of the segments of a DICOM SEG by number, ascending."""
-    items = seg.get("SegmentSequence", [])
-    return dict(sorted((int(item.SegmentNumber), str(item.get("SegmentLabel", ""))) for item in items))
-
-
-def image_of(seg: Dataset) -> str:
-    """SeriesInstanceUID of the image that a DICOM SEG was drawn on; empty where it does not say."""
-    referenced: Any = seg.get("ReferencedSeriesSequence")
-    return str(referenced[0].SeriesInstanceUID) if referenced else ""
-
-
-def made_at(seg: Dataset) -> float:
-    """When a DICOM SEG was made, in seconds since 1970; 0 where it does not say."""
-    zone = _zone(seg)
-    for kind in ("Series", "Content", "InstanceCreation"):
-        day, time = (str(seg.get(f"{kind}{part}") or "") for part in ("Date", "Time"))
-        try:
-            made = datetime.strptime(f"{day} {time[:6].ljust(6, '0')}", "%Y%m%d %H%M%S")
-            return made.replace(tzinfo=zone).timestamp()
-        except ValueError:
-            continue
-    return 0.0
-
-
-def _zone(seg: Dataset) -> tzinfo | None:
-    """The time zone of the SEG's dates and times; None for that of this server."""
-    try:
-        return datetime.strptime(str(seg.get("TimezoneOffsetFromUTC") or ""), "%z").tzinfo
-    except ValueError:
-        # Missing, or not as DICOM has it: we assume that whoever made the SEG is in the server's own time zone.
-        return None

@@ -10,16 +10,21 @@ import itertools
 import json
 import logging
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import requests
 from monailabel.config import settings
 from monailabel.datastore.dicom import DICOMWebDatastore
+from monailabel.datastore.local import LocalDatastore
 from pydicom.dataset import Dataset
 
+from lib.annotations.label_names import normal_name
+from lib.host.pacs.seg_reading import NO_IMAGE, image_of, is_of_this_program, why_not_learned_from, write_seg
 from lib.host.patches.version_guard import check_host_version
 from lib.presets import Preset
 
@@ -38,7 +43,7 @@ def modalities_for(presets: Iterable[Preset]) -> list[str]:
     return ["CT", "MR", "PT"] if without_unit else ["CT"]
 
 
-def with_fresh_lists(datastore: Any, modalities: Collection[str]) -> Any:
+def with_fresh_lists(datastore: Any, modalities: Collection[str], structures: Collection[str]) -> Any:
     """The data store; the lists of one that stands before a PACS are renewed every `EXPIRY_S` seconds.
 
     What an administrator sets in MONAI Label's own environment variables holds instead; there, a list of values in the
@@ -47,6 +52,7 @@ def with_fresh_lists(datastore: Any, modalities: Collection[str]) -> Any:
     Args:
         datastore: as MONAI Label made it; of a PACS, its methods that list are replaced.
         modalities: DICOM's names of those whose series are listed.
+        structures: names of what is segmented here.
     """
     if not isinstance(datastore, DICOMWebDatastore):
         return datastore
@@ -56,7 +62,7 @@ def with_fresh_lists(datastore: Any, modalities: Collection[str]) -> Any:
     expiry = settings.MONAI_LABEL_DICOMWEB_CACHE_EXPIRY if _EXPIRY in chosen else EXPIRY_S
     # MONAI Label has put its own defaults there, which its background tasks would take for an administrator's choice.
     os.environ[_FILTER], os.environ[_EXPIRY] = json.dumps(wanted), str(expiry)
-    lists = PacsLists(datastore._client, wanted, expiry)
+    lists = PacsLists(datastore._client, wanted, expiry, structures, lambda image: _in_cache(datastore, image))
     save_label = datastore.save_label
 
     def save(*arguments: Any, **keywords: Any) -> str:
@@ -79,22 +85,34 @@ class PacsLists:
     """Which series a PACS has, and which of them a DICOM SEG refers to.
 
     A PACS that does not answer is taken to hold what it held last, for it to come back must not be waited for with
-    every click. Of a DICOM SEG it is asked once what it refers to.
+    every click. Of a DICOM SEG it is asked once
+    what it labels.
 
     Args:
         client: DICOMweb client.
         wanted: QIDO-RS filter; a list of values means any of them.
         expiry_s: how long a list is kept.
+        structures: names of what is segmented here; other DICOM SEG do not make a case labelled.
+        image_file: the file of an image by its id; None where it was not fetched yet.
         clock: seconds, from anywhere.
     """
 
     def __init__(
-        self, client: Any, wanted: Filter, expiry_s: float, *, clock: Callable[[], float] = time.monotonic
+        self,
+        client: Any,
+        wanted: Filter,
+        expiry_s: float,
+        structures: Collection[str],
+        image_file: Callable[[str], Path | None] = lambda image: None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client, self._filters = client, one_by_one(wanted)
+        self._names, self._image_file = {normal_name(name) for name in structures}, image_file
         self._images = _Kept(self._find_images, expiry_s, clock)
         self._labelled = _Kept(self._find_labelled, expiry_s, clock)
-        self._refers_to: dict[str, str | None] = {}
+        self._labels: dict[str, str | None] = {}
+        self._unread: dict[str, Dataset] = {}
         self._facts: dict[str, dict[str, str]] = {}
 
     def study_of(self, series: str) -> dict[str, str]:
@@ -138,22 +156,55 @@ class PacsLists:
         labelled = []
         for seg in self._search({"Modality": "SEG"}):
             study, series = str(seg.StudyInstanceUID), str(seg.SeriesInstanceUID)
-            if series not in self._refers_to:
-                try:
-                    self._refers_to[series] = self._ask_what_it_refers_to(study, series)
-                except (requests.ConnectionError, requests.Timeout):
-                    raise
-                # Broad: one that is damaged, or being stored just now, must not hide the others.
-                except Exception:
-                    logger.warning("The PACS does not say what one of its DICOM SEG refers to.", exc_info=True)
-                    continue
-            labelled.append(self._refers_to[series])
+            try:
+                if series not in self._labels:
+                    self._labels[series] = self._ask_what_it_labels(study, series)
+                if series in self._unread:
+                    self._read_once_fetched(series)
+            except (requests.ConnectionError, requests.Timeout):
+                raise
+            # Broad: one that is damaged, or being stored just now, must not hide the others.
+            except Exception:
+                logger.warning("The PACS does not say what one of its DICOM SEG refers to.", exc_info=True)
+                continue
+            labelled.append(self._labels[series])
         return list(dict.fromkeys(series for series in labelled if series))
 
-    def _ask_what_it_refers_to(self, study: str, series: str) -> str | None:
+    def _ask_what_it_labels(self, study: str, series: str) -> str | None:
+        """The series that a DICOM SEG labels; None where nothing can be learned from it."""
         seg = Dataset.from_json(self._client.retrieve_series_metadata(study, series)[0])
-        referenced: Any = seg.get("ReferencedSeriesSequence")
-        return str(referenced[0].SeriesInstanceUID) if referenced else None
+        # What was saved through a server like this one is learned from under whatever name.
+        is_ours = is_of_this_program(seg)
+        reason = "" if is_ours else why_not_learned_from(seg, self._names)
+        image = image_of(seg, self._client) if not reason else ""
+        if not image:
+            _say_why_not(series, reason or NO_IMAGE)
+            return None
+        if not is_ours:
+            self._unread[series] = seg
+        return image
+
+    def _read_once_fetched(self, series: str) -> None:
+        """Reads a DICOM SEG as a training would, once its image is here: what it leaves out labels nothing."""
+        file = self._image_file(self._labels[series] or "")
+        if file is None:
+            return
+        if reason := self._ask_whether_it_can_be_read(self._unread[series], file):
+            _say_why_not(series, reason)
+            self._labels[series] = None
+        del self._unread[series]
+
+    def _ask_whether_it_can_be_read(self, seg: Dataset, image: Path) -> str:
+        """Why a training would leave a DICOM SEG out; "" where it would not."""
+        found = self._client.retrieve_series(str(seg.StudyInstanceUID), str(seg.SeriesInstanceUID))
+        whole = next(one for one in found if one.SOPInstanceUID == seg.SOPInstanceUID)
+        with tempfile.TemporaryDirectory(prefix="seg-") as folder:
+            try:
+                write_seg(whole, Path(folder) / "seg.nrrd", self._names, image)
+            # Broad: a training leaves it out for whatever its damaged files lead to.
+            except Exception as error:
+                return str(error).rstrip(".")
+        return ""
 
     def _search(self, wanted: Filter) -> list[Dataset]:
         return [Dataset.from_json(found) for found in self._client.search_for_series(search_filters=dict(wanted))]
@@ -194,6 +245,15 @@ class _Kept:
             logger.warning("The DICOMweb server did not say what it has; its last answer holds on.", exc_info=True)
         # Counted from the answer on, for a PACS may take as long to give one.
         self._until = self._clock() + self._expiry_s
+
+
+def _say_why_not(series: str, reason: str) -> None:
+    logger.info("The DICOM SEG %s does not make a case labelled: %s.", series, reason)
+
+
+def _in_cache(datastore: DICOMWebDatastore, image: str) -> Path | None:
+    path = Path(LocalDatastore.get_image_uri(datastore, image) or "/")
+    return path if path.is_file() else None
 
 
 def one_by_one(wanted: Filter) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from monailabel.datastore.dicom import DICOMWebDatastore
 from pydicom.dataset import Dataset
 
 from lib.host.pacs.dicom_fetch import fetch_series
-from lib.host.pacs.labels import image_of, made_at, read_segments, segment_names
+from lib.host.pacs.seg_reading import image_of, made_at, read_segments, segment_names
 from lib.host.patches.version_guard import check_host_version
 from lib.infers.write_mask import write_mask
 from lib.prompts.reading import short
@@ -63,7 +63,7 @@ def segmentation_file(image: str, series: str, datastore: DICOMWebDatastore) -> 
     if more or not 0 < len(names) <= _MOST_SEGMENTS:
         raise HTTPException(422, "This DICOM SEG holds no segment, or more than one file. Open it in 3D Slicer.")
     try:
-        labels = read_segments(seg, names, onto)
+        labels = read_segments(seg, names, onto).label_map()
     # Broad: pydicom raises whatever it meets in a damaged file.
     except Exception as error:
         reason = str(error).rstrip(".") if isinstance(error, ValueError) else "it is damaged"
@@ -85,7 +85,7 @@ def _drawn_on(image: str, datastore: DICOMWebDatastore) -> list[Dataset]:
         for listed in datastore._client.search_for_series(search_filters=wanted):
             series = str(Dataset.from_json(listed).SeriesInstanceUID)
             entries = [Dataset.from_json(entry) for entry in datastore._client.retrieve_series_metadata(study, series)]
-            found += [entry for entry in entries[:1] if image_of(entry) == image]
+            found += [entry for entry in entries[:1] if image_of(entry, datastore._client) == image]
     # Broad: see above.
     except Exception as error:
         raise HTTPException(503, _AWAY) from error

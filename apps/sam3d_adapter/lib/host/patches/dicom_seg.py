@@ -1,12 +1,9 @@
 """Patches: an answer as DICOM SEG that cannot be made is status 500, after all the work.
 
 MONAI Label 0.8.5 looks only after the inference whether images come from a PACS at all
-(``monailabel/endpoints/infer.py:180``), and for an empty mask sends a file that was never written
-(``monailabel/datastore/utils/convert.py:138``, which returns an empty path). We know of no upstream issue.
+(``monailabel/endpoints/infer.py:180``). We know of no upstream issue.
 """
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from fastapi import HTTPException
@@ -64,18 +61,3 @@ def _is_segment(entry: Any) -> bool:
     color = entry.get("color", (0, 0, 0))
     is_color = isinstance(color, list | tuple) and len(color) >= 3 and all(type(part) in (int, float) for part in color)
     return is_color and all(isinstance(entry.get(key, ""), str) for key in ("name", "description", "model_name"))
-
-
-def seg_or_reason(host: Callable[..., str], *arguments: Any, **keywords: Any) -> str:
-    """``nifti_to_dicom_seg`` that refuses what is no DICOM SEG, instead of naming a file that does not exist.
-
-    Raises:
-        HTTPException: 422.
-    """
-    file = host(*arguments, **keywords)
-    if not file or not Path(file).is_file():
-        raise HTTPException(
-            422, "No DICOM SEG can be made of this mask: it is empty, or the tool that writes it (itkimage2segimage) "
-            "failed. Click again, choose output=image, or draw on the series itself."
-        )  # fmt: skip
-    return file

@@ -18,7 +18,8 @@ from fastapi import HTTPException
 from monailabel.interfaces.utils.app import app_instance
 
 from lib.host.json_object import read_object
-from lib.host.patches.dicom_seg import require_seg_output, seg_or_reason
+from lib.host.pacs.seg_writing import about, write_dicom_seg
+from lib.host.patches.dicom_seg import require_seg_output
 from lib.host.patches.sessions import is_alive
 from lib.host.patches.version_guard import check_host_version
 from lib.host.patches.wrapping import wrap
@@ -33,7 +34,7 @@ _NO_IMAGE = "No image: give the id of an image of this server (image=...), a fil
 def patch_infer_endpoint() -> None:
     """Wraps the endpoint's function; does nothing in a process that serves no HTTP."""
     wrap(_ENDPOINT, "run_inference", _infer)
-    wrap(_ENDPOINT, "nifti_to_dicom_seg", seg_or_reason)
+    wrap(_ENDPOINT, "nifti_to_dicom_seg", write_dicom_seg)
 
 
 def _infer(
@@ -53,7 +54,7 @@ def _infer(
     require_source(image, session_id, bool(file), app.sessions())
     is_stored = not (file or session_id)
     require_seg_output(output, datastore=app.datastore(), is_stored=is_stored, label_info=read.get("label_info"))
-    with received(file) as uploaded, received(label) as label_map:
+    with received(file) as uploaded, received(label) as label_map, about({"model": model}):
         if label_map:
             read[LABEL_FILE_KEY] = label_map
         return host(background_tasks, model, uploaded or image, session_id, json.dumps(read), None, None, output)

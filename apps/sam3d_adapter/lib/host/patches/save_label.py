@@ -20,6 +20,7 @@ from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 
 from lib.answer_warnings import answer_warning
 from lib.host.label_content import check_submitted
+from lib.host.pacs.seg_writing import about
 from lib.host.patches.version_guard import check_host_version
 from lib.prompts.reading import short
 
@@ -96,7 +97,8 @@ def save_mask(answer: Mapping[str, Any], request: Mapping[str, Any], datastore: 
         if said:
             params["warnings"] = [*params.get("warnings", ()), *(answer_warning("label-read", one) for one in said)]
         require_room(Path(datastore._datastore.label_path(None)), os.path.getsize(file))
-        label = datastore.save_label(image, file, tag, info)
+        with about(info):
+            label = datastore.save_label(image, file, tag, info)
     except BaseException:
         Path(file).unlink(missing_ok=True)
         raise

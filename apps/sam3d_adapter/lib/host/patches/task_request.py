@@ -4,20 +4,30 @@ MONAI Label 0.8.5 lets the body of a request override what its address names, ke
 the index of its images (``monailabel/endpoints/activelearning.py:51``), and hands the rest to a process that ends by
 it, or cannot be started at all when it is long (``monailabel/utils/async_tasks/utils.py:62``). Now and then the answer
 is status 500 though the task runs, for its thread changes it meanwhile (``:115``). That another one is running it says
-in a name of its own (``monailabel/utils/async_tasks/task.py:25``). We know of no upstream issue.
+in a name of its own (``monailabel/utils/async_tasks/task.py:25``).
+
+``POST /train/``, which "Update Model" of its panel in OHIF asks for, puts a training of every preset into a queue, each
+a process of its own, and once more with each request (``monailabel/endpoints/train.py:36``). Stopping ends the one that
+runs; the next one begins (``utils.py:119``). A process that cannot be started stays "submitted" for ever (``:115``).
+Here one process trains what has new labels, there is one such request at a time, and stopping ends all of it. We know
+of no upstream issue.
 """
 
 import contextlib
 import functools
+import logging
 import os
 import subprocess
+import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 from fastapi import HTTPException
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 from monailabel.interfaces.utils.app import app_instance
+from monailabel.utils.async_tasks.task import AsyncTask
 from monailabel.utils.async_tasks.utils import processes, tasks
 from monailabel.utils.others.generic import file_checksum
 
@@ -28,7 +38,10 @@ from lib.host.patches.save_label import read_save_label, require_safe_tag
 from lib.host.patches.unknown_names import require_model, require_task
 from lib.host.patches.version_guard import check_host_version
 from lib.host.patches.wrapping import wrap
+from lib.infers.proposal import PROPOSAL
 from lib.prompts.reading import short
+
+logger = logging.getLogger(__name__)
 
 MAX_BODY_CHARACTERS = 2**16
 """It becomes one argument of a command, and Linux takes at most 128 KiB of one."""
@@ -52,6 +65,7 @@ def patch_task_endpoints() -> None:
     wrap("monailabel.endpoints.activelearning", "sample", _sample)
     wrap("monailabel.endpoints.batch_infer", "run", _run_batch)
     wrap("monailabel.endpoints.batch_infer", "status", _batch_status)
+    wrap("monailabel.utils.async_tasks.utils", "_task_func", _run_task)
     for task in ("train", "scoring", "batch_infer"):
         wrap(f"monailabel.endpoints.{task}", "stop", functools.partial(_stop, task))
     for name, one, every in (("train", "run_model", _run_trainer), ("scoring", "run_method", _run_scoring)):
@@ -114,7 +128,8 @@ def _sample(host: Any, strategy: str, params: dict | None = None, user: str | No
 
 
 def _run_batch(host: Any, model: str, images: Any = None, params: dict | None = None, run_sync: Any = False) -> Any:
-    require_model(model, app_instance()._infers)
+    # What a batch saves is not what is saved already.
+    require_model(model, app_instance()._infers.keys() - {PROPOSAL})
     require_usable(params, model=model)
     _require_background(run_sync, "run the batch", "batch", "/batch/infer")
     require_batch(params or {})
@@ -137,17 +152,42 @@ def _run_trainer(host: Any, model: str, params: dict | None = None, run_sync: An
     require_usable(params, model=model)
     _require_settings(trainers[model], params)
     _require_background(run_sync)
+    if missing := trainers[model].missing_weights():
+        raise HTTPException(503, missing)
     _require_free(model, trainers[model])
+    if not enqueue and (active := _active("train")):
+        raise _running_already(active[0], "/train/")
     return _started("train", "/train/", lambda: host(model, params, run_sync, enqueue))
 
 
 def _run_trainers(host: Any, params: dict | None = None, run_sync: Any = False) -> Any:
+    """One process for all; for each preset what the host's would answer: the task, or why it is not trained."""
     _require_background(run_sync)
-    trainers = app_instance()._trainers
+    _require_usable_of_all(params)
+    body, trainers = params or {}, app_instance()._trainers
+    if "model" in body:
+        raise HTTPException(422, "POST /train/ is for all presets; name the one in the address: POST /train/PRESET.")
     for name, trainer in trainers.items():
-        own = (params or {}).get(name)
-        _require_settings(trainer, {**(params or {}), **(own if isinstance(own, dict) else {})})
-    return _run_all(host, params, run_sync)
+        _require_settings(trainer, {**body, **body.get(name, {})})
+    missing = {name: trainer.missing_weights() for name, trainer in trainers.items()}
+    if not trainers:
+        return {}
+    if all(missing.values()):
+        raise HTTPException(503, "No preset has weights to begin with. " + " ".join(filter(None, missing.values())))
+    if active := _active("train"):
+        if "model" in active[0]["request"]:
+            raise _running_already(active[0], "/train/")
+        task, detail = active[0], "All presets are being trained already; each reads its labels when its turn comes."
+    else:
+        # A request without a model is for all of them.
+        (task, _), detail = AsyncTask.run("train", params=dict(body)), None
+        if task is None:
+            raise _running_already(None, "/train/")
+    shown = _as_it_is_now(task)
+    return {
+        name: {"result": None, "detail": why} if (why := missing[name]) else {"result": shown, "detail": detail}
+        for name in trainers
+    }
 
 
 def _require_settings(trainer: Any, params: Mapping[str, Any] | None) -> None:
@@ -172,15 +212,38 @@ def _started(method: str, path: str, start: Callable[[], Any]) -> Any:
     except HTTPException as error:
         if error.status_code != 429:
             raise
-        running = processes(method)
-        of_it = next(
-            (f" of '{_named(task)}', since {task['start_ts']}" for task in tasks(method) if task["id"] in running), ""
-        )
-        raise HTTPException(429, f"There is one running already{of_it}. {_WAIT.format(path=path)}") from error
+        raise _running_already(next(iter(_active(method)), None), path) from error
 
 
-def _named(task: Mapping[str, Any]) -> Any:
-    return task["request"].get("model") or task["request"].get("method")
+def _running_already(task: Mapping[str, Any] | None, path: str) -> HTTPException:
+    of_it = ""
+    if task is not None:
+        name = task["request"].get("model") or task["request"].get("method")
+        of_it = f" of {short(name) if name else 'all presets'}, since {task['start_ts']}"
+    return HTTPException(429, f"There is one running already{of_it}. {_WAIT.format(path=path)}")
+
+
+def _active(method: str) -> list[Any]:
+    """Tasks that run or wait, oldest first."""
+    return [task for task in list(tasks(method)) if task["status"] in ("SUBMITTED", "RUNNING")]
+
+
+_begun: set[str] = set()
+"""Ids of the tasks that a thread has taken up and not ended."""
+
+
+def _run_task(host: Any, task: dict[str, Any], *arguments: Any) -> None:
+    _begun.add(task["id"])
+    try:
+        # Read after it is noted as begun: who stops it writes first, then looks whether it has begun.
+        if task["status"] == "SUBMITTED":
+            host(task, *arguments)
+    except OSError as error:
+        logger.exception("A process could not be started.")
+        task |= {"status": "ERROR", "details": [f"The process could not be started: {error.strerror}."]}
+        raise
+    finally:
+        _begun.discard(task["id"])
 
 
 def _require_free(name: str, trainer: Any) -> None:
@@ -193,13 +256,23 @@ def _require_free(name: str, trainer: Any) -> None:
 
 
 def _stop(task: str, host: Any) -> Any:
+    waiting = [one for one in _active(task) if one["status"] == "SUBMITTED"]
+    for one in waiting:
+        one |= {"status": "STOPPED", "end_ts": datetime.now().strftime("%Y-%m-%d %H:%M:%S")}
+    until = time.monotonic() + _GONE_S
+    # Its thread may have read that it is to begin; then it runs in a moment, and can be ended.
+    while any(one["id"] in _begun and one["status"] == "STOPPED" for one in waiting) and time.monotonic() < until:
+        time.sleep(0.01)
     running = list(processes(task).values())
-    stopped = host()
+    stopped = host() or next(iter(waiting), None)
     for process in running:
         # A moment: what is killed holds its lock, and its memory, until it is gone.
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_GONE_S)
-    return stopped
+    if not isinstance(stopped, dict):
+        return stopped
+    # 3D Slicer reads the last of these lines, and fails where there is none.
+    return _as_it_is_now(stopped) | {"details": [*stopped.get("details", ()), "Stopped."]}
 
 
 def _run_scoring(host: Any, method: str, params: dict | None = None, *how: Any) -> Any:
@@ -215,7 +288,13 @@ def _as_it_is_now(task: Any) -> Any:
 
 
 def _run_all(host: Any, params: dict | None = None, *how: Any) -> Any:
-    """Of trainers or scorings; the body holds an object for each, and what is for all of them."""
+    _require_usable_of_all(params)
+    return host(params, *how)
+
+
+def _require_usable_of_all(params: Mapping[str, Any] | None) -> None:
+    """Passes if a body for all trainers or scorings can be handed on: it holds an object for each, and the rest is for
+    all of them."""
     require_usable(params)
     app = app_instance()
     body = params or {}
@@ -223,4 +302,3 @@ def _run_all(host: Any, params: dict | None = None, *how: Any) -> Any:
         if not isinstance(body[name], dict):
             raise HTTPException(422, f"'{name}' is {short(body[name])}; an object of its values is expected.")
         require_usable(body[name])
-    return host(params, *how)

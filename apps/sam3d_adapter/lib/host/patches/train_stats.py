@@ -58,19 +58,6 @@ def finite(value: Any) -> Any:
     return value
 
 
-def newest_first(info: dict[str, Any]) -> dict[str, Any]:
-    """``/info`` with the statistics of the newest training first: OHIF and 3D Slicer show those of the first trainer.
-
-    Args:
-        info: what MONAI Label says of the app.
-    """
-    stats = info.get("train_stats") or {}
-    started = {
-        name: str(found.get("started", "")) if isinstance(found, Mapping) else "" for name, found in stats.items()
-    }
-    return {**info, "train_stats": {name: stats[name] for name in sorted(stats, key=started.__getitem__, reverse=True)}}
-
-
 def patch_train_status() -> None:
     """Wraps the endpoint's function; does nothing in a process that serves no HTTP."""
     wrap("monailabel.endpoints.train", "status", _status)

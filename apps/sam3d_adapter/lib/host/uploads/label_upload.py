@@ -9,8 +9,6 @@ Viewers save labels this way: 3D Slicer ``.nii.gz``, ``.nrrd`` or ``.seg.nrrd``,
 (``label.bin``), which can be understood beside a series of a PACS alone.
 """
 
-import gzip
-import io
 import json
 import math
 from pathlib import Path
@@ -26,15 +24,16 @@ from monailabel.interfaces.utils.app import app_instance
 from lib.answer_warnings import answer_warning
 from lib.host.json_object import read_object, require_storable
 from lib.host.label_content import check_submitted
+from lib.host.pacs.seg_writing import about, write_dicom_seg
 from lib.host.patches.datastore_endpoints import require_image
-from lib.host.patches.dicom_seg import require_label_info, seg_or_reason
+from lib.host.patches.dicom_seg import require_label_info
 from lib.host.patches.save_label import require_room, require_safe_tag
 from lib.host.patches.version_guard import check_host_version
 from lib.host.patches.wrapping import wrap
 from lib.host.requester import current_user
 from lib.host.uploads.received_file import split_name, stored_copy
 from lib.host.workflow import with_author
-from lib.volumes.label_file import LabelFile, NotALabelError, read_label_file
+from lib.volumes.label_file import NotALabelError, read_label_file
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd")
 RAW = ".bin"
@@ -44,7 +43,7 @@ RAW = ".bin"
 def patch_label_upload() -> None:
     """Wraps the endpoint's function; does nothing in a process that serves no HTTP."""
     wrap("monailabel.endpoints.datastore", "save_label", _save_label)
-    wrap("monailabel.datastore.dicom", "nifti_to_dicom_seg", seg_or_reason)
+    wrap("monailabel.datastore.dicom", "nifti_to_dicom_seg", write_dicom_seg)
 
 
 def _save_label(
@@ -70,46 +69,27 @@ def _save_label(
     require_image(image, datastore)
     with stored_copy(label, f"label{suffix}") as path:
         is_sent = is_pacs and tag == DefaultLabelTag.FINAL
-        if suffix == RAW:
-            voxels = _read_raw(path, datastore.get_image_uri(image))
-        else:
-            file = _read_label(path, is_sent=is_sent)
-            voxels = file.voxels
-            if is_sent and file.is_float:
-                # The host cuts decimals off, and makes 1 of 1.99998.
-                suffix = SUFFIXES[0]
-                rounded = nib.Nifti1Image(voxels, file.affine).to_bytes()
-                label.file = io.BytesIO(gzip.compress(rounded, compresslevel=1, mtime=0))
+        voxels = _read_raw(path, datastore.get_image_uri(image)) if suffix == RAW else _read_label(path)
         # A grid other than the image's is let through: what reads labels resamples them.
         said = check_submitted(path, image, tag, read, datastore)
         if is_sent and not voxels.any():
             raise HTTPException(422, "The label is empty, and DICOM SEG cannot say so. Draw something, then save it.")
         require_room(Path(datastore._datastore.label_path(None)), path.stat().st_size)
     label.filename = f"label{suffix}"
-    answer = host(background_tasks, image, json.dumps(read), tag, label, *user)
+    with about(read):
+        answer = host(background_tasks, image, json.dumps(read), tag, label, *user)
     return {**answer, "warnings": [answer_warning("label-read", one) for one in said]} if said else answer
 
 
-def _read_label(path: Path, *, is_sent: bool) -> LabelFile:
-    """The label's file.
-
-    Args:
-        path: of a copy.
-        is_sent: whether the host makes a DICOM SEG of it and sends that to a PACS.
-    """
+def _read_label(path: Path) -> np.ndarray:
+    """Voxels of a label's file."""
     try:
-        file = read_label_file(path)
+        return read_label_file(path).voxels
     except NotALabelError as error:
         raise HTTPException(
             422, "The file holds an image, not a label: its values are not whole numbers from 0 on. Send the "
             "segmentation, exported as a label map."
         ) from error  # fmt: skip
-    if is_sent and file.overlaps is not None:
-        raise HTTPException(
-            422, "The segments of this label overlap, and the DICOM SEG that is made of it has no layers. Save it so "
-            "that each voxel belongs to one segment."
-        )  # fmt: skip
-    return file
 
 
 def _read_raw(path: Path, image: str) -> np.ndarray:

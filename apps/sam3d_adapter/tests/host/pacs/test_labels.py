@@ -32,7 +32,7 @@ from lib.registry.registry import Registry
 from lib.trainers.train_task import FineTuneTask
 from tests.support.dicom_study import Study
 from tests.support.odd_series import make_series
-from tests.support.pacs import Pacs, open_store
+from tests.support.pacs import PacsWithSegs, open_store
 from tests.support.server import APP_DIR
 
 pytestmark = [
@@ -45,40 +45,6 @@ pytestmark = [
 NAMES = ("kidney", "kidney tumor")
 KITS = load_preset(Path(__file__).resolve().parents[3] / "configs/kits.yaml")
 CT, MR = (load_preset(Path(__file__).resolve().parents[3] / f"configs/{name}.yaml") for name in ("ct", "mr"))
-
-
-class PacsWithSegs(Pacs):
-    """Which also gives back what was stored."""
-
-    def __init__(self, instances: list) -> None:
-        super().__init__(instances)
-        self.is_out_of_reach = False
-
-    def search_for_series(self, search_filters: dict[str, Any] | None = None) -> list[dict]:
-        wanted = (search_filters or {}).get("SeriesInstanceUID")
-        if segs := [seg for seg in self.stored if seg.SeriesInstanceUID == wanted]:
-            return [_without_frames(segs[0]).to_json_dict()]
-        if (search_filters or {}).get("Modality") != "SEG":
-            (found,) = super().search_for_series(search_filters)
-            listed = Dataset.from_json(found)
-            listed.PatientID = "MRN 7"
-            return [listed.to_json_dict()]
-        if self.is_out_of_reach:
-            raise requests.ConnectionError("refused")
-        return [_without_frames(seg).to_json_dict() for seg in self.stored]
-
-    def retrieve_series_metadata(self, study: str, series: str) -> list[dict]:
-        return [_without_frames(seg).to_json_dict() for seg in self.stored if seg.SeriesInstanceUID == series]
-
-    def retrieve_series(self, study: str, series: str) -> list:
-        found = [seg for seg in self.stored if seg.SeriesInstanceUID == series]
-        return found or super().retrieve_series(study, series)
-
-
-def _without_frames(seg: Dataset) -> Dataset:
-    found = copy.deepcopy(Dataset(seg))
-    del found.PixelData
-    return found
 
 
 @pytest.fixture(scope="module")

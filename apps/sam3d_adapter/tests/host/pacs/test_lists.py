@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 
 from lib.activelearning.least_recently_served import LeastRecentlyServed
 from lib.host.pacs.lists import EXPIRY_S, PacsLists, modalities_for, one_by_one, with_fresh_lists
+from lib.host.pacs.seg_reading import is_of_this_program, why_not_learned_from
 from lib.host.workflow import Workflow
 from lib.presets import load_preset
 
@@ -28,6 +29,17 @@ class Clock:
         return self.now
 
 
+def a_seg(name: str, *, frames: int = 1, kind: str = "BINARY", algorithm: str = "Brush") -> Dataset:
+    """A DICOM SEG of one segment, as a PACS describes it."""
+    seg, segment, frame, of = Dataset(), Dataset(), Dataset(), Dataset()
+    segment.SegmentNumber, segment.SegmentLabel, segment.SegmentAlgorithmName = 1, name, algorithm
+    of.ReferencedSegmentNumber = 1
+    frame.SegmentIdentificationSequence = [of]
+    seg.SegmentSequence, seg.SegmentationType = [segment], kind
+    seg.SharedFunctionalGroupsSequence, seg.PerFrameFunctionalGroupsSequence = [Dataset()], [frame] * frames
+    return seg
+
+
 class Queried:
     """A DICOMweb client that matches one value per attribute, as QIDO-RS promises no more, and counts questions."""
 
@@ -36,6 +48,7 @@ class Queried:
     def __init__(self) -> None:
         self.series: dict[str, str] = {"1.1": "CT", "1.2": "CT", "1.3": "MR", "1.4": "PT", "1.5": "US"}
         self.segs: dict[str, str | None] = {}
+        self.names: dict[str, str] = {}
         self.queries, self.metadata = 0, 0
         self.error: Exception | None = None
         self.damaged: set[str] = set()
@@ -55,7 +68,7 @@ class Queried:
             raise requests.HTTPError("404")
         if self.error is not None:
             raise self.error
-        seg, image = Dataset(), self.segs[series]
+        seg, image = a_seg(self.names.get(series, "lesion")), self.segs[series]
         if image is not None:
             seg.ReferencedSeriesSequence = [Dataset()]
             seg.ReferencedSeriesSequence[0].SeriesInstanceUID = image
@@ -80,7 +93,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def lists(pacs: Queried, clock: Clock) -> PacsLists:
-    return PacsLists(pacs, {"Modality": ["CT", "MR", "PT"]}, 30, clock=clock)
+    return PacsLists(pacs, {"Modality": ["CT", "MR", "PT"]}, 30, ["lesion"], clock=clock)
 
 
 @pytest.fixture
@@ -102,6 +115,38 @@ def test_all_modalities_are_listed(lists: PacsLists, pacs: Queried) -> None:
     assert lists.images() == ["1.1", "1.2", "1.3", "1.4"]
     pacs.segs |= {"2.1": "1.3", "2.2": "1.3", "2.3": "1.5", "2.4": None}
     assert lists.labelled() == ["1.3"]
+
+
+def test_what_nothing_can_learn_from_makes_no_case_labelled(lists: PacsLists, pacs: Queried) -> None:
+    pacs.segs |= {f"2.{number}": "1.1" for number in range(4)}
+    pacs.names |= {"2.0": "Liver", "2.1": "Segment 1", "2.2": "", "2.3": "lesions"}
+    assert lists.labelled() == []
+    pacs.segs["2.4"] = "1.2"
+    pacs.names["2.4"] = "Lesion 3"
+    lists.forget_labelled()
+    assert lists.labelled() == ["1.2"]
+
+
+@pytest.mark.parametrize(
+    ("seg", "said"),
+    [
+        (a_seg("lesion"), ""),
+        (a_seg("lesion_2", kind="FRACTIONAL"), ""),
+        (a_seg("lesion", kind="LABELMAP"), ""),
+        (a_seg("lesion", frames=0), "nothing is drawn"),
+        (a_seg("lesion", kind="SURFACE"), "its type is 'SURFACE'"),
+        (a_seg("liver"), "none of its segments"),
+        (Dataset(), "none of its segments"),
+    ],
+)
+def test_why_nothing_learns_from_it(seg: Dataset, said: str) -> None:
+    found = why_not_learned_from(seg, {"lesion"})
+    assert said in found if said else not found
+
+
+def test_what_was_saved_here_counts_under_any_name() -> None:
+    names = ("sam3d_adapter ct 7", "MONAILABEL", "Brush")
+    assert [is_of_this_program(a_seg("Niere", algorithm=name)) for name in names] == [True, True, False]
 
 
 def test_lists_are_renewed_when_they_expire_and_not_before(lists: PacsLists, pacs: Queried, clock: Clock) -> None:
@@ -216,7 +261,7 @@ def test_next_sample_sees_mr_and_never_what_is_labelled(
 
     # What it does beside the PACS has tests of its own.
     monkeypatch.setattr(DICOMWebDatastore, "save_label", stored)
-    store = with_fresh_lists(open_store(pacs, tmp_path), ["CT", "MR", "PT"])
+    store = with_fresh_lists(open_store(pacs, tmp_path), ["CT", "MR", "PT"], ["lesion"])
     strategy = LeastRecentlyServed(Workflow(tmp_path))
 
     def served(n: int) -> set[str]:
@@ -231,7 +276,7 @@ def test_next_sample_sees_mr_and_never_what_is_labelled(
 
 @pytest.mark.usefixtures("_nothing_chosen")
 def test_background_tasks_are_told(pacs: Queried, tmp_path: Path) -> None:
-    with_fresh_lists(open_store(pacs, tmp_path), ["CT", "MR"])
+    with_fresh_lists(open_store(pacs, tmp_path), ["CT", "MR"], ["lesion"])
     assert json.loads(os.environ[FILTER]) == {"Modality": ["CT", "MR"]}
     assert os.environ[EXPIRY] == str(EXPIRY_S)
 
@@ -243,7 +288,7 @@ def test_an_administrator_s_choice_holds(
 ) -> None:
     monkeypatch.setattr(settings, FILTER, wanted)
     monkeypatch.setattr(settings, EXPIRY, 3600)
-    store = with_fresh_lists(open_store(pacs, tmp_path), ["CT", "MR", "PT"])
+    store = with_fresh_lists(open_store(pacs, tmp_path), ["CT", "MR", "PT"], ["lesion"])
     assert len(store.list_images()) == listed
     assert json.loads(os.environ[FILTER]) == wanted and os.environ[EXPIRY] == "3600"
 
@@ -251,7 +296,7 @@ def test_an_administrator_s_choice_holds(
 def test_a_folder_is_left_alone(tmp_path: Path) -> None:
     store = LocalDatastore(str(tmp_path), auto_reload=False)
     before = dict(vars(store))
-    assert with_fresh_lists(store, ["CT"]) is store and vars(store) == before
+    assert with_fresh_lists(store, ["CT"], []) is store and vars(store) == before
 
 
 def test_still_needed(pacs: Queried, tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def pacs(live: LiveApp, study: Study, tmp_path: Path, monkeypatch: pytest.Monkey
     found = HttpPacs(by_height(study)[3:])
     thread = threading.Thread(target=found.server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
-    monkeypatch.setattr(app_instance(), "_datastore", with_fresh_lists(open_store(found, tmp_path), ["CT"]))
+    monkeypatch.setattr(app_instance(), "_datastore", with_fresh_lists(open_store(found, tmp_path), ["CT"], []))
     # MONAI Label would make another app for another address.
     monkeypatch.setitem(apps, settings.MONAI_LABEL_APP_DIR + found.url, app_instance())
     monkeypatch.setattr(settings, "MONAI_LABEL_STUDIES", found.url)

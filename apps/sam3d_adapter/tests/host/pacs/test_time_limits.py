@@ -85,7 +85,7 @@ def test_app_sets_the_limits(pacs: SilentPacs, tmp_path: Path, monkeypatch: pyte
         monkeypatch.setenv(name, "")
     app = object.__new__(Sam3dAdapterApp)
     app.studies, app.app_dir, app._config = pacs.url, str(tmp_path), SimpleNamespace(presets={})
-    app.auditor = SimpleNamespace(record_label=None)
+    app.auditor, app.workflow = SimpleNamespace(record_label=None), SimpleNamespace(note_sent=lambda *_: None)
     store = app.init_datastore()
     store._observer.stop()
     with pytest.raises(requests.ReadTimeout):

@@ -7,7 +7,7 @@ import pytest
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.tasks.train import TrainTask
 
-from lib.host.patches.train_stats import finite, left_out, newest_first, with_safe_stats
+from lib.host.patches.train_stats import finite, left_out, with_safe_stats
 
 
 class Trainer(TrainTask):
@@ -59,17 +59,6 @@ def test_the_host_still_needs_it(stats: Any) -> None:
     app._datastore = Datastore()
     with pytest.raises(ValueError):  # noqa: PT011 (json's two errors have no other common base)
         json.dumps(app.info(), allow_nan=False)
-
-
-def test_viewers_that_show_the_first_show_the_newest():
-    stats = {
-        "colon": {},
-        "ct": {"started": "2026-02-01T10:00:00+00:00"},
-        "mr": {"started": "2026-02-03T09:00:00+00:00"},
-    }
-    ordered = newest_first({"name": "x", "train_stats": stats})
-    assert list(ordered["train_stats"]) == ["mr", "ct", "colon"] and ordered["train_stats"] == stats
-    assert newest_first({"name": "x"}) == {"name": "x", "train_stats": {}}
 
 
 def test_what_trainings_left_out() -> None:

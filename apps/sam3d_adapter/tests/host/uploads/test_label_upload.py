@@ -123,12 +123,17 @@ def test_label_that_was_saved_with_scaling(live: LiveApp, pacs: Pacs, study: Stu
     assert drawn == np.count_nonzero(voxels)
 
 
-def test_overlapping_segments_are_no_dicom_seg(live: LiveApp, pacs: Pacs, study: Study, tmp_path: Path) -> None:
+def test_overlapping_segments_are_segments_of_their_own(
+    live: LiveApp, pacs: Pacs, study: Study, tmp_path: Path
+) -> None:
+    affine = nib.load(app_instance().datastore().get_image_uri(study.series_uid)).affine
     layers = [mask(study), mask(study)]
-    path = write_layers(tmp_path / "a.seg.nrrd", layers, [("lesion", 0, 1), ("organ", 1, 1)])
-    before = cached(tmp_path)
-    check_refusal(live, save(live, study, "a.seg.nrrd", path.read_bytes()), 422, ("overlap", "one segment"))
-    assert cached(tmp_path) == before and pacs.stored == []
+    path = write_layers(tmp_path / "a.seg.nrrd", layers, [("lesion", 0, 1), ("organ", 1, 1)], affine)
+    answer = save(live, study, "a.seg.nrrd", path.read_bytes())
+    assert answer.status_code == 200, answer.text
+    (seg,) = pacs.stored
+    assert [each.SegmentLabel for each in seg.SegmentSequence] == ["lesion", "organ"]
+    assert int(np.unpackbits(np.frombuffer(seg.PixelData, np.uint8)).sum()) == 2 * int(mask(study).sum())
 
 
 def test_host_does_not_send_a_final_label(unpatched: LiveApp, pacs: Pacs, study: Study) -> None:
