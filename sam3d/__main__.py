@@ -9,13 +9,14 @@ from lib.cli.evaluate import evaluate
 from lib.cli.finetune import finetune
 from lib.cli.labels import labels
 from lib.cli.replay import replay
+from lib.cli.score import score
 from lib.cli.serve import serve
 from lib.cli.versions import versions
 from lib.cli.weights import weights
 from sam3d import __version__
 from sam3d.app_folder import AppFolderError, app_folder
 
-COMMANDS = (serve, evaluate, finetune, versions, labels, replay, convert, weights)
+COMMANDS = (serve, evaluate, finetune, score, versions, labels, replay, convert, weights)
 
 
 class _InOrder(click.Group):

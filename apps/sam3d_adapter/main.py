@@ -66,6 +66,8 @@ class Sam3dAdapterApp(MONAILabelApp):
                 description=DESCRIPTION,
                 version=__version__,
             )
+        # The strategy asks for scores when there is something to score, and not at every sample.
+        self._auto_update_scoring = False
         patch_endpoints()
         add_case_endpoints(self.workflow)
         add_segmentation_endpoints()
@@ -86,6 +88,9 @@ class Sam3dAdapterApp(MONAILabelApp):
 
     def init_strategies(self) -> dict[str, Any]:
         return self._config.strategies()
+
+    def init_scoring_methods(self) -> dict[str, Any]:
+        return dict(self._config.scoring_methods())
 
     def init_trainers(self) -> dict[str, Any]:
         return with_safe_stats(self._config.trainers())
@@ -125,6 +130,7 @@ class Sam3dAdapterApp(MONAILabelApp):
         report_not_served(self.datastore())
         patch_web_app(self._config.max_upload_bytes)
         warm_up_writer()
+        self._config.start_scoring()
 
     def bundle_path(self, model: str) -> str:
         return own_bundle_path(self.app_dir)

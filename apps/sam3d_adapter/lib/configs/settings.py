@@ -18,6 +18,8 @@ _MIB = 2**20
 
 TRAIN_ON = (SUBMITTED, ACCEPTED)
 """States of the labels that are learned from; accepted ones always are."""
+STRATEGIES = ("queue", "coverage", "random")
+"""How Next Sample may choose."""
 
 
 class ConfError(ValueError):
@@ -40,6 +42,8 @@ class Conf:
             if relative.
         patient_pattern: regular expression; its first group in an image's id is the patient.
         next_sample_lock_min: minutes for which nobody else gets the case that Next Sample gave to somebody.
+        strategy: how Next Sample chooses, one of ``STRATEGIES``.
+        random_share: share of the cases that Next Sample draws at random beside a strategy, 0 to 1.
         train_on: which labels are learned from, one of ``TRAIN_ON``.
         own_review: whether people may accept labels that they drew.
         review_only: whether nothing is segmented or trained.
@@ -57,6 +61,8 @@ class Conf:
     learning_dir: Path = DEFAULT_LEARNING_DIR
     patient_pattern: str | None = None
     next_sample_lock_min: int = 30
+    strategy: str = "queue"
+    random_share: float = 0.2
     train_on: str = SUBMITTED
     own_review: bool = False
     review_only: bool = False
@@ -99,6 +105,8 @@ def parse_conf(conf: Mapping[str, str]) -> Conf:
         "learning_dir",
         "patient_pattern",
         "next_sample_lock_min",
+        "strategy",
+        "random_share",
         "train_on",
         "own_review",
         "review_only",
@@ -116,6 +124,8 @@ def parse_conf(conf: Mapping[str, str]) -> Conf:
         audit_dir=_folder(conf, "audit_dir", default.audit_dir),
         audit_mb=_at_least_one("audit_mb", _megabytes(conf, "audit_mb", default.audit_mb)),
         next_sample_lock_min=_whole(conf, "next_sample_lock_min", default.next_sample_lock_min, "minutes"),
+        strategy=_choice(conf, "strategy", default.strategy, STRATEGIES),
+        random_share=_share(conf, "random_share", default.random_share),
         train_on=_choice(conf, "train_on", default.train_on, TRAIN_ON),
         own_review=_choice(conf, "own_review", "no", ("yes", "no")) == "yes",
         review_only=_choice(conf, "review_only", "no", ("yes", "no")) == "yes",
@@ -129,6 +139,17 @@ def _choice(conf: Mapping[str, str], key: str, default: str, choices: Sequence[s
     if text not in choices:
         raise ConfError(f"--conf {key} is {text!r}; choose from: {', '.join(choices)}.")
     return text
+
+
+def _share(conf: Mapping[str, str], key: str, default: float) -> float:
+    text = str(conf.get(key, default)).strip()
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise ConfError(f"--conf {key} is {text!r}; a number from 0 to 1 is needed.")
+    return share
 
 
 def _pattern(text: str) -> str:

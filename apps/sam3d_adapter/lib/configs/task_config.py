@@ -5,12 +5,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lib.activelearning.background import COVERAGE, score_beside_server
+from lib.activelearning.coverage import Coverage
+from lib.activelearning.drawn import Drawn
 from lib.activelearning.least_recently_served import LeastRecentlyServed
+from lib.activelearning.scoring import FeatureScoring
 from lib.audit.auditor import Auditor
 from lib.audit.log import AuditLog
 from lib.configs.settings import parse_conf
 from lib.configs.trainers import make_trainers
-from lib.host.patches.random_strategy import RandomStrategy
 from lib.host.workflow import Workflow
 from lib.infers.click_segmentation import ClickSegmentation
 from lib.infers.proposal import PROPOSAL, Proposal
@@ -72,10 +75,7 @@ class Sam3dAdapterConfig:
             return {}
         labels = self._labels()
         return {
-            name: ClickSegmentation(
-                PresetSegmenter(preset, self._app_dir, self._shared, self.versions(name)), self._app_dir, labels
-            )
-            for name, preset in self.presets.items()
+            name: ClickSegmentation(segmenter, self._app_dir, labels) for name, segmenter in self._segmenters().items()
         }
 
     def proposals(self) -> dict[str, Proposal]:
@@ -122,5 +122,25 @@ class Sam3dAdapterConfig:
 
     def strategies(self) -> dict[str, Any]:
         """What Next Sample may ask for; OHIF asks for ``random``, whatever is chosen there."""
-        in_turn = LeastRecentlyServed(self.workflow)
-        return {"random": in_turn, "least_recently_served": in_turn, "shuffled": RandomStrategy()}
+        segmenter = next(iter(self._segmenters().values()), None)
+        share = self._settings.random_share
+        queue, drawn = LeastRecentlyServed(self.workflow), Drawn(self.workflow)
+        coverage = Coverage(self.workflow, segmenter, self.start_scoring, random_share=share)
+        chosen = {"queue": queue, "random": drawn, "coverage": coverage}[self._settings.strategy]
+        return {"random": chosen, "least_recently_served": queue, "shuffled": drawn, "coverage": coverage}
+
+    def scoring_methods(self) -> dict[str, FeatureScoring]:
+        """What works out scores of images; none where cases are not chosen by scores, or for `infers` there is none."""
+        is_wanted = self._settings.strategy == "coverage" and not self._settings.review_only
+        return {COVERAGE: FeatureScoring(self._segmenters(), self.workflow)} if is_wanted and self.presets else {}
+
+    def start_scoring(self) -> bool:
+        """Begins to score images beside the server, if cases are chosen by scores; whether it did."""
+        return bool(self.scoring_methods()) and score_beside_server()
+
+    def _segmenters(self) -> dict[str, PresetSegmenter]:
+        """By the name of their preset."""
+        return {
+            name: PresetSegmenter(preset, self._app_dir, self._shared, self.versions(name))
+            for name, preset in self.presets.items()
+        }

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from lib.prompts.click import Click
 from lib.prompts.prompts import Prompts
@@ -132,6 +132,8 @@ class Segmentation:
 class Segmenter(Protocol):
     """Answers prompts about an image: a pure function of image, weights, prompts and options.
 
+    One that can also say how an image looks to its network is a `FeatureSegmenter`.
+
     Attributes:
         capabilities: what it can do.
         precision: number type that it computes in: ``fp32`` or ``bf16``.
@@ -154,6 +156,24 @@ class Segmenter(Protocol):
 
         Raises:
             PromptError: prompts that cannot be used together.
+        """
+
+
+@runtime_checkable
+class FeatureSegmenter(Protocol):
+    """A segmenter with the optional method that cases are chosen by; see `lib.activelearning.coverage`."""
+
+    def features(self, image: Volume) -> NDArray[np.float32] | None:
+        """What the network sees in an image, whatever is clicked: images that look alike to it are near each other.
+
+        Args:
+            image: the whole image.
+
+        Returns:
+            (F,), of the same length for all images; None where this network has none.
+
+        Raises:
+            ImageError: an image without contrast.
         """
 
 

@@ -15,7 +15,7 @@ from lib.prompts.prompts import Prompts
 from lib.registry.versions import Versions
 from lib.segmenters import families
 from lib.segmenters.cache import SegmenterCache
-from lib.segmenters.contract import Options, Segmentation, Segmenter, Stages
+from lib.segmenters.contract import FeatureSegmenter, Options, Segmentation, Segmenter, Stages
 from lib.serving.devices import read_device
 from lib.serving.model_store import ModelSpec, ModelStore
 from lib.serving.served_model import ServedModel
@@ -96,6 +96,10 @@ class OpenSegmenter:
         with stages.time("paste"):
             limit_mask(found.mask, prompts, protected)
         return replace(found, warnings=(*self.warnings, *found.warnings))
+
+    def features(self, image: Volume) -> NDArray[np.float32] | None:
+        """As `FeatureSegmenter.features`; None of a segmenter without that method."""
+        return self.segmenter.features(image) if isinstance(self.segmenter, FeatureSegmenter) else None
 
 
 class PresetSegmenter:

@@ -1,6 +1,7 @@
 """Which version of a preset answers a request, and what answers where that one cannot."""
 
 import contextlib
+import functools
 import logging
 import os
 import threading
@@ -11,13 +12,14 @@ from pathlib import Path
 
 import torch
 
+from lib.files.checksums import file_sha256
 from lib.models.checkpoint_error import CheckpointError
 from lib.registry.errors import RegistryError
 from lib.registry.state import State
 from lib.registry.version import SHIPPED
 from lib.registry.versions import Versions
 from lib.segmenters.contract import LoadedModel
-from lib.serving.model_store import ModelSpec, ModelStore
+from lib.serving.model_store import FileSignature, ModelSpec, ModelStore
 
 logger = logging.getLogger(__name__)
 
@@ -151,6 +153,16 @@ class ServedModel:
         can_answer = bool(self._held) or any(self._store.problem(other.spec) is None for other in self._fallbacks())
         return Status(choice.version if choice else None, self._told(problem), can_answer)
 
+    def weights_sha256(self) -> str:
+        """sha256 of the weights that are to be served, without loading them.
+
+        Raises:
+            RegistryError: which those are cannot be told.
+            OSError: they cannot be read.
+        """
+        spec = self._served().spec
+        return spec.sha256 or _sha256(spec.weights, spec.signature()[-1])
+
     def prepare(self, version: str) -> None:
         """Loads a version wherever the preset answers now, so that no request has to wait for it once it is published.
 
@@ -282,3 +294,8 @@ class ServedModel:
         if self.versions is not None:
             text = text.replace(f"{self.versions.folder}{os.sep}", "")
         return text
+
+
+@functools.lru_cache(maxsize=100)
+def _sha256(weights: Path, signature: FileSignature) -> str:
+    return file_sha256(weights)

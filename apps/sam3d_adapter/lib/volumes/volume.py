@@ -215,7 +215,7 @@ class VolumeCache:
             return self._volumes.setdefault(volume.content_key, volume)
 
 
-def file_key(path: Path) -> Hashable:
+def file_key(path: Path) -> tuple[Hashable, ...]:
     """Changes when the file, or a file of the folder, is replaced.
 
     Raises:

@@ -53,6 +53,16 @@ MIGRATIONS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
         ),
         ("DROP TABLE sent_labels",),
     ),
+    (
+        (
+            "CREATE TABLE scores (image TEXT NOT NULL, preset TEXT NOT NULL, content TEXT NOT NULL,"
+            " file TEXT NOT NULL, version TEXT NOT NULL, features BLOB NOT NULL, at REAL NOT NULL,"
+            " PRIMARY KEY (image, preset))",
+            "CREATE TABLE served (number INTEGER PRIMARY KEY, image TEXT NOT NULL, strategy TEXT NOT NULL,"
+            " arm TEXT NOT NULL, at REAL NOT NULL)",
+        ),
+        ("DROP TABLE scores", "DROP TABLE served"),
+    ),
 )
 """Statements that bring the database from version n to n + 1, and those that bring it back."""
 

@@ -57,3 +57,15 @@ def test_what_a_second_reader_changes() -> None:
 def test_mistakes_are_named(conf: dict, text: str) -> None:
     with pytest.raises(ConfError, match=text):
         parse_conf(conf)
+
+
+def test_how_next_sample_chooses() -> None:
+    assert (parse_conf({}).strategy, parse_conf({}).random_share) == ("queue", 0.2)
+    given = parse_conf({"strategy": "coverage", "random_share": "0"})
+    assert (given.strategy, given.random_share) == ("coverage", 0.0)
+    for wrong, words in (({"strategy": "best"}, "queue, coverage, random"), ({"random_share": "20 %"}, "from 0 to 1")):
+        with pytest.raises(ConfError, match=words):
+            parse_conf(wrong)
+    for share in ("-0.1", "1.1", "nan"):
+        with pytest.raises(ConfError, match="from 0 to 1"):
+            parse_conf({"random_share": share})

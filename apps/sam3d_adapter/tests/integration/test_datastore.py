@@ -12,8 +12,6 @@ import pytest
 import requests
 import SimpleITK as sitk
 from monailabel.client import MONAILabelClient
-from monailabel.interfaces.utils.app import app_instance
-from monailabel.tasks.activelearning.random import Random
 
 from tests.support.hostile_images import nifti, nrrd, packed, voxels
 from tests.support.live_app import LiveApp, check_refusal
@@ -267,16 +265,6 @@ def test_next_sample_of_clients(live: LiveApp, client: MONAILabelClient) -> None
     for body in ({"client_id": "user-xyz"}, {}, None):
         shown.unlink()  # or what one was shown would be kept from the others
         assert live.ask("POST", "/activelearning/random", json=body).json()["id"]
-
-
-def test_next_sample_when_all_were_served_just_now(live: LiveApp) -> None:
-    images = live.ask("GET", "/datastore/?output=all").json()["objects"]
-    for image in images:
-        info = json.dumps({"strategy": {"shuffled": {"ts": int(time.time()) + 1000}}})
-        assert live.ask("PUT", f"/datastore/image/info?image={image}", data={"info": info}).status_code == 200
-    with pytest.raises(ValueError, match="weights"):
-        Random()({"strategy": "shuffled"}, app_instance().datastore())  # the day it does not, the patch can go
-    assert live.ask("POST", "/activelearning/shuffled", json={}).json()["id"] in images
 
 
 def test_log_reads_no_other_file(live: LiveApp) -> None:

@@ -32,6 +32,11 @@ class Sam3dClickModel(nn.Module):
         """As `Sam3dAdapter.encode`."""
         return self.model.encode(roi)
 
+    def feature_map(self, roi: Tensor) -> Tensor:
+        """(B, C, D', H', W'): the encoder's tokens behind its last neck."""
+        deepest: Tensor = self.model.image_encoder(roi)[-1]
+        return deepest.permute(0, 1, 4, 2, 3)  # tokens lie as (H', W', D')
+
     def decode(self, embedding: RoiEmbedding, prompts: RoiPrompts) -> Tensor:
         """As `Sam3dAdapter.decode`."""
         return self.model.decode(embedding, prompts)

@@ -18,6 +18,9 @@ class Embedding(Protocol):
 class RoiNetwork(Protocol):
     """A network that segments what prompts point at in a cube, in eval mode.
 
+    It may also have a method ``feature_map``: (B, 1, D, H, W) as of `encode` to (B, C, D', H', W'), the deepest that
+    its encoder sees. Where it has one, cases can be chosen by coverage.
+
     Attributes:
         takes_previous: whether `decode` reads `RoiPrompts.previous`. Then the clicks of a request are answered one
             after the other, each with the answer before it.

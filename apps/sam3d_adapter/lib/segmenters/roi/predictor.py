@@ -128,6 +128,19 @@ class Predictor:
         torch.cuda.empty_cache()
         return self._predict(*given)
 
+    def feature_map(self, roi: Tensor) -> Tensor | None:
+        """(C, D', H', W') float32 on the CPU, see `RoiNetwork`; None where the network has no such method.
+
+        Args:
+            roi: (1, D, H, W) float32 normalised, zero outside the image.
+        """
+        see = getattr(self._loaded.model, "feature_map", None)
+        if see is None:
+            return None
+        with self._loaded.lock, torch.inference_mode(), self._autocast():
+            found: Tensor = see(self._to_device(roi)[None])[0].float().cpu()
+        return found
+
     def _predict(
         self,
         roi: Tensor | None,

@@ -16,6 +16,7 @@ from lib.prompts.prompts import Prompts
 from lib.prompts.reading import BoxError, ClickError, PromptError
 from lib.segmenters.cache import SegmenterCache
 from lib.segmenters.contract import Capabilities, LoadedModel, Options, Segmentation, Stages
+from lib.segmenters.roi.features import image_features
 from lib.segmenters.roi.initial_prediction import initial_prediction
 from lib.segmenters.roi.interaction import answer_interaction
 from lib.segmenters.roi.prediction import RoiPredictions
@@ -115,6 +116,10 @@ class RoiSegmenter:
             details={"roi": _describe(result.initial.roi, roi.axes), "refined": refined},
             warnings=tuple(warnings),
         )
+
+    def features(self, image: Volume) -> NDArray[np.float32] | None:
+        """As `FeatureSegmenter.features`."""
+        return image_features(image, self._predictor, self._settings)
 
     def _pseudo_click(self, image: Volume, prompts: Prompts) -> tuple[Click | None, list[str]]:
         """What the network is shown as a foreground click where the user set none, and what he should know."""
