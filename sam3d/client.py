@@ -243,19 +243,19 @@ class Client:
         """
         return list(self._json("GET", "/labels/", params={"image": image})["labels"])
 
-    def review(self, label: str, verdict: str, comment: str = "") -> dict[str, Any]:
+    def review(self, label: str, decision: str, comment: str = "") -> dict[str, Any]:
         """Says yes or no to a label.
 
         Args:
             label: its id.
-            verdict: ``accept``, ``reject`` (with a comment) or ``withdraw``.
+            decision: ``accept``, ``reject`` (with a comment) or ``withdraw``.
             comment: why.
 
         Raises:
             ServerError: the server refuses, or nobody answers.
         """
         return self._json(
-            "POST", "/reviews/", json={"label": label, "verdict": verdict, "by": self.name, "comment": comment}
+            "POST", "/reviews/", json={"label": label, "decision": decision, "by": self.name, "comment": comment}
         )
 
     def _json(self, method: str, path: str, **more: Any) -> dict[str, Any]:

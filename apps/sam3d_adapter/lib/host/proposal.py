@@ -28,7 +28,7 @@ def admit_saved_label(request: Mapping[str, Any], datastore: Datastore, workflow
     Args:
         request: as MONAI Label hands it to the app; its image is admitted.
         datastore: the app's images.
-        workflow: has the verdicts on labels.
+        workflow: has the review decisions.
 
     Returns:
         Further entries of the request.
@@ -72,7 +72,7 @@ def _refused(image: str, tag: str, datastore: Datastore, workflow: Workflow) -> 
     try:
         known = workflow.read(datastore, image)
     except OSError as error:
-        logger.warning("A saved mask is shown without its verdict (%s).", type(error).__name__)
+        logger.warning("A saved mask is shown without its review decision (%s).", type(error).__name__)
         return ""
     label = next((one for one in known.by_image.get(image, ()) if one.tag == tag), None)
     if label is None or state_of(label, known.newest) != REJECTED:
