@@ -44,6 +44,7 @@ def reject(studies: Path, by: str = "Dr. Poe") -> None:
     WORKFLOW.review(store, label.id, "reject", by, "no tail")
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_step_of_a_review_leaves_before_or_after(studies: Path) -> None:
     """Steps on files; those of the database have a test of their own."""
     label, _ = the_label(studies)

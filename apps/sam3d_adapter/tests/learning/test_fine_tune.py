@@ -288,6 +288,7 @@ def test_an_error_of_an_image_does_not_name_it(hospital, monkeypatch):
     assert all(record["failed"]) and "cannot be read" in record["error"] and name not in json.dumps(record)
 
 
+@pytest.mark.slow
 def test_labels_that_are_corrected_or_removed_meanwhile_leave_the_round_alone(hospital, monkeypatch):
     hospital.submit(4)
     first, second = validated(hospital)

@@ -38,6 +38,7 @@ def test_masses_do_not_fit_into_the_first_view(folder: Path) -> None:
     assert np.mean(np.array(widths_mm(masses)) > width_mm) > 0.5 > np.mean(np.array(widths_mm(lesions)) > width_mm)
 
 
+@pytest.mark.slow
 def test_nothing_is_both_trained_and_measured_on_and_nothing_is_made_twice(folder: Path) -> None:
     rehearsal = Rehearsal(folder, load_preset(APP_DIR / "configs/ct.yaml"), FEW)
     for trained, measured in zip(rehearsal.data_sets(), rehearsal.held_out(), strict=True):

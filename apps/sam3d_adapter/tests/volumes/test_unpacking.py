@@ -43,6 +43,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_reading_takes_what_the_header_promises_and_little_more(tmp_path: Path) -> None:
     """What lies behind the voxels is 16 times as large as an image of one byte a voxel."""
     paths = {}
