@@ -4,6 +4,7 @@ import logging
 import random
 import sqlite3
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -75,9 +76,9 @@ class NextCase(Strategy):
         self._workflow, self._clock = workflow, clock
         self._random_share, self._seed = random_share, seed
 
+    @abstractmethod
     def choose(self, pool: Pool) -> tuple[str, str]:
         """One of the pool's images, and the arm that chose it; within a change of the database."""
-        raise NotImplementedError
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any] | None:
         """The ``id`` of the next case; None where all are labelled, or others hold the rest."""

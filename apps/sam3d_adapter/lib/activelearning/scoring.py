@@ -89,8 +89,8 @@ def _score_one(image: str, preset: str, segmenter: OpenSegmenter, database: Data
     except (NoFeatures, WorkflowError):
         raise
     # Broad: a fault at one image must not end the others. Its name may be that of a patient, so the log has it not.
-    except Exception as error:
-        logger.warning("An image was not scored; it is tried again next time (%s).", type(error).__name__)
+    except Exception:
+        logger.warning("An image was not scored; it is tried again next time.", exc_info=True)
         return FAILED
     if score != known:
         with database.changing() as connection:
