@@ -70,6 +70,7 @@ def finetune(
     from lib.configs.task_config import Sam3dAdapterConfig
     from lib.host.studies_datastore import StudiesDatastore
     from lib.learning.settings import read_settings
+    from lib.serving.preset_segmenter import MissingWeightsError
     from lib.training.distributed import joined_processes, rank
 
     request = {name: value for name, value in settings.items() if value}
@@ -90,7 +91,10 @@ def finetune(
         if preset not in trainers:
             raise click.UsageError(f"Preset {preset} has no network that can be fine-tuned.")
         datastore = StudiesDatastore(str(studies.resolve()))
-        outcome = trainers[preset]({**request, "device": str(device)}, datastore)
+        try:
+            outcome = trainers[preset]({**request, "device": str(device)}, datastore)
+        except MissingWeightsError as error:
+            raise click.ClickException(str(error)) from error
         if rank() or not outcome:
             return
     click.echo(json.dumps(outcome, indent=1))

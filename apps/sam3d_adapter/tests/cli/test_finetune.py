@@ -54,3 +54,6 @@ def test_wrong_arguments_are_said(tmp_path: Path) -> None:
         assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr, done.stderr
     done = command(hospital, "--studies", str(hospital.studies))
     assert done.returncode == 1 and "no submitted label" in json.loads(done.stdout)["reasons"][0]
+    (hospital.app / "weights/test_weights.safetensors").unlink()
+    done = command(hospital, "--studies", str(hospital.studies))
+    assert done.returncode == 1 and "has no weights" in done.stderr and "Traceback" not in done.stderr, done.stderr
