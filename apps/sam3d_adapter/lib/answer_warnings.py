@@ -25,6 +25,7 @@ CODES: Mapping[str, str] = {
     "unused-file": "a label map that was sent along had no effect",
     "mask-not-read": "the weights read no mask prompt",
     "box-not-read": "the weights read no box",
+    "slices-reversed": "the image's axes are left-handed, and 3D Slicer counts its slices from the other end",
     "pseudo-click": "the network was shown a foreground click that the user did not set",
     # What is proposed for an image without prompts.
     "proposal": "which saved label is shown, and what of it is not",

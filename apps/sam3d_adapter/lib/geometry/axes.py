@@ -46,6 +46,15 @@ def image_directions(affine: ArrayLike) -> str:
     return "".join(WORLD_LETTERS[world][int(cosines[world, axis] < 0)] for axis, world in enumerate(best))
 
 
+def is_left_handed(affine: ArrayLike) -> bool:
+    """Whether the axes i, j, k of an image make a left-handed frame.
+
+    Args:
+        affine: (4, 4), voxel index to RAS mm.
+    """
+    return bool(np.linalg.det(_linear(affine)) < 0)
+
+
 def reorder(source: str, target: str) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
     """How to read an array of axes ``source`` along axes ``target``.
 

@@ -1,13 +1,17 @@
 """A request beside its image: prompts in its voxels, the mask to start from, and segments that are protected."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lib.answer_warnings import answer_warning
+from lib.geometry.axes import is_left_handed
+from lib.prompts.box import Box
+from lib.prompts.click import Click
 from lib.prompts.mask import MASK_WITHOUT_CLICK, MaskPrompt
+from lib.prompts.prompt import Prompt
 from lib.prompts.prompts import Prompts
 from lib.prompts.reading import ClickError
 from lib.requests.request import Request
@@ -26,6 +30,10 @@ from lib.volumes.mask_hash import mask_hash
 from lib.volumes.read import VolumeCache
 from lib.volumes.volume import Volume
 
+REVERSED = (
+    "The axes of this image are left-handed. 3D Slicer counts its slices from the other end since version 5.8, and the "
+    "clicks were read that way. If the mask lies in other slices than the clicks, update 3D Slicer."
+)
 MASK_NOT_READ = "The weights of this preset read no earlier mask: the mask to start from had no effect."
 
 
@@ -51,6 +59,9 @@ def read_prompts(
 ) -> tuple[Prompts, list[str]]:
     """The prompts of a request, in the voxels of its image, and warnings.
 
+    An image with left-handed axes has its slices in reverse order in 3D Slicer, from version 5.8 on
+    (https://github.com/Slicer/Slicer/pull/7627), so its clicks are counted from the other end.
+
     Args:
         request: read.
         image: that it names.
@@ -68,16 +79,32 @@ def read_prompts(
             "No foreground click: 'foreground' is missing or empty; at least one [i, j, k] is needed. "
             "Select the label in the viewer and click on the structure."
         )
-    prompts = Prompts.read(values, shape)
+    prompts, warnings = Prompts.read(values, shape), list[str]()
+    if request.is_from_slicer and is_left_handed(image.affine):
+        prompts, warnings = _with_slices_reversed(prompts, shape[2]), [answer_warning("slices-reversed", REVERSED)]
     if not asks_for_mask:
-        return prompts, []
+        return prompts, warnings
     if "mask" not in capabilities.prompts:
         if not prompts.foreground and prompts.box is None:
             raise LabelMapError(f"{MASK_NOT_READ} A foreground click or a box is needed as well; got neither.")
-        return prompts, [answer_warning("mask-not-read", MASK_NOT_READ)]
+        return prompts, [*warnings, answer_warning("mask-not-read", MASK_NOT_READ)]
     if not prompts.clicks:
         raise LabelMapError(MASK_WITHOUT_CLICK)
-    return Prompts((*prompts.items, _read_mask(request, image, label, cache))), []
+    return Prompts((*prompts.items, _read_mask(request, image, label, cache))), warnings
+
+
+def _with_slices_reversed(prompts: Prompts, count: int) -> Prompts:
+    def there(ijk: tuple[int, int, int], k: int) -> tuple[int, int, int]:
+        return ijk[0], ijk[1], count - 1 - k
+
+    found: list[Prompt] = []
+    for prompt in prompts.items:
+        if isinstance(prompt, Click):
+            prompt = replace(prompt, ijk=there(prompt.ijk, prompt.ijk[2]))
+        elif isinstance(prompt, Box):
+            prompt = Box(there(prompt.first, prompt.last[2]), there(prompt.last, prompt.first[2]))
+        found.append(prompt)
+    return Prompts(tuple(found))
 
 
 def read_protected(

@@ -15,7 +15,7 @@ from typing import Any, Self
 from lib.answer_warnings import answer_warning
 from lib.prompts.prompt import prompt_kinds
 from lib.prompts.reading import ClickError, PromptError, clicks_of_another_label, is_nested_beyond, read_list, short
-from lib.requests.viewers import viewers
+from lib.requests.viewers import slicer, viewers
 from lib.segmenters.contract import DEFAULT_THRESHOLD, Options
 from lib.serving.devices import read_device
 
@@ -65,6 +65,7 @@ class Request:
         protected_except: value in it that is not protected; None where the server is to find out.
         read_tag: tag of the saved label.
         stop_at_warnings: whether a mask that would mislead is refused, for a viewer that shows no warnings.
+        is_from_slicer: whether 3D Slicer sent it; see `lib.requests.label_maps.read_prompts`.
         uploaded_label, saved_label: paths of label maps.
         saved_names: of the segments of the saved label, in the order of their values.
         warnings: what had no effect.
@@ -83,6 +84,7 @@ class Request:
     protected_except: int | None
     read_tag: str
     stop_at_warnings: bool = False
+    is_from_slicer: bool = False
     uploaded_label: str | None = None
     saved_label: str | None = None
     saved_names: tuple[str, ...] = ()
@@ -127,6 +129,7 @@ class Request:
             protected_except=_read_value("protected_except", request.get("protected_except"), least=0),
             read_tag=_read_tag(request.get("read_tag")),
             stop_at_warnings=stop,
+            is_from_slicer=slicer.is_sender(request),
             uploaded_label=request.get(LABEL_FILE_KEY),
             saved_label=request.get(SAVED_LABEL_KEY),
             saved_names=tuple(request.get(SAVED_NAMES_KEY) or ()),

@@ -54,6 +54,31 @@ def protect(path: Path, *clicks: Click, mask: MaskPrompt | None = None, **reques
     return protected
 
 
+def test_3d_slicer_counts_the_slices_of_left_handed_images_from_the_other_end() -> None:
+    sent = {"foreground": [[20, 18, 3]], "background": [[1, 2, 29]], "roi": [10, 31, 10, 25, 2, 9]}
+    by_slicer = {**sent, "client_id": "Dr. Roe", "result_dtype": "uint8"}
+    mirrored = AFFINE @ np.diag([-1.0, 1.0, 1.0, 1.0])
+    left_handed = mirrored if np.linalg.det(mirrored) < 0 else AFFINE
+    for request, axes, is_reversed in (
+        (by_slicer, left_handed, True),
+        (by_slicer, left_handed @ np.diag([1.0, -1.0, 1.0, 1.0]), False),
+        (sent, left_handed, False),
+    ):
+        image = make_volume(np.zeros(SHAPE, np.int16), axes, "image")
+        prompts, warnings = read_prompts(
+            Request.read(request, "lesion"), image, "lesion", Capabilities(frozenset({"click", "box"}), True, ""), None
+        )
+        assert [text.split(":")[0] for text in warnings] == ["slices-reversed"] * is_reversed
+        places = [click.ijk for click in prompts.clicks]
+        assert prompts.box is not None
+        slices = prompts.box.first[2], prompts.box.last[2]
+        if is_reversed:
+            assert places == [(20, 18, 26), (1, 2, 0)] and slices == (20, 27)
+        else:
+            assert places == [(20, 18, 3), (1, 2, 29)] and slices == (2, 9)
+        assert prompts.box.first[:2] == (10, 10) and prompts.box.last[:2] == (31, 25)
+
+
 @pytest.fixture
 def overlapping(tmp_path: Path) -> tuple[Path, np.ndarray, np.ndarray]:
     lesion, organ = np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, np.uint8)

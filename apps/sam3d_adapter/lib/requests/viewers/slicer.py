@@ -10,6 +10,11 @@ KEYS = ("roi",)
 IGNORED = ("label", "slice", "reset_state")
 
 
+def is_sender(request: Mapping[str, Any]) -> bool:
+    """Whether 3D Slicer sent a request: its client adds a name and a type of mask to all, and no other one both."""
+    return "client_id" in request and "result_dtype" in request
+
+
 def read(request: Mapping[str, Any], label: str) -> dict[str, dict[str, Any]]:
     """The region as a box, and the clicks under the label's name unless it is that of a key."""
     clicks = (
