@@ -4,13 +4,10 @@ Only 3D Slicer itself can run the extension's GUI (``MONAILabel.py``, which come
 its functions do with the answers; each names its function.
 """
 
-import importlib.util
 import json
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import nibabel as nib
@@ -21,6 +18,7 @@ import SimpleITK as sitk
 import yaml
 
 from tests.support.server import AppServer, start_server
+from tests.support.slicer import CLIENT
 from tests.support.small_app import copy_small_app, small_preset
 
 pytestmark = [
@@ -31,24 +29,11 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning"),
 ]
 
-EXTENSION = Path(sys.prefix) / "monailabel/plugins/slicer/MONAILabel/MONAILabelLib/client.py"
 SHAPE = (48, 40, 24)
 AFFINE = np.array([[-1.3, 0, 0, 31], [0, -0.9, 0, 20], [0, 0, 2.5, -30], [0, 0, 0, 1]], dtype=float)
 CLICK, OFF_CLICK = [24, 20, 12], [2, 2, 2]
 ANNOTATOR = "Dr. Roe"
 DEADLINE_S = 200
-
-
-def extension() -> ModuleType:
-    """The extension's own module, as it is installed into 3D Slicer."""
-    spec = importlib.util.spec_from_file_location("slicer_monailabel_client", EXTENSION)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-CLIENT = extension()
 
 
 class Gui:
