@@ -1,7 +1,7 @@
 """Proposals: masks of one structure in images that nobody has labelled, made without a user's click.
 
-The first click falls where the structure lies in the labelled images. Further ones fall into the mask that it gives:
-the deepest voxel, whose answer is the proposal, and two others, whose answers say how far it can be trusted.
+A click falls where the structure lies in the labelled images; its answer is the proposal. How far that agrees with the
+answer to a click at its deepest voxel is the confidence.
 """
 
 import logging
@@ -39,7 +39,6 @@ logger = logging.getLogger(__name__)
 PROPOSED, UP_TO_DATE, NOTHING, FAILED = "proposed", "up_to_date", "nothing_found", "failed"
 LEAST_VOXELS = 8
 """Smaller masks are the clicked voxel and what clings to it."""
-FURTHER_CLICKS = 2
 
 
 class NoPlace(ValueError):
@@ -52,7 +51,7 @@ class Proposed:
 
     Attributes:
         mask: (i, j, k) bool.
-        confidence: mean Dice between it and the answers to clicks elsewhere in it, 0 to 1; no predicted Dice.
+        confidence: Dice between it and the answer to a click at its deepest voxel, 0 to 1; no predicted Dice.
     """
 
     mask: NDArray[np.bool_]
@@ -74,17 +73,10 @@ def propose(image: Volume, place: Array, segmenter: OpenSegmenter) -> Proposed |
     def answer(voxel: tuple[int, int, int]) -> NDArray[np.bool_]:
         return segmenter.segment(image, Prompts((Click(voxel),))).mask > 0
 
-    first = answer(voxel_at(place, image.voxels.shape, image.affine))
-    if np.count_nonzero(first) < LEAST_VOXELS:
+    mask = answer(voxel_at(place, image.voxels.shape, image.affine))
+    if np.count_nonzero(mask) < LEAST_VOXELS:
         return None
-    mask = answer(_deepest(first, image.affine))
-    inside = np.argwhere(mask)
-    if len(inside) < LEAST_VOXELS:
-        return None
-    # At the thirds of the mask, in the order of its voxels: on both sides of the middle, and the same every time.
-    further = (inside[len(inside) * n // (FURTHER_CLICKS + 1)] for n in range(1, FURTHER_CLICKS + 1))
-    agreement = [dice(mask, answer((int(i), int(j), int(k)))) for i, j, k in further]
-    return Proposed(mask, float(np.mean(agreement)))
+    return Proposed(mask, dice(mask, answer(_deepest(mask, image.affine))))
 
 
 def _deepest(mask: NDArray[np.bool_], affine: Array) -> tuple[int, int, int]:
