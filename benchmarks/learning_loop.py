@@ -1,13 +1,13 @@
 """What the server learns from submitted labels: through the running server, measured on patients it never got.
 
 python -m benchmarks.learning_loop --data DIR --preset mr --out OUT [--labels 20] [--epochs 10] \\
-  [--also NAME=PRESET=DIR] [--only FILE] [--result FILE]
+  [--beside NAME=PRESET=DIR] [--also NAME=PRESET=DIR] [--only FILE] [--result FILE]
 
 DIR holds images/ and labels/ (everything above 0 is the object). Every 17th case is held out; of the others, so many
 labels as asked for are submitted. One round of training follows, then a second one in which the labels of all patients
 who are trained on were replaced by their neighbour's, which is to be refused. The shipped weights and the version that
 was published are then evaluated on the held-out cases, and on those of --only in the folders of --also, to see what was
-forgotten.
+forgotten. --beside is an earlier structure of the preset: as many labels of it are submitted, none of a case in --only.
 """
 
 import argparse
@@ -32,15 +32,17 @@ HELD_OUT_EVERY = 17
 _POLL_S = 5.0
 
 
-def submit(client: MONAILabelClient, name: str, image: Path | None, label: Path, folder: Path) -> None:
-    """An image, unless it is there, and its label as one object."""
+def submit(
+    client: MONAILabelClient, name: str, image: Path | None, label: Path, folder: Path, structure: str = "structure"
+) -> None:
+    """An image, unless it is there, and its label as one object of that name."""
     if image is not None:
         client.upload_image(str(image), name)
     read = nib.load(label)
     one = nib.Nifti1Image((np.asarray(read.dataobj) > 0).astype(np.uint8), read.affine)
     path = folder / "label.nii.gz"
     nib.save(one, path)
-    client.save_label(name, str(path), params={"label_info": [{"name": "structure", "idx": 1}]})
+    client.save_label(name, str(path), params={"label_info": [{"name": structure, "idx": 1}]})
 
 
 def train(client: MONAILabelClient, preset: str, epochs: int) -> dict[str, Any]:
@@ -61,6 +63,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--labels", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--beside", type=Data.parse, help="NAME=PRESET=DIR of an earlier structure, labelled as well")
     parser.add_argument("--also", action="append", default=[], type=Data.parse, help="NAME=PRESET=DIR, as --data")
     parser.add_argument("--only", type=Path, help="names of the cases of --also, one a line; default: all")
     add_option(parser)
@@ -71,6 +74,11 @@ def main() -> None:
     held_out = names[::HELD_OUT_EVERY]
     submitted = np.random.default_rng(0).permutation([name for name in names if name not in held_out])
     submitted = sorted(submitted[: arguments.labels].tolist())
+    only = set(arguments.only.read_text(encoding="utf-8").split()) if arguments.only else None
+    beside: list[str] = []
+    if arguments.beside:
+        known = [case for case in arguments.beside.cases() if case not in (only or ())]
+        beside = sorted(np.random.default_rng(0).permutation(known)[: arguments.labels].tolist())
     (out / "studies").mkdir(parents=True)
     conf = {"learning_dir": str(out / "learning"), "audit_dir": str(out / "audit")}
     rounds = []
@@ -79,6 +87,9 @@ def main() -> None:
         for name in submitted:
             image, label = (arguments.data / part / f"{name}.nii.gz" for part in ("images", "labels"))
             submit(client, name, image, label, out)
+        for name in beside:
+            image, label = (arguments.beside.folder / part / f"{name}.nii.gz" for part in ("images", "labels"))
+            submit(client, name, image, label, out, arguments.beside.name)
         rounds.append(train(client, arguments.preset, arguments.epochs))
         spoil(client, arguments.data, submitted, out)
         rounds.append(train(client, arguments.preset, max(1, arguments.epochs // 3)))
@@ -88,7 +99,6 @@ def main() -> None:
     models = {"shipped": ("--version", "shipped")}
     if served:
         models["after the round"] = ("--model", str(versions.weights(served.id)))
-    only = set(arguments.only.read_text(encoding="utf-8").split()) if arguments.only else None
     places = {data: held_out}
     places |= {also: [case for case in also.cases() if only is None or case in only] for also in arguments.also}
 

@@ -8,6 +8,7 @@ from lib.cli.convert import convert
 from lib.cli.evaluate import evaluate
 from lib.cli.finetune import finetune
 from lib.cli.labels import labels
+from lib.cli.propose import propose
 from lib.cli.replay import replay
 from lib.cli.score import score
 from lib.cli.serve import serve
@@ -16,7 +17,7 @@ from lib.cli.weights import weights
 from sam3d import __version__
 from sam3d.app_folder import AppFolderError, app_folder
 
-COMMANDS = (serve, evaluate, finetune, score, versions, labels, replay, convert, weights)
+COMMANDS = (serve, evaluate, finetune, score, propose, versions, labels, replay, convert, weights)
 
 
 class _InOrder(click.Group):

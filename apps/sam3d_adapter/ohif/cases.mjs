@@ -13,6 +13,7 @@ import * as store from './store.mjs';
  * @property {'new' | 'draft' | 'submitted' | 'accepted' | 'rejected' | 'skipped' | 'problem'} state
  * @property {string} by
  * @property {string} comment why it was rejected, skipped or marked
+ * @property {number | null} proposal confidence of the mask that the server proposes
  * @property {string[]} open_by
  */
 

@@ -30,6 +30,7 @@ class RealInteraction:
         clicks: in the order they were set.
         seconds: from the first answer until the label was saved, without long pauses.
         model_version: of the last mask.
+        first_record: id, in the audit log, of the first answer.
         is_exact: whether the object equals that mask voxel by voxel; otherwise it was corrected by hand, or the clicks
             only agree with it.
         is_accepted: whether it counts for its object: the last exact one, or else the last before the label was saved.
@@ -39,6 +40,7 @@ class RealInteraction:
     clicks: tuple[Click, ...]
     seconds: float
     model_version: str
+    first_record: str
     is_exact: bool
     is_accepted: bool
 
@@ -136,6 +138,7 @@ def _of_case(case: SubmittedCase, recorded: Sequence[RecordedInteraction]) -> tu
                 clicks=interaction.last.clicks,
                 seconds=interaction.seconds(case.saved_at),
                 model_version=interaction.last.model_version,
+                first_record=interaction.steps[0].record_id,
                 is_exact=is_exact,
                 is_accepted=(interaction, is_exact) == accepted,
             )

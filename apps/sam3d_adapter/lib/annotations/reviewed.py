@@ -6,9 +6,11 @@ from dataclasses import replace
 from lib.annotations.submitted import SavedLabel, saved_at
 from lib.files.checksums import file_sha256
 from lib.workflow.cases import PROBLEM, Mark, best_label
+from lib.workflow.proposals import TAKEN, outcome_of
 from lib.workflow.reviews import ACCEPTED, CORRECTED, REJECTED, SUBMITTED, Label, Newest, state_of
 
 _REFUSED = {REJECTED: "it was rejected", CORRECTED: "it was corrected, and its correction is not there"}
+UNREAD = "it is what the server proposed, and nobody changed it; a second reader can accept it"
 
 
 def choose_labels(
@@ -38,6 +40,8 @@ def choose_labels(
         problem = _REFUSED.get(state, "")
         if state == SUBMITTED and train_on != SUBMITTED:
             problem = f"nobody has accepted it, and this server learns from {ACCEPTED} labels alone"
+        if state == SUBMITTED and outcome_of(best.info) == TAKEN:
+            problem = problem or UNREAD
         if (mark := marks.get(image)) and mark.mark == PROBLEM:
             problem = "its case is marked as a problem"
         chosen.append(replace(found[best.id][1], problem=problem))

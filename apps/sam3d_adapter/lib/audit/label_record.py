@@ -4,18 +4,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lib.studies.label_changes import By, LabelChange
+from lib.workflow.proposals import outcome_of
 
 
 def make_label_record(change: LabelChange, record_id: str, image_id_hash: str) -> dict[str, Any]:
     """A record: who did what to which label, and when; hashes of the label's file before and after.
 
-    Names that viewers give segments are left out, for users write what they like there.
+    Names that viewers give segments are left out, for users write what they like there. Where the server had proposed a
+    mask, it says what became of that.
 
     Args:
         change: of the label.
         record_id: from ``lib.audit.log.new_id``.
         image_id_hash: of the image's id, from ``AuditLog.name_hash``.
     """
+    outcome = outcome_of(change.new["info"]) if change.new else None
     return {
         "id": record_id,
         "time": change.at,
@@ -27,6 +30,7 @@ def make_label_record(change: LabelChange, record_id: str, image_id_hash: str) -
         "tag": change.tag,
         "sha256": _sha256(change.new),
         "sha256_before": _sha256(change.old),
+        **({"proposal": outcome} if outcome else {}),
     }
 
 

@@ -9,6 +9,7 @@ from lib.activelearning.background import COVERAGE, score_beside_server
 from lib.activelearning.coverage import Coverage
 from lib.activelearning.drawn import Drawn
 from lib.activelearning.least_recently_served import LeastRecentlyServed
+from lib.activelearning.proposing import Proposing
 from lib.activelearning.scoring import FeatureScoring
 from lib.audit.auditor import Auditor
 from lib.audit.log import AuditLog
@@ -133,6 +134,10 @@ class Sam3dAdapterConfig:
         """What works out scores of images; none where cases are not chosen by scores, or for `infers` there is none."""
         is_wanted = self._settings.strategy == "coverage" and not self._settings.review_only
         return {COVERAGE: FeatureScoring(self._segmenters(), self.workflow)} if is_wanted and self.presets else {}
+
+    def proposing(self, preset: str) -> Proposing:
+        """What proposes masks of a preset."""
+        return Proposing(self._segmenters()[preset], self.workflow)
 
     def start_scoring(self) -> bool:
         """Begins to score images beside the server, if cases are chosen by scores; whether it did."""

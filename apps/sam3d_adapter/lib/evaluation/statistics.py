@@ -49,6 +49,32 @@ def interval(patients: Mapping[str, float]) -> Interval:
     return {"mean": float(values.mean()), "low": float(found.low), "high": float(found.high), "n": len(values)}
 
 
+def difference(one: Mapping[str, float], other: Mapping[str, float]) -> Interval:
+    """Mean of one group of patients minus that of another, with its 95 % percentile bootstrap interval.
+
+    Returns:
+        ``mean``, ``low`` and ``high``; no interval where a group has fewer than two patients.
+
+    Raises:
+        ValueError: a group is empty.
+    """
+    if not one or not other:
+        raise ValueError(f"The groups have {len(one)} and {len(other)} patients; at least one in each is expected.")
+    groups = np.array(list(one.values())), np.array(list(other.values()))
+    mean = float(groups[0].mean() - groups[1].mean())
+    if min(map(len, groups)) < 2:
+        return {"mean": mean, "low": None, "high": None}
+    found = bootstrap(
+        groups,
+        lambda first, second, axis: first.mean(axis=axis) - second.mean(axis=axis),
+        n_resamples=RESAMPLES,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=np.random.default_rng(SEED),
+    ).confidence_interval
+    return {"mean": mean, "low": float(found.low), "high": float(found.high)}
+
+
 def percentiles(samples: Iterable[float]) -> Interval:
     """``p50``, ``p95`` and ``n`` of latencies, in the unit of the samples; None where there are none."""
     values = np.array(list(samples), dtype=float)

@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field
 from lib.host.own_endpoints import add_endpoints
 from lib.host.patches.datastore_endpoints import require_image
 from lib.host.requester import current_user
+from lib.host.studies_datastore import tag_text
 from lib.host.workflow import Known, Workflow
 from lib.workflow.cases import (
     MARKS,
@@ -33,6 +34,7 @@ from lib.workflow.cases import (
     set_mark,
 )
 from lib.workflow.database import WorkflowError
+from lib.workflow.proposals import TAG, confidence_of
 from lib.workflow.reviews import ACCEPTED, CORRECTED, DRAFT, SUBMITTED, Label, Review, read_reviews, state_of
 
 _ID = r"^[0-9a-f]{32}$"
@@ -70,6 +72,7 @@ class Case(BaseModel):
     by: str = Field(description="Author of its label; of a mark, who set it.")
     comment: str = Field(description="Why it was rejected, skipped or marked as a problem.")
     label: str | None = Field(description="Id of the label that its state comes from.")
+    proposal: float | None = Field(description="Confidence of the mask proposed for a new case, 0 to 1.")
     in_progress: InProgress | None
     open_by: list[str] = Field(description="Who else has it on screen.")
 
@@ -244,9 +247,16 @@ def _case(image: str, datastore: LocalDatastore, known: Known, is_labelled: bool
         by=mark.by if mark and is_marked else label.author if label else "",
         comment=mark.comment if mark and is_marked else review.comment if review and state == REJECTED else "",
         label=label.id if label else None,
+        proposal=_proposal(image, datastore) if state == NEW else None,
         in_progress=InProgress(by=held[0], until=held[1]) if held else None,
         open_by=names_of(viewers),
     )
+
+
+def _proposal(image: str, datastore: LocalDatastore) -> float | None:
+    case = datastore._datastore.objects.get(image)
+    entries = case.labels.items() if case is not None else ()
+    return next((confidence_of(one.info) for tag, one in entries if tag_text(tag) == TAG), None)
 
 
 def _label(label: Label, known: Known) -> ALabel:

@@ -15,6 +15,7 @@ from lib.host.uploads.received_file import is_received
 from lib.host.workflow import Workflow
 from lib.infers.proposal import PROPOSAL, SAVED_INFO_KEY, SAVED_WORDS_KEY
 from lib.requests.request import SAVED_LABEL_KEY
+from lib.workflow.proposals import confidence_of
 from lib.workflow.reviews import DRAFT, REJECTED, author_of, is_reviewed, state_of
 
 logger = logging.getLogger(__name__)
@@ -61,7 +62,10 @@ def admit_saved_label(request: Mapping[str, Any], datastore: Datastore, workflow
     # Times may be whole seconds; of two that are equal what a person drew counts, and what was submitted most.
     at, tag, path, info = max(found, key=lambda one: (one[0], one[1] != _ORIGINAL, one[1] != DRAFT))
     by = f" by {author}" if (author := author_of(info)) and tag != _ORIGINAL else ""
-    kind = {DRAFT: "the draft", _ORIGINAL: "a mask that a task made before"}.get(tag, f"the label '{tag}'")
+    made = "a mask that a task made before"
+    if tag == _ORIGINAL and (confidence := confidence_of(info)) is not None:
+        made = f"a mask that nobody has looked at, with confidence {confidence:.2f},"
+    kind = {DRAFT: "the draft", _ORIGINAL: made}.get(tag, f"the label '{tag}'")
     when = f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
     words = f"{kind}{by} of {when}{_refused(image, tag, datastore, workflow)}"
     return {SAVED_LABEL_KEY: path, SAVED_INFO_KEY: info, SAVED_WORDS_KEY: words}

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from lib.annotations.submitted_set import SubmittedDataSet
+from lib.annotations.strata import strata
+from lib.annotations.submitted_set import MAX_BYTES, SubmittedDataSet
 from lib.evaluation.ledger import write_json
 from lib.learning.forgetting import ForgettingTest
 from lib.learning.progress import ProgressFile
@@ -147,11 +148,24 @@ class RoiTrainingRecipe(ABC):
 
 
 def _sources(job: CandidateJob) -> list[Source]:
-    labels = SubmittedDataSet(job.data.train, job.preset, recorded=job.data.recorded, seed=job.settings.seed)
-    if job.rehearsal is None:
-        return [labels]
-    labels.share = 1 - job.rehearsal.share
-    return [labels, *from_first(job.rehearsal.data_sets)]
+    by_structure = strata(job.data.train).values()
+    synthetic = 0.0 if job.rehearsal is None else job.rehearsal.share
+    # Where other structures are labelled, real cases stand for a part of what was learned before.
+    labelled = 1 - synthetic if len(by_structure) == 1 else 2 - synthetic
+    # The root, so that neither many labels of one structure drown the others nor three fill half of the samples.
+    roots = [math.sqrt(len(cases)) for cases in by_structure]
+    labels: list[Source] = [
+        SubmittedDataSet(
+            cases,
+            job.preset,
+            labelled * root / sum(roots),
+            recorded=job.data.recorded,
+            max_bytes=MAX_BYTES // len(roots),
+            seed=job.settings.seed,
+        )
+        for cases, root in zip(by_structure, roots, strict=True)
+    ]
+    return labels if job.rehearsal is None else [*labels, *from_first(job.rehearsal.data_sets)]
 
 
 def _batches(job: CandidateJob) -> list[Batch]:

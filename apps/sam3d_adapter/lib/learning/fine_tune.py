@@ -45,6 +45,7 @@ from lib.learning.validation_snapshot import (
     remove_validation_snapshot,
     save_validation_snapshot,
     snapshot_sources,
+    snapshot_structures,
 )
 from lib.learning.versions_page import PAGE, write_versions_page
 from lib.presets import Preset
@@ -262,7 +263,9 @@ class FineTuning:
         records = self._records(run)
         decision = None
         if records:
-            decision = decide(records["candidate"], records["served"], records.get("best", records["served"]))
+            structures = snapshot_structures(self.data.validation, self.data.pseudonym)
+            best = records.get("best", records["served"])
+            decision = decide(records["candidate"], records["served"], best, structures)
         forgetting = _forgetting(run)
         reasons = (*self._reasons(decision), *run.results.get("remarks", ()), *forgetting_sentences(forgetting))
         version = self._added(run, parent, records, decision, forgetting, reasons)

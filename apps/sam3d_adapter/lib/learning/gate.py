@@ -6,7 +6,7 @@ be a little worse than the one before, and the losses would add up unnoticed.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from lib.evaluation.compare import GATES, MARGIN, compare_records
@@ -16,6 +16,11 @@ from lib.evaluation.statistics import by_patient, interval
 
 MIN_PATIENTS = 8
 """With fewer patients an interval says next to nothing (benchmarks.gate_rates, docs/gate.md)."""
+GUARDED_PATIENTS = 4
+"""Validation patients of a structure from which on it is guarded by itself, where there are others."""
+MOST_LOSS = 0.03
+"""Mean loss of a guarded structure's Dice that is allowed."""
+FIRST = "dice_1"
 MAIN = "dsc_auc_normalised"
 """The score that must not fall and that chooses the best version: Dice over the first five clicks."""
 LEAST_DICE = 0.5
@@ -68,6 +73,7 @@ class Decision:
         n_patients: validation patients of the dataset with the fewest.
         is_new_best: whether it becomes the best version, if it is published.
         differences: all that were compared.
+        guarded: those of each structure by itself, its name as the dataset; empty where there is one alone.
     """
 
     publish: bool
@@ -75,14 +81,21 @@ class Decision:
     n_patients: int
     is_new_best: bool
     differences: tuple[Difference, ...]
+    guarded: tuple[Difference, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         found = asdict(self)
-        return {**found, "reasons": list(self.reasons), "differences": [asdict(one) for one in self.differences]}
+        lists = {name: [asdict(one) for one in getattr(self, name)] for name in ("differences", "guarded")}
+        return {**found, **lists, "reasons": list(self.reasons)}
 
 
-def decide(candidate: Sequence[Record], served: Sequence[Record], best: Sequence[Record] | None = None) -> Decision:
+def decide(
+    candidate: Sequence[Record],
+    served: Sequence[Record],
+    best: Sequence[Record] | None = None,
+    structures: Mapping[str, str] | None = None,
+) -> Decision:
     """Compares evaluation records of the same validation cases and simulated users.
 
     The candidate is published if all of this holds in every dataset and mode; modes without a curve do not count:
@@ -91,12 +104,15 @@ def decide(candidate: Sequence[Record], served: Sequence[Record], best: Sequence
     - each of ``compare.GATES`` has a 95 % interval of at least -``compare.MARGIN`` at its lower end, against the served
       and the best version;
     - the mean of ``MAIN`` is not lower than the served version's;
-    - the mean Dice after five clicks is at least ``LEAST_DICE``.
+    - the mean Dice after five clicks is at least ``LEAST_DICE``;
+    - no structure with ``GUARDED_PATIENTS``, where there are several, loses more than ``MOST_LOSS`` of mean Dice after
+      one click, or over the first five, against the served and the best version.
 
     Args:
         candidate: records of the new version.
         served: records of the served version.
         best: records of the best version on these cases; None or equal weights if it is the served version.
+        structures: by case, the structure that its object is; those that are not named are guarded with all others.
 
     Raises:
         CompareError: cases, files, modes or seeds differ, or nothing can be compared.
@@ -105,13 +121,16 @@ def decide(candidate: Sequence[Record], served: Sequence[Record], best: Sequence
     if best is not None and _weights(best) != _weights(served):
         others["best"] = best
     differences = tuple(one for name, records in others.items() for one in _differences(name, candidate, records))
+    guarded = tuple(_guarded(candidate, others, structures or {}))
     n = min(one.n_patients for one in differences)
     refusals = _refusals(differences, n, is_same=_weights(candidate) == _weights(served))
     if n >= MIN_PATIENTS:
         refusals += _implausible(candidate)
+        refusals += [_why_guarded(one) for one in guarded if not one.passed]
     against_best = [one for one in differences if one.metric == MAIN and one.other == list(others)[-1]]
     is_new_best = not refusals and sum(one.mean or 0.0 for one in against_best) > 0
-    return Decision(not refusals, _reasons(refusals, differences, n), n, is_new_best, differences)
+    reasons = (*_reasons(refusals, differences, n), *_by_structure(guarded))
+    return Decision(not refusals, reasons, n, is_new_best, differences, guarded)
 
 
 def _differences(other: str, candidate: Sequence[Record], records: Sequence[Record]) -> Iterator[Difference]:
@@ -124,6 +143,50 @@ def _differences(other: str, candidate: Sequence[Record], records: Sequence[Reco
                 mean, low, high = (_number(d[key]) for key in ("mean", "low", "high"))
                 passed = low is not None and low >= -MARGIN
                 yield Difference(other, dataset, mode, metric, d["n"], mean, low, high, d["share_better"], passed)
+
+
+def _guarded(
+    candidate: Sequence[Record], others: Mapping[str, Sequence[Record]], structures: Mapping[str, str]
+) -> Iterator[Difference]:
+    """The differences of each structure by itself, of Dice alone."""
+    if len(set(structures.values())) < 2:
+        return
+    patients: dict[str, set[str]] = {}
+    for record in candidate:
+        patients.setdefault(structures.get(record["case"], ""), set()).add(record["patient"])
+    for structure in sorted(patients.keys() - {""}):
+        # A name that so many patients share is none of a patient's, whatever somebody called a segment.
+        if len(patients[structure]) < GUARDED_PATIENTS:
+            continue
+        for other, records in others.items():
+            own = [
+                [{**record, "dataset": structure} for record in all_of if structures.get(record["case"]) == structure]
+                for all_of in (candidate, records)
+            ]
+            for one in _differences(other, own[0], own[1]):
+                if one.metric in (FIRST, MAIN):
+                    yield replace(one, passed=one.mean is not None and one.mean >= -MOST_LOSS - ROUNDING)
+
+
+def _why_guarded(one: Difference) -> str:
+    return (
+        f"Of '{one.dataset}', {one.n_patients} patients, its {NAMES[one.metric]} is {_amount(one.mean)} that of "
+        f"{_whom(one)}, and at most {MOST_LOSS:.2f} may be lost of a structure: what was learned of it is forgotten. "
+        "Submit more labels of it, or give it a preset of its own."
+    )
+
+
+def _by_structure(guarded: Sequence[Difference]) -> list[str]:
+    """A sentence on what each structure gained or lost against the served model; none where there is one alone."""
+    by_name: dict[str, list[Difference]] = {}
+    for one in guarded:
+        if one.other == "served" and one.metric == MAIN and one.mean is not None:
+            by_name.setdefault(one.dataset, []).append(one)
+    told = [
+        f"'{name}' {', '.join(f'{one.mean:+.3f}' for one in found)} ({found[0].n_patients} patients)"
+        for name, found in by_name.items()
+    ]
+    return [f"By structure, {NAMES[MAIN]} changed by: {'; '.join(told)}."] if told else []
 
 
 def _number(value: float | None) -> float | None:

@@ -10,11 +10,14 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
+from lib.annotations.label_names import label_of
+from lib.annotations.strata import strata
 from lib.annotations.submitted import SubmittedCase, SubmittedError
 from lib.evaluation.cases import ENDINGS, Source
 from lib.evaluation.ledger import key_of
@@ -37,7 +40,8 @@ def save_validation_snapshot(run: Path, cases: Sequence[SubmittedCase], pseudony
 
     Args:
         run: folder of the run.
-        cases: of validation patients; those of the first ``MAX_PATIENTS`` in the order of image checksums are taken.
+        cases: of validation patients; ``MAX_PATIENTS`` are taken, of each structure in turn, in the order of image
+            checksums.
         pseudonym: a name -> its keyed hash.
 
     Raises:
@@ -97,6 +101,20 @@ def snapshot_sources(
     return found
 
 
+def snapshot_structures(cases: Sequence[SubmittedCase], pseudonym: Callable[[str], str]) -> dict[str, str]:
+    """The structure of each object in the snapshot, by the id that its evaluation has.
+
+    Args:
+        cases: as in `save_validation_snapshot`.
+        pseudonym: a name -> its keyed hash.
+    """
+    return {
+        pseudonym(case.image_id) + (f"/{number}" if len(case.names) > 1 else ""): label_of(name)
+        for case in _chosen(cases)
+        for number, name in enumerate(case.names, start=1)
+    }
+
+
 def remove_validation_snapshot(run: Path) -> None:
     """Removes the snapshot; the measurements on it stay."""
     shutil.rmtree(run / _FOLDER, ignore_errors=True)
@@ -124,7 +142,8 @@ def _is_gone(run: Path, case: str) -> bool:
 
 def _chosen(cases: Sequence[SubmittedCase]) -> list[SubmittedCase]:
     ordered = sorted(cases, key=lambda case: case.image_sha256)
-    patients = list(dict.fromkeys(case.patient.name for case in ordered))[:MAX_PATIENTS]
+    in_turn = (case for row in zip_longest(*strata(ordered).values()) for case in row if case is not None)
+    patients = list(dict.fromkeys(case.patient.name for case in in_turn))[:MAX_PATIENTS]
     return [case for case in ordered if case.patient.name in patients]
 
 

@@ -25,7 +25,9 @@ from lib.files.lock import file_lock, is_locked, locked
 from lib.host.pacs.labels import pacs_labels
 from lib.host.saved_labels import saved_labels, studies_folder
 from lib.host.workflow import Workflow
+from lib.learning.arms import compare_arms, write_arms
 from lib.learning.fine_tune import FineTuning, remove_partial_files
+from lib.learning.first_answers import FirstAnswers
 from lib.learning.progress import ENDS, NOTHING, PROGRESS, ProgressFile
 from lib.learning.rehearsal import Rehearsal
 from lib.learning.served_dice import ServedDice
@@ -38,7 +40,9 @@ from lib.serving.model_store import ModelSpec, ModelStore
 from lib.serving.preset_segmenter import MissingWeightsError, how_to_supply
 from lib.serving.served_model import ServedModel
 from lib.training.distributed import from_first, rank, world_size
+from lib.workflow.first_dice import read_first_dice
 from lib.workflow.reviews import SUBMITTED, rejected_files
+from lib.workflow.served import read_served
 
 logger = logging.getLogger(__name__)
 
@@ -183,6 +187,8 @@ class FineTuneTask(TrainTask):
 
     def _round(self, settings: TrainSettings, datastore: Datastore, needs_new_labels: bool) -> dict[str, Any]:
         data = from_first(lambda: self._listed(settings, datastore))
+        if not rank():
+            self._compare_arms(data, datastore)
         rehearsal = self._rehearsal
         tuning = FineTuning(
             preset=self.preset,
@@ -222,6 +228,21 @@ class FineTuneTask(TrainTask):
         numbers = {"train": len(data.train), "validation": len(data.validation)}
         self._progress.update(cases=numbers, skipped=tuple(data.skipped), notes=tuple(data.notes))
         return data
+
+    def _compare_arms(self, data: TrainingData, datastore: Datastore) -> None:
+        """Brings the comparison of Next Sample's choice with chance up to date."""
+        answers = FirstAnswers(
+            self._audit_log, self._app_dir, self._registry.learning_dir, self.preset.name, data.pseudonym
+        )
+        try:
+            database = self._workflow.database(datastore)
+            answers.measure([*data.train, *data.validation], data.recorded, database)
+            with database.reading() as connection:
+                compared = compare_arms(read_served(connection), read_first_dice(connection, self.preset.name))
+            write_arms(self.versions.folder, compared)
+        # Broad: whatever is wrong with it, the training need not wait for it.
+        except Exception:
+            logger.exception("Whether Next Sample chooses better than chance was not worked out.")
 
     def training_data(self, datastore: Datastore, label_name: str | None = None) -> TrainingData:
         """What the data store holds for this preset, split by patient.

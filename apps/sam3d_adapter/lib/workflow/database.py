@@ -63,6 +63,13 @@ MIGRATIONS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
         ),
         ("DROP TABLE scores", "DROP TABLE served"),
     ),
+    (
+        (
+            "CREATE TABLE first_dice (image TEXT NOT NULL, preset TEXT NOT NULL, label TEXT NOT NULL,"
+            " patient TEXT NOT NULL, version TEXT NOT NULL, dice REAL, at REAL NOT NULL, PRIMARY KEY (image, preset))",
+        ),
+        ("DROP TABLE first_dice",),
+    ),
 )
 """Statements that bring the database from version n to n + 1, and those that bring it back."""
 

@@ -18,6 +18,7 @@ export function casesView(session, cases) {
       h('li', { data: 'case', 'data-state': one.state, 'data-id': one.id, 'data-study': one.study, 'aria-current': one.id === open ? 'true' : null },
         button(`${one.modality} ${one.description || one.id.slice(-12)}`, () => cases.go(one), { class: 's3-case', 'data-focus': `case-${one.id}`, disabled: one.id === open }),
         h('span', { class: `s3-state s3-state-${one.state}` }, one.state + (one.by ? `, ${one.by}` : '')),
+        typeof one.proposal === 'number' ? h('span', { class: 's3-state', data: 'proposal' }, `proposed, confidence ${one.proposal.toFixed(2)}`) : null,
         one.comment ? h('span', { class: 's3-state' }, one.comment) : null,
         one.open_by.length ? h('span', { class: 's3-state' }, `open: ${one.open_by.join(', ')}`) : null)));
   };

@@ -199,7 +199,7 @@ def test_clicks_that_led_to_an_object_come_with_it(cases):
     """Those of the accepted dialogue, in the user's order; other objects and images have none."""
     clicks = (Click((9, 10, 11), True), Click((2, 2, 2), False), Click((14, 9, 9), True))
     led, other = (
-        RealInteraction(1, some, 12.0, "v", is_exact=False, is_accepted=accepted)
+        RealInteraction(1, some, 12.0, "v", "r", is_exact=False, is_accepted=accepted)
         for some, accepted in ((clicks, True), (clicks[:1], False))
     )
     data = SubmittedDataSet(cases, CT, recorded={"c1": (other, led)})

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from lib.cli.versions import versions
+from lib.learning.arms import Comparison, write_arms
 from lib.registry.registry import Registry
 from lib.registry.version import Facts
 from lib.registry.versions import Versions
@@ -60,6 +61,11 @@ def test_a_table_of_what_there_is(here: Versions, ids: list[str], call) -> None:
     (here.path(ids[2]) / "version.json").write_bytes(b"{")
     status, text = call("list")
     assert status == 0 and f"{ids[2]}  refused, damaged" in text and "Problem: Version" in text
+
+
+def test_the_list_says_how_next_sample_did_beside_chance(here: Versions, call) -> None:
+    write_arms(here.folder, [Comparison("coverage", 0.52, 0.72, 16, 12, -0.2, -0.23, -0.18)])
+    assert "0.52 on the 16 patients that 'coverage' chose and 0.72 on 12 drawn at random" in call("list")[1]
 
 
 def test_publish_roll_back_and_show(here: Versions, ids: list[str], call) -> None:

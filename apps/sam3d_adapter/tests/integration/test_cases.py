@@ -1,10 +1,12 @@
 """``/cases``: the list of images with their state, and who has one open."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import requests
+from monailabel.interfaces.utils.app import app_instance
 
 from tests.support.hostile_images import nifti, packed
 from tests.support.live_app import LiveApp, check_refusal
@@ -69,3 +71,46 @@ def test_a_folder_has_no_dicom_seg(live: LiveApp) -> None:
     assert answer.status_code == 200 and answer.json() == {"segmentations": []}
     check_refusal(live, live.ask("GET", f"/cases/{image}/segmentations/1.2.3"), 404, ("folder",))
     check_refusal(live, live.ask("GET", "/cases/another/segmentations"), 404, ("another",))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "outcome"), [("none", "taken"), ("edge", "corrected"), ("elsewhere", "replaced"), ("more", "corrected")]
+)
+def test_what_becomes_of_a_proposal_is_kept_and_recorded(
+    live: LiveApp, tmp_path: Path, change: str, outcome: str
+) -> None:
+    app = app_instance()
+    file = tmp_path / "mask.nii.gz"
+    file.write_bytes(packed(nifti(LESION)))
+    proposal = {"structure": "lesion", "version": "v", "file": "f", "confidence": 0.81, "at": 5.0}
+    info = {"label_info": [{"name": "lesion", "idx": 1}], "proposal": proposal}
+    app.datastore().save_label("case_2", str(file), "original", info)
+    assert cases(live)["case_2"]["proposal"] == 0.81 and cases(live)["case_1"]["proposal"] is None
+    shown = live.infer({"label": "lesion"}, image="case_2", model="proposal").json()["warnings"]
+    assert any("nobody has looked at, with confidence 0.81" in text for text in shown)
+    mask = LESION.copy()
+    mask[{"none": np.s_[:0], "edge": np.s_[20], "elsewhere": np.s_[:], "more": np.s_[:0]}[change]] = 0
+    mask[{"elsewhere": np.s_[5:9, 5:9, 3:6]}.get(change, np.s_[:0])] = 1
+    names = [{"name": "lesion", "idx": 1}]
+    if change == "more":
+        mask[5:9, 5:9, 3:6] = 2
+        names.append({"name": "cyst", "idx": 2})
+    answer = requests.put(
+        f"{live.url}/datastore/label",
+        params={"image": "case_2", "tag": "final"},
+        files={"label": ("x.nii.gz", packed(nifti(mask)))},
+        # What a client says of it counts for nothing.
+        data={"params": json.dumps({"label_info": names, "proposal": {"outcome": "corrected", "dice": 7}})},
+        timeout=60,
+    )
+    assert answer.status_code == 200, answer.text
+    kept = app.datastore().get_label_info("case_2", "final")["proposal"]
+    assert (kept["outcome"], kept["confidence"]) == (outcome, 0.81) and 0 <= kept["dice"] <= 1
+    live.ask("PUT", "/datastore/label/info?label=case_2&tag=final", data={"info": json.dumps({"proposal": {}})})
+    assert app.datastore().get_label_info("case_2", "final")["proposal"] == kept
+    records = [record for record in app.auditor._log.records() if record.get("tag") == "final" and "label" in record]
+    assert records[-1]["proposal"] == outcome
+    assert cases(live)["case_2"]["proposal"] is None, "it has a label"
+    assert live.ask("DELETE", "/datastore/label?id=case_2&tag=final").status_code == 200
+    assert live.ask("DELETE", "/datastore/label?id=case_2&tag=original").status_code == 200

@@ -112,6 +112,41 @@ def test_every_dataset_and_mode_counts() -> None:
     assert not decide(*modes).publish
 
 
+def of_structures(version: str, *, organ: float, tumour: float, n: int = 4, late: float = 0.0) -> list[Record]:
+    """Twenty organs, and some tumours of other patients."""
+    organs, tumours = records(version, [organ] * 20), records(version, [tumour] * n, late=late)
+    return organs + [{**one, "case": f"t{one['case']}", "patient": f"t{one['patient']}"} for one in tumours]
+
+
+STRUCTURES = {f"site/{number}": "organ" for number in range(20)} | {f"tsite/{number}": "tumour" for number in range(20)}
+
+
+def test_what_one_structure_gains_does_not_pay_for_what_another_one_loses() -> None:
+    def decided(tumour: float, *, n: int = 4, late: float = 0.0, structures: dict[str, str] = STRUCTURES) -> Decision:
+        candidate = of_structures("new", organ=0.75, tumour=tumour, n=n, late=late)
+        return decide(candidate, of_structures("now", organ=0.7, tumour=0.7, n=n), structures=structures)
+
+    kept = decided(0.67)
+    assert kept.publish and {(one.dataset, one.n_patients) for one in kept.guarded} == {("organ", 20), ("tumour", 4)}
+    assert "'organ' +0.050 (20 patients); 'tumour' -0.030 (4 patients)" in kept.reasons[-1]
+    lost = decided(0.65)
+    assert not lost.publish and not lost.is_new_best
+    assert "Of 'tumour', 4 patients, its Dice after one click is 0.050 lower than that of the served" in lost.reasons[1]
+    assert not decided(0.65, late=0.1).publish, "the first click counts by itself"
+    # Too few to tell, or nobody knows which is which, or all are one: as before.
+    for other in (decided(0.65, n=3), decided(0.65, structures={}), decided(0.65, structures={"site/0": "organ"})):
+        assert other.publish and not any(one.dataset == "tumour" for one in other.guarded)
+    json.dumps(lost.as_json(), allow_nan=False)
+
+
+def test_losses_of_a_structure_do_not_add_up() -> None:
+    served, best = (of_structures(name, organ=0.7, tumour=tumour) for name, tumour in (("now", 0.68), ("best", 0.7)))
+    candidate = of_structures("new", organ=0.75, tumour=0.66)
+    assert decide(candidate, served, structures=STRUCTURES).publish
+    decision = decide(candidate, served, best, STRUCTURES)
+    assert not decision.publish and "Of 'tumour'" in decision.reasons[1] and "best model so far" in decision.reasons[1]
+
+
 def test_the_same_weights_are_not_published_again() -> None:
     decision = decide(records("now", FLAT), records("now", FLAT))
     assert not decision.publish and "same weights" in decision.reasons[1]

@@ -18,6 +18,7 @@ from lib.learning.validation_snapshot import (
     remove_validation_snapshot,
     save_validation_snapshot,
     snapshot_sources,
+    snapshot_structures,
 )
 from lib.presets import load_preset
 from tests.support.layered_labels import write_layers
@@ -69,6 +70,14 @@ def test_every_object_is_as_it_was_whatever_happened_since(cases, run):
     np.testing.assert_array_equal(read_truth(found[one]), truths["1.2.840.7"] == 1)
     for value in (1, 2):
         np.testing.assert_array_equal(read_truth(found[f"{several}/{value}"]), truths["Doe_John"] == value)
+
+
+def test_the_structure_of_each_object_is_known_by_its_id(cases, run):
+    save_validation_snapshot(run, cases, pseudonym)
+    found = {case.id for source in snapshot_sources(run, cases, pseudonym, "ct") for case in inspect(source)[0]}
+    one, several = (pseudonym(name) for name in ("1.2.840.7", "Doe_John"))
+    structures = snapshot_structures(cases, pseudonym)
+    assert structures == {one: "organ", f"{several}/1": "organ", f"{several}/2": "organ"} and set(structures) == found
 
 
 def test_overlapping_objects_are_whole(tmp_path, run):
@@ -146,6 +155,20 @@ def test_no_more_patients_than_are_needed(cases, run):
     ]
     save_validation_snapshot(run, [*many, replace(many[5], image_id="again", image_sha256="f" * 64)], pseudonym)
     assert len(list((run / "validation").iterdir())) == MAX_PATIENTS + 1
+
+
+def test_a_rare_structure_is_measured_among_many_patients(cases, run):
+    def of(structure: str, first: int, count: int) -> list:
+        return [
+            replace(
+                cases[0], image_id=str(n), patient=Patient(str(n), ""), image_sha256=f"{n:064x}", names=(structure,)
+            )
+            for n in range(first, first + count)
+        ]
+
+    save_validation_snapshot(run, [*of("organ", 0, MAX_PATIENTS), *of("tumour 2", MAX_PATIENTS, 3)], pseudonym)
+    kept = {path.name for path in (run / "validation").iterdir()}
+    assert len(kept) == MAX_PATIENTS and {pseudonym(str(MAX_PATIENTS + n)) for n in range(3)} <= kept
 
 
 def test_records_of_files_that_one_model_was_not_measured_on_do_not_count(run):

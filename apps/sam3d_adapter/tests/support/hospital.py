@@ -38,7 +38,7 @@ class Hospital:
         self.store = LocalDatastore(str(self.studies), auto_reload=False)
         self.rehearsal: Callable[[Preset], Rehearsal] | None = None
 
-    def submit(self, count: int, *, first: int = 0) -> None:
+    def submit(self, count: int, *, first: int = 0, structure: str = "lesion") -> None:
         """Labels of so many patients, each a bright block in noise, through the data store's own way."""
         for number in range(first, first + count):
             rng = np.random.default_rng(number)
@@ -51,7 +51,7 @@ class Hospital:
             label = self.folder / "label.nii.gz"
             nib.save(nib.Nifti1Image(labels, AFFINE), label)
             self.store.refresh()
-            self.store.save_label(name, str(label), "final", {"label_info": [{"name": "lesion", "idx": 1}]})
+            self.store.save_label(name, str(label), "final", {"label_info": [{"name": structure, "idx": 1}]})
         self.store.refresh()
 
     def spoil(self, names: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from tests.support.faulty_disk import in_child
 
 REVIEW = Review("a" * 32, "case_1", "final", "reject", "Dr. Roe", "The tail is missing.", 5.0)
 SENT = Label("case_1", "final", "b" * 64, "Dr. Roe", 8.5, {"parent": "", "SeriesInstanceUID": "1.2.3"})
-TABLES = {"reviews", "marks", "leases", "viewers", "sent_labels", "scores", "served"}
+TABLES = {"reviews", "marks", "leases", "viewers", "sent_labels", "scores", "served", "first_dice"}
 MARK = Mark("problem", "Dr. Poe", "Not this patient.", 6.0)
 
 
@@ -125,7 +125,7 @@ def test_each_version_can_be_reached_forward_and_back(database: Database) -> Non
         note_sent(connection, SENT)
     assert tables() == TABLES
     database.migrate(4)
-    assert tables() == TABLES - {"scores", "served"}
+    assert tables() == TABLES - {"scores", "served", "first_dice"}
     database.migrate(2)
     assert tables() == {"reviews", "marks", "leases", "viewers"}
     with sqlite3.connect(database.path) as old:

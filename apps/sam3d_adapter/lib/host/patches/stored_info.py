@@ -22,6 +22,7 @@ from lib.host.patches.version_guard import check_host_version
 from lib.host.patches.wrapping import wrap
 from lib.host.workflow import settled_meta
 from lib.prompts.reading import short
+from lib.workflow.proposals import KEY
 from lib.workflow.reviews import APPROVED, LOGIN, META, author_of
 
 _ENDPOINT = "monailabel.endpoints.datastore"
@@ -72,7 +73,7 @@ def _update_label_info(host: Any, label: str, tag: str, info: str = "{}", user: 
     app = app_instance()
     datastore = app.datastore()
     require_label(label, tag, datastore)
-    read = settled_meta({key: value for key, value in read.items() if key != LOGIN})
+    read = settled_meta({key: value for key, value in read.items() if key not in (LOGIN, KEY)})
     if META in read and read[META]["status"] == APPROVED:
         author = author_of(LocalDatastore.get_label_info(datastore, label, tag))
         app.workflow.require_other(read[META]["approvedBy"], author)

@@ -30,6 +30,7 @@ from lib.host.patches.dicom_seg import require_label_info
 from lib.host.patches.save_label import require_room, require_safe_tag
 from lib.host.patches.version_guard import check_host_version
 from lib.host.patches.wrapping import wrap
+from lib.host.proposal_outcome import with_outcome
 from lib.host.requester import current_user
 from lib.host.uploads.received_file import split_name, stored_copy
 from lib.host.workflow import with_author
@@ -72,6 +73,7 @@ def _save_label(
         voxels = _read_raw(path, datastore.get_image_uri(image)) if suffix == RAW else _read_label(path)
         # A grid other than the image's is let through: what reads labels resamples them.
         said = check_submitted(path, image, tag, read, datastore)
+        read = with_outcome(path, image, tag, read, datastore)
         if is_sent and not voxels.any():
             raise HTTPException(422, "The label is empty, and DICOM SEG cannot say so. Draw something, then save it.")
         require_room(Path(datastore._datastore.label_path(None)), path.stat().st_size)

@@ -1,0 +1,178 @@
+"""Proposals: masks of one structure in images that nobody has labelled, made without a user's click.
+
+A click falls where the structure lies in the labelled images; its answer is the proposal. How far that agrees with the
+answer to a click at its deepest voxel is the confidence.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from monailabel.datastore.local import LocalDatastore
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
+
+from lib.activelearning.scoring import file_stamp
+from lib.annotations.label_names import label_of
+from lib.annotations.patients import Patient
+from lib.annotations.submitted import read_submitted
+from lib.annotations.usual_place import LEAST_LABELS, usual_place, voxel_at
+from lib.evaluation.metrics import dice
+from lib.geometry.axes import Array, spacing_of
+from lib.host.saved_labels import saved_labels
+from lib.host.studies_datastore import tag_text
+from lib.host.workflow import Workflow
+from lib.infers.write_mask import write_mask
+from lib.prompts.click import Click
+from lib.prompts.prompts import Prompts
+from lib.serving.preset_segmenter import OpenSegmenter, PresetSegmenter
+from lib.volumes.read import read_volume
+from lib.volumes.volume import ImageError, Volume
+from lib.workflow.proposals import KEY, TAG
+
+logger = logging.getLogger(__name__)
+
+PROPOSED, UP_TO_DATE, NOTHING, FAILED = "proposed", "up_to_date", "nothing_found", "failed"
+LEAST_VOXELS = 8
+"""Smaller masks are the clicked voxel and what clings to it."""
+
+
+class NoPlace(ValueError):
+    """Too few labels to tell where a structure lies."""
+
+
+@dataclass(frozen=True, eq=False)
+class Proposed:
+    """A mask that nobody asked for.
+
+    Attributes:
+        mask: (i, j, k) bool.
+        confidence: Dice between it and the answer to a click at its deepest voxel, 0 to 1; no predicted Dice.
+    """
+
+    mask: NDArray[np.bool_]
+    confidence: float
+
+
+def propose(image: Volume, place: Array, segmenter: OpenSegmenter) -> Proposed | None:
+    """The mask of the structure that lies at a place of an image; None where nothing is found there.
+
+    Args:
+        image: the whole image.
+        place: from `usual_place`.
+        segmenter: with one version of the weights.
+
+    Raises:
+        ImageError: an image without contrast.
+    """
+
+    def answer(voxel: tuple[int, int, int]) -> NDArray[np.bool_]:
+        return segmenter.segment(image, Prompts((Click(voxel),))).mask > 0
+
+    mask = answer(voxel_at(place, image.voxels.shape, image.affine))
+    if np.count_nonzero(mask) < LEAST_VOXELS:
+        return None
+    return Proposed(mask, dice(mask, answer(_deepest(mask, image.affine))))
+
+
+def _deepest(mask: NDArray[np.bool_], affine: Array) -> tuple[int, int, int]:
+    depth = distance_transform_edt(np.pad(mask, 1), sampling=spacing_of(affine))[1:-1, 1:-1, 1:-1]
+    i, j, k = (int(index) for index in np.unravel_index(int(depth.argmax()), mask.shape))
+    return i, j, k
+
+
+class Proposing:
+    """Proposes masks for all cases of a folder that nobody has labelled, marked or drafted.
+
+    A proposal of the version that is served, of the image as it is, is passed over. An image that cannot be read costs
+    itself alone. A mask that a batch saved is left as it is.
+
+    Args:
+        segmenter: of the preset.
+        workflow: has the marks of cases.
+    """
+
+    def __init__(self, segmenter: PresetSegmenter, workflow: Workflow) -> None:
+        self._segmenter, self._workflow = segmenter, workflow
+
+    def __call__(
+        self,
+        structure: str,
+        datastore: LocalDatastore,
+        *,
+        device: str | None = None,
+        told: Callable[[str, str], None] = lambda image, outcome: None,
+    ) -> dict[str, int]:
+        """Proposes what has no proposal yet, and keeps each at once.
+
+        Args:
+            structure: name in the labels that there are.
+            datastore: of a folder.
+            device: as `PresetSegmenter.open`.
+            told: called with each image's id and what became of it.
+
+        Returns:
+            How many images there are of each outcome.
+
+        Raises:
+            NoPlace: fewer labels of the structure than it takes to know its place.
+            CheckpointError: no version of the preset can be served.
+            WorkflowError: the database cannot be used.
+        """
+        os.nice(10)  # users' clicks come first
+        labelled = read_submitted(saved_labels(datastore), None, lambda image, _: Patient(image, "id")).cases
+        place = usual_place(labelled, structure)
+        if place is None:
+            raise NoPlace(
+                f"Fewer than {LEAST_LABELS} submitted labels here have a '{structure}', so that nobody knows where it "
+                "lies. Label some cases first, or look at how their segments are called."
+            )
+        served = self._segmenter.open(device)
+        counts = dict.fromkeys((PROPOSED, UP_TO_DATE, NOTHING, FAILED), 0)
+        known = self._workflow.read(datastore)
+        for image in sorted(datastore.list_images()):
+            if known.by_image.get(image) or image in known.marks:
+                continue
+            try:
+                outcome = self._propose_one(image, structure, place, served, datastore)
+            except ImageError as error:
+                logger.warning("No mask was proposed for an image (%s).", type(error).__name__)
+                outcome = FAILED
+            # Broad: a fault at one image must not end the others. Its name may be that of a patient.
+            except Exception:
+                logger.warning("No mask was proposed for an image.", exc_info=True)
+                outcome = FAILED
+            counts[outcome] += 1
+            told(image, outcome)
+        return counts
+
+    def _propose_one(
+        self, image: str, structure: str, place: Array, served: OpenSegmenter, datastore: LocalDatastore
+    ) -> str:
+        path = Path(datastore.get_image_uri(image))
+        facts = {"structure": label_of(structure), "version": served.model_version, "file": file_stamp(path)}
+        case = datastore._datastore.objects[image]
+        there = next((entry.info for tag, entry in case.labels.items() if tag_text(tag) == TAG), None)
+        if there is not None and (KEY not in there or facts.items() <= there[KEY].items()):
+            return UP_TO_DATE
+        volume = read_volume(path)
+        found = propose(volume, place, served)
+        if found is None:
+            if there is not None:  # of another version, or of the image that was here before
+                datastore.remove_label(image, TAG)
+            return NOTHING
+        info = {
+            "model": self._segmenter.preset.name,
+            "label_info": [{"name": structure, "idx": 1}],
+            KEY: {**facts, "confidence": round(found.confidence, 3), "at": time.time()},
+        }
+        file = write_mask(found.mask.astype(np.uint8), volume.affine, ".nii.gz", compress=True)
+        try:
+            datastore.save_label(image, str(file), TAG, info)
+        finally:
+            file.unlink(missing_ok=True)
+        return PROPOSED

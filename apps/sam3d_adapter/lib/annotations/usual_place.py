@@ -1,0 +1,61 @@
+"""Where in an image a structure usually lies, by the labels that there are: where to click without a user."""
+
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
+
+from lib.annotations.label_names import label_of
+from lib.annotations.submitted import SubmittedCase
+from lib.geometry.axes import Array, transform_points
+
+LEAST_LABELS = 3
+"""Labelled cases from which on a place is usual."""
+
+
+def usual_place(cases: Sequence[SubmittedCase], structure: str) -> Array | None:
+    """The median place of a structure; None with fewer than `LEAST_LABELS` cases that have it.
+
+    Args:
+        cases: labelled.
+        structure: its name; numbers of instances make no difference.
+
+    Returns:
+        (3,) shares of the image's extent, 0 to 1, from the left, the back and below.
+    """
+    places = []
+    for case in cases:
+        numbers = [n for n, name in enumerate(case.names, start=1) if label_of(name) == label_of(structure)]
+        if not numbers:
+            continue
+        labels = case.read_labels()
+        voxels = np.argwhere(np.any([case.mask(labels, number) for number in numbers], axis=0))
+        if len(voxels):
+            # The voxel nearest the centre: that of a bent structure lies outside of it.
+            middle = voxels[np.square((voxels - voxels.mean(axis=0)) * _spacing(case.affine)).sum(axis=1).argmin()]
+            low, high = _extent(case.shape, case.affine)
+            places.append((transform_points(case.affine, middle)[0] - low) / (high - low))
+    return np.median(places, axis=0) if len(places) >= LEAST_LABELS else None
+
+
+def voxel_at(place: Array, shape: Sequence[int], affine: Array) -> tuple[int, int, int]:
+    """The voxel of an image at a place.
+
+    Args:
+        place: from `usual_place`.
+        shape: voxels along i, j, k.
+        affine: (4, 4), voxel index to RAS mm.
+    """
+    low, high = _extent(shape, affine)
+    voxel = np.round(transform_points(np.linalg.inv(affine), low + place * (high - low))[0]).astype(int)
+    i, j, k = np.clip(voxel, 0, np.array(shape) - 1).tolist()
+    return i, j, k
+
+
+def _extent(shape: Sequence[int], affine: Array) -> tuple[Array, Array]:
+    corners = transform_points(affine, np.array(list(product(*((-0.5, length - 0.5) for length in shape)))))
+    return corners.min(axis=0), corners.max(axis=0)
+
+
+def _spacing(affine: Array) -> Array:
+    return np.asarray(np.linalg.norm(affine[:3, :3], axis=0))
