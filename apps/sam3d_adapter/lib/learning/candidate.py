@@ -114,7 +114,7 @@ class LoopRecipe(ABC):
         """Learning rate after the warm-up."""
 
     @abstractmethod
-    def stream(self, preset: Preset, sources: Sequence[Source], purpose: str, seed: int, **how: int) -> Stream[Any]:
+    def stream(self, preset: Preset, sources: Sequence[Source], purpose: str, seed: int, **how: Any) -> Stream[Any]:
         """Samples.
 
         Args:
@@ -195,7 +195,7 @@ class RoiTrainingRecipe(LoopRecipe):
         """As `LoopRecipe.peak_lr`."""
         return PEAK_LR
 
-    def stream(self, preset: Preset, sources: Sequence[Source], purpose: str, seed: int, **how: int) -> SampleStream:
+    def stream(self, preset: Preset, sources: Sequence[Source], purpose: str, seed: int, **how: Any) -> SampleStream:
         """As `LoopRecipe.stream`."""
         size = preset.roi.size
         config = {
