@@ -23,6 +23,8 @@ class Sam2TrainingRecipe(LoopRecipe):
         losses: beside that of the masks; none, until they are shown to help.
     """
 
+    batch = 2
+
     def __init__(self, losses: Sequence[str] = ()) -> None:
         self._losses = tuple(losses)
 

@@ -16,11 +16,13 @@ from lib.families.sam2 import recipe as recipes
 from lib.families.sam2.clip_interactions import ClipInteractions, ClipTracker, play
 from lib.families.sam2.clips import Clips, ClipStream
 from lib.families.sam2.network import build_network, load_network, save_network
+from lib.families.sam2.pretrain import pretrain
 from lib.families.sam2.propagation import EMPTY, SlicePrompts, Tracker
 from lib.families.sam2.settings import SliceSettings
 from lib.families.sam2.sizes import SIZES
 from lib.families.sam2.trained_network import LOSSES, TAP, TRAINED, TrainedNetwork
 from lib.presets import load_preset
+from lib.pretraining.pretrain import DataSetChoice
 from lib.segmenters.contract import Stages
 from lib.segmenters.intensity_settings import WindowIntensity
 from lib.training.interaction import InteractionConfig
@@ -28,6 +30,7 @@ from lib.training.sampling import Volume
 from lib.training.stream import Drawn
 from lib.training.train import TrainingConfig, train
 from tests.support.hospital import Hospital, short_rounds
+from tests.support.server import APP_DIR
 
 __all__ = ["short_rounds"]
 
@@ -265,6 +268,23 @@ def test_a_round_that_was_killed_goes_on_and_what_it_makes_is_measured_kept_and_
     assert slices.versions.served() == version
     slices.versions.publish("shipped", "Dr. Roe")
     assert slices.versions.served() is None
+
+
+def test_a_size_that_nobody_publishes_is_trained_from_nothing(size: str, tmp_path: Path) -> None:
+    for number in range(2):
+        labels = np.zeros((20, 20, 6), np.uint8)
+        labels[5 + number : 14, 5:12, 1:5] = 1
+        values = (100 * labels + np.random.default_rng(number).normal(0, 10, labels.shape)).astype(np.int16)
+        np.savez(tmp_path / f"{number}.npz", image=values, labels=labels, affine=np.diag([1.0, 1.0, 3.0, 1.0]))
+    choice = DataSetChoice(load_preset(APP_DIR / "configs/ct.yaml"), tmp_path)
+    weights = pretrain([(choice, True)], size, CONFIG, frozenset({"1"}), tmp_path / "out")
+    made, report = load_network(size, weights)
+    with torch.random.fork_rng():
+        torch.manual_seed(CONFIG.seed)
+        began = build_network(size)
+    moved = {name for name, p in began.state_dict().items() if not torch.equal(p, made.state_dict()[name])}
+    assert any(name.startswith("image_encoder.trunk") for name in moved)
+    assert report.provenance["data"] == [f"1 volumes of {tmp_path.name}, preset ct"] and report.provenance["steps"] == 2
 
 
 def test_sizes_know_their_squares() -> None:
