@@ -102,6 +102,28 @@ def test_a_clip_is_answered_in_training_as_it_is_served(size: str, model: SAM2Ba
     assert {answer.number for answer in told.answers} == set(range(6))
 
 
+def test_an_interaction_follows_the_users_clicks_then_corrects_and_may_start_with_a_box(
+    size: str, model: SAM2Base
+) -> None:
+    trained = network(size, model)
+    how = {"is_varied": False, "lengths": (10,), "recorded_share": 1.0}
+    clip = next(iter(stream(**how))).clip(0)
+    tracker = ClipTracker(trained, trained.encode(clip.images)[0], None)
+    played = play(tracker, clip, 0, 4, CONFIG)
+    assert [len(one.places) for one in played] == [1, 2, 3, 4] and [bool(one.answers) for one in played] == [1, 0, 0, 1]
+    user = [[*clip.first.tolist(), 1.0], *clip.recorded.tolist()]
+    assert [[float(n), *point, float(label)] for n, point, label in played[3].places[:3]] == user
+    number, (x, y), label = played[3].places[3]
+    assert label == int(clip.truths[number, int(y), int(x)])
+    (boxed,) = play(tracker, clip, 0, 1, CONFIG, with_box=True)
+    (n, (left, top), first), (_, (right, bottom), second) = boxed.places
+    assert (
+        (n, first, second) == (int(clip.first[0]), 2, 3)
+        and left < clip.first[1] < right
+        and top < clip.first[2] < bottom
+    )
+
+
 @pytest.mark.parametrize("loss", ["masks", *LOSSES])
 def test_each_loss_has_a_gradient_at_the_tap(size: str, model: SAM2Base, loss: str) -> None:
     trained = network(size, model, *LOSSES)
