@@ -171,8 +171,10 @@ class ClipInteractions:
             present = clip.truths.flatten(1).any(1).tolist()
             tracker = ClipTracker(self._network, features, present)
             played = play(tracker, clip, number, rounds, self._config, with_box=with_box)
-            answers = [answer for one in (played[0], *played[1:][-1:]) for answer in one.answers]
-            loss = torch.stack([self._slice_loss(answer, clip.truths[answer.number]) for answer in answers]).mean()
+            given = [(answer, one.places) for one in (played[0], *played[1:][-1:]) for answer in one.answers]
+            answers = [answer for answer, _ in given]
+            losses = [self._slice_loss(answer, clip.truths[answer.number], places) for answer, places in given]
+            loss = torch.stack(losses).mean()
             if self._network.position is not None:
                 loss = loss + position.WEIGHT * self._network.position(tap[-1], clip.positions)
             if self._network.boundary is not None:
@@ -185,14 +187,26 @@ class ClipInteractions:
                 loss = loss + boundary.WEIGHT * torch.stack(found).mean() if found else loss
         return loss
 
-    def _slice_loss(self, answer: SliceAnswer, truth: Tensor) -> Tensor:
-        """As SAM 2 is trained: the best of the masks, what is said of each, and whether the object is there."""
+    def _slice_loss(self, answer: SliceAnswer, truth: Tensor, places: Sequence[Place]) -> Tensor:
+        """As SAM 2 is trained: the best of the masks, what is said of each, and whether the object is there.
+
+        As with other networks, clicked pixels count for more in a prompted slice.
+        """
         is_there = truth.any().float()
         score_loss = F.binary_cross_entropy_with_logits(answer.score.float(), is_there)
         if not is_there:
             return score_loss
         logits = answer.candidates.float()
         masks = [self._mask_loss(one[None, None], truth[None, None].float()) for one in logits]
+        clicks = [(point, label) for number, point, label in places if number == answer.number and label < 2]
+        if answer.is_prompted and clicks:
+            x, y = torch.tensor([point for point, _ in clicks], device=truth.device).long().unbind(1)
+            labels = torch.tensor([float(label) for _, label in clicks], device=truth.device)
+            weight = self._config.interaction.click_weight
+            masks = [
+                mask + weight * F.binary_cross_entropy_with_logits(one[y, x], labels)
+                for mask, one in zip(masks, logits, strict=True)
+            ]
         held = logits.detach() > 0
         overlap = (held & truth).flatten(1).sum(1) / (held | truth).flatten(1).sum(1)
         return torch.stack(masks).amin() + F.mse_loss(answer.qualities.float(), overlap) + score_loss

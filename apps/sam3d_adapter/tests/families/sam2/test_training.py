@@ -1,6 +1,7 @@
 """SAM 2 is trained as it is served: on clips, with simulated and recorded clicks, and no more than is to be trained."""
 
 import copy
+import dataclasses
 import json
 import threading
 from collections.abc import Mapping
@@ -200,6 +201,17 @@ def test_only_what_is_to_be_trained_changes_and_a_stopped_training_goes_on_to_th
     assert all(any(name.startswith(part) for name in changed) for part in TRAINED)
     assert all(name.startswith(TRAINED) for name in changed)
     assert all(torch.equal(whole[name], gone_on[name]) for name in whole)
+
+
+def test_clicked_pixels_count_for_more(size: str, model: SAM2Base) -> None:
+    batch = next(iter(stream(lengths=(6,), batch=1)))
+    losses = []
+    for weight in (0.0, 1.0, 2.0):
+        interaction = InteractionConfig(rounds=(1.0,), box_share=0.0, click_weight=weight)
+        config = dataclasses.replace(CONFIG, interaction=interaction)
+        with torch.no_grad():
+            losses.append(float(ClipInteractions(network(size, model), config).loss(batch, 0)))
+    assert losses[0] < losses[1] < losses[2] and losses[2] - losses[1] == pytest.approx(losses[1] - losses[0], rel=0.2)
 
 
 def test_activations_that_are_computed_twice_give_the_same_gradients(size: str, model: SAM2Base) -> None:
