@@ -42,6 +42,7 @@ from lib.presets.preset import ModelPreset
 from lib.pretraining.pretrain import CONFIGS, read_choice
 from lib.segmenters import families
 from lib.training.data_sets import DataSet
+from lib.training.interactions import Interactions
 from lib.training.sampling import for_training
 from lib.training.train import TrainingConfig, train
 
@@ -73,7 +74,7 @@ def train_peer(peer: Peer, arguments: argparse.Namespace) -> None:
     model = peer.build(_size(peer, arguments), arguments.seed)
     roi_size = TRIAL_ROI if arguments.trial else data_sets[0].preset.roi.size
     stream = peer.stream(data_sets, for_training(roi_size), arguments.seed, batch=arguments.batch)
-    progress = train(model, stream, {}, config, out)
+    progress = train(model, Interactions(model, config), stream, {}, config, out)
     figures = {
         "steps": progress.step,
         "cpu_minutes": progress.spent_s / 60,

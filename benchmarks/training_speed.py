@@ -34,7 +34,7 @@ def measure(phantoms: Path, steps: int) -> None:
 
     from lib.models.checkpoint import load_model
     from lib.presets import load_preset
-    from lib.training import interaction, train
+    from lib.training import interaction, interactions, train
     from lib.training.data_sets import DataSet
     from lib.training.sampling import for_training
     from lib.training.state import MovingAverage
@@ -47,7 +47,7 @@ def measure(phantoms: Path, steps: int) -> None:
     model: Any = load_model(size="tiny", base=base, weights=weights)[0].requires_grad_(True).train()
     batches = iter(SampleStream([DataSet(phantoms, preset)], for_training(preset.roi.size), seed=1))
     config = train.TrainingConfig(steps=1)
-    learner = train._Learner(model, config, torch.device("cpu"))
+    objective = interactions.Interactions(model, config)
     parameters = list(model.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=1e-5, fused=True)
     average = MovingAverage(model, config.ema_decay)
@@ -70,7 +70,7 @@ def measure(phantoms: Path, steps: int) -> None:
 
     model.encode, model.decode = timed("encode", model.encode), timed("decode", model.decode)
     interaction.corrective_click = timed("click", interaction.corrective_click)
-    train.interaction_loss = timed("loss", train.interaction_loss)
+    interactions.interaction_loss = timed("loss", interactions.interaction_loss)
     torch.Tensor.backward = timed("backward", torch.Tensor.backward)  # type: ignore[method-assign]
     draw, update = timed("sample", lambda: next(batches)), timed("update", update)
     step = 0
@@ -79,7 +79,7 @@ def measure(phantoms: Path, steps: int) -> None:
         began = process_time()
         for _ in range(steps):
             optimizer.zero_grad()
-            learner.of_step(step)(draw(), 1.0)
+            objective.loss(draw(), step).backward()
             update()
             step += 1
         total = process_time() - began

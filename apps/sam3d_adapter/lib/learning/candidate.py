@@ -2,8 +2,8 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,18 @@ import torch
 from lib.annotations.strata import strata
 from lib.annotations.submitted_set import MAX_BYTES, SubmittedDataSet
 from lib.evaluation.ledger import write_json
-from lib.learning.forgetting import ForgettingTest
 from lib.learning.progress import ProgressFile
 from lib.learning.rehearsal import Rehearsal
 from lib.learning.settings import TrainSettings
 from lib.learning.training_data import TrainingData
 from lib.presets import Preset
 from lib.training.distributed import from_first, rank, world_size
-from lib.training.network import Network
+from lib.training.interactions import Interactions
+from lib.training.network import Network, Trainable
+from lib.training.objective import Objective
 from lib.training.sampling import for_training, for_validation
 from lib.training.state import Progress
-from lib.training.stream import Batch, SampleStream, Source
+from lib.training.stream import SampleStream, Source, Stream
 from lib.training.tracking import open_tracker
 from lib.training.train import TrainingConfig, train
 
@@ -38,7 +39,10 @@ PATIENCE = 4
 """Training ends after so many epochs without a better Dice on the validation cases."""
 RECORDED_SHARE = 0.5
 """Share of samples with recorded clicks, of the objects that have some."""
-VALIDATION_BATCHES = 8
+VALIDATION_BATCHES, FORGETTING_BATCHES = 8, 12
+"""Of two samples."""
+TRAINING, VALIDATION, FORGETTING = PURPOSES = ("training", "validation", "forgetting")
+"""What samples are drawn for."""
 WORKERS = 1
 
 
@@ -93,35 +97,55 @@ class CandidateJob:
             self.progress.update(**changes)
 
 
-class RoiTrainingRecipe(ABC):
-    """Fine-tunes networks that see a cube: interactions with a simulated user on submitted labels, and rehearsal."""
+class LoopRecipe(ABC):
+    """Fine-tunes by the project's training loop: on submitted labels, and on what is rehearsed.
+
+    Attributes:
+        batch: samples of a step.
+    """
+
+    batch = BATCH
 
     @abstractmethod
-    def load(self, size: str, files: Mapping[str, Path], device: torch.device) -> tuple[Network, Mapping[str, object]]:
+    def load(self, job: CandidateJob, device: torch.device) -> tuple[Trainable, Mapping[str, object]]:
         """The parent's network, ready to train, and the provenance of its weights."""
 
     @abstractmethod
-    def save(self, network: Network, path: Path, provenance: Mapping[str, object]) -> None:
-        """Writes what is trained."""
+    def peak_lr(self, preset: Preset) -> float:
+        """Learning rate after the warm-up."""
+
+    @abstractmethod
+    def stream(self, preset: Preset, sources: Sequence[Source], purpose: str, seed: int, **how: Any) -> Stream[Any]:
+        """Samples.
+
+        Args:
+            preset: says how the network sees images.
+            sources: of the samples.
+            purpose: one of ``PURPOSES``; only for training they are varied at random.
+            seed: of the draws.
+            how: see `Stream`.
+        """
+
+    @abstractmethod
+    def objective(self, network: Any, config: TrainingConfig) -> Objective[Any]:
+        """Loss and scores of a network that `load` gave."""
+
+    @abstractmethod
+    def save(self, network: Any, job: CandidateJob, provenance: Mapping[str, object]) -> None:
+        """Writes what is trained to ``job.weights``."""
 
     def train(self, job: CandidateJob) -> None:
         """Trains; the first process writes the candidate's weights and ``retention.json``."""
-        settings, preset, folder = job.settings, job.preset, job.folder
+        settings, folder = job.settings, job.folder
         job.tell(stage="training")
         device = torch.device(settings.device)
-        network, inherited = self.load(preset.model.size, job.files, device)
-        stream = SampleStream(
-            _sources(job),
-            for_training(preset.roi.size, recorded_share=RECORDED_SHARE),
-            settings.seed,
-            batch=max(1, BATCH // world_size()),
-            part=rank(),
-            parts=world_size(),
-        )
+        network, inherited = self.load(job, device)
+        how = {"batch": max(1, self.batch // world_size()), "part": rank(), "parts": world_size()}
+        stream = self.stream(job.preset, _sources(job), TRAINING, settings.seed, **how)
         config = TrainingConfig(
             steps=settings.max_epochs * STEPS_PER_EPOCH,
             minutes=settings.max_minutes,
-            peak_lr=PEAK_LR,
+            peak_lr=self.peak_lr(job.preset),
             warm_up_steps=20,
             ema_decay=EMA_DECAY,
             report_steps=STEPS_PER_EPOCH,
@@ -130,21 +154,62 @@ class RoiTrainingRecipe(ABC):
             workers=WORKERS,
             precision=job.precision,
         )
-        forgetting = ForgettingTest.of(None if rank() else job.rehearsal, config.interaction, job.precision)
-        before = forgetting.measure(network)
-        tracker = open_tracker(settings.tracking if not rank() else "none", folder.parents[1], preset.name, folder.name)
+        objective = self.objective(network, config)
+        kept = {"held out": self._held_out(job)}
+        network.eval()
+        before = objective.scores(kept)
+        tracking = settings.tracking if not rank() else "none"
+        tracker = open_tracker(tracking, folder.parents[1], job.preset.name, folder.name)
         try:
-            batches, report = {"labels": _batches(job)}, _reporter(job, config, tracker.point)
-            progress = train(network, stream, batches, config, folder, report)
+            batches, report = {"labels": self._validation(job)}, _reporter(job, config, tracker.point)
+            progress = train(network, objective, stream, batches, config, folder, report)
         finally:
             tracker.close()
         if not rank():
-            write_json(folder / FORGETTING_FILE, {"before": before, "after": forgetting.measure(network)})
-            self.save(network, job.weights, job.provenance(inherited))
+            write_json(folder / FORGETTING_FILE, {"before": before, "after": objective.scores(kept)})
+            self.save(network, job, job.provenance(inherited))
             curve = tuple(progress.curve)
             epochs = max(1, math.ceil(progress.step / STEPS_PER_EPOCH))
             # However early it ended, viewers see it as complete.
             job.tell(epoch=epochs, total_epochs=epochs, seconds_left=0.0, curve=curve)
+
+    def _validation(self, job: CandidateJob) -> list[Any]:
+        if rank() or not job.data.validation:
+            return []
+        # stay=1: the few samples should not all be of one case where no two cases fit into memory.
+        cases = SubmittedDataSet(job.data.validation, job.preset, stay=1)
+        stream = iter(self.stream(job.preset, [cases], VALIDATION, 0, batch=2))
+        return [next(stream) for _ in range(VALIDATION_BATCHES)]
+
+    def _held_out(self, job: CandidateJob) -> list[Any]:
+        """What was learned before, on which a loss of skill is measured; empty without rehearsal."""
+        if rank() or job.rehearsal is None:
+            return []
+        stream = iter(self.stream(job.preset, job.rehearsal.held_out(), FORGETTING, 0, batch=2))
+        return [next(stream) for _ in range(FORGETTING_BATCHES)]
+
+
+class RoiTrainingRecipe(LoopRecipe):
+    """Fine-tunes networks that see a cube: write only `load` and `save`."""
+
+    def peak_lr(self, preset: Preset) -> float:
+        """As `LoopRecipe.peak_lr`."""
+        return PEAK_LR
+
+    def stream(self, preset: Preset, sources: Sequence[Source], purpose: str, seed: int, **how: Any) -> SampleStream:
+        """As `LoopRecipe.stream`."""
+        size = preset.roi.size
+        config = {
+            TRAINING: for_training(size, recorded_share=RECORDED_SHARE),
+            VALIDATION: for_validation(size),
+            # Half of the large objects are cut off by the ROI, as at the first zoom level in serving.
+            FORGETTING: replace(for_validation(size), too_fine_share=0.5),
+        }[purpose]
+        return SampleStream(sources, config, seed, **how)
+
+    def objective(self, network: Network, config: TrainingConfig) -> Interactions:
+        """As `LoopRecipe.objective`."""
+        return Interactions(network, config)
 
 
 def _sources(job: CandidateJob) -> list[Source]:
@@ -166,15 +231,6 @@ def _sources(job: CandidateJob) -> list[Source]:
         for cases, root in zip(by_structure, roots, strict=True)
     ]
     return labels if job.rehearsal is None else [*labels, *from_first(job.rehearsal.data_sets)]
-
-
-def _batches(job: CandidateJob) -> list[Batch]:
-    if rank() or not job.data.validation:
-        return []
-    # stay=1: the few samples should not all be of one case where no two cases fit into memory.
-    cases = SubmittedDataSet(job.data.validation, job.preset, stay=1)
-    stream = iter(SampleStream([cases], for_validation(job.preset.roi.size), seed=0, batch=2))
-    return [next(stream) for _ in range(VALIDATION_BATCHES)]
 
 
 def _reporter(

@@ -324,7 +324,7 @@ class FineTuning:
 
 
 def _forgetting(run: Run) -> dict[str, Any]:
-    """Measurements of `ForgettingTest` before and after; empty for a run of an earlier release."""
+    """Scores of held-out synthetic lesions before and after; empty for a run of an earlier release."""
     path = run.folder / FORGETTING_FILE
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 

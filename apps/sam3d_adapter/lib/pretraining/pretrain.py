@@ -31,6 +31,7 @@ from lib.models.trainable import mark_trainable
 from lib.presets import Preset, load_preset
 from lib.training.data_sets import DataSet, case_name
 from lib.training.distributed import joined_processes, rank, world_size
+from lib.training.interactions import Interactions
 from lib.training.sampling import for_training, for_validation
 from lib.training.stream import Batch, SampleStream
 from lib.training.train import TrainingConfig, train
@@ -140,7 +141,7 @@ def pretrain(training: Pretraining, device: torch.device) -> None:
         data_sets, for_training(training.roi_size), config.seed, batch=training.batch, part=rank(), parts=world_size()
     )
     training.out.mkdir(parents=True, exist_ok=True)
-    progress = train(model, stream, validation, config, training.out)
+    progress = train(model, Interactions(model, config), stream, validation, config, training.out)
     if rank():
         return
     known = {

@@ -2,13 +2,16 @@
 
 import logging
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 
-from lib.training.network import Network
-from lib.training.stream import Batch
+from lib.training.network import Trainable
+from lib.training.objective import Samples
 
 logger = logging.getLogger(__name__)
+
+Given = TypeVar("Given", bound=Samples)
 
 NO_MEMORY = (
     "Training does not fit into memory, not even one region at a time with activations computed twice. Close what else "
@@ -24,15 +27,15 @@ class MicroBatching:
     """Splits batches into micro-batches. Their size only shrinks; at size 1, activations are computed twice.
 
     Args:
-        model: Its ``image_encoder``, if it has one, can compute activations twice (gradient checkpointing).
+        model: A module of it with ``gradient_checkpointing``, if it has one, can compute activations twice.
         batch: Samples of a batch.
     """
 
-    def __init__(self, model: Network, batch: int) -> None:
+    def __init__(self, model: Trainable, batch: int) -> None:
         self._model, self._batch = model, batch
         self.size = batch
 
-    def accumulate(self, batch: Batch, learn: Callable[[Batch, float], float]) -> float:
+    def accumulate(self, batch: Given, learn: Callable[[Given, float], float]) -> float:
         """Accumulates the gradients of a batch over its micro-batches; the sum equals that of the whole batch.
 
         Args:
@@ -61,12 +64,13 @@ class MicroBatching:
             self._reduce(problem)
 
     def _reduce(self, problem: str) -> None:
-        encoder = getattr(self._model, "image_encoder", None)
+        twice = [part for part in self._model.modules() if getattr(part, "gradient_checkpointing", None) is False]
         if self.size > 1:
             self.size = (self.size + 1) // 2
             logger.warning("Memory ran out (%s): going on with %d region(s) at a time.", problem, self.size)
-        elif encoder is not None and not encoder.gradient_checkpointing:
-            encoder.gradient_checkpointing = True
+        elif twice:
+            for part in twice:
+                vars(part)["gradient_checkpointing"] = True
             logger.warning("Memory ran out (%s): going on with activations computed twice, which is slower.", problem)
         else:
             device = "GPU" if next(self._model.parameters()).is_cuda else "memory"

@@ -1,4 +1,4 @@
-"""The interface that training needs from a network; the networks of every family have it."""
+"""The interfaces that training needs from a network; the networks of every family have the first."""
 
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -20,8 +20,8 @@ class Sized(Protocol):
         """Part of the names of the files that training writes."""
 
 
-class Network(Protocol):
-    """A `torch.nn.Module` that encodes a region once and answers prompts about it.
+class Trainable(Protocol):
+    """A `torch.nn.Module` that training can change.
 
     Attributes:
         config: Its configuration.
@@ -31,11 +31,8 @@ class Network(Protocol):
     def config(self) -> Sized:
         """What it was built from."""
 
-    def encode(self, roi: Tensor) -> Any:
-        """The embedding of (B, 1, D, H, W) normalised intensities, zero outside the image."""
-
-    def decode(self, embedding: Any, prompts: RoiPrompts) -> Tensor:
-        """(B, 2, D, H, W): background and foreground logits, before softmax."""
+    def modules(self) -> Iterator[nn.Module]:
+        """As `torch.nn.Module.modules`. One with ``gradient_checkpointing`` can compute activations twice."""
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """As `torch.nn.Module.parameters`."""
@@ -51,3 +48,13 @@ class Network(Protocol):
 
     def zero_grad(self) -> None:
         """As `torch.nn.Module.zero_grad`."""
+
+
+class Network(Trainable, Protocol):
+    """One that encodes a region once and answers prompts about it."""
+
+    def encode(self, roi: Tensor) -> Any:
+        """The embedding of (B, 1, D, H, W) normalised intensities, zero outside the image."""
+
+    def decode(self, embedding: Any, prompts: RoiPrompts) -> Tensor:
+        """(B, 2, D, H, W): background and foreground logits, before softmax."""

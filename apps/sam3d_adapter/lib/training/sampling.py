@@ -169,8 +169,8 @@ def draw_sample(
     """
     size = config.roi_size
     recorded = np.zeros((0, 4)) if recorded is None else recorded
-    began = _first_on(volume, number, recorded)
-    click = _draw_click(volume, number, config, rng) if began is None else recorded[began, :3].astype(int)
+    began = first_on(volume, number, recorded)
+    click = draw_click(volume, number, config.centre_share, rng) if began is None else recorded[began, :3].astype(int)
     reach = [max(at - side.start, side.stop - 1 - at) for at, side in zip(click, volume.box(number), strict=True)]
     spacing_mm = _draw_spacing(np.array(reach), volume.affine, config, rng)
     roi_to_voxel = _draw_geometry(volume.affine, click, spacing_mm * rng.uniform(*config.zoom), config, rng)
@@ -182,7 +182,7 @@ def draw_sample(
     return Sample(roi, inside, truth, torch.cat([centre, further]), torch.zeros(0, 4))
 
 
-def _first_on(volume: Volume, number: int, recorded: np.ndarray) -> int | None:
+def first_on(volume: Volume, number: int, recorded: np.ndarray) -> int | None:
     """Place of the first recorded foreground click that lies on the object."""
     for place, (*voxel, sign) in enumerate(recorded.tolist()):
         if sign and volume.has(number, [int(index) for index in voxel]):
@@ -197,9 +197,17 @@ def _in_roi(recorded: np.ndarray, roi_to_voxel: np.ndarray, size: int) -> Tensor
     return torch.from_numpy(np.column_stack([dhw, recorded[:, 3]])[held]).float()
 
 
-def _draw_click(volume: Volume, number: int, config: SamplingConfig, rng: np.random.Generator) -> np.ndarray:
+def draw_click(volume: Volume, number: int, centre_share: float, rng: np.random.Generator) -> np.ndarray:
+    """A voxel (3,) of an object.
+
+    Args:
+        volume: Has the object.
+        number: Of the object.
+        centre_share: See `SamplingConfig`.
+        rng: Source of the draws.
+    """
     coordinates = volume.coordinates(number)
-    if rng.random() >= config.centre_share:
+    if rng.random() >= centre_share:
         return coordinates[rng.integers(len(coordinates))]
     # Near the centre: the voxel closest to a point drawn around the centroid, in voxels of the object's own extent.
     extent = coordinates.std(axis=0) + 1e-3

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lib.files.atomic_write import replacing
-from lib.training.network import Network
+from lib.training.network import Trainable
 
 Point = dict[str, float]
 """One report of a training: step, minutes, loss, Dice and the like."""
@@ -41,7 +41,7 @@ class MovingAverage:
         decay: Share of the average that stays at each step, after the first steps.
     """
 
-    def __init__(self, model: Network, decay: float) -> None:
+    def __init__(self, model: Trainable, decay: float) -> None:
         self._decay = decay
         self._live = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.tensors = {name: p.detach().clone() for name, p in self._live.items()}

@@ -2,8 +2,9 @@
 
 import dataclasses
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from lib.segmenters.intensity_settings import WindowIntensity
 from lib.training.sampling import SamplingConfig, Volume, draw_sample, remap_tissue
 
 NO_CLICKS = np.zeros((0, 4))
+Given = TypeVar("Given")
 
 
 class Drawn(NamedTuple):
@@ -79,15 +81,18 @@ class Batch(NamedTuple):
         """Some of the samples."""
         return Batch(*(part[where] for part in self))
 
+    def to(self, device: torch.device) -> "Batch":
+        """The samples on a device."""
+        return Batch(*(part.to(device) for part in self))
 
-class SampleStream(IterableDataset[Batch]):
+
+class Stream(IterableDataset[Given], ABC):
     """Endless batches.
 
     Sample n does not depend on the number of processes, the batch size, or the step at which the stream starts.
 
     Args:
         sources: Of the samples.
-        config: How ROIs are drawn; each source has its own spacings.
         seed: Of all draws.
         batch: Samples at a time, in each process.
         part: Number of this process among those that train together.
@@ -98,7 +103,6 @@ class SampleStream(IterableDataset[Batch]):
     def __init__(
         self,
         sources: Sequence[Source],
-        config: SamplingConfig,
         seed: int,
         *,
         batch: int = 2,
@@ -106,23 +110,60 @@ class SampleStream(IterableDataset[Batch]):
         parts: int = 1,
         first_step: int = 0,
     ) -> None:
-        self.sources, self.config, self.seed = sources, config, seed
+        self.sources, self.seed = sources, seed
         self.batch, self.part, self.parts, self.first_step = batch, part, parts, first_step
         shares = np.array([source.share for source in sources])
         self._shares = shares / shares.sum()
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Given]:
         worker = get_worker_info()
         offset, stride = (worker.id, worker.num_workers) if worker else (0, 1)
         # The loader takes from its workers in turn, so batches come in the order of steps.
         for step in itertools.count(self.first_step + offset, stride):
             first = (step * self.parts + self.part) * self.batch
-            yield self._stacked([self._draw(number) for number in range(first, first + self.batch)], first)
+            yield self.stacked([self._draw(number) for number in range(first, first + self.batch)], first)
 
-    def _draw(self, number: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _draw(self, number: int) -> Any:
         rng = np.random.default_rng([self.seed, number])
         source = self.sources[rng.choice(len(self.sources), p=self._shares)]
-        drawn = source.draw(rng, number)
+        return self.sample(source, source.draw(rng, number), rng)
+
+    @abstractmethod
+    def sample(self, source: Source, drawn: Drawn, rng: np.random.Generator) -> Any:
+        """A sample of an object.
+
+        Args:
+            source: Of the object.
+            drawn: The object.
+            rng: Source of the draws.
+        """
+
+    @abstractmethod
+    def stacked(self, samples: Sequence[Any], first: int) -> Given:
+        """A batch.
+
+        Args:
+            samples: Of `sample`.
+            first: Number of the first; the others follow it.
+        """
+
+
+class SampleStream(Stream[Batch]):
+    """Endless batches of ROIs.
+
+    Args:
+        sources: Of the samples.
+        config: How ROIs are drawn; each source has its own spacings.
+        seed: Of all draws.
+        how: See `Stream`.
+    """
+
+    def __init__(self, sources: Sequence[Source], config: SamplingConfig, seed: int, **how: int) -> None:
+        super().__init__(sources, seed, **how)
+        self.config = config
+
+    def sample(self, source: Source, drawn: Drawn, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """As `Stream.sample`."""
         config = dataclasses.replace(self.config, spacings_mm=source.spacings_mm)
         recorded = drawn.recorded if rng.random() < config.recorded_share else NO_CLICKS
         sample = draw_sample(drawn.volume, drawn.label, config, rng, recorded)
@@ -134,8 +175,8 @@ class SampleStream(IterableDataset[Batch]):
         roi = torch.where(sample.inside, gain * roi + shift, 0.0)
         return roi, sample.truth, sample.clicks_dhw, sample.recorded
 
-    @staticmethod
-    def _stacked(samples: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]], first: int) -> Batch:
+    def stacked(self, samples: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]], first: int) -> Batch:
+        """As `Stream.stacked`."""
         rois, truths, clicks, recorded = zip(*samples, strict=True)
         most = max(map(len, recorded))
         padded = [torch.cat([r, r.new_full((most - len(r), 4), torch.nan)]) for r in recorded]

@@ -7,24 +7,26 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
-from monai.losses import DiceCELoss
 from torch.utils.data import DataLoader
 
 from lib.files.atomic_write import replacing
 from lib.files.folders import remove_leftovers
 from lib.training.distributed import agreed, average_gradients, rank, share_curve, start_alike
-from lib.training.interaction import InteractionConfig, interaction_loss, play
+from lib.training.interaction import InteractionConfig
 from lib.training.micro_batching import MicroBatching
-from lib.training.network import Network
+from lib.training.network import Trainable
+from lib.training.objective import Objective, Samples
 from lib.training.state import MovingAverage, Point, Progress, load_state, save_state
-from lib.training.stream import Batch, SampleStream
-from lib.training.validation import autocast, peak_memory_mib, validate_all
+from lib.training.stream import Stream
+from lib.training.validation import peak_memory_mib
 
 logger = logging.getLogger(__name__)
 
+Given = TypeVar("Given", bound=Samples)
 
 CLOCKS = {"wall": time.monotonic, "cpu": time.process_time}
 """Clocks of training, in seconds: wall time, or CPU time of this process on all its threads."""
@@ -88,9 +90,10 @@ class TrainingConfig:
 
 
 def train(
-    model: Network,
-    stream: SampleStream,
-    validation: Mapping[str, Sequence[Batch]],
+    model: Trainable,
+    objective: Objective[Given],
+    stream: Stream[Given],
+    validation: Mapping[str, Sequence[Given]],
     config: TrainingConfig,
     out: Path,
     on_report: Callable[[Progress], None] | None = None,
@@ -103,6 +106,7 @@ def train(
 
     Args:
         model: Changed in place, on its device.
+        objective: Loss and scores of the model.
         stream: Endless samples; its first step is set here.
         validation: Fixed batches of each data set by its name, on the first process.
         config: How long and how fast.
@@ -131,7 +135,6 @@ def train(
         average.load(averaged)
         optimizer.load_state_dict(moments)
         logger.info("Resuming at step %d after %.1f min.", progress.step, progress.spent_s / 60)
-    learner = _Learner(model, config, device)
     micro_batching = MicroBatching(model, stream.batch)
     stream.first_step = progress.step
     workers = config.workers
@@ -141,11 +144,18 @@ def train(
     last, reported_s, logged_s = clock(), progress.spent_s, progress.spent_s
     model.train()
     while config.done(progress) < 1 and not _is_stale(progress, config):
-        batch = Batch(*(part.to(device) for part in next(batches)))
+        batch = next(batches).to(device)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config, progress.step, config.done(progress))
         optimizer.zero_grad()
-        losses.append(micro_batching.accumulate(batch, learner.of_step(progress.step)))
+        step = progress.step
+
+        def learn(part: Given, share: float, step: int = step) -> float:
+            loss = share * objective.loss(part, step)
+            loss.backward()
+            return float(loss.detach())
+
+        losses.append(micro_batching.accumulate(batch, learn))
         average_gradients(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, config.gradient_norm)
         optimizer.step()
@@ -164,7 +174,7 @@ def train(
             point["memory_mib"] = peak_memory_mib(device)
             with average.applied():
                 model.eval()
-                point |= validate_all(model, validation, config.interaction, config.precision)
+                point |= objective.scores(validation)
             model.train()
             progress.curve.append(point)
             _keep_best(progress, average, config)
@@ -183,31 +193,6 @@ def train(
     average.copy_to_model()
     model.eval()
     return progress
-
-
-class _Learner:
-    """Computes the gradients of a step's interactions."""
-
-    def __init__(self, model: Network, config: TrainingConfig, device: torch.device) -> None:
-        self._model, self._config, self._device = model, config, device
-        self._mask_loss = DiceCELoss(sigmoid=True)
-
-    def of_step(self, step: int) -> Callable[[Batch, float], float]:
-        """The function that adds the gradients of some samples; the step alone decides the kind of interaction."""
-        interaction = self._config.interaction
-        # The same in all processes, so that none waits for another's longer interaction.
-        rng = np.random.default_rng([self._config.seed, step])
-        rounds = 1 + int(rng.choice(len(interaction.rounds), p=interaction.rounds))
-        with_box = bool(rng.random() < interaction.box_share)
-
-        def learn(batch: Batch, share: float) -> float:
-            with autocast(self._device, self._config.precision):
-                answers = play(self._model, batch, rounds, interaction, with_box=with_box, seed=self._config.seed)
-            loss = share * interaction_loss(answers, batch.truths, self._mask_loss, interaction)
-            loss.backward()
-            return float(loss.detach())
-
-        return learn
 
 
 def learning_rate(config: TrainingConfig, step: int, done: float) -> float:

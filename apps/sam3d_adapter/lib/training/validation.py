@@ -58,12 +58,12 @@ def validate(model: Network, batches: Iterable[Batch], interaction: InteractionC
 def validate_all(
     model: Network, data_sets: Mapping[str, Iterable[Batch]], interaction: InteractionConfig, precision: str
 ) -> Point:
-    """Scores of each data set, as `validate`, and their means, in which each data set counts alike.
+    """Scores of each data set, as `validate`, and their means, in which each data set counts alike."""
+    return mean_scores({name: validate(model, own, interaction, precision) for name, own in data_sets.items()})
 
-    Returns:
-        The means, then, of several data sets, each score followed by the data set's name.
-    """
-    scores = {name: validate(model, batches, interaction, precision) for name, batches in data_sets.items()}
+
+def mean_scores(scores: Mapping[str, Point]) -> Point:
+    """Means of the scores of several data sets; then, if there are several, those of each, followed by its name."""
     keys = list(dict.fromkeys(key for point in scores.values() for key in point))
     means = {key: float(np.mean([point[key] for point in scores.values() if key in point])) for key in keys}
     if len(scores) < 2:

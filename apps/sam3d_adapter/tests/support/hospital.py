@@ -1,16 +1,21 @@
 """A small hospital: an app of the test size, a folder of studies, and labels that were submitted."""
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pytest
+import torch
 from monailabel.datastore.local import LocalDatastore
 
 from lib.audit.log import AuditLog
+from lib.learning import candidate
 from lib.learning.rehearsal import Rehearsal
 from lib.presets import Preset, load_preset
 from lib.registry.registry import Registry
+from lib.trainers import train_task
 from lib.trainers.train_task import FineTuneTask
 from tests.support.small_app import copy_small_app
 
@@ -71,3 +76,16 @@ class Hospital:
     def train(self, **request: object) -> dict:
         """A round, as MONAI Label's process asks for it."""
         return self.task()({"model": "test", "max_epochs": 1, "device": "cpu", **request}, self.store)
+
+
+@pytest.fixture
+def short_rounds(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Few steps, and no lower priority for all the tests that follow."""
+    monkeypatch.setattr(candidate, "STEPS_PER_EPOCH", 2)
+    monkeypatch.setattr(candidate, "VALIDATION_BATCHES", 1)
+    monkeypatch.setattr(candidate, "WORKERS", 0)
+    monkeypatch.setattr(train_task, "lower_priority", lambda: None)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})  # threads of one small model only wait for each other
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)

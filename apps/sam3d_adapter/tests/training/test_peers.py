@@ -15,6 +15,7 @@ from lib.segmenters import families
 from lib.segmenters.frozen_store import FrozenStore
 from lib.training.data_sets import DataSet
 from lib.training.interaction import InteractionConfig
+from lib.training.interactions import Interactions
 from lib.training.sampling import SamplingConfig
 from lib.training.stream import Batch, SampleStream
 from lib.training.train import TrainingConfig, train
@@ -41,7 +42,7 @@ def trained(name: str, data: Path, out: Path, *, steps: int = 6) -> torch.nn.Mod
     stream = peer.stream([DataSet(data, load_preset(APP / "configs/ct.yaml"))], SAMPLING, 1)
     config = TrainingConfig(steps=steps, report_steps=steps, warm_up_steps=1, interaction=peer.interaction)
     out.mkdir(exist_ok=True)
-    train(model, stream, {}, config, out)
+    train(model, Interactions(model, config), stream, {}, config, out)
     return model
 
 
@@ -89,7 +90,8 @@ def test_the_server_gives_each_what_it_was_trained_with(data, tmp_path, name, kn
     rounds = peer.interaction if name == "published" else InteractionConfig(rounds=(0.0, 1.0), box_share=0.5)
     model = peer.build("test", 1)
     stream = peer.stream([DataSet(data, load_preset(APP / "configs/ct.yaml"))], SAMPLING, 1)
-    train(model, stream, {}, TrainingConfig(steps=8, report_steps=8, warm_up_steps=1, interaction=rounds), tmp_path)
+    config = TrainingConfig(steps=8, report_steps=8, warm_up_steps=1, interaction=rounds)
+    train(model, Interactions(model, config), stream, {}, config, tmp_path)
     save(model, tmp_path, {})
     network = served(name, tmp_path)
     assert network.takes_previous == network.takes_background == knows

@@ -24,6 +24,7 @@ from lib.pretraining.pretrain import build_from_scratch
 from lib.training import train as train_module
 from lib.training.data_sets import DataSet
 from lib.training.interaction import InteractionConfig
+from lib.training.interactions import Interactions
 from lib.training.micro_batching import MemoryShortageError
 from lib.training.sampling import SamplingConfig
 from lib.training.stream import SampleStream
@@ -63,7 +64,8 @@ def run(folder, out, *, batch=2, model=None, **how):
     stream = SampleStream([data], SAMPLING, seed=1, batch=batch)
     validation = [next(iter(SampleStream([data], SAMPLING, seed=0)))]
     out.mkdir(exist_ok=True)
-    progress = train(model, stream, {"held out": validation}, TrainingConfig(**{"interaction": INTERACTION} | how), out)
+    config = TrainingConfig(**{"interaction": INTERACTION} | how)
+    progress = train(model, Interactions(model, config), stream, {"held out": validation}, config, out)
     return model, progress.curve
 
 
@@ -117,7 +119,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(folder, tmp_path):
     state.mkdir()
     config = TrainingConfig(steps=8, interaction=INTERACTION, **how)
     with pytest.raises(Killed):
-        train(model, SampleStream([data], SAMPLING, seed=1), {}, config, state, kill)
+        train(model, Interactions(model, config), SampleStream([data], SAMPLING, seed=1), {}, config, state, kill)
     again, rest = run(folder, state, steps=8, **how)
     assert [point["step"] for point in rest] == [point["step"] for point in curve] == [4, 8]
     torch.testing.assert_close(values(again), values(whole), rtol=0, atol=0)
@@ -200,7 +202,8 @@ def test_time_that_others_take_counts_by_the_wall_clock_alone(folder, tmp_path, 
     data = DataSet(folder, load_preset(APP / "configs/ct.yaml"))
     config = TrainingConfig(steps=3, interaction=InteractionConfig(rounds=(1.0,), box_share=0), clock=clock)
     began = time.process_time()
-    progress = train(new_model(), SlowStream([data], SAMPLING, seed=1), {}, config, tmp_path)
+    model = new_model()
+    progress = train(model, Interactions(model, config), SlowStream([data], SAMPLING, seed=1), {}, config, tmp_path)
     used = time.process_time() - began
     if clock == "wall":
         assert progress.spent_s > 3 * 0.5
@@ -266,7 +269,7 @@ with joined_processes("cpu"):
     data = t.DataSet(Path({folder!r}), t.load_preset(t.APP / "configs/ct.yaml"))
     stream = t.SampleStream([data], t.SAMPLING, seed=1, batch=2, part=rank, parts=2)
     config = t.TrainingConfig(steps=4, report_steps=2, precision="fp32", interaction=t.INTERACTION)
-    t.train(model, stream, {{}}, config, Path({out!r}))
+    t.train(model, t.Interactions(model, config), stream, {{}}, config, Path({out!r}))
 torch.save(t.values(model), Path({out!r}) / f"{{rank}}.pt")
 """
 

@@ -54,9 +54,11 @@ class Sam2Family:
 
         return Sam2Segmenter(loaded, settings, labels[0], cache)
 
-    def training_recipe(self) -> TrainingRecipe | None:
-        """None: not yet."""
-        return None
+    def training_recipe(self) -> TrainingRecipe:
+        """As `Family.training_recipe`."""
+        from lib.families.sam2.recipe import Sam2TrainingRecipe
+
+        return Sam2TrainingRecipe()
 
     def convert(self, job: ConversionJob) -> Conversion:
         """As `Family.convert`: from a checkpoint of Meta or of MedSAM2."""

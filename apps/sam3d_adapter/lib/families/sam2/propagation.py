@@ -7,7 +7,8 @@ downwards from the highest; a slice between two takes the answer that came from 
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -79,31 +80,30 @@ def encode_slice(model: SAM2Base, image: Tensor) -> SliceFeatures:
     return SliceFeatures(features, positions, sizes)
 
 
-class Tracker:
-    """Tracks one object through the slices of one volume.
+class Propagation(ABC):
+    """Tracks one object through consecutive slices: the same in serving and in training.
 
     Args:
         model: in eval mode.
-        lock: held around every step of the network.
-        features: of a slice by its number.
-        count: slices of the volume.
-        stages: takes the times.
-
-    Attributes:
-        steps: of the network so far, one for each slice that was answered.
+        count: slices.
     """
 
-    def __init__(
-        self,
-        model: SAM2Base,
-        lock: threading.Lock,
-        features: Callable[[int], SliceFeatures],
-        count: int,
-        stages: Stages,
-    ) -> None:
-        self._model, self._lock, self._features, self._count, self._stages = model, lock, features, count, stages
+    def __init__(self, model: SAM2Base, count: int) -> None:
+        self._model, self._count = model, count
         self._device = next(model.parameters()).device
-        self.steps = 0
+
+    @abstractmethod
+    def step(self, number: int, memory: Mapping[str, Mapping[int, Output]], **asked: Any) -> Output:
+        """What the network answers in one slice.
+
+        Args:
+            number: of the slice.
+            memory: outputs of other slices, as `SAM2Base.track_step` takes them.
+            asked: prompts and direction, by the names of `SAM2Base.track_step`.
+
+        Returns:
+            What other slices may remember of it, and ``pred_masks``, (1, 1, h, w) logits.
+        """
 
     def answer(self, before: Track, prompts: SlicePrompts, stop_after: int | None = None) -> Track:
         """The track after one more prompted slice.
@@ -124,7 +124,7 @@ class Tracker:
         }
         had = before.logits.get(prompts.number)
         is_first = not before.conditioning
-        return self._step(
+        return self.step(
             prompts.number,
             {"cond_frame_outputs": dict(before.conditioning), "non_cond_frame_outputs": {}},
             point_inputs=points,
@@ -165,19 +165,46 @@ class Tracker:
             if number in conditioning:
                 logits[number] = conditioning[number]["pred_masks"]
                 continue
-            output = tracked[number] = self._step(number, memory, track_in_reverse=not upwards)
+            output = tracked[number] = self.step(number, memory, track_in_reverse=not upwards)
             # No slice attends to one farther away than the object pointers reach.
             tracked.pop(number - step * self._model.max_obj_ptrs_in_encoder, None)
             logits[number] = output["pred_masks"]
-            without = without + 1 if float(output["object_score_logits"]) <= 0 else 0
+            without = without + 1 if float(output["object_score_logits"].detach()) <= 0 else 0
             is_beyond = number > high if upwards else number < low
             if is_beyond and stop_after is not None and without >= stop_after:
                 break
         return logits
 
-    def _step(self, number: int, memory: Mapping[str, Mapping[int, Output]], **asked: Any) -> Output:
+
+class Tracker(Propagation):
+    """Tracks one object through the slices of one volume, for the user.
+
+    Args:
+        model: in eval mode.
+        lock: held around every step of the network.
+        features: of a slice by its number.
+        count: slices of the volume.
+        stages: takes the times.
+
+    Attributes:
+        steps: of the network so far, one for each slice that was answered.
+    """
+
+    def __init__(
+        self,
+        model: SAM2Base,
+        lock: threading.Lock,
+        features: Callable[[int], SliceFeatures],
+        count: int,
+        stages: Stages,
+    ) -> None:
+        super().__init__(model, count)
+        self._lock, self._features, self._stages = lock, features, stages
+        self.steps = 0
+
+    def step(self, number: int, memory: Mapping[str, Mapping[int, Output]], **asked: Any) -> Output:
+        """As `Propagation.step`, without gradients."""
         seen = self._features(number)
-        options = {"is_init_cond_frame": False, "point_inputs": None, "track_in_reverse": False, **asked}
         # Not under inference_mode: the tables of positions would become tensors that no training can use any more.
         with self._lock, torch.no_grad(), self._stages.time("decode"):
             output = self._model.track_step(
@@ -188,10 +215,27 @@ class Tracker:
                 mask_inputs=None,
                 output_dict=memory,
                 num_frames=self._count,
-                **options,
+                **{**UNASKED, **asked},
             )
         self.steps += 1
-        return {key: output[key] for key in _KEPT}
+        return {key: output[key] for key in KEPT}
 
 
-_KEPT = ("maskmem_features", "maskmem_pos_enc", "obj_ptr", "pred_masks", "object_score_logits")
+def by_slice(points: Iterable[tuple[int, tuple[float, float], int]]) -> list[SlicePrompts]:
+    """Prompts in the order in which their slices are answered: that in which each slice comes up first.
+
+    Args:
+        points: slice, (x, y) in pixels of the square, and label as `SlicePrompts` has it.
+    """
+    found: dict[int, tuple[list[tuple[float, float]], list[int]]] = {}
+    for number, point, label in points:
+        places, labels = found.setdefault(number, ([], []))
+        places.append(point)
+        labels.append(label)
+    return [SlicePrompts(number, tuple(places), tuple(labels)) for number, (places, labels) in found.items()]
+
+
+UNASKED = {"is_init_cond_frame": False, "point_inputs": None, "track_in_reverse": False}
+"""What a step is asked where nobody says otherwise."""
+KEPT = ("maskmem_features", "maskmem_pos_enc", "obj_ptr", "pred_masks", "object_score_logits")
+"""What is remembered of a slice."""

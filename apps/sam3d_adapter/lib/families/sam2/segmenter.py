@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sam2.modeling.sam2_base import SAM2Base
 
 from lib.answer_warnings import answer_warning
-from lib.families.sam2.propagation import EMPTY, SliceFeatures, SlicePrompts, Track, Tracker, encode_slice
+from lib.families.sam2.propagation import EMPTY, SliceFeatures, SlicePrompts, Track, Tracker, by_slice, encode_slice
 from lib.families.sam2.settings import SliceSettings
 from lib.families.sam2.slices import Slices
 from lib.prompts.box import Box
@@ -142,16 +142,11 @@ def prompted_slices(slices: Slices, prompts: Prompts) -> list[SlicePrompts]:
     First the middle slice of a box, then the slices of the foreground clicks, then those of background clicks alone:
     requests do not say which of the two kinds came when.
     """
-    found: dict[int, tuple[list[tuple[float, float]], list[int]]] = {}
+    points = [(*slices.place(click.ijk), int(click.is_foreground)) for click in prompts.clicks]
     if prompts.box is not None:
         number, corners = _box_in_slice(slices, prompts.box)
-        found[number] = (corners, [2, 3])
-    for click in prompts.clicks:
-        number, point = slices.place(click.ijk)
-        points, labels = found.setdefault(number, ([], []))
-        points.append(point)
-        labels.append(int(click.is_foreground))
-    return [SlicePrompts(number, tuple(points), tuple(labels)) for number, (points, labels) in found.items()]
+        points = [(number, corner, label) for corner, label in zip(corners, (2, 3), strict=True)] + points
+    return by_slice(points)
 
 
 def _box_in_slice(slices: Slices, box: Box) -> tuple[int, list[tuple[float, float]]]:

@@ -29,11 +29,18 @@ class Size:
         config: file below ``configs/`` of the package.
         changes: dotted keys of its ``model`` section, and their values.
         published: weights that fit it; none for the one that is trained here.
+        peak_lr: learning rate of fine-tuning; MedSAM2's own for published weights.
     """
 
     config: str
     changes: Mapping[str, object] = field(default_factory=dict)
     published: tuple[Published, ...] = ()
+    peak_lr: float = 5e-5
+
+    @property
+    def pixels(self) -> int:
+        """Side of the square that a slice is resized to."""
+        return int(str(self.changes.get("image_size", 1024)))
 
 
 def square(pixels: int) -> dict[str, object]:
@@ -93,6 +100,7 @@ SIZES: dict[str, Size] = {
             "image_encoder.neck.backbone_channel_list": [192, 96, 48, 24],
             "memory_attention.num_layers": 2,
         },
+        peak_lr=1e-3,
     ),
 }
 """By the name that a preset gives. `micro` is for machines without a GPU and is trained by this project."""

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -24,12 +25,17 @@ class Slices:
     """
 
     def __init__(self, volume: Volume, settings: SliceSettings, pixels: int) -> None:
-        spacing = np.round(spacing_of(volume.affine), 3)
-        # Where two are equally wide, the last of them, for files store slices last.
-        self.axis = 2 - int(np.argmax(spacing[::-1]))
+        self.axis = self.axis_of(volume.affine)
         self._voxels, self._settings, self.pixels = volume.voxels, settings, pixels
         window = intensity_window(settings.intensity, volume)
         self._low, self._high = window.clip_hu
+
+    @staticmethod
+    def axis_of(affine: NDArray[np.float64]) -> int:
+        """The axis across which slices lie, of an image with this affine."""
+        spacing = np.round(spacing_of(affine), 3)
+        # Where two are equally wide, the last of them, for files store slices last.
+        return 2 - int(np.argmax(spacing[::-1]))
 
     def __len__(self) -> int:
         return int(self._voxels.shape[self.axis])

@@ -17,7 +17,8 @@ def size() -> Iterator[str]:
     """Name of a size whose slices have 64 pixels a side."""
     with pytest.MonkeyPatch.context() as patch:
         micro = sizes.SIZES["micro"]
-        patch.setitem(sizes.SIZES, "nano", sizes.Size(micro.config, {**micro.changes, **sizes.square(64)}, PUBLISHED))
+        changes = {**micro.changes, **sizes.square(64)}
+        patch.setitem(sizes.SIZES, "nano", sizes.Size(micro.config, changes, PUBLISHED, micro.peak_lr))
         patch.setattr(FAMILY, "sizes", (*FAMILY.sizes, "nano"))
         yield "nano"
 
