@@ -92,9 +92,9 @@ class Calibration:
             clicks: of both kinds, at least one.
         """
         line = self.lines[min(clicks, len(self.lines)) - 1]
-        dice = line.intercept + line.slope * expected
-        bound = min(dice, 1.0) - line.margin
-        return PredictedDice(*(min(max(value, 0.0), 1.0) for value in (dice, bound)), self.patients)
+        dice = min(line.intercept + line.slope * expected, 1.0)
+        bound = min(dice - line.margin, 1.0)
+        return PredictedDice(max(dice, 0.0), max(bound, 0.0), self.patients)
 
 
 def fit_calibration(key: str, expected: ArrayLike, dice: ArrayLike) -> Calibration | None:
