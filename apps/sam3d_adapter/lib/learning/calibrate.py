@@ -19,6 +19,7 @@ from lib.evaluation.measure import MeasureVersion
 from lib.evaluation.record import Record
 from lib.files.atomic_write import write_atomically
 from lib.files.checksums import file_sha256
+from lib.files.folders import private_folder
 from lib.files.lock import file_lock
 from lib.learning.validation_snapshot import (
     MAX_PATIENTS,
@@ -94,7 +95,7 @@ class Calibrating:
         if known is not None and known.patients >= patients:
             return known
         folder = self.versions.folder / FOLDER
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
         try:
             with file_lock(folder / "lock", 0):
                 records = self._measured(weights, unseen, folder)

@@ -39,7 +39,18 @@ ALL = dict(commands(main))
 def test_help_lists_the_commands() -> None:
     said = CliRunner().invoke(main, ["--help"]).stdout
     found = re.findall(r"^  ([a-z]+)  +[A-Z].*\.$", said.partition("Commands:")[2], re.MULTILINE)
-    assert found == ["serve", "evaluate", "finetune", "score", "versions", "labels", "replay", "convert", "weights"]
+    assert found == [
+        "serve",
+        "evaluate",
+        "finetune",
+        "calibrate",
+        "score",
+        "versions",
+        "labels",
+        "replay",
+        "convert",
+        "weights",
+    ]
     assert CliRunner().invoke(main, ["--version"]).stdout == f"sam3d, version {__version__}\n"
 
 
