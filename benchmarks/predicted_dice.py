@@ -3,8 +3,9 @@
 python -m benchmarks.predicted_dice --data NAME=PRESET=FOLDER [--data ...] [--without FILE] --out OUT [--result FILE]
 
 FOLDER holds images/ and labels/ of equal names. A simulated user clicks ten times on every object, as in
-docs/evaluation.md. Then patients are drawn at random, again and again: predictions are learned from some, as a server
-does, and looked at with all others. "mean alone" predicts the mean Dice of those patients after as many clicks.
+docs/evaluation.md, with the first click in the middle and anywhere. Then patients are drawn at random, again and again:
+predictions are learned from some, as a server does, and looked at with all others. "The mean alone" does not look at
+the answer: it predicts the mean Dice after as many clicks.
 """
 
 import argparse
@@ -28,59 +29,54 @@ DRAWS = 500
 
 
 def rows(data: Data, records: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
-    """By kind of first click, number of patients and number of clicks.
-
-    The predictions are learned from first clicks in the middle, as on a server.
-    """
-    by_mode = {mode: per_patient(dict(one) for one in records if one["mode"] == mode) for mode in MODES}
-    learned = tuple(map(np.array, by_mode[MODES[0]]))
-    for mode, patients in itertools.product(MODES, PATIENTS):
-        if patients >= len(learned[0]):
-            continue
-        for clicks, found in draws(learned, tuple(map(np.array, by_mode[mode])), patients).items():
-            mean = found.mean(axis=0)
+    """By number of patients, kind of first click and number of clicks."""
+    expected, dice = map(np.array, per_patient(map(dict, records), MODES))
+    for patients in (patients for patients in PATIENTS if patients < len(dice)):
+        found = draws(expected, dice, patients)
+        for way, clicks in itertools.product(range(len(MODES)), CLICKS):
+            values = found[:, way, CLICKS.index(clicks)]
+            error, mean_error, covered, bound, mean_bound = values.mean(axis=0)
             yield {
                 "data": data.name,
-                "first click": mode,
                 "patients": patients,
-                "others": len(learned[0]) - patients,
+                "others": len(dice) - patients,
+                "first click": MODES[way],
                 "clicks": clicks,
-                "error": round(mean[0], 3),
-                "error of the mean alone": round(mean[1], 3),
-                "covered": round(mean[2], 3),
-                "covered in the worst 10 % of draws": round(float(np.quantile(found[:, 2], 0.1)), 2),
-                "mean bound": round(mean[3], 2),
-                "bound of the mean alone": round(mean[4], 2),
+                "Dice": round(float(dice[:, way, clicks - 1].mean()), 2),
+                "error": round(error, 3),
+                "error of the mean alone": round(mean_error, 3),
+                "covered": round(covered, 3),
+                "worst 10 % of draws": round(float(np.quantile(values[:, 2], 0.1)), 2),
+                "bound": round(bound, 2),
+                "bound of the mean alone": round(mean_bound, 2),
             }
 
 
-def draws(
-    learned: Sequence[NDArray[np.float64]], tested: Sequence[NDArray[np.float64]], patients: int
-) -> dict[int, NDArray[np.float64]]:
-    """By number of clicks what `DRAWS` draws gave, a row each, in the order of the columns of `rows`.
+def draws(expected: NDArray[np.float64], dice: NDArray[np.float64], patients: int) -> NDArray[np.float64]:
+    """(`DRAWS`, ways, `CLICKS`, 5): error, that of the mean alone, share that is covered, both mean bounds.
 
     Args:
-        learned: (patients, clicks) expected and true Dice, to learn from.
-        tested: The same of the same patients, to look at.
-        patients: How many are learned from.
+        expected: (patients, ways, clicks) Dice that the network expects.
+        dice: (patients, ways, clicks), true.
+        patients: How many are learned from; all others are looked at.
     """
-    rng, found = np.random.default_rng(0), {clicks: np.zeros((DRAWS, 5)) for clicks in CLICKS}
+    rng, found = np.random.default_rng(0), np.zeros((DRAWS, dice.shape[1], len(CLICKS), 5))
     for draw in range(DRAWS):
-        order = rng.permutation(len(learned[0]))
+        order = rng.permutation(len(dice))
         own, others = order[:patients], order[patients:]
-        expected, dice = (values[own] for values in learned)
-        calibration, blind = (fit_calibration("", x, dice) for x in (expected, np.zeros_like(expected)))
+        calibration = fit_calibration("", expected[own], dice[own])
+        blind = fit_calibration("", np.zeros_like(expected[own]), dice[own])
         assert calibration is not None and blind is not None  # there are enough patients
-        for clicks in CLICKS:
-            x, y = (values[others, clicks - 1] for values in tested)
-            said, mean = ([one.predict(value, clicks) for value in x] for one in (calibration, blind))
-            bound = np.array([one.at_least for one in said])
-            found[clicks][draw] = (
-                np.abs([one.dice for one in said] - y).mean(),
-                np.abs([one.dice for one in mean] - y).mean(),
-                (y >= bound).mean(),
-                bound.mean(),
-                np.mean([one.at_least for one in mean]),
+        for way, (at, clicks) in itertools.product(range(dice.shape[1]), enumerate(CLICKS)):
+            true = dice[others, way, clicks - 1]
+            said = [calibration.predict(value, clicks) for value in expected[others, way, clicks - 1]]
+            mean, bounds = blind.predict(0.0, clicks), np.array([one.at_least for one in said])
+            found[draw, way, at] = (
+                np.abs([one.dice for one in said] - true).mean(),
+                np.abs(mean.dice - true).mean(),
+                (true >= bounds).mean(),
+                bounds.mean(),
+                mean.at_least,
             )
     return found
 

@@ -1,8 +1,8 @@
 """Learning to predict the Dice of a version's answers, from labelled patients whom it never learned from.
 
-They are clicked on as the gate clicks on validation patients. A version that was trained here has seen the patients of
-its training, and those of the versions that it came from. All others count: validation patients, and whoever was
-labelled since. The shipped weights have seen none.
+They are clicked on as the gate clicks on validation patients, and once more with a first click anywhere. A version that
+was trained here has seen the patients of its training, and those of the versions that it came from. All others count:
+validation patients, and whoever was labelled since. The shipped weights have seen none.
 """
 
 import logging
@@ -42,6 +42,9 @@ from lib.serving.predicted_dice import (
 )
 
 logger = logging.getLogger(__name__)
+
+MODES = ("centre", "random")
+"""Of the simulated user: nobody knows where a person clicks first."""
 
 
 class NoCalibration(ValueError):
@@ -129,7 +132,7 @@ class Calibrating:
         save_validation_snapshot(folder, cases, self.pseudonym)
         sources = snapshot_sources(folder, cases, self.pseudonym, self.preset.name)
         threads = len(os.sched_getaffinity(0))
-        measure = MeasureVersion(self.preset, self.app_dir, self.device, self.precision, threads)
+        measure = MeasureVersion(self.preset, self.app_dir, self.device, self.precision, threads, MODES)
         try:
             return measure(weights, sources, folder / "records")
         finally:
@@ -148,14 +151,26 @@ def unseen_cases(cases: Iterable[SubmittedCase], learned_from: Collection[str]) 
     return [case for case in cases if case.patient.name not in seen]
 
 
-def per_patient(records: Iterable[Record]) -> tuple[list[list[float]], list[list[float]]]:
-    """Expected and true Dice by clicks, a row for each patient: of one object each, for those of a patient are alike.
+def per_patient(
+    records: Iterable[Record], modes: Sequence[str] = MODES
+) -> tuple[list[list[list[float]]], list[list[list[float]]]]:
+    """Expected and true Dice by patient, mode and clicks: of one object each, for those of a patient are alike.
 
     Patients with a failed request are left out, and so are all where the network gives no probabilities.
+
+    Args:
+        records: of an evaluation.
+        modes: those that are wanted.
     """
-    chosen: dict[str, Record] = {}
-    for record in sorted(records, key=lambda record: zlib.crc32(record["case"].encode())):
+    usable: dict[str, dict[str, Record]] = {}
+    for record in records:
         if None not in record["expected_dice"] and not any(record["failed"]):
-            chosen.setdefault(record["patient"], record)
-    found = chosen.values()
-    return [record["expected_dice"] for record in found], [record["dice"] for record in found]
+            usable.setdefault(record["case"], {})[record["mode"]] = record
+    chosen: dict[str, dict[str, Record]] = {}
+    for case in sorted(usable, key=lambda case: zlib.crc32(case.encode())):
+        if all(mode in usable[case] for mode in modes):
+            chosen.setdefault(usable[case][modes[0]]["patient"], usable[case])
+    expected, dice = (
+        [[found[mode][key] for mode in modes] for found in chosen.values()] for key in ("expected_dice", "dice")
+    )
+    return expected, dice

@@ -2,6 +2,7 @@
 
 For each number of clicks there is a line from the Dice that the network's own probabilities let expect to the true one,
 and a margin below it: the conformal quantile of what was lacking where each patient in turn was left out of the line.
+Of several ways to click, the one that gave a patient least counts, so that the bound holds for each of them.
 How often that holds: docs/experiments/predicted-dice.md.
 """
 
@@ -102,13 +103,13 @@ def fit_calibration(key: str, expected: ArrayLike, dice: ArrayLike) -> Calibrati
 
     Args:
         key: see `calibration_key`.
-        expected: (patients, clicks) Dice that the network's own probabilities let expect, one row a patient.
-        dice: (patients, clicks), true.
+        expected: (patients, ways, clicks) Dice that the network's own probabilities let expect, for each way to click.
+        dice: (patients, ways, clicks), true.
     """
     x, y = np.asarray(expected, float), np.asarray(dice, float)
     if len(x) < MIN_PATIENTS:
         return None
-    return Calibration(key, len(x), tuple(_line(x[:, n], y[:, n]) for n in range(x.shape[1])))
+    return Calibration(key, len(x), tuple(_line(x[..., n], y[..., n]) for n in range(x.shape[-1])))
 
 
 def _line(x: np.ndarray, y: np.ndarray) -> Line:
@@ -117,7 +118,7 @@ def _line(x: np.ndarray, y: np.ndarray) -> Line:
     for left_out in range(n):
         others = np.arange(n) != left_out
         intercept, slope = _least_squares(x[others], y[others])
-        lacking.append(min(intercept + slope * x[left_out], 1.0) - y[left_out])
+        lacking.append(float((np.minimum(intercept + slope * x[left_out], 1.0) - y[left_out]).max()))
     rank = math.ceil(SHARE * (n + 1))  # at most n from 9 patients on
     return Line(*_least_squares(x, y), float(np.sort(lacking)[rank - 1]))
 
@@ -125,7 +126,7 @@ def _line(x: np.ndarray, y: np.ndarray) -> Line:
 def _least_squares(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     """Intercept and slope; more certainty never means a worse answer, so the slope is at least 0."""
     spread = x - x.mean()
-    slope = max(0.0, float(spread @ y / max(float(spread @ spread), 1e-9)))
+    slope = max(0.0, float((spread * y).sum() / max(float((spread**2).sum()), 1e-9)))
     return float(y.mean() - slope * x.mean()), slope
 
 

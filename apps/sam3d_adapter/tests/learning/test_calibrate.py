@@ -38,13 +38,17 @@ def test_a_patient_of_whom_anything_was_learned_is_left_out_with_all_images() ->
 
 
 def test_a_patient_counts_once_and_not_where_a_request_failed() -> None:
-    def record(patient: str, name: str, expected: float | None, failed: bool = False) -> dict[str, Any]:
+    def record(patient: str, name: str, expected: float | None, mode: str, failed: bool = False) -> dict[str, Any]:
         told = {"patient": patient, "case": name, "dice": [0.5, 0.6], "failed": [False, failed]}
-        return told | {"expected_dice": [0.7, expected]}
+        return told | {"expected_dice": [0.7, expected], "mode": mode}
 
-    records = [record("a", "a/1", 0.8), record("a", "a/2", 0.8), record("b", "b", 0.9)]
-    found = per_patient([*records, record("c", "c", 0.9, failed=True), record("d", "d", None)])
-    assert found == ([[0.7, 0.8], [0.7, 0.9]], [[0.5, 0.6]] * 2)
+    def both(patient: str, name: str, expected: float | None) -> list[dict[str, Any]]:
+        return [record(patient, name, expected, mode) for mode in ("random", "centre")]
+
+    records = [*both("a", "a/1", 0.8), *both("a", "a/2", 0.8), *both("b", "b", 0.9), *both("d", "d", None)]
+    failed = [record("c", "c", 0.9, "centre"), record("c", "c", 0.9, "random", failed=True)]
+    expected, dice = per_patient([*records, *failed])
+    assert expected == [[[0.7, 0.8]] * 2, [[0.7, 0.9]] * 2] and dice == [[[0.5, 0.6]] * 2] * 2
 
 
 @pytest.fixture
@@ -97,7 +101,7 @@ def test_labelled_patients_are_learned_from_once_and_for_the_served_version_alon
     before = measured.read_text(encoding="utf-8").splitlines()
     assert task.calibrate(hospital.store, "cpu").patients == 21
     after = measured.read_text(encoding="utf-8").splitlines()
-    assert len(before) == 20 and len(after) == 21 and set(before) < set(after)
+    assert len(before) == 40 and len(after) == 42 and set(before) < set(after)
     with monkeypatch.context() as patched:
         patched.setattr(MeasureVersion, "__call__", lambda *_: pytest.fail("nothing is new"))
         assert task.calibrate(hospital.store, "cpu").patients == 21

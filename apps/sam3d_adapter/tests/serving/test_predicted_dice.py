@@ -28,10 +28,11 @@ def preset() -> Preset:
     return load_preset(APP_DIR / "configs/ct.yaml")
 
 
-def patients(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Expected and true Dice after one click and after two, the second nearer to the truth."""
-    expected = rng.uniform(0.6, 0.95, (count, 2))
-    return expected, np.clip(1.4 * expected - 0.5 + rng.gamma(2, (0.1, 0.02), (count, 2)) - 0.1, 0, 1)
+def patients(rng: np.random.Generator, count: int, ways: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Expected and true Dice after one click and after two, the second nearer to the truth; further ways are worse."""
+    expected = rng.uniform(0.6, 0.95, (count, ways, 2))
+    worse = 0.1 * np.arange(ways)[:, None]
+    return expected, np.clip(1.4 * expected - 0.5 + rng.gamma(2, (0.1, 0.02), expected.shape) - 0.1 - worse, 0, 1)
 
 
 @pytest.mark.parametrize("count", [MIN_PATIENTS, 32])
@@ -40,10 +41,25 @@ def test_nine_in_ten_other_patients_reach_the_bound(count: int) -> None:
     for _ in range(60):
         calibration = fit_calibration("", *patients(rng, count))
         assert calibration is not None and calibration.patients == count
-        expected, dice = patients(rng, 40)
-        bounds = [[calibration.predict(x, n + 1).at_least for n, x in enumerate(row)] for row in expected]
-        held.append((dice >= bounds).mean(axis=0))
+        held.append(reached(calibration, *patients(rng, 40)))
     assert ((np.mean(held, axis=0) > 0.87) & (np.mean(held, axis=0) < 0.96)).all()
+
+
+def reached(calibration: Calibration, expected: np.ndarray, dice: np.ndarray) -> np.ndarray:
+    """(ways, clicks) share of patients that reach the bound; one way is left out of the shape."""
+    bounds = [[[calibration.predict(x, n + 1).at_least for n, x in enumerate(row)] for row in one] for one in expected]
+    return np.squeeze((dice >= np.array(bounds)).mean(axis=0))
+
+
+def test_the_bound_holds_for_each_way_to_click() -> None:
+    rng = np.random.default_rng(0)
+    held = []
+    for _ in range(40):
+        calibration = fit_calibration("", *patients(rng, 24, ways=2))
+        assert calibration is not None and calibration.patients == 24
+        held.append(reached(calibration, *patients(rng, 40, ways=2)))
+    better, worse = np.mean(held, axis=0)
+    assert (better > worse).all() and (worse > 0.87).all()
 
 
 def test_the_prediction_follows_what_the_network_expects_and_the_number_of_clicks() -> None:
@@ -62,7 +78,7 @@ def test_the_prediction_follows_what_the_network_expects_and_the_number_of_click
 
 def test_where_certainty_misleads_it_is_not_followed() -> None:
     rng = np.random.default_rng(2)
-    expected = rng.uniform(0.6, 0.95, (24, 1))
+    expected = rng.uniform(0.6, 0.95, (24, 1, 1))
     calibration = fit_calibration("", expected, 1 - expected)
     assert calibration is not None and calibration.lines[0].slope == 0
     assert calibration.predict(0.1, 1) == calibration.predict(0.9, 1)
