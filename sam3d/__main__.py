@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from lib.cli.calibrate import calibrate
 from lib.cli.convert import convert
 from lib.cli.evaluate import evaluate
 from lib.cli.finetune import finetune
@@ -17,7 +18,7 @@ from lib.cli.weights import weights
 from sam3d import __version__
 from sam3d.app_folder import AppFolderError, app_folder
 
-COMMANDS = (serve, evaluate, finetune, score, propose, versions, labels, replay, convert, weights)
+COMMANDS = (serve, evaluate, finetune, calibrate, score, propose, versions, labels, replay, convert, weights)
 
 
 class _InOrder(click.Group):

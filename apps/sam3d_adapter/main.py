@@ -74,14 +74,14 @@ class Sam3dAdapterApp(MONAILabelApp):
         add_version_endpoints(self._infers, Path(app_dir))
 
     def init_datastore(self) -> Any:
-        if (folder := open_studies(self.studies, self.auditor.record_label)) is not None:
+        if (folder := open_studies(self.studies, self._label_changed)) is not None:
             return folder
         use_whole_index()
         datastore = with_time_limits(super().init_datastore())
         presets = self._config.presets.values()
         structures = [label for preset in presets for label in preset.labels]
         listed = with_fresh_lists(datastore, modalities_for(presets), structures)
-        return with_recorded_labels(listed, self.auditor.record_label, partial(self.workflow.note_sent, listed))
+        return with_recorded_labels(listed, self._label_changed, partial(self.workflow.note_sent, listed))
 
     def init_infers(self) -> dict[str, Any]:
         return {**self._config.infers(), **self._config.proposals()}
@@ -131,6 +131,11 @@ class Sam3dAdapterApp(MONAILabelApp):
         patch_web_app(self._config.max_upload_bytes)
         warm_up_writer()
         self._config.start_scoring()
+        self._config.count_labelled(self.datastore())
+
+    def _label_changed(self, change: Any) -> None:
+        self.auditor.record_label(change)
+        self._config.count_label(change)
 
     def bundle_path(self, model: str) -> str:
         return own_bundle_path(self.app_dir)

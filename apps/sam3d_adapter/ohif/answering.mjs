@@ -13,6 +13,17 @@ import * as server from './server.mjs';
 /** @typedef {import('./session.mjs').Session} Session */
 /** @typedef {import('./viewer.mjs').Series} Series */
 
+/**
+ * What the server predicts of an answer; empty where it predicts nothing.
+ * @param {Record<string, any>} said
+ */
+export function predictionOf(said) {
+  const predicted = said.predicted_dice;
+  if (!predicted) return '';
+  const [dice, least] = [predicted.dice, predicted.at_least].map((value) => value.toFixed(2));
+  return `Dice is predicted ${dice}: at least ${least} in ${Math.round(10 * predicted.share)} of 10 cases like the ${predicted.patients} labelled here.`;
+}
+
 export class Answering {
   /** @param {Session} session */
   constructor(session) {
@@ -149,7 +160,8 @@ export class Answering {
     const take = (/** @type {State} */ state) => objects.withAnswer(state, item.id, key, mask, this._session.editing.mayOverwrite);
     work.history = histories.amend(work.history, take);
     const seconds = ((answer.said.latency_ms?.total || 0) / 1000).toFixed(2);
-    if (answer.warnings.length) this._session.tell('warning', answer.warnings.join(' '));
-    else this._session.tell('info', `${item.name}: answered in ${seconds} s on the server.`);
+    const prediction = predictionOf(answer.said);
+    if (answer.warnings.length) this._session.tell('warning', [...answer.warnings, prediction].join(' ').trim());
+    else this._session.tell('info', `${item.name}: answered in ${seconds} s on the server. ${prediction}`.trim());
   }
 }

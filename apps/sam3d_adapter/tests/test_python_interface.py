@@ -60,6 +60,7 @@ def test_places_in_mm_are_the_voxels_there(model: sam3d.Model, voxels: np.ndarra
     by_mm = model.segment(voxels, mm[:1] + 0.3, mm[1:], coordinates=coordinates, affine=AFFINE)
     by_voxel = model.segment(voxels, [CENTRE], [BESIDE], affine=AFFINE)
     np.testing.assert_array_equal(by_mm.array, by_voxel.array)
+    assert "predicted_dice" in by_mm.info and by_mm.predicted_dice is None  # no patient is labelled here
     assert by_mm.info["clicks"] == [list(CENTRE)] and by_mm.info["background_clicks"] == [list(BESIDE)]
     assert by_voxel.array[CENTRE] == 1 and by_voxel.array[BESIDE] == 0
     corners = model.segment(

@@ -2,15 +2,19 @@
 
 import sys
 
-from monailabel.utils.async_tasks.utils import processes, run_background_task
+from monailabel.utils.async_tasks.utils import run_background_task, tasks
 
-COVERAGE = "coverage"
-"""Name of the scoring method: ``POST /scoring/coverage`` begins it, ``GET /scoring/`` says how it stands."""
+COVERAGE, PREDICTED_DICE = "coverage", "predicted_dice"
+"""Names of the scoring methods: ``POST /scoring/coverage`` begins one, ``GET /scoring/`` says how it stands."""
 
 
-def score_beside_server() -> bool:
-    """Begins to score; False where a scoring runs already, or where this process is no server."""
-    if "monailabel.app" not in sys.modules or processes("scoring"):
+def score_beside_server(method: str) -> bool:
+    """Begins to score after what runs already; False where the method waits or runs, or this process is no server."""
+    if "monailabel.app" not in sys.modules or any(_is_open(task, method) for task in tasks("scoring")):
         return False
-    run_background_task({"method": COVERAGE}, "scoring")
+    run_background_task({"method": method}, "scoring")
     return True
+
+
+def _is_open(task: dict, method: str) -> bool:
+    return task["request"].get("method") == method and task["status"] in ("SUBMITTED", "RUNNING")

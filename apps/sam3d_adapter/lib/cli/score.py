@@ -36,6 +36,7 @@ def score(
     """
     # Before torch is loaded: waiting threads leave the cores to the server.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from lib.activelearning.background import COVERAGE
     from lib.activelearning.scoring import FAILED, SCORED, UP_TO_DATE, NoFeatures
     from lib.configs.task_config import Sam3dAdapterConfig
     from lib.host.studies_datastore import StudiesDatastore
@@ -48,7 +49,7 @@ def score(
     try:
         if not studies.is_dir():
             raise ValueError(f"The folder {studies} does not exist.")
-        (method,) = Sam3dAdapterConfig(app_dir, conf).scoring_methods().values()
+        method = Sam3dAdapterConfig(app_dir, conf).scoring_methods()[COVERAGE]
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     request: dict[str, Any] = {"device": device} if device else {}

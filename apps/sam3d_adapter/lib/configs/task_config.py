@@ -1,11 +1,16 @@
 """Puts the app's tasks together from the presets and the server's settings."""
 
+import contextlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lib.activelearning.background import COVERAGE, score_beside_server
+from monailabel.datastore.local import LocalDatastore
+from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
+from monailabel.interfaces.tasks.scoring import ScoringMethod
+
+from lib.activelearning.background import COVERAGE, PREDICTED_DICE, score_beside_server
 from lib.activelearning.coverage import Coverage
 from lib.activelearning.drawn import Drawn
 from lib.activelearning.least_recently_served import LeastRecentlyServed
@@ -24,11 +29,18 @@ from lib.registry.registry import Registry
 from lib.registry.versions import Versions
 from lib.segmenters.cache import SegmenterCache
 from lib.serving.model_store import ModelStore
+from lib.serving.predicted_dice import MIN_PATIENTS
 from lib.serving.preset_segmenter import PresetSegmenter, SharedState
+from lib.studies.label_changes import LabelChange
+from lib.studies.presence import StudiesError
+from lib.trainers.calibration import CalibrationScoring
 from lib.trainers.train_task import FineTuneTask
 from lib.volumes.read import VolumeCache
 
 logger = logging.getLogger(__name__)
+
+CALIBRATED_EVERY = 5
+"""Submitted labels, from `MIN_PATIENTS` on, after which the server learns anew what its answers are worth."""
 
 
 class Sam3dAdapterConfig:
@@ -69,6 +81,7 @@ class Sam3dAdapterConfig:
             lock_s=60.0 * settings.next_sample_lock_min,
         )
         self.auditor = Auditor(self.audit_log, self.presets)
+        self._labelled = 0
 
     def infers(self) -> dict[str, ClickSegmentation]:
         """One infer task per preset, under the preset's name; none where labels are only reviewed."""
@@ -130,10 +143,16 @@ class Sam3dAdapterConfig:
         chosen = {"queue": queue, "random": drawn, "coverage": coverage}[self._settings.strategy]
         return {"random": chosen, "least_recently_served": queue, "shuffled": drawn, "coverage": coverage}
 
-    def scoring_methods(self) -> dict[str, FeatureScoring]:
-        """What works out scores of images; none where cases are not chosen by scores, or for `infers` there is none."""
-        is_wanted = self._settings.strategy == "coverage" and not self._settings.review_only
-        return {COVERAGE: FeatureScoring(self._segmenters(), self.workflow)} if is_wanted and self.presets else {}
+    def scoring_methods(self) -> dict[str, ScoringMethod]:
+        """What works out scores of images, where cases are chosen by scores, and what answers are worth; none as for
+        `infers`.
+        """
+        if self._settings.review_only or not self.presets:
+            return {}
+        methods: dict[str, ScoringMethod] = {PREDICTED_DICE: CalibrationScoring(self.trainers())}
+        if self._settings.strategy == "coverage":
+            methods[COVERAGE] = FeatureScoring(self._segmenters(), self.workflow)
+        return methods
 
     def proposing(self, preset: str) -> Proposing:
         """What proposes masks of a preset."""
@@ -141,7 +160,26 @@ class Sam3dAdapterConfig:
 
     def start_scoring(self) -> bool:
         """Begins to score images beside the server, if cases are chosen by scores; whether it did."""
-        return bool(self.scoring_methods()) and score_beside_server()
+        return COVERAGE in self.scoring_methods() and score_beside_server(COVERAGE)
+
+    def count_labelled(self, datastore: Datastore) -> None:
+        """Begins to learn beside the server what answers are worth, if enough cases are labelled; at its start."""
+        # Of a PACS, those that were labelled through this server: the PACS is not asked.
+        if isinstance(datastore, LocalDatastore):
+            with contextlib.suppress(StudiesError):
+                self._labelled = len(LocalDatastore.get_labeled_images(datastore))
+        self._start_calibrating()
+
+    def count_label(self, change: LabelChange) -> None:
+        """The same after every so many submitted labels."""
+        if (change.action, change.tag) == ("submit", DefaultLabelTag.FINAL.value):
+            self._labelled += 1
+            if self._labelled % CALIBRATED_EVERY == 0:
+                self._start_calibrating()
+
+    def _start_calibrating(self) -> None:
+        if self._labelled >= MIN_PATIENTS and PREDICTED_DICE in self.scoring_methods():
+            score_beside_server(PREDICTED_DICE)
 
     def _segmenters(self) -> dict[str, PresetSegmenter]:
         """By the name of their preset."""

@@ -89,6 +89,7 @@ class EvaluatedSegmenter:
             click_ms=ms["decode"] + ms["paste"],
             obeyed_by_network=found.obeyed,
             warned=[code_of(warning) for warning in found.warnings],
+            expected_dice=found.expected_dice,
         )
 
     def start(self) -> list[float]:

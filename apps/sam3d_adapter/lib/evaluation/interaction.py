@@ -34,6 +34,7 @@ class Answer:
         obeyed_by_network: for each click, whether the network itself gave it its label, before anything was enforced;
             None where the task does not tell.
         warned: codes of what the answer warns of (`lib.answer_warnings.CODES`).
+        expected_dice: as if the network's own probabilities were right; None where the task gives none.
     """
 
     mask: np.ndarray
@@ -42,6 +43,7 @@ class Answer:
     click_ms: float = 0.0
     obeyed_by_network: Sequence[bool] | None = None
     warned: Sequence[str] = ()
+    expected_dice: float | None = None
 
 
 class Task(Protocol):
@@ -61,6 +63,7 @@ class Trace:
         obeyed: share of the clicks so far whose voxel has the asked label in the answer.
         obeyed_before: the same of the network alone.
         warned: codes of each answer's warnings.
+        expected_dice: of each answer, by the network itself; None also where a request failed.
         far_change: of each further click; see `metrics.far_change`. None also where no answer came before or now.
     """
 
@@ -74,6 +77,7 @@ class Trace:
     obeyed: list[float] = field(default_factory=list)
     obeyed_before: list[float] = field(default_factory=list)
     warned: list[list[str]] = field(default_factory=list)
+    expected_dice: list[float | None] = field(default_factory=list)
     far_change: list[float | None] = field(default_factory=list)
     encodes: list[int] = field(default_factory=list)
     encode_ms: list[float | None] = field(default_factory=list)
@@ -87,6 +91,7 @@ class Trace:
         for unknown in (self.far_change, self.encode_ms, self.click_ms, self.request_ms):
             unknown.append(None)
         self.warned.append(list(self.warned[-1]))
+        self.expected_dice.append(self.expected_dice[-1])
         self.failed.append(False)
         self.errors.append(None)
         self.encodes.append(0)
@@ -134,6 +139,7 @@ def play_interaction(
         trace.failed.append(error is not None)
         trace.errors.append(error)
         trace.warned.append(list(answer.warned))
+        trace.expected_dice.append(answer.expected_dice)
         trace.encodes.append(answer.encodes)
         trace.encode_ms.append(answer.encode_ms if answer.encodes else None)
         trace.click_ms.append(None if error else answer.click_ms)

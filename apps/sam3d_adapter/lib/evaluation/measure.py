@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class MeasureVersion:
-    """Holds the interactions of one mode and seed with a version; what is finished of a stopped run is kept.
+    """Holds the interactions of one seed with a version; what is finished of a stopped run is kept.
 
     Args:
         preset: whose task.
@@ -27,12 +27,22 @@ class MeasureVersion:
         device: ``cpu`` or ``cuda:N``.
         precision: one of `lib.models.precision.PRECISIONS`.
         threads: of PyTorch.
+        modes: of the simulated user.
     """
 
-    def __init__(self, preset: Preset, app_dir: Path, device: str, precision: str = "auto", threads: int = 1) -> None:
+    def __init__(
+        self,
+        preset: Preset,
+        app_dir: Path,
+        device: str,
+        precision: str = "auto",
+        threads: int = 1,
+        modes: tuple[str, ...] = MODES,
+    ) -> None:
         # Baselines say nothing about which of two versions is better.
         self._preset = dataclasses.replace(preset, image_free=None)
         self._app_dir, self._device, self._precision, self._threads = app_dir, device, precision, threads
+        self._modes = modes
 
     def __call__(self, weights: Path, sources: Sequence[Source], out: Path) -> list[Record]:
         """Records, and a folder as ``make evaluate`` writes it.
@@ -46,7 +56,7 @@ class MeasureVersion:
         choice = SegmenterChoice(
             self._app_dir, self._preset.with_weights(weights), self._device, self._precision, self._threads
         )
-        evaluation = Evaluation(choice, sources, out, MODES, SEEDS, jobs=1, timeout_s=90.0, split="validation")
+        evaluation = Evaluation(choice, sources, out, self._modes, SEEDS, jobs=1, timeout_s=90.0, split="validation")
         try:
             evaluate(evaluation)
         except LedgerError as error:

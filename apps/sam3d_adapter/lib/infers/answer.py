@@ -13,7 +13,7 @@ from lib.presets import Preset
 from lib.prompts.reading import PromptError
 from lib.requests.label_maps import read_prompts, read_protected
 from lib.requests.request import Request
-from lib.segmenters.contract import Stages
+from lib.segmenters.contract import DEFAULT_THRESHOLD, Segmentation, Stages
 from lib.serving.preset_segmenter import OpenSegmenter
 from lib.values.checks import mask_warnings, value_warnings
 from lib.volumes.read import VolumeCache
@@ -83,7 +83,21 @@ def answer_request(
         *mask_warnings(preset, image, segmentation),
     ]
     _require_trustworthy(request, description["warnings"])
+    description["predicted_dice"] = _predicted_dice(request, served, segmentation, description["warnings"])
     return Answer(segmentation.mask, description, {**request.to_json(), **prompts.to_json()})
+
+
+def _predicted_dice(
+    request: Request, served: OpenSegmenter, segmentation: Segmentation, warnings: Sequence[str]
+) -> dict[str, Any] | None:
+    """What the calibration says of an answer; None of one that is not like those that it was learned from."""
+    used, expected = segmentation.used, segmentation.expected_dice
+    is_like_them = used.box is None and used.mask is None and request.options.threshold == DEFAULT_THRESHOLD
+    if served.calibration is None or expected is None or not is_like_them:
+        return None
+    if any(code_of(warning) in MISLEADING for warning in warnings):
+        return None
+    return served.calibration.predict(expected, len(used.clicks)).to_json()
 
 
 def _require_trustworthy(request: Request, warnings: Sequence[str]) -> None:

@@ -112,6 +112,7 @@ class Segmentation:
             for, before anything was enforced; None where the segmenter cannot tell.
         pseudo_click: voxel that the network was shown as a foreground click without being the user's.
         used: prompts that the answer depends on; a prompt that the weights cannot read is missing.
+        expected_dice: Dice of the mask as if the network's own probabilities were right; None where it gives none.
         encodes: image encoder passes.
         decodes: decoder passes.
         details: further entries of the JSON answer, such as the first region.
@@ -123,6 +124,7 @@ class Segmentation:
     used: Prompts
     obeyed: tuple[bool, ...] | None = None
     pseudo_click: Click | None = None
+    expected_dice: float | None = None
     encodes: int = 0
     decodes: int = 0
     details: Mapping[str, Any] = field(default_factory=dict)

@@ -18,6 +18,7 @@ from lib.segmenters.cache import SegmenterCache
 from lib.segmenters.contract import FeatureSegmenter, Options, Segmentation, Segmenter, Stages
 from lib.serving.devices import read_device
 from lib.serving.model_store import ModelSpec, ModelStore
+from lib.serving.predicted_dice import Calibration, Calibrations
 from lib.serving.served_model import ServedModel
 from lib.volumes.read import VolumeCache
 from lib.volumes.volume import Volume
@@ -62,6 +63,7 @@ class OpenSegmenter:
         version: id of the version, or ``shipped``.
         model_version: sha256 of the weights.
         warnings: why it is not the version that was published.
+        calibration: predicts the Dice of its answers; None where too few patients are labelled.
     """
 
     segmenter: Segmenter
@@ -69,6 +71,7 @@ class OpenSegmenter:
     version: str
     model_version: str
     warnings: tuple[str, ...] = ()
+    calibration: Calibration | None = None
 
     def segment(
         self,
@@ -124,6 +127,7 @@ class PresetSegmenter:
         model = preset.model
         self.spec = ModelSpec(model.family, model.size, tuple(app_dir / file for file in model.files))
         self.served = ServedModel(preset.name, self.spec, shared.models, versions)
+        self._calibrations = Calibrations(None if versions is None else versions.folder, preset)
 
     def open(self, device: str | None = None) -> OpenSegmenter:
         """The version that is served now: whatever is published meanwhile, a request runs on this one.
@@ -142,7 +146,9 @@ class PresetSegmenter:
         family, preset, shared = families()[self.preset.model.family], self.preset, self.shared
         segmenter = family.segmenter(answering.loaded, preset.settings, preset.labels, shared.cache, shared.precision)
         warnings = (answer_warning("other-version", answering.warning),) if answering.warning else ()
-        return OpenSegmenter(segmenter, device, answering.version, answering.loaded.version, warnings)
+        weights = answering.loaded.version
+        calibration = self._calibrations.of(weights)
+        return OpenSegmenter(segmenter, device, answering.version, weights, warnings, calibration)
 
     def segment(
         self, image: Volume, prompts: Prompts, options: Options | None = None, *, device: str | None = None

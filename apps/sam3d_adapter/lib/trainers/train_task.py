@@ -26,6 +26,7 @@ from lib.host.pacs.labels import pacs_labels
 from lib.host.saved_labels import saved_labels, studies_folder
 from lib.host.workflow import Workflow
 from lib.learning.arms import compare_arms, write_arms
+from lib.learning.calibrate import Calibrating, NoCalibration
 from lib.learning.fine_tune import FineTuning, remove_partial_files
 from lib.learning.first_answers import FirstAnswers
 from lib.learning.progress import ENDS, NOTHING, PROGRESS, ProgressFile
@@ -33,10 +34,12 @@ from lib.learning.rehearsal import Rehearsal
 from lib.learning.served_dice import ServedDice
 from lib.learning.settings import TrainSettings, read_settings, shown_settings
 from lib.learning.training_data import NothingToLearn, TrainingData, collect_training_data
+from lib.learning.validation_snapshot import MAX_PATIENTS
 from lib.presets import Preset
 from lib.registry.errors import RegistryError
 from lib.registry.registry import Registry
 from lib.serving.model_store import ModelSpec, ModelStore
+from lib.serving.predicted_dice import Calibration, Calibrations
 from lib.serving.preset_segmenter import MissingWeightsError, how_to_supply
 from lib.serving.served_model import ServedModel
 from lib.training.distributed import from_first, rank, world_size
@@ -174,12 +177,43 @@ class FineTuneTask(TrainTask):
         with contextlib.ExitStack() as alone:
             from_first(lambda: self._begin(alone, settings))
             try:
-                return self._round(settings, datastore, needs_new_labels)
+                result = self._round(settings, datastore, needs_new_labels)
             except BaseException as error:
                 if not rank():
                     reasons = (str(error) or type(error).__name__,)
                     self._progress.update(stage="failed", reasons=reasons, seconds_left=None)
                 raise
+        if not rank():
+            try:
+                self.calibrate(datastore, settings.device)
+            except NoCalibration as error:
+                logger.info("Preset %s: %s", self.preset.name, error)
+            # Broad: the training is done, whatever becomes of the predictions.
+            except Exception:
+                logger.exception("Preset %s: what answers are worth was not measured.", self.preset.name)
+        return result
+
+    def calibrate(self, datastore: Datastore, device: str) -> Calibration:
+        """Learns to predict the Dice of what the served version answers, where patients have been labelled since.
+
+        Args:
+            datastore: of the app.
+            device: ``cpu`` or ``cuda:N``.
+
+        Raises:
+            NoCalibration: there are too few patients, or another process is at it.
+            MissingWeightsError: there are no weights.
+            RegistryError: which version is served cannot be told.
+            PatientsError, SplitsError: as `training_data`.
+        """
+        if missing := self.missing_weights():
+            raise MissingWeightsError(missing)
+        known = Calibrations(self.versions.folder, self.preset).of(self._served.weights_sha256())
+        if known is not None and known.patients >= MAX_PATIENTS:
+            return known
+        data = self.training_data(datastore)
+        cases = [*data.train, *data.validation]
+        return Calibrating(self.preset, self._app_dir, self.versions, cases, data.pseudonym, device, self._precision)()
 
     def _begin(self, alone: contextlib.ExitStack, settings: TrainSettings) -> None:
         alone.enter_context(self._only_one())

@@ -43,6 +43,7 @@ def test_help_lists_the_commands() -> None:
         "serve",
         "evaluate",
         "finetune",
+        "calibrate",
         "score",
         "propose",
         "versions",

@@ -4,11 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
+from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore, LocalDatastoreModel
 
+from lib.activelearning.background import PREDICTED_DICE
+from lib.configs import task_config
 from lib.configs.settings import ConfError
 from lib.configs.task_config import Sam3dAdapterConfig
 from lib.families.sam3d_adapter import network as sam3d
 from lib.presets import PresetError
+from lib.studies.label_changes import LabelChange
 
 APP = Path(__file__).parents[2]
 
@@ -63,3 +67,40 @@ def test_task_without_weights_says_so_in_its_description(tmp_path: Path) -> None
     for name in ("sam_vit_b.safetensors", "kits.safetensors"):
         (tmp_path / "model" / name).touch()
     assert "not available" not in task.info()["description"]
+
+
+def test_what_answers_are_worth_is_learned_at_the_start_and_after_each_fifth_label(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+    monkeypatch.setattr(task_config, "score_beside_server", begun.append)
+
+    class Labelled(LocalDatastore):
+        def __init__(self, labelled: int) -> None:
+            self.labelled = labelled
+
+        @property
+        def _datastore(self) -> LocalDatastoreModel:
+            objects = {
+                str(n): ImageLabelModel(image=DataModel(), labels={"final": DataModel()}) for n in range(self.labelled)
+            }
+            return LocalDatastoreModel(name="", description="", objects=objects)
+
+    def submit(config: Sam3dAdapterConfig, action: str = "submit", tag: str = "final", times: int = 1) -> None:
+        for _ in range(times):
+            config.count_label(LabelChange("1", action, "image", tag, "", None, "", None, None))
+
+    config = Sam3dAdapterConfig(APP, {"models": "ct"})
+    config.count_labelled(Labelled(14))
+    submit(config, times=5)
+    submit(config, "overwrite")
+    submit(config, tag="draft")
+    assert begun == []
+    submit(config)
+    assert begun == [PREDICTED_DICE]
+    submit(config, times=5)
+    assert begun == [PREDICTED_DICE] * 2
+    Sam3dAdapterConfig(APP, {"models": "ct"}).count_labelled(Labelled(20))
+    assert begun == [PREDICTED_DICE] * 3
+    Sam3dAdapterConfig(APP, {"models": "ct", "review_only": "yes"}).count_labelled(Labelled(20))
+    assert begun == [PREDICTED_DICE] * 3

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
+import { predictionOf } from '../../ohif/answering.mjs';
 import { maskOfPart, readLabelMap, requireGrid, masksOf, writeNrrd } from '../../ohif/files.mjs';
 import { gridOf, isSameGrid, toIndex, toWorld, voxelAt, voxelVolume } from '../../ohif/geometry.mjs';
 import * as histories from '../../ohif/history.mjs';
@@ -252,6 +253,13 @@ test('labels that wait for a review come first, and say whose they are', () => {
   assert.equal(stateOf(all[3]), 'submitted, waits for a review decision');
   assert.equal(stateOf(label('h', 'rejected', 1, { review: { by: 'Dr. Poe', comment: 'No tail' } })), 'rejected by Dr. Poe: No tail');
   assert.equal(stateOf(label('i', 'accepted', 1, { review: { by: '', comment: '' } })), 'accepted');
+});
+
+test('what the server predicts of an answer is one sentence, or nothing', () => {
+  const predicted = { dice: 0.8, at_least: 0.71, share: 0.9, patients: 24 };
+  assert.equal(predictionOf({ predicted_dice: predicted }), 'Dice is predicted 0.80: at least 0.71 in 9 of 10 cases like the 24 labelled here.');
+  assert.equal(predictionOf({ predicted_dice: null }), '');
+  assert.equal(predictionOf({}), '');
 });
 
 // Machado et al. 2009, severity 1, for linear RGB: without red, green, blue cones.

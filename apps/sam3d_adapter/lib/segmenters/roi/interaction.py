@@ -86,11 +86,14 @@ class InteractionResult:
         initial: what the clicks corrected.
         patches: the initial prediction (none with a mask prompt), then the corrections.
         obeyed: for each click, whether the network itself obeyed it.
+        logit: (D, H, W) foreground logit of the answer on the first region's grid, at the spacing of the initial
+            prediction. Where corrections of both kinds meet, both are added.
     """
 
     initial: InitialPrediction
     patches: tuple[LogitPatch, ...]
     obeyed: dict[Click, bool]
+    logit: Floats
 
 
 def answer_interaction(
@@ -121,15 +124,20 @@ def answer_interaction(
     if initial.first is not None:
         patches.append(initial.first.patch)
         obeyed |= zip(initial.told, initial.first.obeyed, strict=True)
+    logit = corrections.initial_at((0, 0, 0)).copy()
     for step, correction in (*chain, *(corrections(background) or ())):
         obeyed |= correction.obeyed
         if correction.change.numel():
+            _put(logit, (0, 0, 0), correction.change.numpy(), correction.offset, add=True)
             roi = shifted(initial.roi, correction.offset, as_offset(correction.change.shape))
             patches.append(LogitPatch(roi, correction.change, step.clicks, tuple(clicks)))
     # A click without a prediction already had what it asks for. Only with a mask prompt can that be a foreground click.
     unasked = initial.start is not None
     return InteractionResult(
-        initial, tuple(patches), {click: obeyed.get(click, unasked or not click.is_foreground) for click in clicks}
+        initial,
+        tuple(patches),
+        {click: obeyed.get(click, unasked or not click.is_foreground) for click in clicks},
+        logit,
     )
 
 
@@ -202,7 +210,7 @@ class _Corrections:
     def _is_far(self, step: Step, chain: Sequence[tuple[Step, Correction]]) -> bool:
         """Whether a click lies far outside the answer of its chain so far."""
         level = math.log(self._threshold / (1 - self._threshold))
-        pieces = [(self._initial_at((0, 0, 0)) > level, (0, 0, 0))]
+        pieces = [(self.initial_at((0, 0, 0)) > level, (0, 0, 0))]
         pieces += [(correction.added.numpy(), correction.offset) for _, correction in chain]
         return far_outside(self.initial.roi.clicks_to_dhw(step.clicks)[0], pieces)
 
@@ -212,7 +220,7 @@ class _Corrections:
         roi, start, clicks = shifted(initial.roi, offset), initial.start, (*initial.told, *step.so_far)
         time = self._predictions.stages.time
         with time("paste"):
-            before = self._initial_at(offset).copy()
+            before = self.initial_at(offset).copy()
             for correction in earlier:
                 _put(before, offset, correction.change.numpy(), correction.offset, add=True)
             pseudo = initial.told if initial.is_pseudo else ()
@@ -225,7 +233,7 @@ class _Corrections:
                 before=before,
                 threshold=self._threshold,
             )
-            asking = [] if start is None else contradicting(context, start, self._initial_at(offset))
+            asking = [] if start is None else contradicting(context, start, self.initial_at(offset))
             if not (may_correct(context) if start is None else asking):
                 return Correction(offset, torch.zeros((0, 0, 0)), torch.zeros((0, 0, 0), dtype=torch.bool), ())
             shown = self._predictions.known(roi, clicks)
@@ -249,7 +257,7 @@ class _Corrections:
         seen = self._predictions(roi, shown, torch.from_numpy(np.clip(before, BACKGROUND, -BACKGROUND)), box)
         return torch.clamp(seen[1] - seen[0] - self._level, BACKGROUND, -BACKGROUND).numpy()
 
-    def _initial_at(self, offset: Offset) -> Floats:
+    def initial_at(self, offset: Offset) -> Floats:
         """The initial logit in the region at an offset."""
         if offset not in self._initials:
             first, start, roi = self.initial.first, self.initial.start, self.initial.roi

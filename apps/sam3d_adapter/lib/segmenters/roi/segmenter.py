@@ -3,10 +3,11 @@
 import math
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from lib.answer_warnings import answer_warning
-from lib.geometry.click_influence import Mask
+from lib.geometry.click_influence import Floats, Mask
 from lib.geometry.paste import LogitPatch, correct_mask, paste_patches
 from lib.geometry.roi import Roi
 from lib.geometry.tiles import NEAREST
@@ -97,6 +98,7 @@ class RoiSegmenter:
         result = answer_interaction(predictions, roi, initial, clicks, threshold)
         with stages.time("paste"):
             mask = _pasted(result.patches, None if start is None else start.mask, clicks, threshold)
+            expected = None if start is not None else expected_dice(result.logit, threshold)
             if result.initial.first is not None and len(result.patches) == 1:
                 warnings += _warn_if_unsure(result.initial.first, threshold)
         refined = None
@@ -111,6 +113,7 @@ class RoiSegmenter:
             used=prompts,
             obeyed=tuple(result.obeyed[click] for click in clicks),
             pseudo_click=pseudo,
+            expected_dice=expected,
             encodes=predictions.encodes,
             decodes=predictions.decodes,
             details={"roi": _describe(result.initial.roi, roi.axes), "refined": refined},
@@ -157,16 +160,21 @@ class RoiSegmenter:
         return pseudo, warnings
 
 
-def _warn_if_unsure(first: ZoomedPrediction, threshold: float) -> list[str]:
-    """The warning where the probabilities themselves let expect a poor mask; none where the mask is empty.
+def expected_dice(logit: Floats, threshold: float) -> float:
+    """The expected Dice of the mask of a logit (D, H, W), as if its probabilities were right and independent.
 
-    The expected Dice is 2 E[overlap] / (voxels of the mask + E[voxels of the structure]), as if the probabilities were
-    right and independent.
+    That is 2 E[overlap] / (voxels of the mask + E[voxels of the structure]).
     """
-    inside = first.logit > math.log(threshold / (1 - threshold))
-    probability = first.logit.sigmoid()
-    voxels = int(inside.sum())
-    expected = float(2 * probability[inside].sum() / (voxels + probability.sum()))
+    inside = logit > math.log(threshold / (1 - threshold))
+    probability = torch.from_numpy(logit).sigmoid().numpy()
+    return float(2 * probability[inside].sum() / (np.count_nonzero(inside) + probability.sum()))
+
+
+def _warn_if_unsure(first: ZoomedPrediction, threshold: float) -> list[str]:
+    """The warning where the probabilities themselves let expect a poor mask; none where the mask is empty."""
+    logit = first.logit.numpy()
+    expected = expected_dice(logit, threshold)
+    voxels = np.count_nonzero(logit > math.log(threshold / (1 - threshold)))
     if voxels <= len(first.clicks) or expected >= UNSURE_BELOW:
         return []
     return [answer_warning("unsure", UNSURE.format(expected=expected, least=UNSURE_BELOW))]
