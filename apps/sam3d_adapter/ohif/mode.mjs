@@ -1,0 +1,26 @@
+/**
+ * The mode for an OHIF that has no mode of MONAI Label's: OHIF's segmentation mode under that name, with three planes at
+ * once. It does not turn to the viewer's own panel when a mask appears, as the segmentation mode does.
+ */
+
+const ID = 'monai-label';
+
+export default {
+  id: ID,
+
+  /** @param {{loadModules: (names: string[]) => Promise<any[]>}} given by OHIF */
+  async modeFactory({ loadModules }) {
+    const [{ modeInstance: basic }, { modeInstance: segmentation }] =
+      await loadModules(['@ohif/mode-basic', '@ohif/mode-segmentation']);
+    const [route] = segmentation.routes;
+    return {
+      ...segmentation,
+      id: ID,
+      routeName: ID,
+      displayName: 'MONAI Label',
+      onModeEnter: basic.onModeEnter,
+      hangingProtocol: 'mpr',
+      routes: [{ ...route, path: ID }],
+    };
+  },
+};
