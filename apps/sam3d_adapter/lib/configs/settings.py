@@ -180,8 +180,8 @@ def _viewer(text: str) -> Path:
     for name in ("index.html", "app-config.js"):
         if not (folder / name).is_file():
             raise ConfError(
-                f"--conf ohif is {text!r}, which holds no {name}; the folder of a built OHIF is needed, such as the one "
-                "named dist in the npm package @ohif/app."
+                f"--conf ohif is {text!r}, which holds no {name}; the folder of a built OHIF is needed, such as dist "
+                "in the npm package @ohif/app."
             )
     return folder
 
