@@ -8,19 +8,27 @@ const ID = 'monai-label';
 export default {
   id: ID,
 
-  /** @param {{loadModules: (names: string[]) => Promise<any[]>}} given by OHIF */
+  /**
+   * @param {{loadModules: (names: string[]) => Promise<any[]>}} given by OHIF
+   * @returns {Promise<object | null>} null where OHIF builds its modes otherwise: the panel is a tab of those then
+   */
   async modeFactory({ loadModules }) {
-    const [{ modeInstance: basic }, { modeInstance: segmentation }] =
-      await loadModules(['@ohif/mode-basic', '@ohif/mode-segmentation']);
-    const [route] = segmentation.routes;
-    return {
-      ...segmentation,
-      id: ID,
-      routeName: ID,
-      displayName: 'MONAI Label',
-      onModeEnter: basic.onModeEnter,
-      hangingProtocol: 'mpr',
-      routes: [{ ...route, path: ID }],
-    };
+    try {
+      const [{ modeInstance: basic }, { modeInstance: segmentation }] =
+        await loadModules(['@ohif/mode-basic', '@ohif/mode-segmentation']);
+      const [route] = segmentation.routes;
+      return {
+        ...segmentation,
+        id: ID,
+        routeName: ID,
+        displayName: 'MONAI Label',
+        onModeEnter: basic.onModeEnter,
+        hangingProtocol: 'mpr',
+        routes: [{ ...route, path: ID }],
+      };
+    } catch (error) {
+      console.error('sam3d: this OHIF has no segmentation mode as of 3.13; use the panel in one of its modes.', error);
+      return null;
+    }
   },
 };
