@@ -24,6 +24,8 @@ export default {
         displayName: 'MONAI Label',
         onModeEnter: basic.onModeEnter,
         hangingProtocol: 'mpr',
+        // After each answer they would hold the page up for some tenths of a second; the panel says volume and diameter.
+        modeCustomizations: { 'panelSegmentation.disableUpdateSegmentationStats': true },
         routes: [{ ...route, path: ID }],
       };
     } catch (error) {
