@@ -39,8 +39,14 @@ LEARNING_DIR ?=
 OUT     ?=
 option = $(if $($(1)),--$(2)='$($(1))')
 
+# A current OHIF beside the one that MONAI Label brings; the tests that need it find it by SAM3D_OHIF.
+OHIF_VERSION := 3.13.2
+OHIF_SHA512  := 5997719a9986eeba85816f5924b71b82bdd70ad2e2d4a0cd3e831a798e4f3deea3e06e1f8c48e393271933a0ba664d85f3b04ac457e9abe8dde715d907d13c10
+OHIF_FOLDER  ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sam3d_adapter/ohif-$(OHIF_VERSION)
+export SAM3D_OHIF ?= $(wildcard $(OHIF_FOLDER)/dist)
+
 .DEFAULT_GOAL := help
-.PHONY: help venv demo serve evaluate weights test test-slow test-e2e lint format clean
+.PHONY: help venv demo serve ohif evaluate weights test test-slow test-e2e lint format clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*  ## ' $(MAKEFILE_LIST) | awk -F':.*  ## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -66,6 +72,15 @@ serve: $(DONE)  ## real use on this machine: STUDIES=dir or http://.../dicom-web
 	@test -n '$(STUDIES)' || { echo "Give STUDIES=, a folder of images or http://.../dicom-web" >&2; exit 1; }
 	@"$(PY)" -m sam3d serve $(call option,STUDIES,studies) $(call option,PORT,port) $(call option,HOST,host) \
 	  $(call option,PRESET,preset)
+
+ohif: $(OHIF_FOLDER)/dist  ## fetch OHIF 3.13.2 from npm (50 MB, 204 MB on disk) for `sam3d serve --ohif`; prints its folder
+	@echo "$(OHIF_FOLDER)/dist"
+
+$(OHIF_FOLDER)/dist:
+	@rm -rf "$(OHIF_FOLDER)" && mkdir -p "$(OHIF_FOLDER)"
+	@cd "$(OHIF_FOLDER)" && npm pack --silent "@ohif/app@$(OHIF_VERSION)" > /dev/null \
+	  && echo "$(OHIF_SHA512)  ohif-app-$(OHIF_VERSION).tgz" | sha512sum --check --quiet \
+	  && tar -xzf "ohif-app-$(OHIF_VERSION).tgz" && rm "ohif-app-$(OHIF_VERSION).tgz" && mv package/dist .
 
 evaluate: $(DONE)  ## how good a preset is: IMAGES=dir LABELS=dir PRESET=ct OUT=dir [VERSION=id|shipped] [MODEL=file [BASE=file]] [MODES=centre|all]
 	@test -n '$(IMAGES)$(MANIFEST)' -a -n '$(PRESET)' -a -n '$(OUT)' || \

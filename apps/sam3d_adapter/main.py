@@ -68,7 +68,7 @@ class Sam3dAdapterApp(MONAILabelApp):
             )
         # The strategy asks for scores when there is something to score, and not at every sample.
         self._auto_update_scoring = False
-        patch_endpoints()
+        patch_endpoints(self._config.viewer)
         add_case_endpoints(self.workflow)
         add_segmentation_endpoints()
         add_version_endpoints(self._infers, Path(app_dir))

@@ -114,7 +114,7 @@ export default {
   id: ID,
 
   getPanelModule: () => [
-    { name: 'sam3d', iconName: 'tab-segmentation', iconLabel: 'Click', label: 'Click to segment', component },
+    { name: 'sam3d', iconName: 'tool-crosshair', iconLabel: 'Click', label: 'Click to segment', component },
   ],
 
   /** @param {{servicesManager: any}} managers */

@@ -109,11 +109,20 @@ export class Viewer {
       if (!this._isOurs && event.detail?.segmentationId === this._segmentationId) this._isDrawn = true;
     };
     this._cs.eventTarget.addEventListener('CORNERSTONE_TOOLS_SEGMENTATION_DATA_MODIFIED', drawn);
+    // Statistics that a current OHIF works out meanwhile come back with the segments of when it began.
+    const described = (/** @type {any} */ event) => {
+      if (this._isOurs || event.detail?.segmentationId !== this._segmentationId || !this._items) return;
+      const { segments } = this._tools.segmentation.state.getSegmentation(this._segmentationId);
+      const isOthers = Object.values(segments).filter(Boolean).length !== this._items.length;
+      if (isOthers || this._items.some((item) => segments[item.id]?.label !== item.name)) this._describeAnew();
+    };
+    this._cs.eventTarget.addEventListener('CORNERSTONE_TOOLS_SEGMENTATION_MODIFIED', described);
     // A stroke ends where the button is released; a scissor draws just after that.
     const released = () => setTimeout(() => this._tellDrawing(), 50);
     window.addEventListener('mouseup', released, true);
     this._undo.push(
       () => this._cs.eventTarget.removeEventListener('CORNERSTONE_TOOLS_SEGMENTATION_DATA_MODIFIED', drawn),
+      () => this._cs.eventTarget.removeEventListener('CORNERSTONE_TOOLS_SEGMENTATION_MODIFIED', described),
       () => window.removeEventListener('mouseup', released, true),
     );
     this._later();
@@ -376,9 +385,10 @@ export class Viewer {
     return Boolean(this._segmentationId && this._services.segmentationService.getSegmentation(this._segmentationId));
   }
 
-  /** Takes the label map away: MONAI Label's own panel takes the first one that it finds for its own. */
+  /** Takes the label map away where MONAI Label's own panel is: that takes the first one that it finds for its own. */
   close() {
-    const { segmentationService } = this._services;
+    const { panelService, segmentationService } = this._services;
+    if (!panelService.getPanels('right').some((/** @type {any} */ panel) => panel.id.includes('monai-label'))) return;
     const id = this._segmentationId;
     if (id && segmentationService.getSegmentation(id)) this._ours(() => segmentationService.remove(id));
     this._painted.clear();
@@ -522,7 +532,7 @@ export class Viewer {
           locked: item.id !== current || item.locked,
         };
       }
-      this._tools.segmentation.updateSegmentations([{ segmentationId: id, payload: { segments: wanted } }]);
+      this._tools.segmentation.updateSegmentations([{ segmentationId: id, payload: { segments: wanted, segmentOrder: items.map((item) => item.id) } }]);
       for (const viewport of viewports) {
         const shown = this._tools.segmentation.state.getSegmentationRepresentations(viewport, { segmentationId: id }) || [];
         for (const { segments: known } of shown) {
@@ -539,6 +549,11 @@ export class Viewer {
       }
       segmentationService.setActiveSegment(id, current);
     });
+  }
+
+  _describeAnew() {
+    this._said = '';
+    this.describe(/** @type {Item[]} */ (this._items), this._current);
   }
 
   /** @param {number[]} ijk @returns {number[]} place */

@@ -41,6 +41,12 @@ from lib.host.process.launch import (
     "--tls-self-signed", is_flag=True, help="For a trial: https with a certificate of its own, kept in APP/tls."
 )
 @click.option("--review-only", is_flag=True, help="Images, labels and reviews alone: no model is loaded or trained.")
+@click.option(
+    "--ohif",
+    type=click.Path(exists=True, file_okay=False, resolve_path=True),
+    metavar="FOLDER",
+    help="A built OHIF to serve in place of the one that comes with MONAI Label (docs/ohif.md).",
+)
 @pass_app_dir
 def serve(
     app_dir: Path,
@@ -53,6 +59,7 @@ def serve(
     tls_key: Path | None,
     tls_self_signed: bool,
     review_only: bool,
+    ohif: str | None,
 ) -> None:
     """Start the server for OHIF, 3D Slicer and MITK.
 
@@ -63,6 +70,7 @@ def serve(
       sam3d serve --studies path/to/niftis --conf precision fp32
       sam3d serve --studies path/to/niftis --tls-cert server.pem --tls-key server.key
       sam3d serve --studies path/to/niftis --review-only
+      sam3d serve --studies http://127.0.0.1:8042/dicom-web --ohif package/dist
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     log = logging.getLogger("serve")
@@ -90,6 +98,7 @@ def serve(
     url = url_of(host, port, "https" if tls else "http")
     log.info("Ready in about 10 s at %s/ (%s)", url, viewers)
     settings = dict(conf) | ({"models": preset} if preset else {}) | ({"review_only": "yes"} if review_only else {})
+    settings |= {"ohif": ohif} if ohif else {}
     command = server_command(app_dir, place, port=port, host=host, conf=settings, tls=tls)
     os.execve(sys.executable, command, server_environment())
 

@@ -47,6 +47,7 @@ class Conf:
         train_on: which labels are learned from, one of ``TRAIN_ON``.
         own_review: whether people may accept labels that they drew.
         review_only: whether nothing is segmented or trained.
+        ohif: folder of a built OHIF that is served in place of MONAI Label's; None for that one.
     """
 
     models: tuple[str, ...] | None = None
@@ -66,6 +67,7 @@ class Conf:
     train_on: str = SUBMITTED
     own_review: bool = False
     review_only: bool = False
+    ohif: Path | None = None
 
     @property
     def audit_bytes(self) -> int:
@@ -110,6 +112,7 @@ def parse_conf(conf: Mapping[str, str]) -> Conf:
         "train_on",
         "own_review",
         "review_only",
+        "ohif",
     )
     unknown = [key for key in conf if key not in valid + _HOST_KEYS]
     if unknown:
@@ -129,6 +132,7 @@ def parse_conf(conf: Mapping[str, str]) -> Conf:
         train_on=_choice(conf, "train_on", default.train_on, TRAIN_ON),
         own_review=_choice(conf, "own_review", "no", ("yes", "no")) == "yes",
         review_only=_choice(conf, "review_only", "no", ("yes", "no")) == "yes",
+        ohif=_viewer(conf["ohif"]) if "ohif" in conf else None,
         patient_pattern=_pattern(conf["patient_pattern"]) if "patient_pattern" in conf else None,
         learning_dir=_folder(conf, "learning_dir", default.learning_dir),
     )
@@ -169,6 +173,17 @@ def _folder(conf: Mapping[str, str], key: str, default: Path) -> Path:
     if not text:
         raise ConfError(f"--conf {key} is empty; the name of a folder is needed.")
     return Path(text).expanduser()
+
+
+def _viewer(text: str) -> Path:
+    folder = Path(text.strip()).expanduser().resolve()
+    for name in ("index.html", "app-config.js"):
+        if not (folder / name).is_file():
+            raise ConfError(
+                f"--conf ohif is {text!r}, which holds no {name}; the folder of a built OHIF is needed, such as dist "
+                "in the npm package @ohif/app."
+            )
+    return folder
 
 
 def _at_least_one(key: str, number: int) -> int:

@@ -55,6 +55,7 @@ class Sam3dAdapterConfig:
         max_upload_bytes: most bytes of a request's body.
         registry: the versions of their weights.
         workflow: review decisions on labels, marks and leases of cases.
+        viewer: folder of a built OHIF that is served in place of MONAI Label's; None for that one.
 
     Raises:
         ConfError: an unknown or impossible setting.
@@ -65,6 +66,7 @@ class Sam3dAdapterConfig:
         settings = parse_conf(conf)
         self._app_dir = app_dir
         self.max_upload_bytes = settings.max_upload_bytes
+        self.viewer = settings.ohif
         self.presets = load_presets(app_dir / "configs", settings.models)
         self._shared = SharedState(
             models=ModelStore(),

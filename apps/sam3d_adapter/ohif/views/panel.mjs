@@ -31,5 +31,9 @@ export function panelView(session, cases, training) {
     casesView(session, cases),
     trainingView(session, training),
     help.element);
+  // These keys press buttons. In a current OHIF they are shortcuts of its own as well, which would forbid that.
+  element.addEventListener('keydown', (event) => {
+    if (event.key === 'Enter' || event.key === ' ') event.stopPropagation();
+  });
   return { element, help };
 }

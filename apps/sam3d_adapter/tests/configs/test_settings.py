@@ -52,6 +52,7 @@ def test_what_a_second_reader_changes() -> None:
         ({"train_on": "all"}, "--conf train_on is 'all'; choose from: submitted, accepted"),
         ({"own_review": "maybe"}, "own_review is 'maybe'; choose from: yes, no"),
         ({"review_only": ""}, "review_only"),
+        ({"ohif": "none"}, "ohif is .none., which holds no index.html"),
     ],
 )
 def test_mistakes_are_named(conf: dict, text: str) -> None:

@@ -8,12 +8,14 @@ import pytest
 
 from tests.e2e.scenes import GEOMETRIES, LARGE, ORGAN, SMALL, make_scene
 from tests.support.dicom_study import Study, centred_geometry, make_study, paint_scene
-from tests.support.ohif import missing_browser, open_browser
+from tests.support.ohif import missing_browser, missing_current_ohif, open_browser
 from tests.support.orthanc import Orthanc, missing_orthanc, start_orthanc
 from tests.support.panel import Panel
 from tests.support.server import AppServer, copy_app, start_server
 
 NewPanel = Callable[..., Panel]
+both_viewers = pytest.mark.parametrize("viewer", ["bundled", "current"])
+"""In the OHIF that MONAI Label brings, and in a current one."""
 
 
 def require(missing: str | None) -> None:
@@ -54,6 +56,24 @@ def server(orthanc: Orthanc, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture(scope="session")
+def current_server(orthanc: Orthanc, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppServer]:
+    """With a current OHIF, before the same PACS."""
+    missing = missing_current_ohif()
+    if missing:
+        pytest.skip(missing)
+    folder = tmp_path_factory.mktemp("current_server")
+    conf = {"ohif": os.environ["SAM3D_OHIF"]}
+    with start_server(copy_app(folder / "app"), orthanc.dicomweb_url, folder, conf=conf) as running:
+        yield running
+
+
+@pytest.fixture
+def viewer() -> str:
+    """Which OHIF the test looks at; tests for both are marked with ``both_viewers``."""
+    return "bundled"
+
+
+@pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Takes the screenshots."""
     return tmp_path_factory.mktemp("pictures")
@@ -73,13 +93,16 @@ def shared_context(browser: Any) -> Any:
 
 
 @pytest.fixture
-def new_panel(browser: Any, shared_context: Any, pictures: Path, request: pytest.FixtureRequest) -> Iterator[NewPanel]:
+def new_panel(
+    browser: Any, shared_context: Any, pictures: Path, viewer: str, request: pytest.FixtureRequest
+) -> Iterator[NewPanel]:
     """Opens empty pages, the first as a user who was never here; ``is_other_user`` makes one more."""
     opened: list[Panel] = []
 
     def new(url: str | None = None, *, is_other_user: bool = False) -> Panel:
         context = browser.new_context(viewport={"width": 1600, "height": 1000}) if is_other_user else shared_context
-        panel = Panel(context.new_page(), url or request.getfixturevalue("server").url)
+        server = "server" if viewer == "bundled" else "current_server"
+        panel = Panel(context.new_page(), url or request.getfixturevalue(server).url)
         if not opened:
             panel.forget_user()
         opened.append(panel)

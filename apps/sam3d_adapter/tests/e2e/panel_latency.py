@@ -2,9 +2,12 @@
 
 From the release of the mouse button to the mask on screen, and the tasks of more than 50 ms in the page meanwhile, by
 whose script they are. Each APP is the folder of an app (this one, if left out); its clicks alternate with the others'.
+Where ``SAM3D_OHIF`` names the folder of a built OHIF, each app is measured in that as well.
 """
 
 import contextlib
+import itertools
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -43,14 +46,16 @@ def main(folder: str, voxel: str, *apps: str) -> None:
         pacs.store(study.instances)
         browser = stack.enter_context(open_browser())
         panels: list[tuple[str, Panel]] = []
-        for n, app in enumerate(apps or (str(APP_DIR),)):
+        viewers = dict.fromkeys((None, os.environ.get("SAM3D_OHIF") or None))
+        for n, (app, viewer) in enumerate(itertools.product(apps or (str(APP_DIR),), viewers)):
             copied = copy_app(root / f"app{n}", source=Path(app))
-            server = stack.enter_context(start_server(copied, pacs.dicomweb_url, root / f"server{n}"))
+            conf = {"ohif": viewer} if viewer else {}
+            server = stack.enter_context(start_server(copied, pacs.dicomweb_url, root / f"server{n}", conf=conf))
             panel = Panel(browser.new_context(viewport={"width": 1600, "height": 1000}).new_page(), server.url)
             panel.open(study)
             panel.watch_latency()
             panel.page.evaluate(_WATCH_TASKS)
-            panels.append((app, panel))
+            panels.append((f"{app} in {viewer or 'the OHIF of MONAI Label'}", panel))
         seconds: dict[str, list[float]] = {app: [] for app, _ in panels}
         for n in range(_CLICKS + 1):
             off = (4.0 * (n % 4), 3.0 * (n % 3), 5.0 * (n % 2))

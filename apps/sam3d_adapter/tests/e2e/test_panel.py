@@ -23,6 +23,9 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 SHARED = os.environ.get("SAM3D_SHARED")
 TASK, LABEL = "ct", "lesion"
 VIEWPORTS = ("mpr-axial", "mpr-sagittal", "mpr-coronal")
+_SEGMENTS = "series => window.services.segmentationService.getSegmentation(`sam3d:${series}`).segments"
+_WRITE_SEGMENTS = """([series, segments]) => window.services.segmentationService.addOrUpdateSegmentation(
+  {segmentationId: `sam3d:${series}`, segments})"""
 
 
 @pytest.fixture
@@ -58,7 +61,9 @@ def check_shown(panel: Panel, server: AppServer, study: Study) -> np.ndarray:
     return shown.values
 
 
-@pytest.mark.parametrize("geometry", sorted(GEOMETRIES))
+@pytest.mark.parametrize(
+    ("viewer", "geometry"), [*(("bundled", name) for name in sorted(GEOMETRIES)), ("current", "oblique")]
+)
 def test_a_click_in_each_viewport_shows_the_servers_mask_of_that_voxel(
     new_panel: NewPanel, studies: dict[str, Study], server: AppServer, geometry: str, pictures: Path
 ) -> None:
@@ -82,6 +87,42 @@ def test_a_click_in_each_viewport_shows_the_servers_mask_of_that_voxel(
     assert turned[0][1] != clicks[0]
     with pytest.raises((AssertionError, requests.HTTPError)):
         check_equal(shown, ask(server, study, turned).values)
+
+
+@pytest.mark.parametrize("viewer", ["current"])
+def test_a_stack_of_slices_and_the_viewers_own_panel_beside(
+    new_panel: NewPanel, study: Study, server: AppServer
+) -> None:
+    panel = new_panel()
+    panel.open_in_segmentation_mode(study)
+    (viewport,) = panel.page.evaluate("() => window.services.cornerstoneViewportService.getViewportIds()")
+    clicks = []
+    for sign, off_mm in (("+", (0.0, 0.0, 0.0)), ("-", (9.0, 0.0, 0.0))):
+        aim = voxel_centre(study.geometry, LARGE.centre, off_mm)
+        x, y = panel.scroll_to(aim, viewport)
+        panel.page.keyboard.press("f" if sign == "+" else "b")
+        panel.page.mouse.click(x, y)
+        clicks.append((sign, study.geometry.voxel(aim)))
+        shown = check_shown(panel, server, study)
+        assert panel.prompts() == clicks
+    # By keyboard alone: these keys are the viewer's as well.
+    for name, key in (("undo", "Enter"), ("undo", "Space"), ("redo", "Enter"), ("redo", "Space")):
+        panel.part(name).focus()
+        panel.page.keyboard.press(key)
+    assert panel.prompts() == clicks
+    # The viewer works out statistics, and may come back with the segments of when it began.
+    begun = panel.page.evaluate_handle(_SEGMENTS, study.series_uid)
+    panel.press("add-object")
+    assert panel.label_map(study).names == {1: LABEL, 2: f"{LABEL} 2"}
+    panel.page.evaluate(_WRITE_SEGMENTS, [study.series_uid, begun])
+    assert panel.label_map(study).names == {1: LABEL, 2: f"{LABEL} 2"}
+    # Its own panel lists the objects, and the masks stay.
+    panel.page.locator("[data-cy='panelSegmentationWithToolsLabelMap-btn']").click()
+    panel.page.get_by_text(f"{LABEL} 2", exact=True).wait_for()
+    check_equal(panel.label_map(study).values, shown)
+    panel.page.locator("[data-cy='sam3d-btn']").click()
+    panel.part("object").first.wait_for()
+    assert set(panel.objects()) == {LABEL, f"{LABEL} 2"}
 
 
 @pytest.mark.skipif(not SHARED, reason="SAM3D_SHARED names no folder with data/dicom")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.e2e.checks import check_equal
+from tests.e2e.conftest import both_viewers
 from tests.e2e.scenes import LARGE, SMALL, voxel_centre
 from tests.support.dicom_study import Study
 from tests.support.panel import Panel
@@ -108,6 +109,7 @@ def test_a_finished_object_keeps_its_voxels_and_can_be_named_hidden_locked_delet
         assert panel.off_plane(LARGE.centre, viewport) < 6
 
 
+@both_viewers
 def test_what_was_drawn_by_hand_stays_and_clicks_go_on_from_it(
     panel: Panel, study: Study, sent: list[dict[str, Any]]
 ) -> None:

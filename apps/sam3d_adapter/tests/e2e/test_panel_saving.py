@@ -9,12 +9,11 @@ import requests
 from pydicom.uid import generate_uid
 
 from tests.e2e.checks import check_equal
-from tests.e2e.conftest import NewPanel
+from tests.e2e.conftest import NewPanel, both_viewers
 from tests.e2e.scenes import LARGE, SMALL, voxel_centre
 from tests.support.dicom_study import Study
 from tests.support.orthanc import Orthanc
 from tests.support.panel import Panel
-from tests.support.server import AppServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -55,8 +54,9 @@ def frames(seg: pydicom.Dataset, study: Study) -> dict[str, np.ndarray]:
     return masks
 
 
+@both_viewers
 def test_a_final_label_is_a_dicom_seg_of_these_voxels_under_these_names(
-    new_panel: NewPanel, study: Study, orthanc: Orthanc, server: AppServer
+    new_panel: NewPanel, study: Study, orthanc: Orthanc
 ) -> None:
     panel = new_panel()
     panel.open(study)
@@ -79,7 +79,7 @@ def test_a_final_label_is_a_dicom_seg_of_these_voxels_under_these_names(
     check_equal(stored["lesion"], (shown == 1).astype(np.uint8))
     check_equal(stored["lesion 2"], (shown == 2).astype(np.uint8))
     info = requests.get(
-        f"{server.url}/datastore/label/info", params={"label": study.series_uid, "tag": "final"}, timeout=60
+        f"{panel.server_url}/datastore/label/info", params={"label": study.series_uid, "tag": "final"}, timeout=60
     ).json()
     assert info["author"] == "Dr. Roe" and info["model"] == "ct"
     # In a browser that was never here, the stored label is offered, and one can go on with it.

@@ -333,6 +333,14 @@ def missing_browser() -> str | None:
     return None if _binary() else "Chromium is not installed (Debian: apt install chromium)"
 
 
+def missing_current_ohif() -> str | None:
+    """Why no current OHIF can be served here, or None."""
+    folder = os.environ.get("SAM3D_OHIF")
+    if folder and (Path(folder) / "index.html").is_file():
+        return None
+    return f"SAM3D_OHIF is {folder or 'not set'}; it names the folder of a built OHIF (`make ohif` fetches one)"
+
+
 def multipart_params(body: bytes) -> dict[str, Any]:
     """The JSON in the field ``params`` of a multipart body.
 

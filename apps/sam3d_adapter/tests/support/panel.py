@@ -56,6 +56,10 @@ _WATCH_LATENCY = f"""() => {{
     }});
   }}
 }}"""
+_SCROLL_TO = f"([id, point]) => {VIEWPORT}.jumpToWorld(point)"
+# The viewer turns to its own panel when there is a segmentation.
+_IS_TURNED_AWAY = """series => window.services?.segmentationService.getSegmentation(`sam3d:${series}`)
+  && !document.querySelector('[data-sam3d=panel]')"""
 _HAS_LABEL_MAP = "series => Boolean(window.cornerstoneTools.segmentation.state.getSegmentation(`sam3d:${series}`))"
 # By slice, for a label map is images; those are sorted by their places.
 _READ_LABEL_MAP = """async series => {
@@ -99,7 +103,7 @@ class Panel:
 
     Args:
         page: an empty page.
-        server_url: of the server.
+        server_url: of the server; kept as an attribute.
 
     Attributes:
         page: for what has no method here.
@@ -108,7 +112,7 @@ class Panel:
     """
 
     def __init__(self, page: Page, server_url: str) -> None:
-        self.page, self._server_url = page, server_url
+        self.page, self.server_url = page, server_url
         self.errors: list[str] = []
         self.foreign: list[str] = []
         page.on("pageerror", lambda error: self.errors.append(str(error)))
@@ -116,14 +120,23 @@ class Panel:
 
     def forget_user(self) -> None:
         """As a browser that was never here."""
-        self.page.goto(f"{self._server_url}/ohif/app-config.js")
+        self.page.goto(f"{self.server_url}/ohif/app-config.js")
         self.page.evaluate(_FORGET)
 
     def open(self, study: Study) -> None:
         """Open a study by its address alone, until the panel is ready for clicks."""
         query = urllib.parse.urlencode({"StudyInstanceUIDs": study.study_uid})
-        self.page.goto(f"{self._server_url}/ohif/monai-label?{query}")
+        self.page.goto(f"{self.server_url}/ohif/monai-label?{query}")
         self.wait_until_ready()
+
+    def open_in_segmentation_mode(self, study: Study) -> None:
+        """Open a study in the mode that a current OHIF has for this: a stack of slices, and a panel of its own."""
+        query = urllib.parse.urlencode({"StudyInstanceUIDs": study.study_uid})
+        self.page.goto(f"{self.server_url}/ohif/segmentation?{query}")
+        self.page.wait_for_function(_IS_TURNED_AWAY, arg=study.series_uid, timeout=120_000)
+        self.page.locator("[data-cy='sam3d-btn']").click()
+        self.part("object").first.wait_for(timeout=60_000)
+        self._confirm_banner()
 
     def wait_until_ready(self) -> None:
         """Wait for the panel, its object list and the images."""
@@ -131,6 +144,9 @@ class Panel:
         self.page.wait_for_function(_IS_SHOWN, arg="mpr-axial", timeout=120_000)
         self.page.wait_for_function(_IS_LOADED, timeout=120_000)
         self.part("object").first.wait_for(timeout=60_000)
+        self._confirm_banner()
+
+    def _confirm_banner(self) -> None:
         banner = self.page.get_by_text("Confirm and Hide")
         if banner.count():
             banner.first.click()
@@ -164,6 +180,11 @@ class Panel:
         """Bring a place into view; where it is on the page, in pixels."""
         aim = [viewport, [float(value) for value in place]]
         self.page.evaluate(SHOW_PLACE, aim)
+        return self.position(place, viewport)
+
+    def scroll_to(self, place: Sequence[float], viewport: str) -> tuple[float, float]:
+        """Show the slice of a place, as the camera stands; where it is on the page, in pixels."""
+        self.page.evaluate(_SCROLL_TO, [viewport, [float(value) for value in place]])
         return self.position(place, viewport)
 
     def show_one_viewport(self, viewport: str = "mpr-axial") -> None:
@@ -230,7 +251,7 @@ class Panel:
 
     def _serve_own_only(self, route: Route) -> None:
         address = route.request.url
-        if address.startswith((self._server_url + "/", "data:", "blob:")):
+        if address.startswith((self.server_url + "/", "data:", "blob:")):
             route.continue_()
             return
         self.foreign.append(address)

@@ -1,5 +1,7 @@
 """All patches of MONAI Label's endpoints."""
 
+from pathlib import Path
+
 from lib.host.own_endpoints import remove_endpoints
 from lib.host.pacs.proxy import patch_proxy
 from lib.host.patches.datastore_endpoints import patch_datastore_endpoints
@@ -26,15 +28,19 @@ _PATCHES = (
     patch_train_status,
     refuse_endpoints,
     patch_log_endpoints,
-    patch_ohif_endpoint,
     patch_proxy,
 )
 
 
-def patch_endpoints() -> None:
-    """Applies them; does nothing in a process that serves no HTTP. May be called again."""
+def patch_endpoints(viewer: Path | None = None) -> None:
+    """Applies them; does nothing in a process that serves no HTTP. May be called again.
+
+    Args:
+        viewer: folder of a built OHIF to serve; None for the one that MONAI Label brings.
+    """
     for patch in _PATCHES:
         patch()
+    patch_ohif_endpoint(viewer)
 
 
 def restore_endpoints() -> None:
