@@ -333,8 +333,6 @@ def test_tasks_that_are_none_say_which_there_are(live: LiveApp) -> None:
     check_refusal(live, live.ask("POST", "/scoring/nope", json={}), 404, ("scoring",))
     check_refusal(live, live.ask("POST", "/batch/infer/nope", json={}), 404, ("'nope'", "test"))
     assert [live.ask("GET", status).text for status in statuses] == before  # no process was started
-    for path in ("scoring/",):
-        assert live.ask("POST", f"/{path}", json={}).json() == {}
     for body in ([1], "x", 3):
         check_refusal(live, live.ask("POST", "/activelearning/random", json=body), 422, ("dictionary",))
     check_refusal(live, live.ask("POST", "/batch/infer/test?images=some", json={}), 422, ("'some'", "unlabeled"))

@@ -56,13 +56,15 @@ def protect(path: Path, *clicks: Click, mask: MaskPrompt | None = None, **reques
 
 def test_3d_slicer_counts_the_slices_of_left_handed_images_from_the_other_end() -> None:
     sent = {"foreground": [[20, 18, 3]], "background": [[1, 2, 29]], "roi": [10, 31, 10, 25, 2, 9]}
-    by_slicer = {**sent, "client_id": "Dr. Roe", "result_dtype": "uint8"}
+    marks = {"client_id": "Dr. Roe", "label": "lesion", "result_extension": ".nrrd", "result_dtype": "uint8"}
+    by_slicer = {**sent, **marks}
     mirrored = AFFINE @ np.diag([-1.0, 1.0, 1.0, 1.0])
     left_handed = mirrored if np.linalg.det(mirrored) < 0 else AFFINE
     for request, axes, is_reversed in (
         (by_slicer, left_handed, True),
         (by_slicer, left_handed @ np.diag([1.0, -1.0, 1.0, 1.0]), False),
         (sent, left_handed, False),
+        ({**by_slicer, "result_extension": ".nii.gz"}, left_handed, False),
     ):
         image = make_volume(np.zeros(SHAPE, np.int16), axes, "image")
         prompts, warnings = read_prompts(

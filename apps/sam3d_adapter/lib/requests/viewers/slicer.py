@@ -10,9 +10,13 @@ KEYS = ("roi",)
 IGNORED = ("label", "slice", "reset_state")
 
 
+# In each of its requests, and together in no other viewer's.
+_MARKS = {"client_id": None, "label": None, "result_extension": ".nrrd", "result_dtype": "uint8"}
+
+
 def is_sender(request: Mapping[str, Any]) -> bool:
-    """Whether 3D Slicer sent a request: its client adds a name and a type of mask to all, and no other one both."""
-    return "client_id" in request and "result_dtype" in request
+    """Whether a request comes from 3D Slicer."""
+    return all(key in request and value in (None, request[key]) for key, value in _MARKS.items())
 
 
 def read(request: Mapping[str, Any], label: str) -> dict[str, dict[str, Any]]:
