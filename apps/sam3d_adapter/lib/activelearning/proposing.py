@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 from monailabel.datastore.local import LocalDatastore
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
 
 from lib.activelearning.scoring import file_stamp
 from lib.annotations.label_names import label_of
@@ -22,7 +21,8 @@ from lib.annotations.patients import Patient
 from lib.annotations.submitted import read_submitted
 from lib.annotations.usual_place import LEAST_LABELS, usual_place, voxel_at
 from lib.evaluation.metrics import dice
-from lib.geometry.axes import Array, spacing_of
+from lib.evaluation.simulated_user import deepest_error
+from lib.geometry.axes import Array
 from lib.host.saved_labels import saved_labels
 from lib.host.studies_datastore import tag_text
 from lib.host.workflow import Workflow
@@ -76,13 +76,9 @@ def propose(image: Volume, place: Array, segmenter: OpenSegmenter) -> Proposed |
     mask = answer(voxel_at(place, image.voxels.shape, image.affine))
     if np.count_nonzero(mask) < LEAST_VOXELS:
         return None
-    return Proposed(mask, dice(mask, answer(_deepest(mask, image.affine))))
-
-
-def _deepest(mask: NDArray[np.bool_], affine: Array) -> tuple[int, int, int]:
-    depth = distance_transform_edt(np.pad(mask, 1), sampling=spacing_of(affine))[1:-1, 1:-1, 1:-1]
-    i, j, k = (int(index) for index in np.unravel_index(int(depth.argmax()), mask.shape))
-    return i, j, k
+    deepest = deepest_error(mask, seed=0)
+    assert deepest is not None  # the mask is not empty
+    return Proposed(mask, dice(mask, answer(deepest)))
 
 
 class Proposing:

@@ -7,7 +7,7 @@ import numpy as np
 
 from lib.annotations.label_names import label_of
 from lib.annotations.submitted import SubmittedCase
-from lib.geometry.axes import Array, transform_points
+from lib.geometry.axes import Array, spacing_of, transform_points
 
 LEAST_LABELS = 3
 """Labelled cases from which on a place is usual."""
@@ -32,7 +32,7 @@ def usual_place(cases: Sequence[SubmittedCase], structure: str) -> Array | None:
         voxels = np.argwhere(np.any([case.mask(labels, number) for number in numbers], axis=0))
         if len(voxels):
             # The voxel nearest the centre: that of a bent structure lies outside of it.
-            middle = voxels[np.square((voxels - voxels.mean(axis=0)) * _spacing(case.affine)).sum(axis=1).argmin()]
+            middle = voxels[np.square((voxels - voxels.mean(axis=0)) * spacing_of(case.affine)).sum(axis=1).argmin()]
             low, high = _extent(case.shape, case.affine)
             places.append((transform_points(case.affine, middle)[0] - low) / (high - low))
     return np.median(places, axis=0) if len(places) >= LEAST_LABELS else None
@@ -55,7 +55,3 @@ def voxel_at(place: Array, shape: Sequence[int], affine: Array) -> tuple[int, in
 def _extent(shape: Sequence[int], affine: Array) -> tuple[Array, Array]:
     corners = transform_points(affine, np.array(list(product(*((-0.5, length - 0.5) for length in shape)))))
     return corners.min(axis=0), corners.max(axis=0)
-
-
-def _spacing(affine: Array) -> Array:
-    return np.asarray(np.linalg.norm(affine[:3, :3], axis=0))

@@ -43,15 +43,15 @@ class Comparison:
     def sentence(self) -> str:
         """For the page of versions."""
         if self.high < 0:
-            verdict = "It finds cases that the model knows less well than most."
+            finding = "It finds cases that the model knows less well than most."
         elif self.low > 0:
-            verdict = "It chooses cases that the model knows already; the strategy 'random' would do better."
+            finding = "It chooses cases that the model knows already; the strategy 'random' would do better."
         else:
-            verdict = "That it chooses better than chance is not shown."
+            finding = "That it chooses better than chance is not shown."
         return (
             f"Next Sample: Dice after one click was {self.chosen:.2f} on the {self.n_chosen} patients that "
             f"'{self.strategy}' chose and {self.drawn:.2f} on {self.n_drawn} drawn at random: {self.mean:+.2f} "
-            f"(95 % interval {self.low:+.2f} to {self.high:+.2f}). {verdict}"
+            f"(95 % interval {self.low:+.2f} to {self.high:+.2f}). {finding}"
         )
 
 

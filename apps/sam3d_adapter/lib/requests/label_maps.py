@@ -59,9 +59,6 @@ def read_prompts(
 ) -> tuple[Prompts, list[str]]:
     """The prompts of a request, in the voxels of its image, and warnings.
 
-    An image with left-handed axes has its slices in reverse order in 3D Slicer, from version 5.8 on
-    (https://github.com/Slicer/Slicer/pull/7627), so its clicks are counted from the other end.
-
     Args:
         request: read.
         image: that it names.
@@ -80,7 +77,7 @@ def read_prompts(
             "Select the label in the viewer and click on the structure."
         )
     prompts, warnings = Prompts.read(values, shape), list[str]()
-    if request.is_from_slicer and is_left_handed(image.affine):
+    if request.counts_right_handed and is_left_handed(image.affine):
         prompts, warnings = _with_slices_reversed(prompts, shape[2]), [answer_warning("slices-reversed", REVERSED)]
     if not asks_for_mask:
         return prompts, warnings

@@ -65,7 +65,7 @@ class Request:
         protected_except: value in it that is not protected; None where the server is to find out.
         read_tag: tag of the saved label.
         stop_at_warnings: whether a mask that would mislead is refused, for a viewer that shows no warnings.
-        is_from_slicer: whether 3D Slicer sent it; see `lib.requests.label_maps.read_prompts`.
+        counts_right_handed: whether slices count from the other end where the image's axes are left-handed.
         uploaded_label, saved_label: paths of label maps.
         saved_names: of the segments of the saved label, in the order of their values.
         warnings: what had no effect.
@@ -84,7 +84,7 @@ class Request:
     protected_except: int | None
     read_tag: str
     stop_at_warnings: bool = False
-    is_from_slicer: bool = False
+    counts_right_handed: bool = False
     uploaded_label: str | None = None
     saved_label: str | None = None
     saved_names: tuple[str, ...] = ()
@@ -129,7 +129,7 @@ class Request:
             protected_except=_read_value("protected_except", request.get("protected_except"), least=0),
             read_tag=_read_tag(request.get("read_tag")),
             stop_at_warnings=stop,
-            is_from_slicer=slicer.is_sender(request),
+            counts_right_handed=slicer.counts_right_handed(request),
             uploaded_label=request.get(LABEL_FILE_KEY),
             saved_label=request.get(SAVED_LABEL_KEY),
             saved_names=tuple(request.get(SAVED_NAMES_KEY) or ()),

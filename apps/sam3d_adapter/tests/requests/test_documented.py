@@ -74,7 +74,7 @@ def test_every_key_is_documented_and_nothing_else() -> None:
     fields = {field.name for field in dataclasses.fields(Request)} | {"threshold", "refine"}
     assert set(OPTIONS) == fields - {
         "image", "prompts", "options", "uploaded_label", "saved_label", "saved_names", "warnings",
-        "is_from_slicer",
+        "counts_right_handed",
     }  # fmt: skip
 
 

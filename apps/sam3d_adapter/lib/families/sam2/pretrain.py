@@ -10,6 +10,7 @@ OUT/<size>_state.pt when the same command is given again. At the end, OUT/sam2_<
 import argparse
 import logging
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -47,10 +48,10 @@ def pretrain(
         torch.manual_seed(config.seed)
         network = TrainedNetwork(build_network(size), size, is_whole=True)
 
-    def stream(data_sets: list[DataSet], seed: int, **how: object) -> ClipStream:
+    def stream(data_sets: list[DataSet], seed: int, **how: Any) -> ClipStream:
         # Each source has the intensities of its own preset.
         settings = SliceSettings("same", 3, data_sets[0].preset.intensity)
-        return ClipStream(data_sets, settings, SIZES[size].pixels, seed, **how)  # type: ignore[arg-type]
+        return ClipStream(data_sets, settings, SIZES[size].pixels, seed, **how)
 
     trained = [choice.open(held_out, validation=False) for choice, _ in choices if choice.share]
     validation = {}

@@ -14,8 +14,11 @@ IGNORED = ("label", "slice", "reset_state")
 _MARKS = {"client_id": None, "label": None, "result_extension": ".nrrd", "result_dtype": "uint8"}
 
 
-def is_sender(request: Mapping[str, Any]) -> bool:
-    """Whether a request comes from 3D Slicer."""
+def counts_right_handed(request: Mapping[str, Any]) -> bool:
+    """Whether a request counts voxels along right-handed axes, whatever the file's are: 3D Slicer does, from 5.8 on.
+
+    It reverses the slices of other images when it opens them (https://github.com/Slicer/Slicer/pull/7627).
+    """
     return all(key in request and value in (None, request[key]) for key, value in _MARKS.items())
 
 
