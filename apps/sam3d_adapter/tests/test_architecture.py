@@ -13,7 +13,7 @@ LIB = APP / "lib"
 
 # Each package may import those before it. A dotted entry is a sub-package that stands apart from its parent.
 ORDER = (
-    "version", "answer_warnings", "files", "studies", "workflow", "prompts", "geometry", "volumes", "models",
+    "version", "answer_warnings", "files", "workers", "studies", "workflow", "prompts", "geometry", "volumes", "models",
     "conversion", "segmenters", "segmenters.roi", "presets", "values", "phantoms", "synthesis", "regions", "registry",
     "serving",
     "requests", "audit", "evaluation", "training", "pretraining", "annotations", "label_sets", "learning", "families",
@@ -27,6 +27,7 @@ ALLOWED = {
     "version": set(),
     "answer_warnings": set(),
     "files": {"filelock"},
+    "workers": {"ray"},
     "studies": set(),
     "workflow": set(),
     "prompts": {"numpy"},

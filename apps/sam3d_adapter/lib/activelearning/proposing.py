@@ -6,10 +6,13 @@ answer to a click at its deepest voxel is the confidence.
 
 import logging
 import os
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from monailabel.datastore.local import LocalDatastore
@@ -32,6 +35,7 @@ from lib.prompts.prompts import Prompts
 from lib.serving.preset_segmenter import OpenSegmenter, PresetSegmenter
 from lib.volumes.read import read_volume
 from lib.volumes.volume import ImageError, Volume
+from lib.workers.choice import IN_PROCESS, WorkerChoice
 from lib.workflow.proposals import KEY, TAG
 
 logger = logging.getLogger(__name__)
@@ -81,6 +85,52 @@ def propose(image: Volume, place: Array, segmenter: OpenSegmenter) -> Proposed |
     return Proposed(mask, dice(mask, answer(deepest)))
 
 
+@dataclass(frozen=True)
+class ProposeCase:
+    """An image that is to have a proposal.
+
+    Attributes:
+        image: id.
+        path: its file or folder.
+        facts: what the proposal counts for: structure, version of the weights, file of the image.
+    """
+
+    image: str
+    path: Path
+    facts: dict[str, str]
+
+
+@dataclass(frozen=True)
+class MaskFile:
+    """A proposal as it is saved.
+
+    Attributes:
+        content: of a ``.nii.gz`` file.
+        confidence: as `Proposed`.
+    """
+
+    content: bytes
+    confidence: float
+
+
+def propose_case(place: Array, segmenter: OpenSegmenter, case: ProposeCase) -> MaskFile | None:
+    """The proposal for one image, on whatever worker; None where nothing is found.
+
+    Raises:
+        ImageError: an image that cannot be read, or without contrast.
+        OSError: there is no such file.
+    """
+    volume = read_volume(case.path)
+    found = propose(volume, place, segmenter)
+    if found is None:
+        return None
+    file = write_mask(found.mask.astype(np.uint8), volume.affine, ".nii.gz", compress=True)
+    try:
+        return MaskFile(file.read_bytes(), found.confidence)
+    finally:
+        file.unlink(missing_ok=True)
+
+
 class Proposing:
     """Proposes masks for all cases of a folder that nobody has labelled, marked or drafted.
 
@@ -102,6 +152,7 @@ class Proposing:
         *,
         device: str | None = None,
         told: Callable[[str, str], None] = lambda image, outcome: None,
+        workers: WorkerChoice = IN_PROCESS,
     ) -> dict[str, int]:
         """Proposes what has no proposal yet, and keeps each at once.
 
@@ -110,6 +161,7 @@ class Proposing:
             datastore: of a folder.
             device: as `PresetSegmenter.open`.
             told: called with each image's id and what became of it.
+            workers: where images are segmented.
 
         Returns:
             How many images there are of each outcome.
@@ -117,6 +169,7 @@ class Proposing:
         Raises:
             NoPlace: fewer labels of the structure than it takes to know its place.
             CheckpointError: no version of the preset can be served.
+            WorkersError: the workers cannot be used.
             WorkflowError: the database cannot be used.
         """
         os.nice(10)  # users' clicks come first
@@ -129,46 +182,68 @@ class Proposing:
             )
         served = self._segmenter.open(device)
         counts = dict.fromkeys((PROPOSED, UP_TO_DATE, NOTHING, FAILED), 0)
+
+        def tell(image: str, outcome: str) -> None:
+            counts[outcome] += 1
+            told(image, outcome)
+
+        open_tool = partial(self._segmenter.open, served.device, served.model_version)
+        with workers.start(open_tool, device=served.device) as started:
+            cases = self._open_cases(label_of(structure), datastore, served.model_version, tell)
+            for case, done in started.each(partial(propose_case, place), cases):
+                try:
+                    outcome = self._keep(case, done.result(), structure, datastore)
+                except ImageError as error:
+                    logger.warning("No mask was proposed for an image (%s).", type(error).__name__)
+                    outcome = FAILED
+                # Broad: a fault at one image must not end the others. Its name may be that of a patient.
+                except Exception:
+                    logger.warning("No mask was proposed for an image.", exc_info=True)
+                    outcome = FAILED
+                tell(case.image, outcome)
+        return counts
+
+    def _open_cases(
+        self, structure: str, datastore: LocalDatastore, weights: str, tell: Callable[[str, str], None]
+    ) -> Iterator[ProposeCase]:
+        """Images without label, mark or draft whose proposal does not count any more, or that have none."""
         known = self._workflow.read(datastore)
         for image in sorted(datastore.list_images()):
             if known.by_image.get(image) or image in known.marks:
                 continue
+            # Broad: as above.
             try:
-                outcome = self._propose_one(image, structure, place, served, datastore)
-            except ImageError as error:
-                logger.warning("No mask was proposed for an image (%s).", type(error).__name__)
-                outcome = FAILED
-            # Broad: a fault at one image must not end the others. Its name may be that of a patient.
+                path = Path(datastore.get_image_uri(image))
+                facts = {"structure": structure, "version": weights, "file": file_stamp(path)}
             except Exception:
                 logger.warning("No mask was proposed for an image.", exc_info=True)
-                outcome = FAILED
-            counts[outcome] += 1
-            told(image, outcome)
-        return counts
+                tell(image, FAILED)
+                continue
+            there = _saved(image, datastore)
+            if there is not None and (KEY not in there or facts.items() <= there[KEY].items()):
+                tell(image, UP_TO_DATE)
+            else:
+                yield ProposeCase(image, path, facts)
 
-    def _propose_one(
-        self, image: str, structure: str, place: Array, served: OpenSegmenter, datastore: LocalDatastore
-    ) -> str:
-        path = Path(datastore.get_image_uri(image))
-        facts = {"structure": label_of(structure), "version": served.model_version, "file": file_stamp(path)}
-        case = datastore._datastore.objects[image]
-        there = next((entry.info for tag, entry in case.labels.items() if tag_text(tag) == TAG), None)
-        if there is not None and (KEY not in there or facts.items() <= there[KEY].items()):
-            return UP_TO_DATE
-        volume = read_volume(path)
-        found = propose(volume, place, served)
+    def _keep(self, case: ProposeCase, found: MaskFile | None, structure: str, datastore: LocalDatastore) -> str:
+        there = _saved(case.image, datastore)
         if found is None:
             if there is not None:  # of another version, or of the image that was here before
-                datastore.remove_label(image, TAG)
+                datastore.remove_label(case.image, TAG)
             return NOTHING
         info = {
             "model": self._segmenter.preset.name,
             "label_info": [{"name": structure, "idx": 1}],
-            KEY: {**facts, "confidence": round(found.confidence, 3), "at": time.time()},
+            KEY: {**case.facts, "confidence": round(found.confidence, 3), "at": time.time()},
         }
-        file = write_mask(found.mask.astype(np.uint8), volume.affine, ".nii.gz", compress=True)
-        try:
-            datastore.save_label(image, str(file), TAG, info)
-        finally:
-            file.unlink(missing_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "mask.nii.gz"
+            file.write_bytes(found.content)
+            datastore.save_label(case.image, str(file), TAG, info)
         return PROPOSED
+
+
+def _saved(image: str, datastore: LocalDatastore) -> dict[str, Any] | None:
+    """What is kept of the mask that an image has under the tag of proposals; None where it has none."""
+    case = datastore._datastore.objects[image]
+    return next((entry.info for tag, entry in case.labels.items() if tag_text(tag) == TAG), None)

@@ -7,12 +7,16 @@ from typing import Any
 import click
 
 from lib.cli.served_folder import on_served_folder, open_served_folder
+from lib.cli.worker_options import with_workers
+from lib.workers.choice import WorkerChoice
+from lib.workers.each_case import WorkersError
 
 
 @click.command(short_help="Propose masks for unlabelled images, to be corrected.")
 @on_served_folder()
+@with_workers
 @click.option("--structure", required=True, help="What to look for, as it is called in the labels that there are.")
-def propose(app_dir: Path, structure: str, device: str | None, **options: Any) -> None:
+def propose(app_dir: Path, structure: str, device: str | None, workers: WorkerChoice, **options: Any) -> None:
     """Save a mask of STRUCTURE, with a confidence, for each image that has no label, draft or mark.
 
     It clicks where the structure lies in the labels that were submitted; three at least are needed. A run that was
@@ -27,11 +31,14 @@ def propose(app_dir: Path, structure: str, device: str | None, **options: Any) -
     from lib.models.checkpoint_error import CheckpointError
     from lib.serving.devices import DeviceError
 
+    workers = workers.reading(app_dir, options["studies"])
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     proposing = config.proposing(options["preset"])
     try:
-        counts = proposing(structure, datastore, device=device, told=lambda *done: click.echo("{}: {}".format(*done)))
-    except (CheckpointError, DeviceError, NoPlace, OSError) as error:
+        counts = proposing(
+            structure, datastore, device=device, told=lambda *done: click.echo("{}: {}".format(*done)), workers=workers
+        )
+    except (CheckpointError, DeviceError, NoPlace, OSError, WorkersError) as error:
         raise click.ClickException(" ".join(str(error).split())) from error
     click.echo(
         f"{counts[PROPOSED]} proposed, {counts[UP_TO_DATE]} up to date, {counts[NOTHING]} with nothing found, "

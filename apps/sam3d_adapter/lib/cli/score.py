@@ -7,11 +7,15 @@ from typing import Any
 import click
 
 from lib.cli.served_folder import on_served_folder, open_served_folder
+from lib.cli.worker_options import with_workers
+from lib.workers.choice import WorkerChoice
+from lib.workers.each_case import WorkersError
 
 
 @click.command(short_help="Score images, so that Next Sample can choose by coverage.")
 @on_served_folder()
-def score(app_dir: Path, device: str | None, **options: Any) -> None:
+@with_workers
+def score(app_dir: Path, device: str | None, workers: WorkerChoice, **options: Any) -> None:
     """Work out what the network sees in each image, for a server with --conf strategy coverage.
 
     The preset is the first one that this server offers. The server does the same by itself, at low priority. What is
@@ -28,12 +32,13 @@ def score(app_dir: Path, device: str | None, **options: Any) -> None:
     from lib.models.checkpoint_error import CheckpointError
     from lib.serving.devices import DeviceError
 
+    workers = workers.reading(app_dir, options["studies"])
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     request: dict[str, Any] = {"device": device} if device else {}
     try:
         method = config.scoring_methods()[COVERAGE]
-        counts = method(request, datastore, lambda *done: click.echo("{}: {}".format(*done)))
-    except (CheckpointError, DeviceError, NoFeatures, OSError) as error:
+        counts = method(request, datastore, lambda *done: click.echo("{}: {}".format(*done)), workers=workers)
+    except (CheckpointError, DeviceError, NoFeatures, OSError, WorkersError) as error:
         raise click.ClickException(" ".join(str(error).split())) from error
     click.echo(f"{counts[SCORED]} scored, {counts[UP_TO_DATE]} up to date, {counts[FAILED]} without a score")
     raise SystemExit(1 if counts[FAILED] else 0)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,16 +130,23 @@ class PresetSegmenter:
         self.served = ServedModel(preset.name, self.spec, shared.models, versions)
         self._calibrations = Calibrations(None if versions is None else versions.folder, preset)
 
-    def open(self, device: str | None = None) -> OpenSegmenter:
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process builds it anew, with models and caches of its own."""
+        versions = self.served.versions
+        of = None if versions is None else (versions.folder, versions.preset, versions.size, versions.family)
+        return _elsewhere, (self.preset, self._app_dir, self.shared.precision, of)
+
+    def open(self, device: str | None = None, weights: str | None = None) -> OpenSegmenter:
         """The version that is served now: whatever is published meanwhile, a request runs on this one.
 
         Args:
             device: ``cpu``, ``cuda:N``; None for the first GPU, else the CPU.
+            weights: sha256 that they must have; None for those that are served.
 
         Raises:
             DeviceError: no such device.
             MissingWeightsError: files are missing; the message says how to get them.
-            CheckpointError: no version can be served.
+            CheckpointError: no version can be served, or it has other weights.
         """
         device = read_device(device)
         self.require_weights()
@@ -146,9 +154,14 @@ class PresetSegmenter:
         family, preset, shared = families()[self.preset.model.family], self.preset, self.shared
         segmenter = family.segmenter(answering.loaded, preset.settings, preset.labels, shared.cache, shared.precision)
         warnings = (answer_warning("other-version", answering.warning),) if answering.warning else ()
-        weights = answering.loaded.version
-        calibration = self._calibrations.of(weights)
-        return OpenSegmenter(segmenter, device, answering.version, weights, warnings, calibration)
+        found = answering.loaded.version
+        if weights not in (None, found):
+            raise CheckpointError(
+                f"Preset '{preset.name}' has the weights {found[:12]} here, not {str(weights)[:12]}. Start "
+                "again, and see that all machines read the same folder of versions."
+            )
+        calibration = self._calibrations.of(found)
+        return OpenSegmenter(segmenter, device, answering.version, found, warnings, calibration)
 
     def segment(
         self, image: Volume, prompts: Prompts, options: Options | None = None, *, device: str | None = None
@@ -165,6 +178,13 @@ class PresetSegmenter:
         missing = self.served.missing_files()
         if missing:
             raise MissingWeightsError(how_to_supply(self.preset, missing, self._app_dir))
+
+
+def _elsewhere(
+    preset: Preset, app_dir: Path, precision: str, versions: tuple[Path, str, str, str] | None
+) -> PresetSegmenter:
+    own = None if versions is None else Versions(*versions)
+    return PresetSegmenter(preset, app_dir, SharedState.of(precision=precision), own)
 
 
 def how_to_supply(preset: Preset, missing: Sequence[Path], app_dir: Path) -> str:

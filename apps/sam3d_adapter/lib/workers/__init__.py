@@ -1,0 +1,1 @@
+"""One function over many cases, in this process or on workers of Ray."""

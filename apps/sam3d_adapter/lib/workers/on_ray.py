@@ -1,0 +1,178 @@
+"""Workers of Ray: processes of this machine, or of a cluster, of which any may be lost at any time."""
+
+import contextlib
+import logging
+import math
+import os
+import secrets
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, Generic
+
+from lib.workers.each_case import Case, Result, Tool, WorkerLost, WorkersError
+from lib.workers.ray_worker import release, worker_class
+
+NOT_INSTALLED = "More than one worker takes Ray, which is not installed here: pip install 'sam3d-adapter[workers]'."
+MOST_TRIES = 2
+"""Of a case whose worker was lost: it may be the case that takes all memory."""
+WAIT_S = 120.0
+"""After which a run without any worker ends; a cluster may have others' work to finish."""
+
+_CODE = Path(__file__).parents[2]
+_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+
+logger = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def on_ray(
+    open_tool: Callable[[], Tool], count: int, cluster: str | None, *, device: str, folders: tuple[Path, ...]
+) -> Iterator["_OnRay[Tool]"]:
+    """As `lib.workers.each_case.WorkerChoice.start`."""
+    with _connected(count, cluster) as ray:
+        yield _OnRay(ray, open_tool, count, _gpu_share(ray, count, device), folders)
+
+
+@contextlib.contextmanager
+def _connected(count: int, cluster: str | None) -> Iterator[Any]:
+    """Ray, connected to a cluster or to one of its own, which ends with the ``with`` block."""
+    with tempfile.TemporaryDirectory(prefix="sam3d-ray-", ignore_cleanup_errors=True) as private:
+        os.environ |= _QUIET
+        if cluster is None:
+            # A node that believes itself on such a system listens on the loopback interface alone.
+            os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+            # Other users of this machine cannot give it work.
+            os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        try:
+            import ray
+        except ImportError as error:
+            raise WorkersError(NOT_INSTALLED) from error
+        own: dict[str, Any] = {
+            "num_cpus": count,
+            "include_dashboard": False,
+            "object_store_memory": 200 * 2**20,
+            "_temp_dir": private,
+        }
+        try:
+            ray.init(
+                address=cluster or "local",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                **(own if cluster is None else {}),
+            )
+        # Broad: Ray raises whatever its parts do, from sockets with long names to a cluster of another Python.
+        except Exception as error:
+            place = "on this machine" if cluster is None else f"at {cluster}"
+            raise WorkersError(f"Ray cannot be used {place}: {' '.join(str(error).split())}") from error
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
+
+
+def _gpu_share(ray: Any, count: int, device: str) -> float:
+    """How much of a GPU each worker gets; Ray shows it that GPU as its first."""
+    if device == "cpu":
+        return 0.0
+    if device != "cuda:0":
+        raise WorkersError(f"device is {device}; Ray gives its workers GPUs by itself: say --device cuda.")
+    there = int(ray.cluster_resources().get("GPU", 0))
+    if not there:
+        raise WorkersError("The workers have no GPU; say --device cpu.")
+    return 1 / math.ceil(count / there)
+
+
+class _OnRay(Generic[Tool]):
+    """Gives each worker one case a time; a lost worker is replaced, and its case given to another."""
+
+    def __init__(
+        self, ray: Any, open_tool: Callable[[], Tool], count: int, gpus: float, folders: tuple[Path, ...]
+    ) -> None:
+        # One core each, to which Ray also keeps the threads; a low priority is Ray's own habit.
+        options = {"num_cpus": 1, "num_gpus": gpus, "max_restarts": 0, "scheduling_strategy": "SPREAD"}
+        self._ray = ray
+        self._class = ray.remote(worker_class()).options(**options)
+        needed = tuple(str(folder) for folder in (_CODE, *folders))
+        self._arguments = needed, release(_CODE), ray.cloudpickle.dumps(open_tool)
+        self._starts_left = 2 * count
+        self._said: set[str] = set()
+        self._starting: dict[Any, Any] = {}
+        self._idle: list[Any] = []
+        for _ in range(count):
+            self._start()
+
+    def each(
+        self, do: Callable[[Tool, Case], Result], cases: Iterable[Case]
+    ) -> Iterator[tuple[Case, "Future[Result]"]]:
+        """As `lib.workers.each_case.Workers.each`."""
+        lost, wait, get = self._ray.exceptions.RayError, self._ray.wait, self._ray.get
+        function = self._ray.put(do)
+        rest, again = iter(cases), deque[tuple[Case, int]]()
+        busy: dict[Any, tuple[Any, Case, int]] = {}
+        is_open = True
+        while True:
+            while self._idle and (again or is_open):
+                if not again:
+                    try:
+                        again.append((next(rest), 1))
+                    except StopIteration:
+                        is_open = False
+                        break
+                case, tries = again.popleft()
+                worker = self._idle.pop()
+                busy[worker.work.remote(function, case)] = worker, case, tries
+            if not busy and not again and not is_open:
+                return
+            if not busy and not self._starting:
+                raise WorkersError(f"No worker is left. {' '.join(sorted(self._said))}".strip())
+            ready, _ = wait([*busy, *self._starting], timeout=None if busy else WAIT_S)
+            if not ready:
+                raise WorkersError(
+                    f"Ray had no worker for {WAIT_S:.0f} s. What is finished is kept: give the same command again."
+                )
+            (answer,) = ready
+            if answer in self._starting:
+                self._started(answer)
+                continue
+            worker, case, tries = busy.pop(answer)
+            done: Future[Result] = Future()
+            try:
+                result, error = get(answer)
+            except lost:
+                logger.warning("A worker was lost; another one takes its place.")
+                self._start()
+                if tries < MOST_TRIES:
+                    again.append((case, tries + 1))
+                    continue
+                error = WorkerLost(f"The worker was lost, {MOST_TRIES} times; it may have run out of memory.")
+            else:
+                self._idle.append(worker)
+            if error is None:
+                done.set_result(result)
+            else:
+                done.set_exception(error)
+            yield case, done
+
+    def _start(self) -> None:
+        worker = self._class.remote(*self._arguments)
+        self._starting[worker.start.remote()] = worker
+
+    def _started(self, answer: Any) -> None:
+        worker = self._starting.pop(answer)
+        try:
+            problem = self._ray.get(answer)
+        except self._ray.exceptions.RayError as error:
+            problem = f"A worker was lost while it started ({type(error).__name__})."
+            if self._starts_left:
+                self._starts_left -= 1
+                self._start()
+        if problem is None:
+            self._idle.append(worker)
+            return
+        self._ray.kill(worker)
+        if problem not in self._said:
+            self._said.add(problem)
+            logger.warning("%s", problem)
