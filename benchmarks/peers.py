@@ -45,6 +45,7 @@ from lib.training.data_sets import DataSet
 from lib.training.interactions import Interactions
 from lib.training.sampling import for_training
 from lib.training.train import TrainingConfig, train
+from lib.workers.choice import WorkerChoice
 
 ALL = "all"
 """What the cases of all folders together are called; a patient in several of them is one patient."""
@@ -125,7 +126,8 @@ def evaluate_peer(peer: Peer, arguments: argparse.Namespace) -> dict[str, list[R
             if not sources:
                 raise DataError(f"{folder} holds no case of {arguments.held_out}.")
             choice = SegmenterChoice(APP_DIR, _served(preset, peer, arguments), "cpu")
-            evaluate(Evaluation(choice, sources, out, MODES, SEEDS, arguments.jobs, TIMEOUT_S))
+            workers = WorkerChoice(arguments.jobs, with_ray=False)
+            evaluate(Evaluation(choice, sources, out, MODES, SEEDS, TIMEOUT_S, workers=workers))
         found[name] = read_records(out)
         logger.info("%s is evaluated on %s.", peer.name, name)
     # An image of the same name in two folders is two cases of one patient.

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lib.cli.app_dir import pass_app_dir
+from lib.cli.worker_options import with_workers
 from lib.registry.errors import RegistryError
 from lib.registry.registry import DEFAULT_LEARNING_DIR, Registry
 from lib.registry.version import SHIPPED
+from lib.workers.choice import IN_PROCESS, WorkerChoice
+from lib.workers.each_case import WorkersError
 
 if TYPE_CHECKING:
     from lib.evaluation.cases import Source
@@ -51,7 +54,10 @@ logger = logging.getLogger("evaluate")
     help="How the simulated user clicks, with commas: centre, random, jitter, paper-K; all, paper.",
 )
 @click.option("--seeds", default="42,43,44", show_default=True, help="Of the modes that draw.")
-@click.option("--jobs", type=click.IntRange(min=1), help="Processes.  [default: one for each core; 1 on a GPU]")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), help="Processes, without Ray.  [default: one for each core; 1 on a GPU]"
+)
+@with_workers
 @click.option("--device", help="cpu, cuda or cuda:N.  [default: first GPU, else cpu]")
 @click.option("--precision", type=click.Choice(("auto", "fp32", "bf16")), default="auto", show_default=True)
 @click.option(
@@ -91,6 +97,8 @@ def _check_usage(given: SimpleNamespace) -> None:
         raise click.UsageError("--preset and --out are needed")
     if given.base is not None and given.model is None:
         raise click.UsageError("--base needs --model: weights fit no other base than their own")
+    if given.jobs is not None and given.workers != IN_PROCESS:
+        raise click.UsageError("--jobs is for work without Ray: give --workers alone")
     if given.version is not None and given.model is not None:
         raise click.UsageError("--version and --model name different weights: give one of them")
 
@@ -102,7 +110,6 @@ def _run(app_dir: Path, given: SimpleNamespace) -> int:
     from lib.evaluation.cases import DataError
     from lib.evaluation.compare import CompareError
     from lib.evaluation.ledger import LedgerError
-    from lib.evaluation.run import RunError
     from lib.evaluation.simulated_user import ModeError
     from lib.models.checkpoint import CheckpointError
     from lib.presets import PresetError
@@ -118,7 +125,7 @@ def _run(app_dir: Path, given: SimpleNamespace) -> int:
             _compare(given)
         else:
             _evaluate(app_dir, given)
-    except (*refused, RegistryError, RunError, OSError) as error:
+    except (*refused, RegistryError, WorkersError, OSError) as error:
         logger.error("%s", " ".join(str(error).split()))
         return 1
     except KeyboardInterrupt:
@@ -146,18 +153,19 @@ def _evaluate(app_dir: Path, given: SimpleNamespace) -> None:
     if missing:
         raise DataError(how_to_supply(preset, missing, app_dir))
     device = read_device(given.device)
+    sources = _sources(given)
     evaluation = Evaluation(
         choice=SegmenterChoice(app_dir, preset, device, given.precision),
-        sources=_sources(given),
+        sources=sources,
         out=given.out,
         modes=read_modes(given.modes),
         seeds=read_seeds(given.seeds),
-        jobs=given.jobs or _jobs(device),
         timeout_s=given.timeout,
         labels_are_objects=given.labels_are_objects,
         split=given.split,
         unpaired=Unpaired() if given.manifest else unpaired(given.images, given.labels),
         version=version,
+        workers=_workers(app_dir, given, device, sources),
     )
     if given.version is None and version not in (None, SHIPPED):
         logger.info("Preset %s serves version %s, so that is evaluated; VERSION=%s takes the preset's own weights.",
@@ -194,6 +202,13 @@ def _sources(given: SimpleNamespace) -> "list[Source]":
     else:
         sources = from_folders(given.images, given.labels, dataset=given.dataset)
     return with_patients(sources, given.patient)
+
+
+def _workers(app_dir: Path, given: SimpleNamespace, device: str, sources: "list[Source]") -> WorkerChoice:
+    if given.workers == IN_PROCESS:
+        return WorkerChoice(given.jobs or _jobs(device), with_ray=False)
+    folders = {file.parent for source in sources for file in (source.image, source.label)}
+    return given.workers.reading(app_dir, *sorted(folders))
 
 
 def _jobs(device: str) -> int:

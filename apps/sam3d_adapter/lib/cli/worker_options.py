@@ -16,10 +16,9 @@ def with_workers(command: Any) -> Any:
         "count",
         type=click.IntRange(min=1),
         default=1,
-        show_default=True,
-        help="Processes that Ray starts and replaces if they are lost; 1: this process, without Ray.",
+        help="Processes of Ray to work in; one that is lost is replaced.  [default: without Ray]",
     )
-    @click.option("--cluster", metavar="ADDRESS", help="A Ray cluster to take them from.  [default: this machine]")
+    @click.option("--cluster", metavar="ADDRESS", help="The Ray cluster that has them.  [default: this machine]")
     @wraps(command)
     def with_choice(*args: Any, count: int, cluster: str | None, **options: Any) -> None:
         command(*args, workers=WorkerChoice(count, cluster), **options)

@@ -1,12 +1,14 @@
 """An evaluation from its settings to its folder."""
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import logging
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from lib.evaluation.metrics import TOLERANCES_MM
 from lib.evaluation.pictures import draw_case
 from lib.evaluation.record import ImageFree, Record
 from lib.evaluation.report import write_report
-from lib.evaluation.run import Plan, Workers, current_task, find_cases, run
+from lib.evaluation.run import LazyTask, Plan, find_cases, run, watched
 from lib.evaluation.simulated_user import JITTER_SIGMA_MM, SimulatedClick
 from lib.evaluation.statistics import CONFIDENCE, RESAMPLES, SEED
 from lib.evaluation.summary import summarise
@@ -27,6 +29,8 @@ from lib.files.checksums import file_sha256
 from lib.models.checkpoint_error import CheckpointError
 from lib.presets import Preset
 from lib.volumes.read import read_volume
+from lib.workers.choice import IN_PROCESS, WorkerChoice
+from lib.workers.each_case import Workers
 
 WORST = 3
 NO_BASELINES = "The preset has no section 'blind', so no baselines stand beside the scores."
@@ -45,12 +49,12 @@ class Evaluation:
         out: folder of the run.
         modes: of the simulated user.
         seeds: see ``Plan``.
-        jobs: number of processes.
         timeout_s: of a request.
         labels_are_objects: whether each value of a label is a case.
         split: name of the split, if one was chosen.
         unpaired: volumes that lie beside the sources and have no partner.
         version: id of the version whose weights the task has; None where they are of none.
+        workers: where cases are clicked on.
     """
 
     choice: SegmenterChoice
@@ -58,12 +62,12 @@ class Evaluation:
     out: Path
     modes: tuple[str, ...]
     seeds: tuple[int, ...]
-    jobs: int
     timeout_s: float
     labels_are_objects: bool = False
     split: str | None = None
     unpaired: Unpaired = Unpaired()
     version: str | None = None
+    workers: WorkerChoice = IN_PROCESS
 
 
 def evaluate(evaluation: Evaluation) -> dict[str, Any]:
@@ -73,7 +77,7 @@ def evaluate(evaluation: Evaluation) -> dict[str, Any]:
         What ``summary.json`` holds.
 
     Raises:
-        DataError, LedgerError, RunError: see there.
+        DataError, LedgerError, WorkersError: see there.
         CheckpointError: weights that are missing or do not verify.
     """
     choice = evaluation.choice
@@ -88,8 +92,8 @@ def evaluate(evaluation: Evaluation) -> dict[str, Any]:
         timeout_s=evaluation.timeout_s,
     )
     with (
-        tempfile.TemporaryDirectory(prefix="sam3d-evaluate-") as temporary,
-        Workers(choice, evaluation.jobs, Path(temporary)) as workers,
+        _temporary_folder() as temporary,
+        evaluation.workers.start(partial(LazyTask, choice, temporary), device=choice.device) as workers,
     ):
         cases, empty = find_cases(evaluation.sources, workers, labels_are_objects=evaluation.labels_are_objects)
         ledger = Ledger(evaluation.out, _settings(evaluation, plan))
@@ -182,7 +186,7 @@ def _protocol(evaluation: Evaluation, plan: Plan, cases: Sequence[Case]) -> dict
         "device": choice.device,
         "processor": processor(choice.device),
         "threads": choice.threads,
-        "jobs": evaluation.jobs,
+        "jobs": evaluation.workers.count,
         "precision": choice.precision,
         "software": _versions(),
         "commit": _commit(choice.app_dir),
@@ -222,7 +226,7 @@ def _left_alone(alone: Unpaired) -> list[str]:
 
 
 def _draw_worst(
-    mode: str, cases: Sequence[Case], records: Sequence[Record], out: Path, workers: Workers
+    mode: str, cases: Sequence[Case], records: Sequence[Record], out: Path, workers: Workers[LazyTask]
 ) -> list[dict[str, Any]]:
     """Pictures of the cases of lowest Dice after the last click, and what they are."""
     own = [record for record in records if record["mode"] == mode]
@@ -236,14 +240,18 @@ def _draw_worst(
         (by_id[name], record, out / f"worst_{rank}.png")
         for rank, (name, record) in enumerate(list(worst.items())[:WORST], start=1)
     ]
-    list(workers.map(_picture, items, "drawing"))
+    for (_, _, path), done in watched(workers.each(_picture, items), len(items), "drawing"):
+        if done.exception() is None and (picture := done.result()):
+            path.write_bytes(picture)
     return [
         {"case": case.id, "dice": record["dice"], "picture": path.name if path.exists() else None}
         for case, record, path in items
     ]
 
 
-def _picture(case: Case, record: Record, path: Path) -> None:
+def _picture(make: LazyTask, item: tuple[Case, Record, Path]) -> bytes | None:
+    """A PNG file; None where none can be drawn."""
+    case, record, _ = item
     clicks = standing(
         [SimulatedClick(tuple(c["ijk"]), tuple(c["intended_ijk"]), c["positive"]) for c in record["clicks"]]
     )
@@ -251,15 +259,30 @@ def _picture(case: Case, record: Record, path: Path) -> None:
     # An answer depends on the clicks alone, so the last one is had by asking once more.
     try:
         volume = read_volume(case.source.image)
-        mask = current_task()[0](case.source.image, clicks).mask
+        mask = make()[0](case.source.image, clicks).mask
         if mask.shape != truth.shape:
-            return
+            return None
         one, last = record["dice"][0], record["dice"][-1]
         title = f"{case.id}, {record['mode']}: Dice {one:.3f} after the first request, {last:.3f} after the last"
-        draw_case(path, volume.voxels.numpy(), volume.affine, truth, mask, clicks, title)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "worst.png"
+            draw_case(path, volume.voxels.numpy(), volume.affine, truth, mask, clicks, title)
+            return path.read_bytes()
     # Broad: a case that fails is among the worst and has nothing to be shown, and no picture is worth the figures.
     except Exception as error:
         logger.warning("No picture of %s: %s", case.id, getattr(error, "detail", error))
+        return None
+
+
+@contextlib.contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """For all that is written meanwhile; a process that is killed leaves nothing elsewhere."""
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory(prefix="sam3d-evaluate-") as folder:
+        try:
+            yield Path(folder)
+        finally:
+            tempfile.tempdir = before
 
 
 def _versions() -> dict[str, str]:

@@ -56,7 +56,7 @@ class MeasureVersion:
         choice = SegmenterChoice(
             self._app_dir, self._preset.with_weights(weights), self._device, self._precision, self._threads
         )
-        evaluation = Evaluation(choice, sources, out, self._modes, SEEDS, jobs=1, timeout_s=90.0, split="validation")
+        evaluation = Evaluation(choice, sources, out, self._modes, SEEDS, timeout_s=90.0, split="validation")
         try:
             evaluate(evaluation)
         except LedgerError as error:

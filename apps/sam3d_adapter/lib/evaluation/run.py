@@ -1,17 +1,14 @@
 """All interactions of an evaluation, over several processes."""
 
-import multiprocessing
 import resource
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from concurrent.futures import Future
 from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol
 
 from tqdm import tqdm
 
@@ -20,17 +17,8 @@ from lib.evaluation.interaction import TIMEOUT_S, Task, ball_interaction, play_i
 from lib.evaluation.ledger import Key, Ledger
 from lib.evaluation.record import ImageFree, Record, facts_of, failed_trace, image_free_masks, make_record
 from lib.evaluation.simulated_user import MAX_CLICKS, SimulatedUser
-
-Result = TypeVar("Result")
-
-WORKER_LOST = (
-    "A worker process was lost, most likely for want of memory. What is finished is kept: run the same command again, "
-    "with fewer --jobs."
-)
-
-
-class RunError(RuntimeError):
-    """A run that cannot go on, with what to do."""
+from lib.workers.each_case import Case as Item
+from lib.workers.each_case import Result, WorkerLost, Workers, WorkersError
 
 
 class OpenTask(Task, Protocol):
@@ -68,69 +56,38 @@ class Plan:
         return [(mode, seed) for mode in self.modes for seed in (self.seeds[:1] if mode == "centre" else self.seeds)]
 
 
-class Workers:
-    """Processes that hold the task, one interaction a time each; with one job, this very process.
+class LazyTask:
+    """The task of a process, made when first asked for.
 
     Args:
-        make_task: builds the task in a process; to be pickled.
-        jobs: number of processes.
-        temporary: takes whatever the task writes meanwhile.
+        make_task: builds it.
+        temporary: takes whatever the task writes meanwhile, if this machine has that folder.
     """
 
-    def __init__(self, make_task: Callable[[], OpenTask], jobs: int, temporary: Path) -> None:
-        self._arguments = make_task, temporary
-        self._jobs = jobs
-        self._pool: Executor | None = None
-        self._others: set[BaseProcess] = set()
+    def __init__(self, make_task: Callable[[], OpenTask], temporary: Path) -> None:
+        self._make_task = make_task
+        self._task: OpenTask | None = None
+        if temporary.is_dir():
+            tempfile.tempdir = str(temporary)
 
-    def __enter__(self) -> "Workers":
-        if self._jobs > 1:
-            # Spawned: a fork would copy locks of torch's threads in whatever state they are.
-            context = multiprocessing.get_context("spawn")
-            self._others = set(multiprocessing.active_children())
-            self._pool = ProcessPoolExecutor(self._jobs, context, _initialise, self._arguments)
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if self._pool is None:
-            return
-        if kind is not None:
-            # Whoever stops a run does not wait for cases whose scores nobody would write down.
-            for process in set(multiprocessing.active_children()) - self._others:
-                process.kill()
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def map(self, function: Callable[..., Result], items: Sequence[tuple[Any, ...]], what: str) -> Iterator[Result]:
-        """Results as they come, in no order, with a progress bar on a terminal.
-
-        Raises:
-            RunError: a process was lost.
-        """
-        bar = tqdm(total=len(items), desc=what, unit="case", disable=None, file=sys.stderr)
-        with bar:
-            if self._pool is None:
-                with _in_process(*self._arguments):
-                    for item in items:
-                        yield function(*item)
-                        bar.update()
-                return
-            futures: list[Future[Result]] = [self._pool.submit(function, *item) for item in items]
-            try:
-                for future in as_completed(futures):
-                    yield future.result()
-                    bar.update()
-            except BrokenProcessPool as error:
-                raise RunError(WORKER_LOST) from error
+    def __call__(self) -> tuple[OpenTask, list[float]]:
+        """The task, and the times of its first requests, that time alone."""
+        if self._task is not None:
+            return self._task, []
+        self._task = self._make_task()
+        return self._task, [round(time, 1) for time in self._task.start()]
 
 
-def find_cases(sources: Sequence[Source], workers: Workers, *, labels_are_objects: bool) -> tuple[list[Case], int]:
+def find_cases(
+    sources: Sequence[Source], workers: Workers[LazyTask], *, labels_are_objects: bool
+) -> tuple[list[Case], int]:
     """All cases in the order of their ids, and how many objects without a voxel were left out.
 
     Raises:
         DataError: see ``inspect``; also two cases of one id, or none at all.
     """
-    items = [(source, labels_are_objects) for source in sources]
-    found = list(workers.map(_inspect, items, "reading labels"))
+    inspected = workers.each(partial(_inspect, labels_are_objects), sources)
+    found = [done.result() for _, done in watched(inspected, len(sources), "reading labels")]
     cases = sorted((case for some, _ in found for case in some), key=lambda case: case.id)
     for first, second in zip(cases, cases[1:], strict=False):
         if first.id == second.id:
@@ -140,11 +97,12 @@ def find_cases(sources: Sequence[Source], workers: Workers, *, labels_are_object
     return cases, sum(empty for _, empty in found)
 
 
-def run(cases: Sequence[Case], plan: Plan, workers: Workers, ledger: Ledger) -> list[Record]:
+def run(cases: Sequence[Case], plan: Plan, workers: Workers[LazyTask], ledger: Ledger) -> list[Record]:
     """Holds every interaction that the ledger does not have; all records in the order of cases and plan.
 
     Raises:
-        LedgerError, RunError: see there.
+        LedgerError: see there.
+        WorkersError: no worker is left, or a case has lost two.
     """
     finished = ledger.finished({case.id: facts_of(case) for case in cases})
     order: list[Key] = [(case.id, mode, seed) for case in cases for mode, seed in plan.interactions()]
@@ -155,15 +113,32 @@ def run(cases: Sequence[Case], plan: Plan, workers: Workers, ledger: Ledger) -> 
             (mode, seed) for mode, seed in plan.interactions() if (case.id, mode, seed) not in finished
         ]
         if open_interactions:
-            items.append((case, plan, open_interactions))
-    for records in workers.map(evaluate_case, items, "clicking"):
-        for record in records:
+            items.append((case, open_interactions))
+    lost = []
+    for (case, _), done in watched(workers.each(partial(evaluate_case, plan), items), len(items), "clicking"):
+        if isinstance(done.exception(), WorkerLost):
+            lost.append(case.id)
+            continue
+        for record in done.result():
             ledger.add(record)
+    if lost:
+        raise WorkersError(
+            f"Of {len(lost)} case(s) the worker was lost twice, most likely for want of memory: "
+            f"{', '.join(lost[:5])}{' ...' if len(lost) > 5 else ''}. All others are kept: run the same command again, "
+            "with fewer workers."
+        )
     return ledger.sort(order)
 
 
-def evaluate_case(case: Case, plan: Plan, interactions: Sequence[tuple[str, int]]) -> list[Record]:
-    """The records of one case; a task that fails makes a failed record, never an exception."""
+def evaluate_case(plan: Plan, make: LazyTask, item: tuple[Case, Sequence[tuple[str, int]]]) -> list[Record]:
+    """The records of one case, on whatever worker; a task that fails makes a failed record, never an exception.
+
+    Args:
+        plan: what is done.
+        make: of this process.
+        item: the case, and mode and seed of its interactions.
+    """
+    case, interactions = item
     truth = read_truth(case)
     masks = image_free_masks(truth, plan.image_free) if plan.image_free else {}
     records = []
@@ -172,7 +147,7 @@ def evaluate_case(case: Case, plan: Plan, interactions: Sequence[tuple[str, int]
         steps = steps_of(mode, plan.clicks)
         cold: list[float] = []
         try:
-            task, cold = current_task()
+            task, cold = make()
             trace = play_interaction(
                 task, case.source.image, truth, case.spacing, user, steps, timeout_s=plan.timeout_s
             )
@@ -189,50 +164,17 @@ def evaluate_case(case: Case, plan: Plan, interactions: Sequence[tuple[str, int]
     return records
 
 
-def current_task() -> tuple[OpenTask, list[float]]:
-    """The task of this process, made when first asked for, and the times of its first requests, that time alone."""
-    cold: list[float] = []
-    if _STATE.task is None:
-        assert _STATE.make_task is not None  # set before any item is worked on
-        _STATE.task = _STATE.make_task()
-        cold = [round(time, 1) for time in _STATE.task.start()]
-    return _STATE.task, cold
+def watched(
+    done: Iterator[tuple[Item, "Future[Result]"]], total: int, what: str
+) -> Iterator[tuple[Item, "Future[Result]"]]:
+    """The same, with a progress bar on a terminal."""
+    with tqdm(total=total, desc=what, unit="case", disable=None, file=sys.stderr) as bar:
+        for one in done:
+            yield one
+            bar.update()
 
 
-@dataclass
-class _State:
-    """Of one process.
-
-    Attributes:
-        make_task: builds the task.
-        task: once it was needed.
-    """
-
-    make_task: Callable[[], OpenTask] | None = None
-    task: OpenTask | None = None
-
-
-_STATE = _State()
-
-
-def _initialise(make_task: Callable[[], OpenTask], temporary: Path) -> None:
-    _STATE.make_task, _STATE.task = make_task, None
-    tempfile.tempdir = str(temporary)
-
-
-@contextmanager
-def _in_process(make_task: Callable[[], OpenTask], temporary: Path) -> Iterator[None]:
-    before = tempfile.tempdir
-    if _STATE.make_task is not make_task:
-        _initialise(make_task, temporary)
-    tempfile.tempdir = str(temporary)
-    try:
-        yield
-    finally:
-        tempfile.tempdir = before
-
-
-def _inspect(source: Source, labels_are_objects: bool) -> tuple[list[Case], int]:
+def _inspect(labels_are_objects: bool, _: LazyTask, source: Source) -> tuple[list[Case], int]:
     return inspect(source, labels_are_objects=labels_are_objects)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lib.workers.each_case import InProcess, Tool, Workers
 from lib.workers.on_ray import on_ray
+from lib.workers.processes import processes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,11 +17,13 @@ class WorkerChoice:
     Attributes:
         count: of workers; one without a cluster is this process.
         cluster: address of a Ray cluster; None for workers on this machine.
+        with_ray: whether workers on this machine are Ray's, which go on when one is lost.
         folders: that a worker's machine must have at the same path.
     """
 
     count: int = 1
     cluster: str | None = None
+    with_ray: bool = True
     folders: tuple[Path, ...] = ()
 
     def reading(self, *folders: Path) -> "WorkerChoice":
@@ -40,9 +43,12 @@ class WorkerChoice:
         """
         if self.count == 1 and self.cluster is None:
             yield InProcess(open_tool())
-            return
-        with on_ray(open_tool, self.count, self.cluster, device=device, folders=self.folders) as workers:
-            yield workers
+        elif self.cluster is None and not self.with_ray:
+            with processes(open_tool, self.count) as plain:
+                yield plain
+        else:
+            with on_ray(open_tool, self.count, self.cluster, device=device, folders=self.folders) as workers:
+                yield workers
 
 
 IN_PROCESS = WorkerChoice()

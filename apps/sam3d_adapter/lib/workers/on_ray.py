@@ -1,12 +1,12 @@
 """Workers of Ray: processes of this machine, or of a cluster, of which any may be lost at any time."""
 
 import contextlib
+import itertools
 import logging
 import math
 import os
 import secrets
 import tempfile
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -15,14 +15,19 @@ from typing import Any, Generic
 from lib.workers.each_case import Case, Result, Tool, WorkerLost, WorkersError
 from lib.workers.ray_worker import release, worker_class
 
-NOT_INSTALLED = "More than one worker takes Ray, which is not installed here: pip install 'sam3d-adapter[workers]'."
+NOT_INSTALLED = "Workers take Ray, which is not installed here: pip install 'ray>=2.60'."
 MOST_TRIES = 2
 """Of a case whose worker was lost: it may be the case that takes all memory."""
-WAIT_S = 120.0
-"""After which a run without any worker ends; a cluster may have others' work to finish."""
+WAIT_S = 600.0
+"""After which a run without any worker ends; a cluster may have other work to finish."""
 
 _CODE = Path(__file__).parents[2]
-_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_SCHEDULER_EVENTS": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # its lines on lost workers, which would stand among ours on stdout
+}
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +37,13 @@ def on_ray(
     open_tool: Callable[[], Tool], count: int, cluster: str | None, *, device: str, folders: tuple[Path, ...]
 ) -> Iterator["_OnRay[Tool]"]:
     """As `lib.workers.each_case.WorkerChoice.start`."""
-    with _connected(count, cluster) as ray:
-        yield _OnRay(ray, open_tool, count, _gpu_share(ray, count, device), folders)
+    with contextlib.ExitStack() as stack:
+
+        def start() -> _Crew:
+            ray = stack.enter_context(_connected(count, cluster))
+            return _Crew(ray, open_tool, count, _gpu_share(ray, count, device), folders)
+
+        yield _OnRay(start)
 
 
 @contextlib.contextmanager
@@ -86,10 +96,27 @@ def _gpu_share(ray: Any, count: int, device: str) -> float:
 
 
 class _OnRay(Generic[Tool]):
+    """Starts Ray for the first case: where nothing is left to do, nothing is started."""
+
+    def __init__(self, start: Callable[[], "_Crew"]) -> None:
+        self._start = start
+        self._crew: _Crew | None = None
+
+    def each(
+        self, do: Callable[[Tool, Case], Result], cases: Iterable[Case]
+    ) -> Iterator[tuple[Case, "Future[Result]"]]:
+        """As `lib.workers.each_case.Workers.each`."""
+        rest = iter(cases)
+        for first in rest:
+            self._crew = self._crew or self._start()
+            yield from self._crew.each(do, itertools.chain([first], rest))
+
+
+class _Crew:
     """Gives each worker one case a time; a lost worker is replaced, and its case given to another."""
 
     def __init__(
-        self, ray: Any, open_tool: Callable[[], Tool], count: int, gpus: float, folders: tuple[Path, ...]
+        self, ray: Any, open_tool: Callable[[], Any], count: int, gpus: float, folders: tuple[Path, ...]
     ) -> None:
         # One core each, to which Ray also keeps the threads; a low priority is Ray's own habit.
         options = {"num_cpus": 1, "num_gpus": gpus, "max_restarts": 0, "scheduling_strategy": "SPREAD"}
@@ -98,63 +125,57 @@ class _OnRay(Generic[Tool]):
         needed = tuple(str(folder) for folder in (_CODE, *folders))
         self._arguments = needed, release(_CODE), ray.cloudpickle.dumps(open_tool)
         self._starts_left = 2 * count
-        self._said: set[str] = set()
+        self._problems: set[str] = set()
         self._starting: dict[Any, Any] = {}
         self._idle: list[Any] = []
         for _ in range(count):
             self._start()
 
-    def each(
-        self, do: Callable[[Tool, Case], Result], cases: Iterable[Case]
-    ) -> Iterator[tuple[Case, "Future[Result]"]]:
+    def each(self, do: Callable[[Any, Case], Result], cases: Iterator[Case]) -> Iterator[tuple[Case, "Future[Result]"]]:
         """As `lib.workers.each_case.Workers.each`."""
-        lost, wait, get = self._ray.exceptions.RayError, self._ray.wait, self._ray.get
-        function = self._ray.put(do)
-        rest, again = iter(cases), deque[tuple[Case, int]]()
+        function, tries = self._ray.put(do), itertools.repeat(1)
+        todo = zip(cases, tries, strict=False)
+        again: list[tuple[Case, int]] = []
         busy: dict[Any, tuple[Any, Case, int]] = {}
-        is_open = True
         while True:
-            while self._idle and (again or is_open):
-                if not again:
-                    try:
-                        again.append((next(rest), 1))
-                    except StopIteration:
-                        is_open = False
-                        break
-                case, tries = again.popleft()
+            while self._idle and (case_and_try := again.pop() if again else next(todo, None)):
                 worker = self._idle.pop()
-                busy[worker.work.remote(function, case)] = worker, case, tries
-            if not busy and not again and not is_open:
+                busy[worker.work.remote(function, case_and_try[0])] = worker, *case_and_try
+            if self._idle and not busy:
                 return
-            if not busy and not self._starting:
-                raise WorkersError(f"No worker is left. {' '.join(sorted(self._said))}".strip())
-            ready, _ = wait([*busy, *self._starting], timeout=None if busy else WAIT_S)
-            if not ready:
-                raise WorkersError(
-                    f"Ray had no worker for {WAIT_S:.0f} s. What is finished is kept: give the same command again."
-                )
-            (answer,) = ready
+            answer = self._wait([*busy, *self._starting], is_busy=bool(busy))
             if answer in self._starting:
                 self._started(answer)
                 continue
-            worker, case, tries = busy.pop(answer)
+            worker, case, attempt = busy.pop(answer)
             done: Future[Result] = Future()
             try:
-                result, error = get(answer)
-            except lost:
-                logger.warning("A worker was lost; another one takes its place.")
-                self._start()
-                if tries < MOST_TRIES:
-                    again.append((case, tries + 1))
-                    continue
-                error = WorkerLost(f"The worker was lost, {MOST_TRIES} times; it may have run out of memory.")
-            else:
+                result, error = self._ray.get(answer)
                 self._idle.append(worker)
+            except self._ray.exceptions.RayError:
+                logger.warning("A worker was lost; another one takes its place.")
+                self._ray.kill(worker)
+                self._start()
+                if attempt < MOST_TRIES:
+                    again.append((case, attempt + 1))
+                    continue
+                error = WorkerLost(f"It lost {MOST_TRIES} workers, most likely for want of memory.")
             if error is None:
                 done.set_result(result)
             else:
                 done.set_exception(error)
             yield case, done
+
+    def _wait(self, answers: list[Any], *, is_busy: bool) -> Any:
+        """The first of them that is there."""
+        if not answers:
+            raise WorkersError(f"No worker is left. {' '.join(sorted(self._problems))}")
+        ready, _ = self._ray.wait(answers, timeout=None if is_busy else WAIT_S)
+        if not ready:
+            raise WorkersError(
+                f"Ray had no worker for {WAIT_S:.0f} s. What is finished is kept: give the same command again."
+            )
+        return ready[0]
 
     def _start(self) -> None:
         worker = self._class.remote(*self._arguments)
@@ -173,6 +194,6 @@ class _OnRay(Generic[Tool]):
             self._idle.append(worker)
             return
         self._ray.kill(worker)
-        if problem not in self._said:
-            self._said.add(problem)
+        if problem not in self._problems:
+            self._problems.add(problem)
             logger.warning("%s", problem)

@@ -23,6 +23,7 @@ from lib.evaluation.record import TIMES
 from lib.evaluation.simulated_user import SimulatedClick, deepest_error
 from lib.infers.click_segmentation import ClickSegmentation
 from lib.presets import PresetError, load_preset
+from lib.workers.choice import WorkerChoice
 from tests.support.small_app import copy_small_app
 from tests.support.weights import write_test_weights
 
@@ -58,7 +59,7 @@ def data(tmp_path: Path) -> Path:
 
 def evaluation(app: Path, data: Path, out: Path, preset: str = "test", **more: object) -> Evaluation:
     choice = SegmenterChoice(app, load_preset(app / f"configs/{preset}.yaml"), "cpu", "fp32")
-    values = {"modes": ("centre",), "seeds": (42,), "jobs": 1, "timeout_s": 90.0, **more}
+    values = {"modes": ("centre",), "seeds": (42,), "timeout_s": 90.0, **more}
     return Evaluation(choice=choice, sources=from_folders(data / "images"), out=out, **values)  # type: ignore[arg-type]
 
 
@@ -158,7 +159,8 @@ def test_a_stopped_run_goes_on_and_gives_the_same(app: Path, data: Path, tmp_pat
 def test_jobs_change_no_score(app: Path, data: Path, tmp_path: Path) -> None:
     modes = ("centre", "random", "jitter", "paper-3")
     for jobs in (1, 2):
-        evaluate(evaluation(app, data, tmp_path / str(jobs), "unet", jobs=jobs, modes=modes, seeds=(42, 43)))
+        workers = WorkerChoice(jobs, with_ray=False)
+        evaluate(evaluation(app, data, tmp_path / str(jobs), "unet", workers=workers, modes=modes, seeds=(42, 43)))
     assert scores(tmp_path / "1") == scores(tmp_path / "2")
     assert (tmp_path / "1/dice_per_click.png").read_bytes() == (tmp_path / "2/dice_per_click.png").read_bytes()
 
