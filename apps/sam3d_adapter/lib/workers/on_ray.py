@@ -26,6 +26,7 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_SCHEDULER_EVENTS": "0",
+    "RAY_worker_niceness": "0",  # a worker sets its own, whoever started Ray
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # its lines on lost workers, which would stand among ours on stdout
 }
 
@@ -118,7 +119,7 @@ class _Crew:
     def __init__(
         self, ray: Any, open_tool: Callable[[], Any], count: int, gpus: float, folders: tuple[Path, ...]
     ) -> None:
-        # One core each, to which Ray also keeps the threads; a low priority is Ray's own habit.
+        # One core each, to which Ray also keeps the threads.
         options = {"num_cpus": 1, "num_gpus": gpus, "max_restarts": 0, "scheduling_strategy": "SPREAD"}
         self._ray = ray
         self._class = ray.remote(worker_class()).options(**options)

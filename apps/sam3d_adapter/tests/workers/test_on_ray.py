@@ -32,7 +32,7 @@ pytestmark = [
     pytest.mark.timeout(600),
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray", "ignore::ResourceWarning"),
 ]
-SHAPE = (150, 150, 130)
+SHAPE = (100, 100, 90)
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,7 @@ def cluster() -> Iterator[str]:
         patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_AUTH_TOKEN", "0" * 64)
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_worker_niceness", "0")
         from ray.cluster_utils import Cluster
 
         machine = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
