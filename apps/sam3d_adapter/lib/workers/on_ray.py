@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import secrets
+import socket
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
@@ -50,6 +51,8 @@ def on_ray(
 @contextlib.contextmanager
 def _connected(count: int, cluster: str | None) -> Iterator[Any]:
     """Ray, connected to a cluster or to one of its own, which ends with the ``with`` block."""
+    if cluster is not None:
+        _require_answer(cluster)
     with tempfile.TemporaryDirectory(prefix="sam3d-ray-", ignore_cleanup_errors=True) as private:
         os.environ |= _QUIET
         if cluster is None:
@@ -82,6 +85,19 @@ def _connected(count: int, cluster: str | None) -> Iterator[Any]:
             yield ray
         finally:
             ray.shutdown()
+
+
+def _require_answer(cluster: str) -> None:
+    """Passes if something listens there; Ray itself tries for many minutes."""
+    host, _, port = cluster.rpartition(":")
+    if not port.isdecimal():
+        return  # Ray's own words, such as "auto"
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise WorkersError(
+            f"No Ray cluster answers at {cluster} ({error}). Give the address that 'ray start --head' prints."
+        ) from error
 
 
 def _gpu_share(ray: Any, count: int, device: str) -> float:

@@ -30,6 +30,14 @@ def test_without_ray_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -
             next(iter(workers.each(inverse, [2])))
 
 
+def test_a_cluster_that_does_not_answer_is_said_at_once() -> None:
+    with (
+        WorkerChoice(2, "127.0.0.1:1").start(partial(float, 6)) as workers,
+        pytest.raises(WorkersError, match="No Ray cluster answers at 127.0.0.1:1"),
+    ):
+        next(iter(workers.each(inverse, [2])))
+
+
 def test_a_server_never_loads_ray() -> None:
     """One file imports it, when workers are asked for."""
     users = {
