@@ -12,6 +12,8 @@ import time
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from lib.activelearning.scoring import ScoreCase, score_case
 from lib.evaluation.cases import ENDINGS
 from lib.presets import load_presets
@@ -52,6 +54,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=60, help="most volumes of each folder")
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
+    torch.set_num_threads(1)  # as a worker has
     of = "s of a core a volume | s on the clock | min for 1,000, extrapolated"
     print(f"| preset | volumes | one process: {of} | {arguments.workers} workers: {of} |")
     for text in arguments.data:
