@@ -15,7 +15,7 @@ goes on when it is given again; --table only shows what is finished.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,8 +45,11 @@ def make_pools(data: Path, rare: Path | None, unseen: Path, size: int, held_back
         held_back: Cases of ``data`` that are held back.
     """
     cases = _drawn(data)
-    kept, rest = cases[:held_back], cases[held_back:]
-    pools = {PLAIN: Pool(data.name, rest[:size], kept)}
+    if held_back + size > len(cases):
+        raise SystemExit(f"{data} holds {len(cases)} cases; {size} + {held_back} are asked for.")
+    # From both ends, so that the pool stays the same when more are held back.
+    kept, rest = cases[:held_back], cases[-size:]
+    pools = {PLAIN: Pool(data.name, rest, kept)}
     if rare is not None:
         never = set(unseen.read_text(encoding="utf-8").split())
         others = _drawn(rare)
@@ -80,7 +83,7 @@ def _numbers(text: str) -> list[int]:
     return [int(number) for number in text.split(",")]
 
 
-def _words(choices: Sequence[str]):
+def _words(choices: Sequence[str]) -> Callable[[str], list[str]]:
     def read(text: str) -> list[str]:
         words = text.split(",")
         if unknown := [word for word in words if word not in choices]:

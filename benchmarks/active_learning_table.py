@@ -54,27 +54,26 @@ def read_runs(simulations: Sequence[Simulation]) -> list[Run]:
     runs = []
     for simulation in simulations:
         lines = read_lines(simulation.folder / "notes.jsonl")
-        rounds = [line for line in lines if line["what"] == "round"]
-        labels = [line for line in lines if line["what"] == "label"]
-        dice = {
-            line["labels"]: {role: _scores(simulation, line[f"{role}_sha256"]) for role in (SERVED, NEWEST)}
-            for line in rounds
-        }
-        published, count = {}, 0
-        for line in rounds:
-            count += line[NEWEST] not in (SHIPPED,) and line[NEWEST] == line[SERVED]
-            published[line["labels"]] = count
-        if rounds:
+        dice, published, count = {}, {}, 0
+        for line in (line for line in lines if line["what"] == "round"):
+            count += line[NEWEST] == line[SERVED] != SHIPPED
+            found = {role: _scores(simulation, line[f"{role}_sha256"]) for role in (SERVED, NEWEST)}
+            if all(found.values()):
+                dice[line["labels"]], published[line["labels"]] = found, count
+        if dice:
+            labels = [line for line in lines if line["what"] == "label"]
             runs.append(Run(simulation.pool.name, simulation.strategy, simulation.seed, labels, dice, published))
     return runs
 
 
 def _scores(simulation: Simulation, sha256: str) -> dict[str, NDArray[np.float64]]:
-    by_case = {
-        (line["dataset"], line["case"]): line["dice"] for line in read_lines(scores_file(simulation.shared, sha256))
-    }
+    """By data set; none where cases are not measured yet."""
+    lines = read_lines(scores_file(simulation.shared, sha256))
+    by_case = {(line["dataset"], line["case"]): line["dice"] for line in lines}
     found: dict[str, list[list[float]]] = {}
     for case in simulation.pool.held_back:
+        if (case.dataset, case.name) not in by_case:
+            return {}
         found.setdefault(case.dataset, []).append(by_case[case.dataset, case.name])
     return {dataset: np.array(scores) for dataset, scores in found.items()}
 

@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,7 @@ from lib.evaluation.interaction import play_interaction
 from lib.evaluation.simulated_user import SimulatedUser
 from lib.files.checksums import file_sha256
 from lib.host.process.launch import running_server
-from lib.presets import load_preset
+from lib.presets import Preset, load_preset
 from lib.registry.registry import Registry
 from lib.registry.version import SHIPPED
 
@@ -128,8 +128,10 @@ class Simulation:
         notes = Notes(self.folder / "notes.jsonl")
         self._require_same(notes)
         if not notes.of("round"):
-            notes.add(what="round", labels=0, **self._measured(SHIPPED, SHIPPED))
-        if self._is_done(notes):
+            notes.add(what="round", labels=0, **self._weights(SHIPPED, SHIPPED))
+        for line in notes.of("round"):
+            self._measure(line)
+        if {line["labels"] for line in notes.of("round")} >= set(self.plan.labels):
             return
         self._prepare()
         with running_server(
@@ -148,15 +150,12 @@ class Simulation:
                 notes.add(what="label", **annotators.click_next([line["image"] for line in labels]))
                 annotators.submit(notes.lines[-1]["image"], notes.lines[-1]["annotator"])
             if number not in {line["labels"] for line in notes.of("round")}:
-                newest, served = self._train(url, number)
-                notes.add(what="round", labels=number, **self._measured(newest, served))
-
-    def _is_done(self, notes: Notes) -> bool:
-        return {line["labels"] for line in notes.of("round")} >= set(self.plan.labels)
+                notes.add(what="round", labels=number, **self._weights(*self._train(url, number)))
+                self._measure(notes.lines[-1])
 
     def _require_same(self, notes: Notes) -> None:
-        """Later numbers of labels may be added."""
-        cases = json.dumps([[case.dataset, case.name] for part in self.pool[1:] for case in part])
+        """Later numbers of labels may be added, and more cases held back."""
+        cases = json.dumps([[case.dataset, case.name] for case in self.pool.cases])
         settings = {
             "pool": self.pool.name, "cases": hashlib.sha256(cases.encode()).hexdigest(), "strategy": self.strategy,
             "seed": self.seed, "preset": self.plan.preset, "epochs": self.plan.epochs,
@@ -220,31 +219,36 @@ class Simulation:
             stats = train(client, self.plan.preset, self.plan.epochs, started_by=started_by, seed=self.seed)
         raise RuntimeError(f"The training on {started_by} made no version: {stats}. See {self.folder / 'server.log'}.")
 
-    def _measured(self, newest: str, served: str) -> dict[str, Any]:
-        """The two versions, each with the checksum of its weights, after both were measured."""
-        return {
-            "newest": newest, "newest_sha256": self._measure(newest),
-            "served": served, "served_sha256": self._measure(served),
-        }  # fmt: skip
+    def _weights(self, newest: str, served: str) -> dict[str, Any]:
+        """The two versions, and the checksums of their weights."""
+        found = {"newest": newest, "served": served}
+        return {**found, **{f"{role}_sha256": file_sha256(self._file(version)) for role, version in found.items()}}
 
-    def _measure(self, version: str) -> str:
-        """Clicks on the cases that were held back, in this process; what is there of these weights is kept."""
-        preset = load_preset(self.plan.app / "configs" / f"{self.plan.preset}.yaml")
-        if version != SHIPPED:
-            versions = Registry(self.folder / "learning").of(preset.name, preset.model.size, preset.model.family)
-            preset = preset.with_weights(versions.weights(version).resolve())
-        choice = SegmenterChoice(self.plan.app, preset, "cpu")
-        sha256 = file_sha256(choice.preset_segmenter().spec.weights)
-        kept = Notes(scores_file(self.shared, sha256))
-        done = {(line["dataset"], line["case"]) for line in kept.lines}
-        segment = choice()
-        for case in self.pool.held_back:
-            if (case.dataset, case.name) not in done:
+    def _file(self, version: str) -> Path:
+        """Of the weights of a version."""
+        preset = self._preset
+        if version == SHIPPED:
+            return self.plan.app / preset.model.files[-1]
+        versions = Registry(self.folder / "learning").of(preset.name, preset.model.size, preset.model.family)
+        return versions.weights(version)
+
+    @cached_property
+    def _preset(self) -> Preset:
+        return load_preset(self.plan.app / "configs" / f"{self.plan.preset}.yaml")
+
+    def _measure(self, line: Mapping[str, Any]) -> None:
+        """Clicks on the cases that were held back with both versions of a round, unless these weights were measured."""
+        for role in ("served", "newest"):
+            kept = Notes(scores_file(self.shared, line[f"{role}_sha256"]))
+            done = {(one["dataset"], one["case"]) for one in kept.lines}
+            open_cases = [case for case in self.pool.held_back if (case.dataset, case.name) not in done]
+            weights = self._file(line[role]).resolve()
+            segment = SegmenterChoice(self.plan.app, self._preset.with_weights(weights), "cpu")()
+            for case in open_cases:
                 truth, spacing = truth_of(case)
                 user = SimulatedUser(truth, spacing, "centre", SEED, case.name)
                 trace = play_interaction(segment, case.image, truth, spacing, user, CLICKS)
                 kept.add(dataset=case.dataset, case=case.name, dice=[round(score, 4) for score in trace.dice])
-        return sha256
 
 
 def scores_file(shared: Path, sha256: str) -> Path:
