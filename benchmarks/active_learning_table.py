@@ -115,14 +115,15 @@ def _levels(runs: Sequence[Run]) -> Iterator[Row]:
             own = list(by_seed.values())
             dice = {name: estimate(_dice(own, labels, dataset, *which)) for which, name in _NAMES.items()}
             if not labels:
-                # Nothing is labelled: all strategies begin with the same weights.
-                yield {**place, "strategy": "none yet", "Dice at 1": dice["Dice at 1"], "Dice at 5": dice["Dice at 5"]}
+                # All strategies begin with the same weights.
+                served = {name: dice[name] for which, name in _NAMES.items() if SERVED in which}
+                yield {**place, "strategy": "none yet", "seeds": None, "labels of these": None, "clicks": None} | served
                 break
             chosen = [sum(line["dataset"] == dataset for line in run.labels[:labels]) for run in own]
             yield {
                 **place, "strategy": strategy, "seeds": len(own), "labels of these": round(float(np.mean(chosen)), 1),
-                "clicks": total([run.clicks(labels) for run in own]),
-                "published": f"{sum(run.published[labels] for run in own)} of {_trainings(own, labels)}", **dice,
+                "clicks": total([run.clicks(labels) for run in own]), **dice,
+                "published": f"{sum(run.published[labels] for run in own)} of {_trainings(own, labels)}",
             }  # fmt: skip
 
 
