@@ -193,12 +193,23 @@ def _interval(mean: float, resamples: NDArray[np.float64], digits: int) -> Value
 
 
 def draw(runs: Sequence[Run], path: Path) -> None:
-    """Dice of what is served, and clicks spent, against labels; lines are means over seeds, bands 95 % intervals."""
+    """Dice of what is served (dashed: of the newest version) and clicks spent, by labels; bands are 95 % intervals."""
     rows = list(dict.fromkeys((pool, dataset) for pool, dataset, _ in _places(runs)))
     figure, panels = plt.subplots(len(rows), 3, squeeze=False, figsize=(11, 3.2 * len(rows) + 0.5))
+    levels = list(_levels(runs))
     for line, (pool, dataset) in zip(panels, rows, strict=True):
-        for panel, name in zip(line, ("Dice at 1", "Dice at 5", "clicks"), strict=True):
-            _draw_panel(panel, runs, pool, dataset, name)
+        own = [row for row in levels if (row["pool"], row["held back"]) == (pool, dataset)]
+        for panel, columns, title in zip(
+            line,
+            (("Dice at 1", "newest at 1"), ("Dice at 5", "newest at 5"), ("clicks",)),
+            ("Dice after 1 click", "Dice after 5 clicks", "clicks spent"),
+            strict=True,
+        ):
+            for column, style in zip(columns, ("-", "--"), strict=False):
+                _draw_lines(panel, own, column, style)
+            panel.set_xlabel("labels given")
+            panel.set_ylabel(title)
+            panel.grid(alpha=0.3)
         line[0].set_title(f"{pool}: {dataset} held back", loc="left", fontsize=9)
     panels[0][0].legend(fontsize=8)
     figure.tight_layout()
@@ -207,17 +218,15 @@ def draw(runs: Sequence[Run], path: Path) -> None:
     plt.close(figure)
 
 
-def _draw_panel(panel: Axes, runs: Sequence[Run], pool: str, dataset: str, name: str) -> None:
-    rows = [row for row in _levels(runs) if (row["pool"], row["held back"]) == (pool, dataset)]
-    start = next(row for row in rows if row["labels"] == 0)
-    for strategy in dict.fromkeys(row["strategy"] for row in rows if row["labels"]):
-        own = [{**start, "clicks": [0.0] * 3}, *(row for row in rows if row["strategy"] == strategy)]
-        labels, (mean, low, high) = [row["labels"] for row in own], np.array([row[name] for row in own]).T
-        seeds = max(row["seeds"] for row in own[1:])
-        (drawn,) = panel.plot(labels, mean, marker="o", label=f"{strategy} ({seeds} seed{'s' * (seeds > 1)})")
-        panel.fill_between(labels, low, high, color=drawn.get_color(), alpha=0.15, linewidth=0)
-    panel.set_xlabel("labels given")
-    panel.set_ylabel(
-        "clicks spent" if name == "clicks" else f"{name.replace('at', 'after')} click{'s' * ('5' in name)}"
-    )
-    panel.grid(alpha=0.3)
+def _draw_lines(panel: Axes, rows: Sequence[Row], column: str, style: str) -> None:
+    """A line for each strategy, from the weights that ship on."""
+    start = rows[0].get(column.replace("newest", "Dice")) or [0.0] * 3
+    for number, strategy in enumerate(dict.fromkeys(row["strategy"] for row in rows[1:])):
+        own = [row for row in rows if row["strategy"] == strategy]
+        labels = [0, *(row["labels"] for row in own)]
+        mean, low, high = np.array([start, *(row[column] for row in own)]).T
+        seeds = max(row["seeds"] for row in own)
+        name = f"{strategy} ({seeds} seed{'s' * (seeds > 1)})" if style == "-" else None
+        panel.plot(labels, mean, style, color=f"C{number}", marker="o", markersize=4, label=name)
+        if style == "-":
+            panel.fill_between(labels, low, high, color=f"C{number}", alpha=0.15, linewidth=0)
