@@ -33,8 +33,13 @@ def pretrain(size: str, training: Pretraining, device: torch.device) -> None:
     """
     if training.parent is not None:
         raise RecipeError(f"Size '{size}' is trained from nothing; leave --parent out.")
-    own = {"peak_lr": SIZES[size].peak_lr, "warm_up_steps": WARM_UP_STEPS}
-    config = replace(training.config, report_s=REPORT_FACTOR * training.config.report_s, **own)
+    config = training.config
+    config = replace(
+        config,
+        peak_lr=SIZES[size].peak_lr,
+        warm_up_steps=WARM_UP_STEPS if config.steps is None else min(WARM_UP_STEPS, max(1, config.steps // 10)),
+        report_s=REPORT_FACTOR * config.report_s,
+    )
     data_sets = [choice.open(training.held_out, validation=False) for choice in training.data_sets]
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
