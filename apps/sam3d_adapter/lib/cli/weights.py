@@ -34,7 +34,7 @@ def _above_zero(ctx: click.Context, option: click.Parameter, value: float | None
 )
 @click.option("--held-out", type=_PATH, required=True, help="File: names of cases never trained on, one a line.")
 @click.option("--out", type=_PATH, default=Path("trained"), show_default=True, help="Folder for all that is made.")
-@click.option("--size", help="Of the network: tiny, which ships, or micro, of SAM 2's kind.  [default: tiny]")
+@click.option("--size", help="Of the network; docs/weights.md lists them.  [default: tiny]")
 @click.option("--minutes", type=float, callback=_above_zero, help="Minutes of training.  [default: 600]")
 @click.option(
     "--steps", type=click.IntRange(min=1), help="Steps of training, in place of minutes; with both, what ends first."
