@@ -50,6 +50,7 @@ from lib.volumes.volume import Volume, make_volume
 
 TABLES = ("families", "families_cost")
 TINY, MICRO, SAM2_TINY = "tiny", "SAM 2 micro", "SAM 2.1 tiny"
+COSTED = (TINY, MICRO, SAM2_TINY)
 SIZES = {MICRO: "micro", SAM2_TINY: "tiny"}
 SHORT = (8, 16)
 """Slices of the volumes on which a click with SAM 2.1 tiny is measured."""
@@ -192,7 +193,7 @@ def _peak_mib() -> float:
 
 def costs(arguments: argparse.Namespace) -> Iterator[Row]:
     """The second table."""
-    for model in (TINY, MICRO, SAM2_TINY):
+    for model in COSTED:
         for slices in SHORT if model == SAM2_TINY else arguments.slices:
             path = arguments.out / "cost" / f"{model.replace(' ', '_')}_{slices}.json"
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -166,7 +166,8 @@ class _Chains:
         changed = {}
         for number in np.flatnonzero((now != before).any(axis=(1, 2))):
             layer = _layer(layers, int(number + low[0]), grid)
-            layer[low[1] : high[1], low[2] : high[2]] = now[number]
+            where = now[number] != before[number]
+            layer[low[1] : high[1], low[2] : high[2]][where] = now[number][where]
             changed[int(number + low[0])] = layer
         return changed
 
