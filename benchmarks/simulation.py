@@ -127,6 +127,7 @@ class Simulation:
         """
         notes = Notes(self.folder / "notes.jsonl")
         self._require_same(notes)
+        self._end_leftover()
         if not notes.of("round"):
             notes.add(what="round", labels=0, **self._weights(SHIPPED, SHIPPED))
         for line in notes.of("round"):
@@ -168,13 +169,16 @@ class Simulation:
         if first != settings or trained != list(self.plan.labels)[: len(trained)]:
             raise ValueError(f"{self.folder} holds a run with {first}, trained after {trained} labels. Choose another.")
 
-    def _prepare(self) -> None:
-        """Ends the server of a killed run, and fills the folders of the server."""
-        of_ours = [p for p in psutil.process_iter(["cmdline"]) if str(self._studies) in (p.info["cmdline"] or ())]
-        for process in of_ours:
+    def _end_leftover(self) -> None:
+        """Ends the server of a run that was killed."""
+        found = [p for p in psutil.process_iter(["cmdline"]) if str(self._studies) in (p.info["cmdline"] or ())]
+        for process in found:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(of_ours)
+        psutil.wait_procs(found, timeout=30)
+
+    def _prepare(self) -> None:
+        """Fills the folders of the server."""
         partial = self.folder / "studies.partial"
         if not self._studies.exists():
             shutil.rmtree(partial, ignore_errors=True)
