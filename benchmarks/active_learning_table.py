@@ -1,8 +1,8 @@
 """The tables and the picture of `benchmarks.active_learning`, of whatever is finished."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
 
@@ -110,7 +110,7 @@ def _at(runs: Sequence[Run], pool: str, labels: int) -> dict[str, dict[int, Run]
 
 def _levels(runs: Sequence[Run]) -> Iterator[Row]:
     for pool, dataset, labels in _places(runs):
-        place = {"pool": pool, "held back": dataset, "labels": labels}
+        place: dict[str, Value] = {"pool": pool, "held back": dataset, "labels": labels}
         for strategy, by_seed in _at(runs, pool, labels).items():
             own = list(by_seed.values())
             dice = {name: estimate(_dice(own, labels, dataset, *which)) for which, name in _NAMES.items()}
@@ -218,7 +218,7 @@ def draw(runs: Sequence[Run], path: Path) -> None:
     plt.close(figure)
 
 
-def _draw_lines(panel: Axes, rows: Sequence[Row], column: str, style: str) -> None:
+def _draw_lines(panel: Axes, rows: Sequence[Mapping[str, Any]], column: str, style: str) -> None:
     """A line for each strategy, from the weights that ship on."""
     start = rows[0].get(column.replace("newest", "Dice")) or [0.0] * 3
     for number, strategy in enumerate(dict.fromkeys(row["strategy"] for row in rows[1:])):

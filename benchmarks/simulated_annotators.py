@@ -16,7 +16,7 @@ from lib.activelearning.background import PREDICTED_DICE
 from lib.evaluation.cases import Source
 from lib.evaluation.metrics import dice
 from lib.evaluation.simulated_user import MAX_CLICKS, Mask, SimulatedUser
-from lib.geometry.axes import Array, spacing_of
+from lib.geometry.axes import spacing_of
 from lib.volumes.read import read_volume
 from lib.workflow.database import database_beside
 from lib.workflow.served import read_served
@@ -111,10 +111,10 @@ class Annotators:
             clicks.append(click)
 
 
-def truth_of(case: Source) -> tuple[Mask, Array]:
+def truth_of(case: Source) -> tuple[Mask, list[float]]:
     """The structure (i, j, k) bool, and the spacing along i, j, k in mm."""
     label = read_volume(case.label)
-    return np.asarray(label.voxels) > 0, spacing_of(label.affine)
+    return np.asarray(label.voxels) > 0, spacing_of(label.affine).tolist()
 
 
 def _is_scoring(answer: requests.Response) -> bool:
