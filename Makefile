@@ -30,6 +30,7 @@ PARENT  ?=
 MINUTES ?=
 DEVICE  ?=
 STEPS   ?=
+SIZE    ?=
 # Not empty: few volumes and steps, to see in a few minutes that everything runs.
 TRIAL   ?=
 MODES   ?=
@@ -89,10 +90,11 @@ evaluate: $(DONE)  ## how good a preset is: IMAGES=dir LABELS=dir PRESET=ct OUT=
 	  $(call option,PRESET,preset) $(call option,OUT,out) $(call option,MODEL,model) $(call option,BASE,base) \
 	  $(call option,VERSION,version) $(call option,LEARNING_DIR,learning-dir) $(call option,MODES,modes)
 
-weights: $(DONE)  ## train the small weights anew: DATA=dir [OUT=trained] [MINUTES=600] [PARENT="base weights"] [DEVICE=cpu|cuda]
+weights: $(DONE)  ## train small weights anew: DATA=dir [SIZE=tiny|micro] [OUT=trained] [MINUTES=600] [PARENT="base weights"] [DEVICE=cpu|cuda]
 	@test -n '$(DATA)' || { echo "Give DATA=, the folder of volumes that docs/weights.md describes" >&2; exit 1; }
 	@"$(PY)" -m sam3d weights --held-out=benchmarks/held_out.txt $(call option,DATA,data) $(call option,OUT,out) \
-	  $(call option,MINUTES,minutes) $(if $(PARENT),--parent $(PARENT)) $(call option,DEVICE,device) $(if $(TRIAL),--trial) $(call option,STEPS,steps)
+	  $(call option,MINUTES,minutes) $(if $(PARENT),--parent $(PARENT)) $(call option,DEVICE,device) $(if $(TRIAL),--trial) $(call option,STEPS,steps) \
+	  $(call option,SIZE,size)
 
 # A file a process: fixtures of a module are made once. One thread each, for small models only wait for each other.
 test: $(DONE)  ## the fast tests, on two processes

@@ -45,10 +45,10 @@ def submit(
     client.save_label(name, str(path), params={"label_info": [{"name": structure, "idx": 1}]})
 
 
-def train(client: MONAILabelClient, preset: str, epochs: int) -> dict[str, Any]:
+def train(client: MONAILabelClient, preset: str, epochs: int, **settings: Any) -> dict[str, Any]:
     """A round, and what viewers are told of it, with its seconds."""
     began = time.monotonic()
-    client.train_start(preset, {"max_epochs": epochs, "started_by": "benchmark"})
+    client.train_start(preset, {"max_epochs": epochs, "started_by": "benchmark", **settings})
     while client.train_status(False)["status"] in ("SUBMITTED", "RUNNING"):
         time.sleep(_POLL_S)
     stats: dict[str, Any] = client.info()["train_stats"][preset]

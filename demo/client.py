@@ -37,7 +37,13 @@ class Answer:
 
 
 def send_clicks(
-    url: str, study: Study, preset: str, clicks: Sequence[Voxel], folder: Path, background: Sequence[Voxel] = ()
+    url: str,
+    study: Study,
+    preset: str,
+    clicks: Sequence[Voxel],
+    folder: Path,
+    background: Sequence[Voxel] = (),
+    client_id: str | None = None,
 ) -> Answer:
     """Ask the server for the mask of some clicks.
 
@@ -48,6 +54,7 @@ def send_clicks(
         clicks: voxel indices (i, j, k), all on the structure.
         folder: takes the answered file.
         background: voxel indices beside the structure.
+        client_id: of the viewer that asks, as 3D Slicer's plug-in sends it.
 
     Raises:
         DemoError: the server refuses, or answers a mask on another grid.
@@ -60,7 +67,9 @@ def send_clicks(
     }
     began = time.monotonic()
     try:
-        file, body = MONAILabelClient(url, tmpdir=str(folder)).infer(preset, study.image_id, params)
+        file, body = MONAILabelClient(url, tmpdir=str(folder), client_id=client_id).infer(
+            preset, study.image_id, params
+        )
     except MONAILabelClientException as error:
         raise DemoError(f"The server refused the click: {_detail(error)}") from error
     if file is None:

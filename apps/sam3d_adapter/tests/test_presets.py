@@ -154,7 +154,7 @@ def test_file_name_must_be_a_task_name(tmp_path: Path, valid: dict) -> None:
 
 def test_selection_keeps_the_given_order() -> None:
     assert list(load_presets(CONFIGS, ("mr", "ct"))) == ["mr", "ct"]
-    sam2 = {"sam2_tiny", "sam2_small", "sam2_base_plus", "sam2_large", "medsam2"}
+    sam2 = {"sam2_tiny", "sam2_small", "sam2_base_plus", "sam2_large", "sam2_micro", "medsam2"}
     assert set(AUTHORS) | {"ct", "ct_lesion", "mr", "pet"} | sam2 == set(load_presets(CONFIGS))
 
 

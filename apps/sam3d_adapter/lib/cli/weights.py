@@ -1,4 +1,4 @@
-"""``sam3d weights``: the small weights trained anew."""
+"""``sam3d weights``: small weights trained from nothing."""
 
 import dataclasses
 import logging
@@ -34,6 +34,7 @@ def _above_zero(ctx: click.Context, option: click.Parameter, value: float | None
 )
 @click.option("--held-out", type=_PATH, required=True, help="File: names of cases never trained on, one a line.")
 @click.option("--out", type=_PATH, default=Path("trained"), show_default=True, help="Folder for all that is made.")
+@click.option("--size", help="Of the network; docs/weights.md lists them.  [default: tiny]")
 @click.option("--minutes", type=float, callback=_above_zero, help="Minutes of training.  [default: 600]")
 @click.option(
     "--steps", type=click.IntRange(min=1), help="Steps of training, in place of minutes; with both, what ends first."
@@ -61,6 +62,7 @@ def run(
     data: Path,
     held_out: Path,
     out: Path,
+    size: str | None,
     minutes: float | None,
     steps: int | None,
     parent: tuple[Path, Path] | None,
@@ -72,17 +74,19 @@ def run(
     Returns:
         Exit status: 0, 1 with one sentence that says why, or 130 where it was interrupted.
     """
-    from lib.pretraining.run import REFUSED, make_weights
+    from lib.pretraining.run import DEFAULT_SIZE, REFUSED, make_weights
 
     try:
-        made = make_weights(_recipe(minutes, steps, trial), data, held_out, out, device, parent)
+        recipe = _recipe(minutes, steps, trial)
+        made = make_weights(recipe, data, held_out, out, device, parent, size or DEFAULT_SIZE)
     except REFUSED as error:
         logger.error("%s", " ".join(str(error).split()))
         return 1
     except KeyboardInterrupt:
         logger.error("Stopped. What is finished is kept; the same command goes on from there.")
         return 130
-    sys.stdout.write(f"{made.base}\n{made.weights}\nTo measure them on the held-out cases:\n")
+    sys.stdout.writelines(f"{file}\n" for file in made.files)
+    sys.stdout.write("To measure them on the held-out cases:\n")
     sys.stdout.writelines(f"  {line}\n" for line in made.commands())
     return 0
 

@@ -18,9 +18,26 @@ BACKGROUND_RADIUS_MM = 30.0
 """A background click changes no voxel of the image farther away than this."""
 
 
+EXTENT = 2.0
+"""Correction radius, as a multiple of the click's distance to the nearest correctly labelled voxel."""
+LEAST_VOXELS = 2.0
+"""Least correction radius, in voxels of the grid: the border to which it is measured may itself be wrong."""
+
+
 def influence_radius_mm(clicks: Sequence[Click]) -> float:
     """Influence radius of clicks of one kind, mm; at least one click."""
     return FOREGROUND_RADIUS_MM if clicks[0].is_foreground else BACKGROUND_RADIUS_MM
+
+
+def correction_radius_mm(wrong_mm: float, least_mm: float, click: Click) -> float:
+    """How far from a click the answer may be corrected: the farther it lies from the border of the mask, the wider.
+
+    Args:
+        wrong_mm: distance to the nearest correctly labelled voxel, mm; infinite if there is none.
+        least_mm: least radius, mm.
+        click: the click.
+    """
+    return float(np.clip(EXTENT * wrong_mm, least_mm, influence_radius_mm([click])))
 
 
 def squared_distance(axes_mm: Sequence[NDArray[np.float64]], clicks_mm: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -51,18 +68,21 @@ def near_in_roi(roi: Roi, clicks: Sequence[Click], reach_mm: float) -> Mask:
     return near_clicks(axes_mm, roi.clicks_to_dhw(clicks) * roi.spacing_mm, reach_mm + roi.spacing_mm / 2)
 
 
-def border_distance(mask: Mask, click_dhw: NDArray[np.float64], sign: bool) -> float:
-    """Distance from a click to the nearest voxel of the label that it asks for, in voxels; infinite if there is none.
+def border_distance(
+    mask: Mask, click_dhw: NDArray[np.float64], sign: bool, spacing: NDArray[np.float64] | float = 1.0
+) -> float:
+    """Distance from a click to the nearest voxel of the label that it asks for; infinite if there is none.
 
     Args:
         mask: (D, H, W) that it corrects.
         click_dhw: (3,) index in it.
         sign: true on the structure.
+        spacing: of the voxels, or (3,) along each axis; 1 for a distance in voxels.
     """
     voxels = np.argwhere(mask == sign)
     if not len(voxels):
         return float("inf")
-    return float(np.sqrt(((voxels - click_dhw) ** 2).sum(axis=1).min()))
+    return float(np.sqrt((((voxels - click_dhw) * spacing) ** 2).sum(axis=1).min()))
 
 
 def unclicked(mask: Mask, support: Mask, clicks_dhw: NDArray[np.float64]) -> Mask:

@@ -17,12 +17,15 @@ from matplotlib.figure import Figure
 from lib.files.atomic_write import replacing
 from lib.files.checksums import file_sha256
 from lib.files.lock import file_lock, locked
+from lib.presets import DEFAULT_FAMILY, load_preset, load_presets
 from lib.pretraining.plan import MADE_FILE, Machine, agree, read_device, shorter_lengths
-from lib.pretraining.pretrain import LOG_S, Pretraining, pretrain
+from lib.pretraining.pretrain import CONFIGS, LOG_S, Pretraining
 from lib.pretraining.recipe import Recipe, check_data
 from lib.pretraining.sources import Generated, Labelled, RecipeError
 from lib.pretraining.spawning import ProcessFailedError, free_port, join_as, run_together
 from lib.regions.data_set import RegionsError
+from lib.segmenters import families
+from lib.segmenters.contract import PretrainedFamily
 from lib.synthesis.label_maps import LabelMapError
 from lib.training.data_sets import DataSetError, case_name, labels_of
 from lib.training.distributed import joined_processes
@@ -33,6 +36,8 @@ from lib.volumes.objects import volume_of_seed
 from lib.volumes.read import read_volume
 from lib.volumes.volume import ImageError
 
+DEFAULT_SIZE = "tiny"
+"""That of the weights that ship."""
 LOG_FILE = "training.log"
 REFUSED = (
     RegionsError,
@@ -60,22 +65,28 @@ class Made:
     """Finished weights.
 
     Attributes:
-        base: The frozen part.
-        weights: The trained part, bound to that base.
+        files: As the family names them, the trained part last; each is bound to those before.
         manifests: Preset, and manifest of the held-out cases, for each source.
     """
 
-    base: Path
-    weights: Path
+    files: tuple[Path, ...]
     manifests: tuple[tuple[str, Path], ...]
 
     def commands(self) -> list[str]:
         """Commands that evaluate them on the held-out cases of each source."""
+        *base, weights = (_quoted(file) for file in self.files)
+        given = " ".join([*(f"BASE={file}" for file in base), f"MODEL={weights}"])
         return [
-            f"make evaluate PRESET={preset} MANIFEST={_quoted(manifest)} BASE={_quoted(self.base)} "
-            f"MODEL={_quoted(self.weights)} OUT={_quoted(manifest.with_name(f'evaluation_{manifest.stem}'))}"
+            f"make evaluate PRESET={preset} MANIFEST={_quoted(manifest)} {given} "
+            f"OUT={_quoted(manifest.with_name(f'evaluation_{manifest.stem}'))}"
             for preset, manifest in self.manifests
         ]
+
+
+def pretrained_sizes() -> dict[str, PretrainedFamily]:
+    """The family of each size that can be made here."""
+    found = [family for family in families().values() if isinstance(family, PretrainedFamily)]
+    return {size: family for family in found for size in family.pretrained_sizes}
 
 
 def make_weights(
@@ -85,6 +96,7 @@ def make_weights(
     out: Path,
     device: str | None = None,
     parent: tuple[Path, Path] | None = None,
+    size: str = DEFAULT_SIZE,
 ) -> Made:
     """Makes the weights, or finishes what an earlier, stopped command began.
 
@@ -95,12 +107,15 @@ def make_weights(
         out: Folder of all results.
         device: ``cpu`` or ``cuda``; None for the GPU where there is one, or the device it began on.
         parent: Base and weights to start from; None to start from scratch.
+        size: Of the network, one of `pretrained_sizes`.
 
     Raises:
         RecipeError: An argument does not fit; raised before anything is made where possible.
         ProcessFailedError, DataSetError, OSError: While it is made.
     """
     out = out.resolve()
+    if size not in (sizes := pretrained_sizes()):
+        raise RecipeError(f"No weights of size '{size}' can be made; choose from: {', '.join(sorted(sizes))}.")
     if device is not None:
         read_device(device)
     cases = check_data(recipe, data, _names(held_out))
@@ -108,6 +123,8 @@ def make_weights(
         "data_sha256": _data_sha256(recipe, data, _names(held_out)),
         "held_out": {"file": held_out.name, "sha256": file_sha256(held_out)},
         "parent": None if parent is None else [file_sha256(file) for file in parent],
+        # Plans of before there was a choice have none.
+        "size": None if size == DEFAULT_SIZE else size,
     }
     out.mkdir(parents=True, exist_ok=True)
     lock = file_lock(out / "make_weights.lock", 0)
@@ -118,23 +135,19 @@ def make_weights(
         if shorter := shorter_lengths(out):
             provenance["begun_for"] = shorter
         training = _training(recipe, data, held_out, out, machine, provenance, parent)
-        made = Made(
-            out / f"{training.size}_base.safetensors",
-            out / f"{training.size}_{recipe.name}.safetensors",
-            _manifests(recipe, data, held_out, out),
-        )
+        *frozen, _ = sizes[size].files
+        files = tuple(out / f"{size}_{part}.safetensors" for part in (*frozen, recipe.name))
+        made = Made(files, _manifests(recipe, data, held_out, out, sizes[size].name, size))
         if _is_made(made):
             logger.info("The weights in %s are made; nothing is left to do.", out)
             return made
         cores = len(os.sched_getaffinity(0))
         for source in recipe.generated:
             make_volumes(source, out, data, _names(held_out), min(cores, 8))
-        regions, log = machine.processes * machine.batch, out / LOG_FILE
-        logger.info(
-            "Training %s, %d region(s) a step: %s. The log is %s.", training.size, regions, machine.describe(), log
-        )
-        run_together(_train, (training, machine, free_port()), machine.processes, refused=REFUSED)
-        _finish(made, recipe, training)
+        samples, log = machine.processes * machine.batch, out / LOG_FILE
+        logger.info("Training %s, %d sample(s) a step: %s. The log is %s.", size, samples, machine.describe(), log)
+        run_together(_train, (size, training, machine, free_port()), machine.processes, refused=REFUSED)
+        _finish(made, recipe, out / f"{size}_curve.json")
     return made
 
 
@@ -195,7 +208,7 @@ def _provenance(
     }
 
 
-def _train(number: int, training: Pretraining, machine: Machine, port: int) -> None:
+def _train(number: int, size: str, training: Pretraining, machine: Machine, port: int) -> None:
     log_to(training.out / LOG_FILE, logging.WARNING if number else logging.INFO)
     torch.set_num_threads(1)
     join_as(number, machine.processes, port)
@@ -205,37 +218,41 @@ def _train(number: int, training: Pretraining, machine: Machine, port: int) -> N
         locked(lock, RecipeError(f"A process of an earlier command is still training in {training.out}.")),
         joined_processes(machine.device) as device,
     ):
-        pretrain(training, device)
+        pretrained_sizes()[size].pretrain(size, training, device)
 
 
-def _finish(made: Made, recipe: Recipe, training: Pretraining) -> None:
-    files = (made.base, made.weights)
-    size = sum(file.stat().st_size for file in files)
+def _finish(made: Made, recipe: Recipe, curve: Path) -> None:
+    names = " and ".join(map(str, made.files))
+    size = sum(file.stat().st_size for file in made.files)
     if size > recipe.most_bytes:
         raise RecipeError(
-            f"{made.base} and {made.weights} have {size / 1e6:.1f} MB together; at most {recipe.most_bytes / 1e6:g} MB "
+            f"{names} have {size / 1e6:.1f} MB together; at most {recipe.most_bytes / 1e6:g} MB "
             "are expected of weights that ship."
         )
-    draw_curves([training.out / f"{training.size}_curve.json"], training.out / f"{training.size}_curve.png")
-    with replacing(training.out / MADE_FILE) as partial:
-        partial.write_text(json.dumps({file.name: file_sha256(file) for file in files}, indent=1) + "\n")
-    logger.info("%s and %s: %.1f MB together.", made.base, made.weights, size / 1e6)
+    draw_curves([curve], curve.with_suffix(".png"))
+    with replacing(curve.with_name(MADE_FILE)) as partial:
+        partial.write_text(json.dumps({file.name: file_sha256(file) for file in made.files}, indent=1) + "\n")
+    logger.info("%s: %.1f MB together.", names, size / 1e6)
 
 
 def _is_made(made: Made) -> bool:
-    """Whether both files are the finished ones."""
-    path = made.base.parent / MADE_FILE
+    """Whether the files are the finished ones."""
+    path = made.files[-1].parent / MADE_FILE
     if not path.exists():
         return False
     try:
         held = json.loads(path.read_text())
-        return bool(held == {file.name: file_sha256(file) for file in (made.base, made.weights)})
+        return bool(held == {file.name: file_sha256(file) for file in made.files})
     except (OSError, ValueError):
         return False
 
 
-def _manifests(recipe: Recipe, data: Path, held_out: Path, out: Path) -> tuple[tuple[str, Path], ...]:
-    """Writes a manifest of the held-out cases of each source, for the evaluation."""
+def _manifests(
+    recipe: Recipe, data: Path, held_out: Path, out: Path, family: str = DEFAULT_FAMILY, size: str = DEFAULT_SIZE
+) -> tuple[tuple[str, Path], ...]:
+    """Writes a manifest of the held-out cases of each source, for the evaluation; the preset is one of the family."""
+    presets = load_presets(CONFIGS).values()
+    own = {one.modality: one.name for one in presets if (one.model.family, one.model.size) == (family, size)}
     manifests = []
     for source in recipe.labelled:
         data_set = source.choice(data.resolve()).open(_names(held_out), validation=True)
@@ -243,7 +260,11 @@ def _manifests(recipe: Recipe, data: Path, held_out: Path, out: Path) -> tuple[t
         path = out / f"{source.name}_held_out.json"
         with replacing(path) as partial:
             partial.write_text(json.dumps({"cases": entries}, indent=1) + "\n", encoding="utf-8")
-        manifests.append((source.preset, path))
+        preset = load_preset(CONFIGS / f"{source.preset}.yaml")
+        if preset.model.family == family:
+            manifests.append((preset.name, path))
+        elif preset.modality in own:
+            manifests.append((own[preset.modality], path))
     return tuple(manifests)
 
 

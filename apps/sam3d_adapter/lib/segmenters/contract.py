@@ -207,6 +207,32 @@ class TrainingRecipe(Protocol):
         """
 
 
+@runtime_checkable
+class PretrainedFamily(Protocol):
+    """A family with the optional attribute and method by which ``sam3d weights`` makes weights from nothing.
+
+    Attributes:
+        name: as `Family.name`.
+        files: as `Family.files`.
+        pretrained_sizes: those that are made; no two families have one of the same name.
+    """
+
+    name: str
+    files: tuple[str, ...]
+    pretrained_sizes: tuple[str, ...]
+
+    def pretrain(self, size: str, training: Any, device: torch.device) -> None:
+        """Trains in each of the processes that train together; the first one writes curve, state and weights.
+
+        A stopped training resumes. A finished one writes its weights again without a further step.
+
+        Args:
+            size: one of `pretrained_sizes`.
+            training: a `lib.pretraining.pretrain.Pretraining`: volumes, limits, where to write.
+            device: of this process.
+        """
+
+
 class Family(Protocol):
     """How networks of one kind are described in a preset, loaded and asked. Each is a folder of `lib.families`.
 

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from monailabel.datastore.local import LocalDatastore
 
+from lib.activelearning.drawn import Drawn
 from lib.activelearning.least_recently_served import LeastRecentlyServed
+from lib.activelearning.next_case import NextCase
 from lib.host.workflow import Workflow
 from lib.workflow.cases import Leases, Mark, set_mark
 from lib.workflow.reviews import Review, add_review
@@ -38,7 +40,7 @@ def write_images(folder: Path, n: int) -> LocalDatastore:
     return LocalDatastore(str(folder))
 
 
-def asking(strategy: LeastRecentlyServed, store: LocalDatastore) -> Ask:
+def asking(strategy: NextCase, store: LocalDatastore) -> Ask:
     """Ask for the next case as a client does."""
 
     def ask(client_id: str | None = None) -> str | None:
@@ -285,3 +287,11 @@ def test_two_processes_share_the_database(tmp_path: Path, workflow: Workflow) ->
     with workflow.database(store).reading() as connection:
         leases = Leases(connection).last
     assert sorted(lease.number for lease in leases.values()) == list(range(1, 41))
+
+
+def test_of_a_pool_that_nobody_has_seen_it_gives_what_chance_gives(tmp_path: Path, workflow: Workflow) -> None:
+    given = []
+    for kind in (LeastRecentlyServed, Drawn):
+        ask = asking(kind(workflow), write_images(tmp_path / kind.name, 8))
+        given.append([ask("anna") for _ in range(8)])
+    assert given[0] == given[1] and len(set(given[0])) == 8

@@ -151,6 +151,25 @@ def test_make_weights(data: Path, tmp_path: Path) -> None:
     serve(tmp_path / "app", base, weights)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_weights_of_another_family(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = (*MAKE, "weights", f"DATA={data}", f"OUT={out}", "DEVICE=cpu", "TRIAL=1", "STEPS=1", "SIZE=micro")
+    done = call(*command)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == str(out / "micro_structures.safetensors")
+    assert done.stdout.count("make evaluate PRESET=sam2_micro ") == 3 and "BASE=" not in done.stdout
+    model = load_preset(APP_DIR / "configs/sam2_micro.yaml").model
+    files = {"weights": out / "micro_structures.safetensors"}
+    _, report = families()[model.family].load(model.size, files, "cpu", FrozenStore())
+    assert report.provenance["steps"] == 1 and report.provenance["data"][0] == "2 of sts_ct"
+    again = call(*command)
+    assert again.returncode == 0 and "nothing is left to do" in again.stderr
+    other = call(*command[:-1])
+    assert other.returncode != 0 and "begun with other values of size" in other.stderr
+
+
 def measure(printed: str, out: Path, base: Path, weights: Path, data: Path) -> None:
     """The first of the commands that were printed, letter by letter; without its base the same is refused."""
     lines = [line.strip() for line in printed.splitlines() if line.startswith("  make evaluate ")]

@@ -276,8 +276,30 @@ def test_the_list_of_held_out_cases_is_one_that_the_evaluation_reads(complete, t
         sources = from_manifest(manifest)
         assert {source.patient for source in sources} == set(KEPT)
         assert all(source.image.is_relative_to(complete / part.name / "images") for source in sources)
-    made = Made(tmp_path / "a b_base", tmp_path / "weights", manifests)
+    made = Made((tmp_path / "a b_base", tmp_path / "weights"), manifests)
     assert len(made.commands()) == 7 and f"BASE='{tmp_path}/a b_base'" in made.commands()[0]
+
+
+def test_another_family_makes_weights_by_the_same_command(complete, tmp_path, caplog) -> None:
+    sizes = recipe_run.pretrained_sizes()
+    assert {size: family.name for size, family in sizes.items()} == {"tiny": "sam3d_adapter", "micro": "sam2"}
+    manifests = recipe_run._manifests(RECIPE, complete, HELD_OUT, tmp_path, "sam2", "micro")
+    # It has a preset for CT alone.
+    assert [(preset, path.name) for preset, path in manifests] == [
+        ("sam2_micro", f"{name}_held_out.json") for name in ("sts_ct", "organs_ct", "vessels_ct")
+    ]
+    (first, *_) = Made((tmp_path / "weights",), manifests).commands()
+    assert f"PRESET=sam2_micro MANIFEST={tmp_path}/sts_ct_held_out.json MODEL={tmp_path}/weights OUT=" in first
+    given = ("--data", complete, "--held-out", HELD_OUT, "--out", tmp_path / "out")
+    assert command(*given, "--size", "huge") == 1
+    assert "No weights of size 'huge' can be made; choose from: micro, tiny." in caplog.text
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_another_size_is_refused(tmp_path) -> None:
+    agree(tmp_path, STRUCTURES, {"size": None}, "cpu")
+    with pytest.raises(RecipeError, match="begun with other values of size"):
+        agree(tmp_path, STRUCTURES, {"size": "micro"}, "cpu")
 
 
 def test_who_is_trained_on(complete) -> None:

@@ -11,7 +11,7 @@ import torch
 from fastapi import HTTPException
 
 from lib.configs.settings import Conf
-from lib.geometry.click_influence import BACKGROUND_RADIUS_MM, FOREGROUND_RADIUS_MM
+from lib.geometry.click_influence import BACKGROUND_RADIUS_MM, EXTENT, FOREGROUND_RADIUS_MM
 from lib.host.json_object import MAX_CHARACTERS as MAX_PARAMS_BYTES
 from lib.host.pacs.same_slices import SERIES_HASH_KEY, UNSEEN_S, read_series_hash
 from lib.host.patches.infer_endpoint import read_params
@@ -22,7 +22,7 @@ from lib.prompts.prompts import Prompts
 from lib.prompts.reading import ClickError
 from lib.requests.request import LABEL_FILE_KEY, RESULT_EXTENSIONS, SOURCES, THRESHOLDS, OptionError, Request
 from lib.requests.viewers import viewers
-from lib.segmenters.roi.correction import EXTENT, START_LEAST_MM
+from lib.segmenters.roi.correction import START_LEAST_MM
 from lib.segmenters.roi.refine import AGREES, CORRECTED_MM, REGIONS
 from lib.serving.devices import DeviceError
 from lib.serving.preset_segmenter import BOX_TOLERANCE

@@ -13,10 +13,13 @@ from lib.families.sam2.settings import SliceSettings, read_slice_settings
 from lib.families.sam2.sizes import SIZES
 
 if TYPE_CHECKING:
+    import torch
+
     from lib.conversion.convert import Conversion
     from lib.conversion.job import ConversionJob
     from lib.files.yaml_section import Section
     from lib.models.loading import LoadReport
+    from lib.pretraining.pretrain import Pretraining
     from lib.segmenters.cache import SegmenterCache
     from lib.segmenters.contract import LoadedModel, Segmenter, TrainingRecipe
     from lib.segmenters.frozen_store import FrozenStore
@@ -29,6 +32,7 @@ class Sam2Family:
     sizes: tuple[str, ...] = tuple(SIZES)
     files: tuple[str, ...] = ("weights",)
     sections: tuple[str, ...] = ("slices", "intensity")
+    pretrained_sizes: tuple[str, ...] = tuple(name for name, size in SIZES.items() if not size.published)
 
     def read_settings(self, preset: Section, size: str) -> SliceSettings:
         """As `Family.read_settings`."""
@@ -60,6 +64,12 @@ class Sam2Family:
 
         return Sam2TrainingRecipe()
 
+    def pretrain(self, size: str, training: Pretraining, device: torch.device) -> None:
+        """As `PretrainedFamily.pretrain`."""
+        from lib.families.sam2.pretrain import pretrain
+
+        pretrain(size, training, device)
+
     def convert(self, job: ConversionJob) -> Conversion:
         """As `Family.convert`: from a checkpoint of Meta or of MedSAM2."""
         from lib.families.sam2.convert import convert
@@ -70,7 +80,10 @@ class Sam2Family:
         """As `Family.how_to_supply`: the command that makes the file from a published checkpoint."""
         published = SIZES[size].published
         if not published:
-            return f"{', '.join(missing)}: put the trained file there."
+            return (
+                f"{', '.join(missing)}: train it with 'python -m sam3d weights --size {size} --data DATA --held-out "
+                "FILE', and copy the file that it makes there; docs/weights.md says what DATA is."
+            )
         sources = " or ".join(f"{one.file} ({one.url}, licence {one.licence})" for one in published)
         return (
             f"{', '.join(missing)}: fetch {sources}, then run 'python -m sam3d convert --preset {preset} "

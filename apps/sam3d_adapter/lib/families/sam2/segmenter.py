@@ -1,7 +1,7 @@
 """The segmenter of SAM 2: prompts in slices, answered one slice after the other and tracked through all others."""
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from sam2.modeling.sam2_base import SAM2Base
 
 from lib.answer_warnings import answer_warning
+from lib.families.sam2.interaction import Layers, answer_interaction
 from lib.families.sam2.propagation import EMPTY, SliceFeatures, SlicePrompts, Track, Tracker, by_slice, encode_slice
 from lib.families.sam2.settings import SliceSettings
 from lib.families.sam2.slices import Slices
 from lib.prompts.box import Box
+from lib.prompts.click import Click
 from lib.prompts.prompts import Prompts
 from lib.prompts.reading import ClickError, PromptError
 from lib.segmenters.cache import SegmenterCache
@@ -73,16 +75,12 @@ class Sam2Segmenter:
         slices = Slices(image, self._settings, model.image_size)
         features = _Features(self._loaded, slices, self._cache, self._key(image), stages)
         tracker = Tracker(model, self._loaded.lock, features, len(slices), stages)
-        so_far: tuple[SlicePrompts, ...] = ()
-        found = EMPTY
-        for asked in prompted_slices(slices, prompts):
-            so_far = (*so_far, asked)
-            key = ("track", self._key(image), so_far)
-            kept: Track | None = self._cache.get(key)
-            if kept is None:
-                kept = tracker.answer(found, asked, self._settings.stop_after)
-                self._cache.put(key, kept)
-            found = kept
+        boxes = () if prompts.box is None else (prompts.box,)
+
+        def ask(clicks: Sequence[Click]) -> Track:
+            return self._track(tracker, self._key(image), prompted_slices(slices, Prompts((*boxes, *clicks))))
+
+        found = answer_interaction(ask, slices, bool(boxes), prompts.clicks, options.threshold)
         with stages.time("paste"):
             mask, own = self._mask(image, slices, found, prompts, options.threshold)
         return Segmentation(
@@ -92,22 +90,34 @@ class Sam2Segmenter:
             obeyed=own,
             encodes=features.encodes,
             decodes=tracker.steps,
-            details={"slices": {"axis": "ijk"[slices.axis], "tracked": len(found.logits)}},
+            details={"slices": {"axis": "ijk"[slices.axis], "tracked": len(found)}},
             warnings=_warn_of_gaps(mask, slices.axis),
         )
 
     def _key(self, image: Volume) -> Hashable:
         return (image.content_key, self._settings, self._loaded.version, str(self._loaded.device))
 
+    def _track(self, tracker: Tracker, key: Hashable, asked: Sequence[SlicePrompts]) -> Track:
+        """The object in all slices, after the prompted ones one after the other."""
+        found = EMPTY
+        for count in range(1, len(asked) + 1):
+            step = ("track", key, tuple(asked[:count]))
+            kept: Track | None = self._cache.get(step)
+            if kept is None:
+                kept = tracker.answer(found, asked[count - 1], self._settings.stop_after)
+                self._cache.put(step, kept)
+            found = kept
+        return found
+
     def _mask(
-        self, image: Volume, slices: Slices, found: Track, prompts: Prompts, threshold: float
+        self, image: Volume, slices: Slices, found: Layers, prompts: Prompts, threshold: float
     ) -> tuple[NDArray[np.uint8], tuple[bool, ...]]:
         """The mask, clicked voxels as asked for, and whether the network itself gave each what it asks for."""
         level = math.log(threshold / (1 - threshold))
         mask = np.zeros(tuple(image.voxels.shape), np.uint8, order="F")
         layers = np.moveaxis(mask, slices.axis, 0)
-        for number, logit in found.logits.items():
-            layers[number] = (slices.on_image(logit.cpu()) > level).numpy()
+        for number, logit in found.items():
+            layers[number] = (slices.on_image(torch.from_numpy(logit)[None, None]) > level).numpy()
         obeyed = tuple(bool(mask[click.ijk]) == click.is_foreground for click in prompts.clicks)
         for click in prompts.clicks:
             mask[click.ijk] = click.is_foreground

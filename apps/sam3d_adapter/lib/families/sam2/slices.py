@@ -26,6 +26,7 @@ class Slices:
 
     def __init__(self, volume: Volume, settings: SliceSettings, pixels: int) -> None:
         self.axis = self.axis_of(volume.affine)
+        self._spacing_mm = spacing_of(volume.affine)
         self._voxels, self._settings, self.pixels = volume.voxels, settings, pixels
         window = intensity_window(settings.intensity, volume)
         self._low, self._high = window.clip_hu
@@ -45,6 +46,12 @@ class Slices:
         """Voxels of a slice along y and x: the two other axes, the later one first."""
         x, y = (n for axis, n in enumerate(self._voxels.shape) if axis != self.axis)
         return y, x
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """From slice to slice, and of the voxels of a slice along y and x."""
+        x, y = (float(step) for axis, step in enumerate(self._spacing_mm) if axis != self.axis)
+        return float(self._spacing_mm[self.axis]), y, x
 
     def place(self, ijk: tuple[int, int, int]) -> tuple[int, tuple[float, float]]:
         """The slice that holds a voxel, and the middle of the voxel in it: (x, y) in pixels of the square."""

@@ -14,10 +14,13 @@ from lib.models.config import MODEL_SIZES
 from lib.segmenters.roi.family import RoiFamily
 
 if TYPE_CHECKING:
+    import torch
+
     from lib.conversion.convert import Conversion
     from lib.conversion.job import ConversionJob
     from lib.families.sam3d_adapter.network import Sam3dClickModel
     from lib.models.loading import LoadReport
+    from lib.pretraining.pretrain import Pretraining
     from lib.segmenters.contract import TrainingRecipe
     from lib.segmenters.frozen_store import FrozenStore
 
@@ -28,6 +31,7 @@ class Sam3dFamily(RoiFamily):
     name = "sam3d_adapter"
     sizes: tuple[str, ...] = tuple(MODEL_SIZES)
     files: tuple[str, ...] = ("base", "weights")
+    pretrained_sizes: tuple[str, ...] = ("tiny",)
 
     def check_roi(self, size: str, roi_size: int) -> None:
         """Raise ConfigError where the position tables or windows of the size do not fit the ROI."""
@@ -46,6 +50,12 @@ class Sam3dFamily(RoiFamily):
         from lib.families.sam3d_adapter.recipe import Sam3dTrainingRecipe
 
         return Sam3dTrainingRecipe()
+
+    def pretrain(self, size: str, training: Pretraining, device: torch.device) -> None:
+        """As `PretrainedFamily.pretrain`."""
+        from lib.pretraining.pretrain import pretrain
+
+        pretrain(training, device)
 
     def convert(self, job: ConversionJob) -> Conversion:
         """As `Family.convert`: from the authors' checkpoint and SAM's own file."""

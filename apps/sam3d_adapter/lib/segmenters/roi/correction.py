@@ -8,17 +8,20 @@ import numpy as np
 import torch
 from scipy.ndimage import label
 
-from lib.geometry.click_influence import Floats, Mask, border_distance, influence_radius_mm, near_in_roi, unclicked
+from lib.geometry.click_influence import (
+    LEAST_VOXELS,
+    Floats,
+    Mask,
+    border_distance,
+    correction_radius_mm,
+    near_in_roi,
+    unclicked,
+)
 from lib.geometry.paste import BACKGROUND
 from lib.geometry.roi import Roi
 from lib.prompts.click import Click
 from lib.prompts.mask import MaskPrompt
 from lib.segmenters.roi.enforce_clicks import enforce_clicks
-
-EXTENT = 2.0
-"""Correction radius, as a multiple of the click's distance to the nearest correctly labelled voxel."""
-LEAST_VOXELS = 2.0
-"""Least correction radius, in voxels of the region: the border to which it is measured may itself be wrong."""
 
 START_LEAST_MM = 5.0
 """Least correction radius in a mask of the user, mm."""
@@ -78,8 +81,8 @@ class CorrectionContext:
         influenced = np.zeros_like(mask)
         for click in clicks:
             wrong_mm = border_distance(mask, self.roi.clicks_to_dhw([click])[0], click.is_foreground)
-            extent_mm = np.clip(EXTENT * wrong_mm * self.roi.spacing_mm, least_mm, influence_radius_mm([click]))
-            influenced |= near_in_roi(self.roi, [click], float(extent_mm))
+            extent_mm = correction_radius_mm(wrong_mm * self.roi.spacing_mm, least_mm, click)
+            influenced |= near_in_roi(self.roi, [click], extent_mm)
         return influenced
 
 

@@ -12,11 +12,18 @@ import requests
 import torch
 from requests_toolbelt import MultipartDecoder
 
+import sam3d as sam3d_api
 from lib.families.sam2.network import build_network, save_network
 from tests.support.program import sam3d
 from tests.support.server import AppServer, copy_app, start_server
+from tests.support.slicer import CLIENT
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    # 3D Slicer's client closes none of its connections.
+    pytest.mark.filterwarnings("ignore:Exception ignored in. <(socket|_io):pytest.PytestUnraisableExceptionWarning"),
+]
 
 PRESET = """description: Slice by slice, with random weights
 label: lesion
@@ -92,6 +99,21 @@ def test_users_at_once_get_what_each_gets_alone(server: AppServer) -> None:
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda one: click(server, one[0], foreground=one[1])[1]["mask_hash"], asked * 2))
     assert together == alone * 2 and len(set(alone)) == 4
+
+
+def test_python_its_client_and_3d_slicer_get_the_servers_mask(
+    server: AppServer, app: Path, studies: Path, tmp_path: Path
+) -> None:
+    mask, _ = click(server, "noise_0", foreground=[CLICK], background=[BESIDE])
+    by_python = sam3d_api.load("slices", device="cpu", app=app).segment(studies / "noise_0.nii.gz", [CLICK], [BESIDE])
+    by_client = sam3d_api.Client(server.url).segment("slices", "noise_0", foreground=[CLICK], background=[BESIDE])
+    slicer = CLIENT.MONAILabelClient(server.url, tmpdir=str(tmp_path), client_id="Dr. Roe")
+    # 3D Slicer and MONAI Label's panel in OHIF offer the tasks of this type for clicks.
+    assert slicer.info()["models"]["slices"]["type"] == "deepgrow"
+    sent = {"label": "lesion", "foreground": [CLICK], "background": [BESIDE], "reset_state": True}
+    file, _ = slicer.infer("slices", "noise_0", sent | {"result_extension": ".nii", "result_dtype": "uint8"})
+    for other in (by_python.array, by_client.array, np.asarray(nib.load(file).dataobj)):
+        assert np.array_equal(other, mask)
 
 
 def test_without_weights_it_says_what_to_fetch(server: AppServer) -> None:

@@ -23,7 +23,7 @@ from lib.families.sam2.settings import SliceSettings
 from lib.families.sam2.sizes import SIZES
 from lib.families.sam2.trained_network import LOSSES, TAP, TRAINED, TrainedNetwork
 from lib.presets import load_preset
-from lib.pretraining.pretrain import DataSetChoice
+from lib.pretraining.pretrain import DataSetChoice, Pretraining
 from lib.segmenters.contract import Stages
 from lib.segmenters.intensity_settings import WindowIntensity
 from lib.training.interaction import InteractionConfig
@@ -308,8 +308,9 @@ def test_a_size_that_nobody_publishes_is_trained_from_nothing(size: str, tmp_pat
         values = (100 * labels + np.random.default_rng(number).normal(0, 10, labels.shape)).astype(np.int16)
         np.savez(tmp_path / f"{number}.npz", image=values, labels=labels, affine=np.diag([1.0, 1.0, 3.0, 1.0]))
     choice = DataSetChoice(load_preset(APP_DIR / "configs/ct.yaml"), tmp_path)
-    weights = pretrain([(choice, True)], size, CONFIG, frozenset({"1"}), tmp_path / "out")
-    made, report = load_network(size, weights)
+    training = Pretraining((choice,), CONFIG, tmp_path / "out", (choice,), frozenset({"1"}), name="blocks")
+    pretrain(size, training, torch.device("cpu"))
+    made, report = load_network(size, tmp_path / f"out/{size}_blocks.safetensors")
     with torch.random.fork_rng():
         torch.manual_seed(CONFIG.seed)
         began = build_network(size)

@@ -1,0 +1,75 @@
+"""SAM 2 as a choice in the panel in OHIF: clicks on two lesions, and undo. The weights are of a short training."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.e2e.checks import check_equal, check_place
+from tests.e2e.conftest import NewPanel
+from tests.e2e.scenes import LARGE, SMALL, voxel_centre
+from tests.e2e.test_panel import ask
+from tests.support.dicom_study import Study
+from tests.support.micro_weights import write_micro_weights
+from tests.support.orthanc import Orthanc
+from tests.support.server import AppServer, copy_app, start_server
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+TASK = "sam2_micro"
+
+
+@pytest.fixture(scope="session")
+def micro_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "micro.safetensors"
+    write_micro_weights(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def sam2_server(orthanc: Orthanc, micro_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppServer]:
+    folder = tmp_path_factory.mktemp("sam2")
+    app = copy_app(folder / "app")
+    (app / "model").mkdir(exist_ok=True)
+    (app / "model/sam2_micro.safetensors").write_bytes(micro_weights.read_bytes())
+    conf = {"models": f"ct,{TASK}"}
+    with start_server(app, orthanc.dicomweb_url, folder / "server", conf=conf) as running:
+        yield running
+
+
+def test_it_is_chosen_clicked_corrected_and_undone(
+    new_panel: NewPanel, studies: dict[str, Study], sam2_server: AppServer
+) -> None:
+    study = studies["sagittal"]
+    large, small = (voxel_centre(study.geometry, solid.centre) for solid in (LARGE, SMALL))
+    on, beside = (study.geometry.voxel(place) for place in (large, small))
+    panel = new_panel(sam2_server.url)
+    panel.open(study)
+    assert panel.part("task").input_value() == "ct"
+    panel.part("task").select_option(TASK)
+    with panel.page.expect_request(f"**/infer/{TASK}?**"):
+        panel.click(large)
+    panel.wait()
+    first = panel.label_map(study).values
+    assert first[on] == 1
+    # After so short a training, the network takes everything bright for one object.
+    panel.click(small, modifier="Control")
+    panel.wait()
+    prompts = [("+", on), ("-", beside)]
+    assert panel.prompts() == prompts
+    corrected = panel.label_map(study).values
+    check_equal(corrected, ask(sam2_server, study, prompts, TASK).values)
+    check_place(corrected, LARGE.inside(study.geometry), study.geometry, [on])
+    panel.press("undo")
+    check_equal(panel.label_map(study).values, first)
+    panel.press("redo")
+    check_equal(panel.label_map(study).values, corrected)
+    # A second object leaves the first one as it is.
+    panel.press("add-object")
+    panel.click(small, "mpr-coronal")
+    panel.wait()
+    both = panel.label_map(study).values
+    check_equal((both == 1).astype(np.uint8), corrected)
+    check_place((both == 2).astype(np.uint8), SMALL.inside(study.geometry), study.geometry, [beside])
+    assert set(panel.objects()) == {"lesion", "lesion 2"}
