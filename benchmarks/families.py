@@ -115,11 +115,12 @@ def _times(name: str, seconds: Sequence[float]) -> dict[str, Value]:
 
 def qualities(arguments: argparse.Namespace) -> Iterator[Row]:
     """The first table."""
-    only = set(arguments.only.read_text(encoding="utf-8").split()) if arguments.only else None
+    only = set(arguments.only.read_text(encoding="utf-8").split()) if arguments.only else set()
     files = {TINY: None, MICRO: arguments.micro, SAM2_TINY: arguments.sam2_tiny}
     for data in arguments.data:
         sources = from_folders(data.folder / "images", data.folder / "labels", dataset=data.name)
-        sources = [source for source in sources if only is None or source.name in only][: arguments.cases]
+        chosen = [source for source in sources if source.name in only] or sources
+        sources = chosen[: arguments.cases]
         for model, weights in files.items():
             if weights is None and model != TINY:
                 yield {"data": data.name, "model": model, "first click": NOT_MEASURED}
@@ -210,7 +211,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", action="append", type=Data.parse, default=[], help="NAME=PRESET=FOLDER")
-    parser.add_argument("--only", type=Path, help="names of the cases that are clicked on, one a line")
+    parser.add_argument("--only", type=Path, help="names of cases, one a line; where a folder has some, those alone")
     parser.add_argument("--cases", type=int, default=4, help="most cases of each data set")
     parser.add_argument("--micro", type=Path, help="weights of size micro")
     parser.add_argument("--sam2-tiny", type=Path, help="weights of SAM 2.1 tiny, converted")
