@@ -15,18 +15,19 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 from numpy.typing import NDArray
 
-from lib.activelearning.first_clicks import FirstClicks, first_clicks
+from lib.activelearning.first_clicks import FirstClicks, first_clicks, found_clicks
 from lib.annotations.usual_place import LEAST_LABELS, usual_places
 from lib.geometry.axes import Array
 from lib.host.batch_inference import batch_device
 from lib.host.saved_labels import labelled_cases
 from lib.host.workflow import Workflow
+from lib.learning.pool_quality import pool_quality, write_pool_quality
 from lib.serving.preset_segmenter import OpenSegmenter, PresetSegmenter
 from lib.volumes.read import read_volume
 from lib.volumes.volume import ImageError, Volume, file_key
 from lib.workers.choice import IN_PROCESS, WorkerChoice
 from lib.workflow.database import Database
-from lib.workflow.scores import WHOLE, Score, keep_score, scores_of_image
+from lib.workflow.scores import WHOLE, Score, keep_score, read_scores, scores_of_image
 
 logger = logging.getLogger(__name__)
 
@@ -132,8 +133,25 @@ class CaseScoring(ScoringMethod):
                     for score in scores:
                         keep_score(connection, score)
                 tell(case.image, _outcome(scores, case.known))
+        if self._clicks:
+            self._keep_quality(segmenter, device, datastore)
         logger.info("Images were scored.", extra={"fields": {"preset": name, **counts}})
         return counts
+
+    def _keep_quality(self, segmenter: PresetSegmenter, device: str, datastore: Datastore) -> None:
+        """For the page of versions: how good this version is on images without a label, where that can be predicted."""
+        served, versions = segmenter.open(device), segmenter.served.versions
+        if versions is None:
+            return
+        with self._workflow.database(datastore).reading() as connection:
+            found = found_clicks(read_scores(connection, segmenter.preset.name, served.model_version))
+        unlabelled, expected = set(datastore.get_unlabeled_images()), dict[str, list[float]]()
+        for by_image in found.values():
+            for image in by_image.keys() & unlabelled:
+                expected.setdefault(image, []).append(float(np.mean(by_image[image].expected)))
+        means = [float(np.mean(expected[image])) for image in sorted(expected)]
+        quality = served.calibration and pool_quality(served.calibration, served.version, means, len(unlabelled))
+        write_pool_quality(versions.folder, quality)
 
     def _measures(self, preset: str, datastore: Any) -> Callable[[str], dict[str, Measure]]:
         """Id of an image -> by structure, what is wanted of it."""

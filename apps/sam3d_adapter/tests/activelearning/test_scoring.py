@@ -13,7 +13,11 @@ from lib.activelearning.first_clicks import CLICKS, FirstClicks
 from lib.activelearning.scoring import CaseScoring, NoFeatures
 from lib.files.checksums import file_sha256
 from lib.host.workflow import Workflow
+from lib.learning.pool_quality import read_pool_quality
 from lib.presets import load_preset
+from lib.registry.registry import Registry
+from lib.registry.version import SHIPPED
+from lib.serving.predicted_dice import Calibration, Line, calibration_file, calibration_key, to_json
 from lib.serving.preset_segmenter import PresetSegmenter, SharedState
 from lib.workflow.scores import WHOLE, Score, read_scores, scores_of_image
 from tests.support.one_thread import one_thread  # noqa: F401
@@ -35,6 +39,7 @@ class Site:
         for seed, name in enumerate(NAMES):
             self.write(name, seed)
         nib.save(nib.Nifti1Image(np.zeros((8, 8, 8, 2), np.int16), np.eye(4)), self.images / "four_d.nii.gz")
+        self.versions = Registry(folder / "learning").of("test", "test", "sam3d_adapter")
         self.workflow, self.said = Workflow(folder / "learning"), dict[str, str]()
 
     def write(self, name: str, seed: int) -> None:
@@ -59,7 +64,8 @@ class Site:
         """What became of each image; its own process would do it, at low priority."""
         shared, names = SharedState.of(), presets or ("test",)
         segmenters = {
-            name: PresetSegmenter(load_preset(self.app / f"configs/{name}.yaml"), self.app, shared) for name in names
+            name: PresetSegmenter(load_preset(self.app / f"configs/{name}.yaml"), self.app, shared, self.versions)
+            for name in names
         }
         said: dict[str, str] = {}
         scoring = CaseScoring(segmenters, self.workflow, features=True, clicks=clicks)
@@ -195,3 +201,26 @@ def test_a_network_without_features_can_still_be_clicked(site: Site) -> None:
         kept = {name: scores_of_image(connection, "unet", name) for name in NAMES}
     assert all(scores[WHOLE].numbers == b"" and scores["lesion"].numbers for scores in kept.values())
     assert said["four_d"] == "failed" and {said["one"], said["two"]} <= {"scored", "nothing_found"}
+
+
+def test_the_mean_quality_is_predicted_where_the_version_has_a_calibration(found: Site) -> None:
+    site = found
+    site.submit("l1", "l2", "l3")
+    site.run(clicks=True)
+    assert read_pool_quality(site.versions.folder, SHIPPED) is None
+    sha256 = file_sha256(site.app / "weights/test_weights.safetensors")
+    key = calibration_key(load_preset(site.app / "configs/test.yaml"), sha256)
+    first = (((0.4, 0.3), (0.8, 0.7)),) * 20
+    calibration = Calibration(key, 20, (Line(-0.1, 1.0, 0.1),), first)
+    file = calibration_file(site.versions.folder, sha256)
+    file.parent.mkdir(parents=True)
+    file.write_text(to_json(calibration))
+    site.run(clicks=True)
+    quality = read_pool_quality(site.versions.folder, SHIPPED)
+    clicks = [FirstClicks.of_numbers(site.clicks()[name].numbers) for name in NAMES]
+    expected = np.mean([np.mean(one.expected) for one in clicks if one is not None])
+    assert quality is not None and quality.mean == pytest.approx(expected - 0.1, abs=1e-6)
+    assert (quality.images, quality.unlabelled, quality.patients) == (2, 3, 20)
+    write_test_weights(site.app / "weights", seed=1)
+    site.run(clicks=True)
+    assert read_pool_quality(site.versions.folder, SHIPPED) is None, "of other weights"
