@@ -4,8 +4,8 @@ import sys
 
 from monailabel.utils.async_tasks.utils import run_background_task, tasks
 
-COVERAGE, PREDICTED_DICE = "coverage", "predicted_dice"
-"""Names of the scoring methods: ``POST /scoring/coverage`` begins one, ``GET /scoring/`` says how it stands."""
+PREDICTED_DICE = "predicted_dice"
+"""Name of the scoring method that learns what answers are worth; the other one has the name of the strategy."""
 
 
 def score_beside_server(method: str) -> bool:

@@ -28,6 +28,7 @@ class Pool:
         images: at least one; none was just shown to the annotator, as long as there is another.
         leases: the last one of each case, by image id.
         covered: cases that are labelled, or that somebody holds now.
+        labels: how many cases are labelled.
         draw: for what is left to chance.
         connection: of the database.
     """
@@ -35,6 +36,7 @@ class Pool:
     images: Sequence[str]
     leases: Mapping[str, Lease]
     covered: frozenset[str]
+    labels: int
     draw: random.Random
     connection: sqlite3.Connection
 
@@ -131,7 +133,8 @@ class NextCase(Strategy):
         never_shown = [image for image in unheld if image not in leases.last]
         # By number, so that neither a new start of the server nor a second one begins the same draws again.
         draw = random.Random(f"{self._seed}-{max((lease.number for lease in leases.last.values()), default=0)}")
-        pool = Pool(never_shown or unheld or others, leases.last, frozenset(labelled | held), draw, connection)
+        choices = never_shown or unheld or others
+        pool = Pool(choices, leases.last, frozenset(labelled | held), len(labelled), draw, connection)
         is_drawn = self._random_share > 0 and draw.random() < self._random_share
         chosen, arm = (draw.choice(pool.images), RANDOM) if is_drawn else self.choose(pool)
         leases.give(chosen, annotator, now)

@@ -18,15 +18,14 @@ import numpy as np
 from monailabel.datastore.local import LocalDatastore
 from numpy.typing import NDArray
 
+from lib.activelearning.first_clicks import LEAST_VOXELS
 from lib.activelearning.scoring import file_stamp
 from lib.annotations.label_names import label_of
-from lib.annotations.patients import Patient
-from lib.annotations.submitted import read_submitted
 from lib.annotations.usual_place import LEAST_LABELS, usual_place, voxel_at
 from lib.evaluation.metrics import dice
 from lib.evaluation.simulated_user import deepest_error
 from lib.geometry.axes import Array
-from lib.host.saved_labels import saved_labels
+from lib.host.saved_labels import labelled_cases
 from lib.host.studies_datastore import tag_text
 from lib.host.workflow import Workflow
 from lib.infers.write_mask import write_mask
@@ -41,8 +40,6 @@ from lib.workflow.proposals import KEY, TAG
 logger = logging.getLogger(__name__)
 
 PROPOSED, UP_TO_DATE, NOTHING, FAILED = "proposed", "up_to_date", "nothing_found", "failed"
-LEAST_VOXELS = 8
-"""Smaller masks are the clicked voxel and what clings to it."""
 
 
 class NoPlace(ValueError):
@@ -173,8 +170,7 @@ class Proposing:
             WorkflowError: the database cannot be used.
         """
         os.nice(10)  # users' clicks come first
-        labelled = read_submitted(saved_labels(datastore), None, lambda image, _: Patient(image, "id")).cases
-        place = usual_place(labelled, structure)
+        place = usual_place(labelled_cases(datastore), structure)
         if place is None:
             raise NoPlace(
                 f"Fewer than {LEAST_LABELS} submitted labels here have a '{structure}', so that nobody knows where it "

@@ -1,10 +1,10 @@
-"""Scores of images for `lib.activelearning.coverage`: worked out beside the server, or by ``sam3d score``."""
+"""Scores of images that Next Sample chooses by: worked out beside the server, or by ``sam3d score``."""
 
 import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,19 +13,28 @@ from typing import Any
 import numpy as np
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.scoring import ScoringMethod
+from numpy.typing import NDArray
 
+from lib.activelearning.first_clicks import FirstClicks, first_clicks, found_clicks
+from lib.annotations.usual_place import LEAST_LABELS, usual_places
+from lib.geometry.axes import Array
 from lib.host.batch_inference import batch_device
+from lib.host.saved_labels import labelled_cases
 from lib.host.workflow import Workflow
+from lib.learning.pool_quality import pool_quality, write_pool_quality
 from lib.serving.preset_segmenter import OpenSegmenter, PresetSegmenter
 from lib.volumes.read import read_volume
-from lib.volumes.volume import ImageError, file_key
+from lib.volumes.volume import ImageError, Volume, file_key
 from lib.workers.choice import IN_PROCESS, WorkerChoice
 from lib.workflow.database import Database
-from lib.workflow.scores import Score, keep_score, read_score
+from lib.workflow.scores import WHOLE, Score, keep_score, read_scores, scores_of_image
 
 logger = logging.getLogger(__name__)
 
-SCORED, UP_TO_DATE, FAILED = "scored", "up_to_date", "failed"
+SCORED, UP_TO_DATE, NOTHING, FAILED = "scored", "up_to_date", "nothing_found", "failed"
+
+Measure = Callable[[str, Volume, OpenSegmenter], NDArray[np.float32]]
+"""Id of an image, the image, and a segmenter with one version of the weights -> what is kept of it."""
 
 
 class NoFeatures(ValueError):
@@ -39,16 +48,18 @@ class ScoreCase:
     Attributes:
         image: id.
         path: its file or folder.
-        known: its score until now; None where it has none.
+        measures: by structure, what is wanted.
+        known: by structure, its scores until now.
     """
 
     image: str
     path: Path
-    known: Score | None
+    measures: Mapping[str, Measure]
+    known: Mapping[str, Score]
 
 
-class FeatureScoring(ScoringMethod):
-    """Works out the features of all images of a data store, and keeps each at once.
+class CaseScoring(ScoringMethod):
+    """Works out what a strategy chooses by, of all images of a data store, and keeps each at once.
 
     An image whose file and version of the weights are those of its score is passed over. One that cannot be scored
     costs itself alone; it is not tried again with the same file and weights.
@@ -56,11 +67,16 @@ class FeatureScoring(ScoringMethod):
     Args:
         segmenters: by the name of their preset; the first one is taken where a request names none.
         workflow: its database takes the scores.
+        features: whether to keep what the network sees in each image.
+        clicks: whether to click on each structure that was labelled often enough, in images without a label.
     """
 
-    def __init__(self, segmenters: Mapping[str, PresetSegmenter], workflow: Workflow) -> None:
-        super().__init__("Features of all images, by which the strategy 'coverage' chooses cases")
+    def __init__(
+        self, segmenters: Mapping[str, PresetSegmenter], workflow: Workflow, *, features: bool, clicks: bool
+    ) -> None:
+        super().__init__("Works out what Next Sample chooses cases by")
         self._segmenters, self._workflow = segmenters, workflow
+        self._features, self._clicks = features, clicks
 
     def __call__(
         self,
@@ -78,11 +94,11 @@ class FeatureScoring(ScoringMethod):
             workers: where images are scored.
 
         Returns:
-            How many images were ``scored``, were ``up_to_date``, ``failed``.
+            How many images were ``scored``, were ``up_to_date``, had ``nothing_found`` to click on, ``failed``.
 
         Raises:
             ValueError: there is no such preset.
-            NoFeatures: of the preset's network; it can be asked again with another preset.
+            NoFeatures: of the preset's network, where nothing else is wanted; name another preset.
             CheckpointError: no version of the preset can be served.
             WorkersError: the workers cannot be used.
             WorkflowError: the database cannot be used.
@@ -94,7 +110,7 @@ class FeatureScoring(ScoringMethod):
         segmenter, device = self._segmenters[name], batch_device(request.get("device"))
         weights = segmenter.open(device).model_version
         database = self._workflow.database(datastore)
-        counts = dict.fromkeys((SCORED, UP_TO_DATE, FAILED), 0)
+        counts = dict.fromkeys((SCORED, UP_TO_DATE, NOTHING, FAILED), 0)
 
         def tell(image: str, outcome: str) -> None:
             counts[outcome] += 1
@@ -102,10 +118,10 @@ class FeatureScoring(ScoringMethod):
 
         open_tool = partial(segmenter.open, device, weights)
         with workers.start(open_tool, device=device) as started:
-            cases = _stale(datastore, database, name, weights, tell)
+            cases = _stale(datastore, database, name, weights, self._measures(name, datastore), tell)
             for case, done in started.each(partial(score_case, name), cases):
                 try:
-                    score = done.result()
+                    scores = done.result()
                 except NoFeatures:
                     raise
                 # Broad: a fault at one image must not end the others. Its name may be that of a patient.
@@ -114,19 +130,59 @@ class FeatureScoring(ScoringMethod):
                     tell(case.image, FAILED)
                     continue
                 with database.changing() as connection:
-                    keep_score(connection, score)
-                tell(case.image, _outcome(score, case.known))
+                    for score in scores:
+                        keep_score(connection, score)
+                tell(case.image, _outcome(scores, case.known))
+        if self._clicks:
+            self._keep_quality(segmenter, device, datastore)
         logger.info("Images were scored.", extra={"fields": {"preset": name, **counts}})
         return counts
 
+    def _keep_quality(self, segmenter: PresetSegmenter, device: str, datastore: Datastore) -> None:
+        """For the page of versions: how good this version is on images without a label, where that can be predicted."""
+        served, versions = segmenter.open(device), segmenter.served.versions
+        if versions is None:
+            return
+        with self._workflow.database(datastore).reading() as connection:
+            found = found_clicks(read_scores(connection, segmenter.preset.name, served.model_version))
+        unlabelled, expected = set(datastore.get_unlabeled_images()), dict[str, list[float]]()
+        for by_image in found.values():
+            for image in by_image.keys() & unlabelled:
+                expected.setdefault(image, []).append(float(np.mean(by_image[image].expected)))
+        means = [float(np.mean(expected[image])) for image in sorted(expected)]
+        quality = served.calibration and pool_quality(served.calibration, served.version, means, len(unlabelled))
+        write_pool_quality(versions.folder, quality)
+
+    def _measures(self, preset: str, datastore: Any) -> Callable[[str], dict[str, Measure]]:
+        """Id of an image -> by structure, what is wanted of it."""
+        of_all: dict[str, Measure] = {}
+        if self._features:
+            of_all[WHOLE] = partial(_features, needed_of="" if self._clicks else preset)
+        places = usual_places(labelled_cases(datastore)) if self._clicks else {}
+        if self._clicks and not places:
+            logger.warning(
+                "There is nothing to click on yet: %d submitted labels of one structure are needed to know where it "
+                "lies.", LEAST_LABELS,
+            )  # fmt: skip
+        unlabelled = set(datastore.get_unlabeled_images())
+        clicks = {structure: partial(_clicks, place=place) for structure, place in places.items()}
+        return lambda image: of_all | (clicks if image in unlabelled else {})
+
 
 def _stale(
-    datastore: Datastore, database: Database, preset: str, weights: str, tell: Callable[[str, str], None]
+    datastore: Datastore,
+    database: Database,
+    preset: str,
+    weights: str,
+    measures: Callable[[str], Mapping[str, Measure]],
+    tell: Callable[[str, str], None],
 ) -> Iterator[ScoreCase]:
-    """Images whose score does not count any more, or that have none; those of the others are told."""
+    """Images of which a score does not count any more, or is missing; those of the others are told."""
     for image in sorted(datastore.list_images()):
+        if not (wanted := measures(image)):
+            continue
         with database.reading() as connection:
-            known = read_score(connection, preset, image)
+            known = scores_of_image(connection, preset, image)
         # Broad, for a PACS: its fault at one image must not end the others.
         try:
             path = Path(datastore.get_image_uri(image))
@@ -135,46 +191,72 @@ def _stale(
             logger.warning("An image was not scored; it is tried again next time.", exc_info=True)
             tell(image, FAILED)
             continue
-        if known is not None and (known.file, known.version) == (file, weights):
-            tell(image, _outcome(known, known))
+        scores = [known[name] for name in wanted if name in known]
+        if len(scores) == len(wanted) and all((one.file, one.version) == (file, weights) for one in scores):
+            tell(image, _outcome(scores, known))
         else:
-            yield ScoreCase(image, path, known)
+            yield ScoreCase(image, path, wanted, known)
 
 
-def _outcome(score: Score, known: Score | None) -> str:
-    if not score.features:
+def _outcome(scores: Sequence[Score], known: Mapping[str, Score]) -> str:
+    clicked = [score for score in scores if score.structure != WHOLE]
+    # Not each network has features to go with the clicks.
+    if any(not score.numbers for score in clicked or scores):
         return FAILED
-    return UP_TO_DATE if known is not None and score.at == known.at else SCORED
+    found = [FirstClicks.of_numbers(score.numbers) for score in clicked]
+    if found and not any(one and one.is_found for one in found):
+        return NOTHING
+    before = {structure: score.at for structure, score in known.items()}
+    return UP_TO_DATE if all(score.at == before.get(score.structure) for score in scores) else SCORED
 
 
-def score_case(preset: str, segmenter: OpenSegmenter, case: ScoreCase) -> Score:
-    """The score of one image; its features depend on its voxels and the weights alone.
+def score_case(preset: str, segmenter: OpenSegmenter, case: ScoreCase) -> list[Score]:
+    """The scores of one image; they depend on its voxels, the weights and the measures alone.
 
     Args:
         preset: name of the segmenter's.
         segmenter: with one version of the weights.
-        case: whose features are kept where voxels and weights are the same.
+        case: whose scores are kept where voxels and weights are the same.
 
     Raises:
         NoFeatures: of the preset's network.
         MemoryShortage: the image is too large at the moment.
         OSError: there is no such file.
     """
-    known, version = case.known, segmenter.model_version
-    score = Score(case.image, preset, "", file_stamp(case.path), version, b"", time.time())
+    version, file, now = segmenter.model_version, file_stamp(case.path), time.time()
+    unread = [Score(case.image, preset, structure, "", file, version, b"", now) for structure in case.measures]
     try:
         volume = read_volume(case.path)
-        if known is not None and (known.content, known.version) == (volume.content_key, version):
-            return replace(known, file=score.file)
-        seen = segmenter.features(volume)
     except ImageError as error:
         logger.warning("An image cannot be scored (%s).", type(error).__name__)
-        return score
-    if seen is None:
-        raise NoFeatures(f"The network of preset '{preset}' has no features to compare images by. Name another preset.")
-    # A volume without one finite value around its middle has none.
-    features = seen.astype("<f4").tobytes() if np.isfinite(seen).all() else b""
-    return replace(score, content=volume.content_key, features=features)
+        return unread
+    scores = []
+    for score in unread:
+        before = case.known.get(score.structure)
+        if before is not None and (before.content, before.version) == (volume.content_key, version):
+            scores.append(replace(before, file=file))
+            continue
+        numbers = b""
+        try:
+            numbers = case.measures[score.structure](case.image, volume, segmenter).astype("<f4").tobytes()
+        except ImageError as error:
+            logger.warning("An image cannot be scored (%s).", type(error).__name__)
+        scores.append(replace(score, content=volume.content_key, numbers=numbers))
+    return scores
+
+
+def _features(image: str, volume: Volume, segmenter: OpenSegmenter, *, needed_of: str) -> NDArray[np.float32]:
+    """What the network sees; nothing of a volume without one finite value around its middle."""
+    seen = segmenter.features(volume)
+    if seen is None and needed_of:
+        raise NoFeatures(
+            f"The network of preset '{needed_of}' has no features to compare images by. Name another preset."
+        )
+    return seen if seen is not None and np.isfinite(seen).all() else np.zeros(0, np.float32)
+
+
+def _clicks(image: str, volume: Volume, segmenter: OpenSegmenter, *, place: Array) -> NDArray[np.float32]:
+    return first_clicks(image, volume, place, segmenter).numbers()
 
 
 def file_stamp(path: Path) -> str:

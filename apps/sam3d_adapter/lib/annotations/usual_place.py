@@ -1,11 +1,13 @@
 """Where in an image a structure usually lies, by the labels that there are: where to click without a user."""
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
 
 from lib.annotations.label_names import label_of
+from lib.annotations.strata import MOST_STRATA, structures_of
 from lib.annotations.submitted import SubmittedCase
 from lib.geometry.axes import Array, spacing_of, transform_points
 
@@ -36,6 +38,21 @@ def usual_place(cases: Sequence[SubmittedCase], structure: str) -> Array | None:
             low, high = _extent(case.shape, case.affine)
             places.append((transform_points(case.affine, middle)[0] - low) / (high - low))
     return np.median(places, axis=0) if len(places) >= LEAST_LABELS else None
+
+
+def usual_places(cases: Sequence[SubmittedCase]) -> dict[str, Array]:
+    """The places of all structures that enough cases have, by name without numbers of instances.
+
+    Args:
+        cases: labelled.
+
+    Returns:
+        At most `MOST_STRATA`, those of the most cases first; see `usual_place`.
+    """
+    counts = Counter(name for case in cases for name in structures_of(case))
+    often = sorted((name for name in counts if counts[name] >= LEAST_LABELS), key=lambda name: (-counts[name], name))
+    places = {name: usual_place(cases, name) for name in often[:MOST_STRATA]}
+    return {name: place for name, place in places.items() if place is not None}
 
 
 def voxel_at(place: Array, shape: Sequence[int], affine: Array) -> tuple[int, int, int]:

@@ -81,7 +81,7 @@ def _of_a_preset(action: Callable[..., str]) -> Callable[..., None]:
 @_of_a_preset
 def _list(of: _Weights) -> str:
     """List the versions, and show which one is served."""
-    from lib.learning.arms import read_arms
+    from lib.learning.pool_quality import about_unlabelled
 
     state, stages = of.versions.known_state(), of.versions.stages()
     known = {version.id: version for version in of.versions.versions()} | of.versions.pruned()
@@ -96,9 +96,9 @@ def _list(of: _Weights) -> str:
         else:
             facts = (version.created[:19], version.started_by, version.parent or "elsewhere", _metrics(version))
             rows.append((version_id, stage, *facts))
-    arms = [one.sentence for one in read_arms(of.versions.folder)]
     problems = [f"Problem: {problem}" for problem in of.versions.problems()]
-    return "\n".join([f"Preset {of.versions.preset}, model size {of.versions.size}", *table(rows), *arms, *problems])
+    title = f"Preset {of.versions.preset}, model size {of.versions.size}"
+    return "\n".join([title, *table(rows), *about_unlabelled(of.versions), *problems])
 
 
 @versions.command("show")

@@ -11,6 +11,7 @@ from pathlib import Path
 from lib.models.precision import PRECISIONS
 from lib.registry.registry import DEFAULT_LEARNING_DIR
 from lib.workflow.reviews import ACCEPTED, SUBMITTED
+from lib.workflow.scores import BY_SCORE
 
 # Set by MONAI Label itself or meant for its base class.
 _HOST_KEYS = ("server_mode",)
@@ -18,7 +19,7 @@ _MIB = 2**20
 
 TRAIN_ON = (SUBMITTED, ACCEPTED)
 """States of the labels that are learned from; accepted ones always are."""
-STRATEGIES = ("queue", "coverage", "random")
+STRATEGIES = ("queue", *BY_SCORE, "random")
 """How Next Sample may choose."""
 
 

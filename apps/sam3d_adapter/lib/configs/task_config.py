@@ -10,12 +10,14 @@ from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 
-from lib.activelearning.background import COVERAGE, PREDICTED_DICE, score_beside_server
+from lib.activelearning.background import PREDICTED_DICE, score_beside_server
 from lib.activelearning.coverage import Coverage
 from lib.activelearning.drawn import Drawn
+from lib.activelearning.foreground import Foreground
 from lib.activelearning.least_recently_served import LeastRecentlyServed
+from lib.activelearning.predicted_error import PredictedError
 from lib.activelearning.proposing import Proposing
-from lib.activelearning.scoring import FeatureScoring
+from lib.activelearning.scoring import CaseScoring
 from lib.audit.auditor import Auditor
 from lib.audit.log import AuditLog
 from lib.configs.settings import parse_conf
@@ -36,11 +38,12 @@ from lib.studies.presence import StudiesError
 from lib.trainers.calibration import CalibrationScoring
 from lib.trainers.train_task import FineTuneTask
 from lib.volumes.read import VolumeCache
+from lib.workflow.scores import BY_SCORE
 
 logger = logging.getLogger(__name__)
 
 CALIBRATED_EVERY = 5
-"""Submitted labels, from `MIN_PATIENTS` on, after which the server learns anew what its answers are worth."""
+"""Submitted labels after which the server learns anew what answers are worth, and where new structures lie."""
 
 
 class Sam3dAdapterConfig:
@@ -141,9 +144,12 @@ class Sam3dAdapterConfig:
         segmenter = next(iter(self._segmenters().values()), None)
         share = self._settings.random_share
         queue, drawn = LeastRecentlyServed(self.workflow), Drawn(self.workflow)
-        coverage = Coverage(self.workflow, segmenter, self.start_scoring, random_share=share)
-        chosen = {"queue": queue, "random": drawn, "coverage": coverage}[self._settings.strategy]
-        return {"random": chosen, "least_recently_served": queue, "shuffled": drawn, "coverage": coverage}
+        by_score = {
+            strategy.name: strategy(self.workflow, segmenter, self.start_scoring, random_share=share)
+            for strategy in (Coverage, Foreground, PredictedError)
+        }
+        chosen = {"queue": queue, "random": drawn, **by_score}[self._settings.strategy]
+        return {"random": chosen, "least_recently_served": queue, "shuffled": drawn, **by_score}
 
     def scoring_methods(self) -> dict[str, ScoringMethod]:
         """What works out scores of images, where cases are chosen by scores, and what answers are worth; none as for
@@ -152,8 +158,10 @@ class Sam3dAdapterConfig:
         if self._settings.review_only or not self.presets:
             return {}
         methods: dict[str, ScoringMethod] = {PREDICTED_DICE: CalibrationScoring(self.trainers())}
-        if self._settings.strategy == "coverage":
-            methods[COVERAGE] = FeatureScoring(self._segmenters(), self.workflow)
+        strategy = self._settings.strategy
+        if strategy in BY_SCORE:
+            features, clicks = strategy != Foreground.name, strategy != Coverage.name
+            methods[strategy] = CaseScoring(self._segmenters(), self.workflow, features=features, clicks=clicks)
         return methods
 
     def proposing(self, preset: str) -> Proposing:
@@ -162,7 +170,8 @@ class Sam3dAdapterConfig:
 
     def start_scoring(self) -> bool:
         """Begins to score images beside the server, if cases are chosen by scores; whether it did."""
-        return COVERAGE in self.scoring_methods() and score_beside_server(COVERAGE)
+        strategy = self._settings.strategy
+        return strategy in self.scoring_methods() and score_beside_server(strategy)
 
     def count_labelled(self, datastore: Datastore) -> None:
         """Begins to learn beside the server what answers are worth, if enough cases are labelled; at its start."""
@@ -178,6 +187,7 @@ class Sam3dAdapterConfig:
             self._labelled += 1
             if self._labelled % CALIBRATED_EVERY == 0:
                 self._start_calibrating()
+                self.start_scoring()
 
     def _start_calibrating(self) -> None:
         if self._labelled >= MIN_PATIENTS and PREDICTED_DICE in self.scoring_methods():

@@ -1,11 +1,13 @@
 """The data store's submitted labels, with what is known of them and their images."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.datastore.local import LocalDatastore
 
-from lib.annotations.submitted import SavedLabel
+from lib.annotations.patients import Patient
+from lib.annotations.submitted import SavedLabel, SubmittedCase, read_submitted
 from lib.workflow.reviews import FINAL, is_reviewed
 
 
@@ -39,6 +41,15 @@ def saved_labels(datastore: LocalDatastore) -> list[SavedLabel]:
                 )
             )
     return found
+
+
+def labelled_cases(datastore: LocalDatastore) -> Sequence[SubmittedCase]:
+    """All that is drawn in the submitted labels, whoever learns it; labels that cannot be read are left out.
+
+    Args:
+        datastore: of the app.
+    """
+    return read_submitted(saved_labels(datastore), None, lambda image, _: Patient(image, "id")).cases
 
 
 def studies_folder(datastore: LocalDatastore) -> Path | None:

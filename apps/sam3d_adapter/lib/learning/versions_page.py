@@ -13,8 +13,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lib.files.atomic_write import replacing
-from lib.learning.arms import read_arms
 from lib.learning.page_figures import finite, learning_picture, training_picture
+from lib.learning.pool_quality import about_unlabelled
 from lib.learning.progress import PROGRESS, ProgressFile, TrainingProgress
 from lib.registry.reader import CURVE
 from lib.registry.state import REFUSED
@@ -94,7 +94,7 @@ def write_versions_page(versions: Versions) -> Path:
     entries = _entries(versions)
     path = versions.folder / PAGE
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_page(path, versions.preset, entries, _newest_training(versions), _arms(versions))
+    write_page(path, versions.preset, entries, _newest_training(versions), about_unlabelled(versions))
     return path
 
 
@@ -108,7 +108,7 @@ def versions_page(versions: Versions) -> str:
         RegistryError: the registry cannot be read.
         OSError: the registry cannot be read.
     """
-    return render_page(versions.preset, _entries(versions), _newest_training(versions), _arms(versions))
+    return render_page(versions.preset, _entries(versions), _newest_training(versions), about_unlabelled(versions))
 
 
 def write_page(
@@ -116,7 +116,7 @@ def write_page(
     title: str,
     versions: Sequence[PageEntry],
     training: TrainingProgress | None = None,
-    arms: Sequence[str] = (),
+    sentences: Sequence[str] = (),
 ) -> None:
     """Writes the whole file or none.
 
@@ -125,9 +125,9 @@ def write_page(
         title: such as the preset's name.
         versions: oldest first; at least none.
         training: the newest, which says what it left out; None without one.
-        arms: sentences on Next Sample's choice beside chance.
+        sentences: on the images without a label.
     """
-    text = render_page(title, versions, training, arms)
+    text = render_page(title, versions, training, sentences)
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
@@ -136,7 +136,7 @@ def render_page(
     title: str,
     versions: Sequence[PageEntry],
     training: TrainingProgress | None = None,
-    arms: Sequence[str] = (),
+    sentences: Sequence[str] = (),
 ) -> str:
     """The page as text; see ``write_page``."""
     served = next((one for one in reversed(versions) if one.state == "served"), None)
@@ -148,7 +148,7 @@ def render_page(
         served=served,
         newest=versions[-1] if versions else None,
         training=training,
-        arms=arms,
+        about_unlabelled=sentences,
         picture=learning_picture(versions),
         trainings=[(one, curve) for one, curve in shown if curve or one.reasons or len(one.scores) > 1],
     )
@@ -156,10 +156,6 @@ def render_page(
 
 def _newest_training(versions: Versions) -> TrainingProgress | None:
     return ProgressFile(versions.folder / PROGRESS).read()
-
-
-def _arms(versions: Versions) -> list[str]:
-    return [one.sentence for one in read_arms(versions.folder)]
 
 
 def _since(version: PageEntry) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from lib.presets import Preset
 from lib.version import __version__
@@ -79,11 +79,13 @@ class Calibration:
         key: see `calibration_key`.
         patients: whom it was learned from; at least `MIN_PATIENTS`.
         lines: after one click, after two, and so on; the last one counts for all further clicks.
+        first: by patient and way to click, expected and true Dice after one click, for `lib.learning.pool_quality`.
     """
 
     key: str
     patients: int
     lines: tuple[Line, ...]
+    first: tuple[tuple[tuple[float, float], ...], ...] = ()
 
     def predict(self, expected: float, clicks: int) -> PredictedDice:
         """The Dice of an answer.
@@ -109,7 +111,9 @@ def fit_calibration(key: str, expected: ArrayLike, dice: ArrayLike) -> Calibrati
     x, y = np.asarray(expected, float), np.asarray(dice, float)
     if len(x) < MIN_PATIENTS:
         return None
-    return Calibration(key, len(x), tuple(_line(x[..., n], y[..., n]) for n in range(x.shape[-1])))
+    lines = tuple(_line(x[..., n], y[..., n]) for n in range(x.shape[-1]))
+    first = np.stack([x[..., 0], y[..., 0]], axis=-1).tolist()
+    return Calibration(key, len(x), lines, tuple(tuple(map(tuple, ways)) for ways in first))
 
 
 def _line(x: np.ndarray, y: np.ndarray) -> Line:
@@ -117,17 +121,24 @@ def _line(x: np.ndarray, y: np.ndarray) -> Line:
     lacking = []
     for left_out in range(n):
         others = np.arange(n) != left_out
-        intercept, slope = _least_squares(x[others], y[others])
+        intercept, slope = least_squares(x[others], y[others])
         lacking.append(float((np.minimum(intercept + slope * x[left_out], 1.0) - y[left_out]).max()))
     rank = math.ceil(SHARE * (n + 1))  # at most n from 9 patients on
-    return Line(*_least_squares(x, y), float(np.sort(lacking)[rank - 1]))
+    intercept, slope = least_squares(x, y)
+    return Line(float(intercept), float(slope), float(np.sort(lacking)[rank - 1]))
 
 
-def _least_squares(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Intercept and slope; more certainty never means a worse answer, so the slope is at least 0."""
-    spread = x - x.mean()
-    slope = max(0.0, float((spread * y).sum() / max(float((spread**2).sum()), 1e-9)))
-    return float(y.mean() - slope * x.mean()), slope
+def least_squares(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(...) intercepts and slopes; more certainty never means a worse answer, so that a slope is at least 0.
+
+    Args:
+        x: (..., patients, ways).
+        y: (..., patients, ways).
+    """
+    points = (-2, -1)
+    spread = x - x.mean(axis=points, keepdims=True)
+    slope = np.maximum((spread * y).sum(axis=points) / np.maximum((spread**2).sum(axis=points), 1e-9), 0.0)
+    return y.mean(axis=points) - slope * x.mean(axis=points), slope
 
 
 def calibration_key(preset: Preset, weights_sha256: str) -> str:
@@ -195,8 +206,10 @@ class Calibrations:
 
 def _parsed(content: Mapping[str, Any]) -> Calibration:
     lines: Sequence[Mapping[str, float]] = content["lines"]
-    found = Calibration(str(content["key"]), int(content["patients"]), tuple(Line(**line) for line in lines))
+    first = tuple(tuple((float(x), float(y)) for x, y in ways) for ways in content.get("first", ()))
+    found = Calibration(str(content["key"]), int(content["patients"]), tuple(Line(**line) for line in lines), first)
     numbers = [value for line in found.lines for value in dataclasses.astuple(line)]
+    numbers += [value for ways in first for pair in ways for value in pair]
     if not numbers or found.patients < MIN_PATIENTS or not all(map(math.isfinite, numbers)):
         raise ValueError("it holds no usable lines")
     return found

@@ -160,8 +160,12 @@ class PresetSegmenter:
                 f"Preset '{preset.name}' has the weights {found[:12]} here, not {str(weights)[:12]}. Start "
                 "again, and see that all machines read the same folder of versions."
             )
-        calibration = self._calibrations.of(found)
+        calibration = self.calibration(found)
         return OpenSegmenter(segmenter, device, answering.version, found, warnings, calibration)
+
+    def calibration(self, weights_sha256: str) -> Calibration | None:
+        """What predicts the Dice of a version's answers; None where too few patients are labelled."""
+        return self._calibrations.of(weights_sha256)
 
     def segment(
         self, image: Volume, prompts: Prompts, options: Options | None = None, *, device: str | None = None

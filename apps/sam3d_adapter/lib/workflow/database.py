@@ -70,6 +70,25 @@ MIGRATIONS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
         ),
         ("DROP TABLE first_dice",),
     ),
+    (
+        (
+            "ALTER TABLE scores RENAME TO former_scores",
+            "CREATE TABLE scores (image TEXT NOT NULL, preset TEXT NOT NULL, structure TEXT NOT NULL,"
+            " content TEXT NOT NULL, file TEXT NOT NULL, version TEXT NOT NULL, numbers BLOB NOT NULL,"
+            " at REAL NOT NULL, PRIMARY KEY (image, preset, structure))",
+            "INSERT INTO scores SELECT image, preset, '', content, file, version, features, at FROM former_scores",
+            "DROP TABLE former_scores",
+        ),
+        (
+            "ALTER TABLE scores RENAME TO later_scores",
+            "CREATE TABLE scores (image TEXT NOT NULL, preset TEXT NOT NULL, content TEXT NOT NULL,"
+            " file TEXT NOT NULL, version TEXT NOT NULL, features BLOB NOT NULL, at REAL NOT NULL,"
+            " PRIMARY KEY (image, preset))",
+            "INSERT INTO scores SELECT image, preset, content, file, version, numbers, at FROM later_scores"
+            " WHERE structure = ''",
+            "DROP TABLE later_scores",
+        ),
+    ),
 )
 """Statements that bring the database from version n to n + 1, and those that bring it back."""
 

@@ -11,7 +11,7 @@ from lib.activelearning.coverage import Coverage, farthest
 from lib.host.workflow import Workflow
 from lib.presets import load_preset
 from lib.serving.preset_segmenter import PresetSegmenter, SharedState
-from lib.workflow.scores import Score, keep_score
+from lib.workflow.scores import WHOLE, Score, keep_score
 from lib.workflow.served import FALLBACK, RANDOM, STRATEGY, read_served
 from tests.support.server import APP_DIR
 
@@ -45,7 +45,7 @@ class Site:
         with self.workflow.database(self.store).changing() as connection:
             for name in names or PLACES:
                 features = np.array(PLACES[name], "<f4").tobytes()
-                keep_score(connection, Score(name, "ct", name, name, version, features, 1.0))
+                keep_score(connection, Score(name, "ct", WHOLE, name, name, version, features, 1.0))
 
     def ask(self, who: str = "anna") -> str | None:
         answer = self.strategy({"client_id": who}, self.store)
@@ -120,7 +120,7 @@ def test_an_image_that_cannot_be_scored_is_served_and_not_asked_for_again(site: 
     site.score("a", "b", "c", "d")
     with site.workflow.database(site.store).changing() as connection:
         version = site.segmenter.served.weights_sha256()
-        keep_score(connection, Score("e", "ct", "", "e", version, b"", 1.0))
+        keep_score(connection, Score("e", "ct", WHOLE, "", "e", version, b"", 1.0))
     assert {site.ask() for _ in range(5)} == set(PLACES) and site.begun == 0
 
 

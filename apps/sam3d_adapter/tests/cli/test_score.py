@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from lib.activelearning.coverage import vectors
 from lib.workflow.database import database_beside
-from lib.workflow.scores import read_score
+from lib.workflow.scores import WHOLE, scores_of_image
 from sam3d.__main__ import main
 from tests.support.small_app import copy_small_app
 
@@ -40,8 +40,8 @@ def test_a_folder_is_scored_and_the_second_time_nothing_is_left_to_do(app: Path,
         "1 scored, 0 up to date, 0 without a score",
     ]
     with database_beside(studies).reading() as connection:
-        found = read_score(connection, "test", "one")
-    assert found is not None and vectors({"one": found})["one"].ndim == 1
+        found = scores_of_image(connection, "test", "one")[WHOLE]
+    assert vectors({"one": found})["one"].ndim == 1
     (studies / "torn.nii.gz").write_bytes((studies / "one.nii.gz").read_bytes()[:-40])
     done = score(app, studies)
     assert done.exit_code == 1 and done.stdout.splitlines() == [

@@ -64,7 +64,10 @@ def test_how_next_sample_chooses() -> None:
     assert (parse_conf({}).strategy, parse_conf({}).random_share) == ("queue", 0.2)
     given = parse_conf({"strategy": "coverage", "random_share": "0"})
     assert (given.strategy, given.random_share) == ("coverage", 0.0)
-    for wrong, words in (({"strategy": "best"}, "queue, coverage, random"), ({"random_share": "20 %"}, "from 0 to 1")):
+    for wrong, words in (
+        ({"strategy": "best"}, "queue, coverage, foreground, predicted_error, random"),
+        ({"random_share": "20 %"}, "from 0 to 1"),
+    ):
         with pytest.raises(ConfError, match=words):
             parse_conf(wrong)
     for share in ("-0.1", "1.1", "nan"):

@@ -13,7 +13,7 @@ import requests
 from lib.activelearning.coverage import vectors
 from lib.files.checksums import file_sha256
 from lib.workflow.database import database_beside
-from lib.workflow.scores import Score, read_scores
+from lib.workflow.scores import WHOLE, Score, read_scores
 from lib.workflow.served import RANDOM, STRATEGY, Served, read_served
 from tests.support.server import AppServer, start_server
 from tests.support.small_app import copy_small_app
@@ -54,7 +54,7 @@ def studies(server: AppServer) -> Path:
 def scores(server: AppServer) -> dict[str, Score]:
     version = file_sha256(server.app_dir / "weights/test_weights.safetensors")
     with database_beside(studies(server)).reading() as connection:
-        return read_scores(connection, "test", version)
+        return read_scores(connection, "test", version).get(WHOLE, {})
 
 
 def served(server: AppServer) -> list[Served]:

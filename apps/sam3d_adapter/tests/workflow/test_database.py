@@ -13,6 +13,7 @@ import pytest
 from lib.workflow.cases import Leases, Mark, note_open, read_marks, read_viewers, set_mark
 from lib.workflow.database import MIGRATIONS, Database, WorkflowError
 from lib.workflow.reviews import Label, Review, add_review, note_sent, read_reviews, read_sent
+from lib.workflow.scores import WHOLE, Score, keep_score, read_scores, scores_of_image
 from tests.support.faulty_disk import in_child
 
 REVIEW = Review("a" * 32, "case_1", "final", "reject", "Dr. Roe", "The tail is missing.", 5.0)
@@ -139,6 +140,20 @@ def test_each_version_can_be_reached_forward_and_back(database: Database) -> Non
     database.migrate(0)
     assert tables() == set()
     assert reviews(database) == [] and tables() == TABLES
+
+
+def test_features_of_images_stay_when_scores_of_structures_come_and_go(database: Database) -> None:
+    whole = Score("case_1", "ct", WHOLE, "content", "file", "version", b"1234", 5.0)
+    with database.changing() as connection:
+        keep_score(connection, whole)
+        keep_score(connection, replace(whole, structure="lesion", numbers=b"5678"))
+    database.migrate(6)
+    with sqlite3.connect(database.path) as old:
+        assert old.execute("SELECT image, features, at FROM scores").fetchall() == [("case_1", b"1234", 5.0)]
+    with database.reading() as connection:
+        assert scores_of_image(connection, "ct", "case_1") == {WHOLE: whole}
+        assert read_scores(connection, "ct", "version") == {WHOLE: {"case_1": whole}}
+        assert read_scores(connection, "ct", "another") == read_scores(connection, "mr", "version") == {}
 
 
 @pytest.mark.parametrize("to", [-1, len(MIGRATIONS) + 1])

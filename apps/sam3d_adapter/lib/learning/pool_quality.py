@@ -1,0 +1,126 @@
+"""How good the served version is on the images that nobody has labelled: predicted, for the page of versions."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lib.files.atomic_write import replacing
+from lib.learning.arms import read_arms
+from lib.registry.versions import Versions
+from lib.serving.predicted_dice import Calibration, least_squares
+
+POOL_QUALITY = "pool_quality.json"
+DRAWS = 1000
+
+
+@dataclass(frozen=True)
+class PoolQuality:
+    """Mean Dice of the answers to one click, as it is predicted for images without a label.
+
+    Attributes:
+        version: id, or ``shipped``.
+        mean: over images.
+        low: lower end of its 95 % interval.
+        high: upper end.
+        images: in which the version finds a labelled structure.
+        unlabelled: all that were looked at.
+        patients: of the calibration.
+    """
+
+    version: str
+    mean: float
+    low: float
+    high: float
+    images: int
+    unlabelled: int
+    patients: int
+
+    @property
+    def sentence(self) -> str:
+        """For the page of versions."""
+        return (
+            f"Images without a label: Dice of {self.version} after one click is predicted {self.mean:.2f} on average "
+            f"(95 % interval {self.low:.2f} to {self.high:.2f}), from {self.patients} labelled patients, on the "
+            f"{self.images} of {self.unlabelled} images in which it finds a labelled structure."
+        )
+
+
+def pool_quality(
+    calibration: Calibration, version: str, expected: Sequence[float], unlabelled: int
+) -> PoolQuality | None:
+    """Predicts the mean Dice of a pool; None where there is nothing to predict it from.
+
+    The interval is a bootstrap. Each draw takes the patients of the calibration anew and lays a line through them. It
+    gives each image what that line predicts, and what it lacks for one of those patients.
+
+    Args:
+        calibration: of the version.
+        version: its id.
+        expected: by image, the mean Dice that the network's own probabilities let expect after one click.
+        unlabelled: how many images were looked at.
+    """
+    first, x = np.array(calibration.first), np.array(expected)
+    if not first.size or not x.size or not np.isfinite(x).all():
+        return None
+    rng = np.random.default_rng(0)
+    own = first[rng.integers(len(first), size=(DRAWS, len(first)))]  # (draws, patients, ways, 2)
+    lines = least_squares(own[..., 0], own[..., 1])
+    lacking = (own[..., 1] - _at(lines, own[..., 0])).mean(axis=2)
+    drawn = np.take_along_axis(lacking, rng.integers(len(first), size=(DRAWS, len(x))), axis=1)
+    means = (_at(lines, x[:, None])[..., 0] + drawn).mean(axis=1)
+    low, high = (float(end) for end in np.clip(np.quantile(means, (0.025, 0.975)), 0, 1))
+    mean = float(_at(least_squares(first[..., 0], first[..., 1]), x[:, None]).mean())
+    return PoolQuality(version, mean, low, high, len(x), unlabelled, calibration.patients)
+
+
+def _at(lines: tuple[NDArray[np.float64], NDArray[np.float64]], expected: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Dice (..., patients, ways) that lines (...) predict."""
+    intercept, slope = (of_lines[..., None, None] for of_lines in lines)
+    return np.clip(intercept + slope * expected, 0, 1)
+
+
+def write_pool_quality(folder: Path, quality: PoolQuality | None) -> None:
+    """Keeps it in place of an earlier one; none makes the pages silent.
+
+    Args:
+        folder: of the preset's versions.
+        quality: of the version that is served.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    file = folder / POOL_QUALITY
+    if quality is None:
+        file.unlink(missing_ok=True)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as partial:
+        partial.write_text(json.dumps(asdict(quality), indent=1) + "\n", encoding="utf-8")
+
+
+def read_pool_quality(folder: Path, version: str) -> PoolQuality | None:
+    """What was kept last; None where it is of another version, or damaged.
+
+    Args:
+        folder: of the preset's versions.
+        version: that is served now.
+    """
+    try:
+        found = PoolQuality(**json.loads((folder / POOL_QUALITY).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    return found if found.version == version else None
+
+
+def about_unlabelled(versions: Versions) -> list[str]:
+    """Sentences for the page of versions: how good the served one is on images without a label, and what choosing gave.
+
+    Args:
+        versions: of the preset.
+    """
+    quality = read_pool_quality(versions.folder, versions.known_state().served)
+    return [one.sentence for one in (*([quality] if quality else []), *read_arms(versions.folder))]
