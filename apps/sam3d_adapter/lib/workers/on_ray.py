@@ -59,7 +59,8 @@ def _connected(count: int, cluster: str | None) -> Iterator[Any]:
             # A node that believes itself on such a system listens on the loopback interface alone.
             os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
             # Other users of this machine cannot give it work.
-            os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+            os.environ["RAY_AUTH_MODE"] = "token"
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray reads it once in a process
         try:
             import ray
         except ImportError as error:
