@@ -17,10 +17,10 @@ from lib.workers.each_case import WorkersError
 @with_workers
 @click.option("--structure", required=True, help="What to look for, as it is called in the labels that there are.")
 def propose(app_dir: Path, structure: str, device: str | None, workers: WorkerChoice, **options: Any) -> None:
-    """Save a mask of STRUCTURE, with a confidence, for each image that has no label, draft or mark.
+    """Save a mask of STRUCTURE for each image that has no label, draft or mark.
 
-    It clicks where the structure lies in the labels that were submitted; three at least are needed. A run that was
-    stopped goes on when the same command is given again. Exit status 0: done; 1: some images failed.
+    It clicks where the structure lies in the labels that were submitted; three at least are needed. Where 20 patients
+    are labelled (sam3d calibrate), each mask comes with the Dice that it is predicted to have. A run that was stopped goes on when the same command is given again. Exit status 0: done; 1: some images failed.
 
     \b
     Examples:

@@ -44,7 +44,7 @@ def with_outcome(label: Path, image: str, tag: str, info: Mapping[str, Any], dat
         logger.warning("A label was not compared with what was proposed (%s).", type(error).__name__)
         return said
     outcome = TAKEN if is_all else CORRECTED if overlap >= LEAST_KEPT else REPLACED
-    facts = {key: proposal[KEY].get(key) for key in ("structure", "version", "confidence")}
+    facts = {key: proposal[KEY].get(key) for key in ("structure", "version", "predicted_dice")}
     return {**said, KEY: {**facts, "outcome": outcome, "dice": round(overlap, 4)}}
 
 
