@@ -111,8 +111,8 @@ class Proposing:
     """Proposes masks for all cases that nobody has labelled, marked or drafted.
 
     A proposal of the version that is served, of the image as it is, is passed over, unless Dice is predicted by now
-    from more patients. An image that cannot be read costs itself alone. A mask that a batch saved is left as it is. Of a
-    PACS, series are fetched into the server's cache, and proposals stay there.
+    from more patients. An image that cannot be read costs itself alone. A mask that a batch saved is left as it is.
+    Of a PACS, series are fetched into the server's cache, and proposals stay there.
 
     Args:
         segmenter: of the preset.

@@ -7,6 +7,7 @@ import pytest
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.datastore.local import LocalDatastore
 
+from lib.audit.label_record import make_label_record
 from lib.files.checksums import file_sha256
 from lib.host.pacs.recorded_labels import with_recorded_labels
 from lib.host.pacs.whole_index import use_whole_index
@@ -79,11 +80,15 @@ def test_changes_of_labels_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     file = tmp_path / "label.nii.gz"
     for content in (b"one", b"two"):
         file.write_bytes(content)
-        recorded.save_label(study.series_uid, str(file), "original", {})
+        recorded.save_label(study.series_uid, str(file), "original", {"proposal": {"outcome": content.decode()}})
     recorded.remove_label(study.series_uid, "original")
     assert [change.action for change in told] == ["submit", "overwrite", "delete"]
     assert told[0].old is None and told[0].new == told[1].old
-    assert told[1].new == told[2].old == {"sha256": file_sha256(file)} and told[2].new is None
+    assert told[1].new == told[2].old and told[2].new is None
+    assert told[1].new is not None and told[1].new["sha256"] == file_sha256(file)
+    # What the audit record says of it.
+    assert make_label_record(told[1], "1", "hash")["sha256"] == file_sha256(file)
+    assert told[1].new["info"]["proposal"] == {"outcome": "two"}
 
 
 def test_host_loses_what_another_process_saved(tmp_path: Path) -> None:
