@@ -71,7 +71,7 @@ export class Saving {
     const replaced = before && !corrected ? ` It replaces the final label ${submitting.origin(before)}.` : '';
     const shown = state.items.every(objects.isOwn) ? '' : ' The proposal that is shown is not part of it: accept it first (A) if it shall be.';
     const as = corrected ? `as a correction of the label ${submitting.origin({ author: corrected.author, ts: corrected.saved_at })}` : 'as final';
-    const text = `Submit ${submitting.listOf(state, (item) => this._session.millilitres(item))} ${as}? ${submitting.learning(state, task, work.proposal?.mask || null)}${replaced}${shown}`;
+    const text = `Submit ${submitting.listOf(state, (item) => this._session.millilitres(item))} ${as}? ${submitting.learning(state, task, submitting.isUnchanged(state, work.proposal?.mask))}${replaced}${shown}`;
     return this._session.ask({ text, label: corrected ? 'Submit correction' : 'Submit final', act });
   }
 
@@ -112,7 +112,7 @@ export class Saving {
         ? `in the PACS, as DICOM SEG${task.name && ` "${task.name}"`} (series ${saved.SeriesInstanceUID}), and on this server`
         : 'on this server';
       const list = submitting.listOf(state, (item) => this._session.millilitres(item));
-      const fate = tag === 'draft' ? 'Nothing learns from a draft.' : submitting.learning(state, task, work.proposal?.mask || null);
+      const fate = tag === 'draft' ? 'Nothing learns from a draft.' : submitting.learning(state, task, saved?.proposal?.outcome === 'taken');
       this._session.tell(warnings.length ? 'warning' : 'info', [`Stored as ${tag}: ${list}, ${where}. ${fate}`, ...warnings].join(' '));
     } catch (error) {
       this._session.fail(error, { label: 'Try again', act: () => void this.submit(tag, corrected) });

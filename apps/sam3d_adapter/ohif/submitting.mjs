@@ -58,12 +58,11 @@ export const listOf = (state, millilitres) =>
  * What becomes of a final label in training.
  * @param {State} state
  * @param {Task} task
- * @param {Mask | null} [proposal] what the server proposed
+ * @param {boolean} [isProposal] whether it is what the server proposed, unchanged
  */
-export function learning(state, task, proposal = null) {
+export function learning(state, task, isProposal = false) {
   if (!task.name) return '';
-  const all = filled(state).reduce((sum, item) => masks.union(sum, item.mask), masks.EMPTY);
-  if (proposal && masks.isSame(all, proposal)) {
+  if (isProposal) {
     return `It is the proposal unchanged: training of task "${task.name}" will learn from it once a second reader has accepted it.`;
   }
   const [own, other] = [filled(state).filter((item) => isOfLabel(item.name, task.label)), filled(state).filter((item) => !isOfLabel(item.name, task.label))];
@@ -72,6 +71,10 @@ export function learning(state, task, proposal = null) {
   const when = task.learnsFromAccepted ? ' once a second reader has accepted this label' : '';
   return `Training of task "${task.name}" will learn from ${other.length ? quoted(own.map((item) => item.name)) : 'it'}${when}.${kept}`;
 }
+
+/** @param {State} state @param {Mask | null | undefined} proposal whether all of the user's objects together are this */
+export const isUnchanged = (state, proposal) =>
+  Boolean(proposal) && masks.isSame(filled(state).reduce((all, item) => masks.union(all, item.mask), masks.EMPTY), /** @type {Mask} */ (proposal));
 
 /** @param {any} info of a label @returns {string} */
 export function origin(info) {
