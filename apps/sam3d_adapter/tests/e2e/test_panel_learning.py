@@ -216,17 +216,17 @@ def test_a_proposal_is_looked_at_first_and_then_accepted_or_corrected(
     panel.press("confirm")
     panel.wait_for_message("Stored as final")
     assert outcome(learner, study)["outcome"] == "taken" and outcome(learner, study)["dice"] == 1
-    # A click makes it the user's own as well.
+    # A click that changes it makes it the user's own as well.
     panel.open(second)
     panel.part("proposal").wait_for()
     panel.page.keyboard.press("o")
     panel.wait_for_message("nobody has looked at it")
-    panel.click(voxel_centre(second.geometry, LARGE.centre))
+    panel.click(voxel_centre(second.geometry, LARGE.centre, (0.0, 9.0, 0.0)), modifier="Control")
     panel.wait()
     assert panel.part("accept-proposal").count() == 0
     panel.press("submit-final")
     panel.press("confirm")
-    assert "will learn from it" in panel.wait_for_message("Stored as final")
+    assert "will learn from it." in panel.wait_for_message("Stored as final")
     assert outcome(learner, second)["outcome"] in ("corrected", "replaced")
     records = AuditLog(learner.app_dir / "logs/audit", 2**20).records(containing='"proposal"')
     assert "taken" in {record.get("proposal") for record in records}
