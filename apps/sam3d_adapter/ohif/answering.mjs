@@ -14,7 +14,7 @@ import * as server from './server.mjs';
 /** @typedef {import('./viewer.mjs').Series} Series */
 
 /**
- * What the server predicts of an answer; empty where it predicts nothing.
+ * What the server predicts of an answer or a proposal; empty where it predicts nothing.
  * @param {Record<string, any>} said
  */
 export function predictionOf(said) {
@@ -23,6 +23,13 @@ export function predictionOf(said) {
   const [dice, least] = [predicted.dice, predicted.at_least].map((value) => value.toFixed(2));
   return `Dice is predicted ${dice}: at least ${least} in ${Math.round(10 * predicted.share)} of 10 cases like the ${predicted.patients} labelled here.`;
 }
+
+/**
+ * The same in few words.
+ * @param {Record<string, any>} said
+ */
+export const shortPredictionOf = ({ predicted_dice: predicted }) =>
+  (predicted ? `predicted Dice ${predicted.dice.toFixed(2)}, at least ${predicted.at_least.toFixed(2)}` : '');
 
 export class Answering {
   /** @param {Session} session */

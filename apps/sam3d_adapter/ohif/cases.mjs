@@ -13,7 +13,7 @@ import * as store from './store.mjs';
  * @property {'new' | 'draft' | 'submitted' | 'accepted' | 'rejected' | 'skipped' | 'problem'} state
  * @property {string} by
  * @property {string} comment why it was rejected, skipped or marked
- * @property {number | null} proposal confidence of the mask that the server proposes
+ * @property {{structure: string, predicted_dice: any} | null} proposal of a new case
  * @property {string[]} open_by
  */
 

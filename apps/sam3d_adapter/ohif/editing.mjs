@@ -51,7 +51,7 @@ export class Editing {
     if (task.problem) return this._session.tell('error', `Task "${task.name}" ${misfit}. Choose another task.`);
     if (item.locked) return this._session.tell('warning', `"${item.name}" is locked. Unlock it to change it, or add a new object.`);
     const index = this._session.series ? masks.indexOf(this._session.series.grid, prompt.ijk) : -1;
-    const owner = state.items.find((one) => one.id !== item.id && masks.has(one.mask, index));
+    const owner = state.items.find((one) => one.id !== item.id && objects.isOwn(one) && masks.has(one.mask, index));
     if (prompt.sign === '+' && owner && (owner.locked || !this.mayOverwrite)) {
       return this._session.tell('warning', `This place belongs to "${owner.name}". Choose that object to correct it, or allow overwriting.`, {
         label: `Choose ${owner.name}`, act: () => this.chooseItem(owner.id),

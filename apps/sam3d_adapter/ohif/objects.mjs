@@ -29,6 +29,8 @@ import * as masks from './masks.mjs';
  * @property {Start | null} start
  * @property {Mask} mask
  * @property {string | null} answered key of the prompts that the mask answers
+ * @property {'shown' | 'used'} [proposal] of what the server proposed: is no work of the user before it was accepted or
+ *   changed
  */
 /**
  * @typedef {object} State
@@ -67,6 +69,16 @@ function hash(mask) {
   for (const edge of mask) value = (Math.imul(value, 31) + edge) | 0;
   return value;
 }
+
+/** @param {Item} item whether it is the user's, and no proposal that was only looked at */
+export const isOwn = (item) => item.proposal !== 'shown';
+
+/**
+ * A proposal that was accepted or changed is the user's own.
+ * @param {Item} item
+ * @returns {Item}
+ */
+const used = (item) => (isOwn(item) ? item : { ...item, proposal: 'used' });
 
 /** @param {State} state @returns {Item} */
 export const current = (state) => /** @type {Item} */ (state.items.find((item) => item.id === state.current));
@@ -123,7 +135,7 @@ export function addPrompt(state, prompt) {
     const others = prompt.sign === 'box' ? item.prompts.filter((one) => one.sign !== 'box') : item.prompts;
     const gone = item.start ? item.prompts.slice(0, item.start.after).filter((one) => !others.includes(one)).length : 0;
     const start = item.start && gone ? { ...item.start, after: item.start.after - gone } : item.start;
-    return settled({ ...item, prompts: [...others, prompt], start });
+    return settled({ ...used(item), prompts: [...others, prompt], start });
   });
 }
 
@@ -183,7 +195,7 @@ export const describe = (state, id, facts) => withItem(state, id, (item) => ({ .
  */
 export function keptFrom(state, id, mayOverwrite) {
   return state.items
-    .filter((item) => item.id !== id && (item.locked || !mayOverwrite))
+    .filter((item) => item.id !== id && isOwn(item) && (item.locked || !mayOverwrite))
     .reduce((all, item) => masks.union(all, item.mask), masks.EMPTY);
 }
 
@@ -200,7 +212,7 @@ export function withAnswer(state, id, key, answer, mayOverwrite) {
     ...state,
     items: state.items.map((one) => {
       if (one.id === id) return { ...one, mask, answered: key };
-      const left = mayOverwrite && !one.locked ? masks.subtract(one.mask, mask) : one.mask;
+      const left = isOwn(one) && mayOverwrite && !one.locked ? masks.subtract(one.mask, mask) : one.mask;
       return left === one.mask ? one : { ...one, mask: left };
     }),
   };
@@ -218,20 +230,37 @@ export function withDrawing(state, drawn) {
       const mask = drawn.get(item.id);
       if (!mask) return item;
       const start = { mask, after: item.prompts.length };
-      return { ...item, mask, start, answered: keyOf(item.prompts, start) };
+      return { ...used(item), mask, start, answered: keyOf(item.prompts, start) };
     }),
   };
 }
 
+/**
+ * With a mask that the server proposes as the current object: in place of an empty one, if that is at hand.
+ * @param {State} state @param {Mask} mask @param {string} label of the task
+ * @returns {State}
+ */
+export function withProposal(state, mask, label) {
+  const { prompts, mask: drawn } = current(state);
+  const made = prompts.length || drawn.length ? addItem(state, label) : state;
+  const start = { mask, after: 0 };
+  return withItem(made, made.current, (item) => ({ ...item, mask, start, answered: keyOf([], start), proposal: 'shown' }));
+}
+
+/** @param {State} state @returns {State} in which the proposal is the user's own */
+export const withProposalAccepted = (state) => ({ ...state, items: state.items.map(used) });
+
 /** @param {State} state */
-export const isEmpty = (state) => state.items.every((item) => !item.prompts.length && !item.mask.length);
+export const isEmpty = (state) => state.items.every((item) => !isOwn(item) || (!item.prompts.length && !item.mask.length));
 
 /**
  * Whether two states hold the same work; what is shown or locked is none.
  * @param {State} a @param {State} b
  */
-export const isSameWork = (a, b) =>
-  a === b || (a.items.length === b.items.length && a.items.every((item, n) => {
-    const other = b.items[n];
+export function isSameWork(a, b) {
+  const [own, others] = [a.items.filter(isOwn), b.items.filter(isOwn)];
+  return a === b || (own.length === others.length && own.every((item, n) => {
+    const other = others[n];
     return item.id === other.id && item.name === other.name && item.prompts === other.prompts && item.mask === other.mask;
   }));
+}

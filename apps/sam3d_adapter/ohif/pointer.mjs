@@ -107,6 +107,8 @@ export function listen(session, viewer, views) {
         v: () => session.editing.setMode('viewer'),
         n: () => session.editing.addItem(),
         g: () => session.answering.run(),
+        o: () => session.proposing.toggle(),
+        a: () => session.proposing.accept(),
         '?': () => views.showHelp(),
       }[name];
     if (!act) return;

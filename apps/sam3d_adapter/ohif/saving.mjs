@@ -69,8 +69,9 @@ export class Saving {
     const act = () => void this._store(tag, work, state, series, task, tag === 'final' && before ? labelKey(tag, before) : '', corrected);
     if (tag === 'draft') return act();
     const replaced = before && !corrected ? ` It replaces the final label ${submitting.origin(before)}.` : '';
+    const shown = state.items.every(objects.isOwn) ? '' : ' The proposal that is shown is not part of it: accept it first (A) if it shall be.';
     const as = corrected ? `as a correction of the label ${submitting.origin({ author: corrected.author, ts: corrected.saved_at })}` : 'as final';
-    const text = `Submit ${submitting.listOf(state, (item) => this._session.millilitres(item))} ${as}? ${submitting.learning(state, task)}${replaced}`;
+    const text = `Submit ${submitting.listOf(state, (item) => this._session.millilitres(item))} ${as}? ${submitting.learning(state, task, submitting.isUnchanged(state, work.proposal?.mask))}${replaced}${shown}`;
     return this._session.ask({ text, label: corrected ? 'Submit correction' : 'Submit final', act });
   }
 
@@ -111,7 +112,7 @@ export class Saving {
         ? `in the PACS, as DICOM SEG${task.name && ` "${task.name}"`} (series ${saved.SeriesInstanceUID}), and on this server`
         : 'on this server';
       const list = submitting.listOf(state, (item) => this._session.millilitres(item));
-      const fate = tag === 'draft' ? 'Nothing learns from a draft.' : submitting.learning(state, task);
+      const fate = tag === 'draft' ? 'Nothing learns from a draft.' : submitting.learning(state, task, saved?.proposal?.outcome === 'taken');
       this._session.tell(warnings.length ? 'warning' : 'info', [`Stored as ${tag}: ${list}, ${where}. ${fate}`, ...warnings].join(' '));
     } catch (error) {
       this._session.fail(error, { label: 'Try again', act: () => void this.submit(tag, corrected) });
@@ -214,6 +215,7 @@ export class Saving {
         const info = await server.labelInfo(series.uid, tag);
         if (info && submitting.isOfTask(info, task)) work.stored.set(tag, info);
       }
+      await this._session.proposing.find(work, series, task);
     } catch (error) {
       return this._session.fail(error);
     }

@@ -1,7 +1,7 @@
 /**
  * What the user is at: task, series, and the history of the work on it. Views show `state`. What is done to it lies in
  * `editing`, the requests for answers in `answering`, labels on the server and in the browser in `saving`, what a second
- * reader says of them in `reviewing`.
+ * reader says of them in `reviewing`, what the server proposes in `proposing`.
  */
 
 import { Answering } from './answering.mjs';
@@ -11,6 +11,7 @@ import { voxelVolume } from './geometry.mjs';
 import * as histories from './history.mjs';
 import * as masks from './masks.mjs';
 import * as objects from './objects.mjs';
+import { Proposing } from './proposing.mjs';
 import { Reviewing } from './reviewing.mjs';
 import { Saving } from './saving.mjs';
 import * as server from './server.mjs';
@@ -58,6 +59,7 @@ export class Session {
     this.answering = new Answering(this);
     this.saving = new Saving(this);
     this.reviewing = new Reviewing(this);
+    this.proposing = new Proposing(this);
   }
 
   // --- what views ask
@@ -109,7 +111,7 @@ export class Session {
   }
 
   get hasMask() {
-    return Boolean(this.state?.items.some((item) => item.mask.length));
+    return Boolean(this.state?.items.some((item) => item.mask.length && objects.isOwn(item)));
   }
 
   /** @param {Task} task @returns {string | null} why it does not suit the series */

@@ -10,10 +10,10 @@ import * as objects from './objects.mjs';
 const MOST_PROMPTS = 500;
 
 /**
- * Objects with something in them, in the order of their values.
+ * Objects of the user with something in them, in the order of their values.
  * @param {State} state
  */
-export const filled = (state) => state.items.filter((item) => item.mask.length).sort((a, b) => a.id - b.id);
+export const filled = (state) => state.items.filter((item) => item.mask.length && objects.isOwn(item)).sort((a, b) => a.id - b.id);
 
 /**
  * What goes with the label map: names by value for everybody, prompts for this panel.
@@ -58,15 +58,23 @@ export const listOf = (state, millilitres) =>
  * What becomes of a final label in training.
  * @param {State} state
  * @param {Task} task
+ * @param {boolean} [isProposal] whether it is what the server proposed, unchanged
  */
-export function learning(state, task) {
+export function learning(state, task, isProposal = false) {
   if (!task.name) return '';
+  if (isProposal) {
+    return `It is the proposal unchanged: training of task "${task.name}" will learn from it once a second reader has accepted it.`;
+  }
   const [own, other] = [filled(state).filter((item) => isOfLabel(item.name, task.label)), filled(state).filter((item) => !isOfLabel(item.name, task.label))];
   const kept = other.length ? ` ${quoted(other.map((item) => item.name))} will not be learned from by task "${task.name}", whose label is "${task.label}".` : '';
   if (!own.length) return kept.trim();
   const when = task.learnsFromAccepted ? ' once a second reader has accepted this label' : '';
   return `Training of task "${task.name}" will learn from ${other.length ? quoted(own.map((item) => item.name)) : 'it'}${when}.${kept}`;
 }
+
+/** @param {State} state @param {Mask | null | undefined} proposal whether all of the user's objects together are this */
+export const isUnchanged = (state, proposal) =>
+  Boolean(proposal) && masks.isSame(filled(state).reduce((all, item) => masks.union(all, item.mask), masks.EMPTY), /** @type {Mask} */ (proposal));
 
 /** @param {any} info of a label @returns {string} */
 export function origin(info) {

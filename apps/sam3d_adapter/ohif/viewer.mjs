@@ -6,6 +6,7 @@
 
 import { dot, gridOf, toIndex, toWorld, voxelAt } from './geometry.mjs';
 import * as masks from './masks.mjs';
+import { isOwn } from './objects.mjs';
 
 /** @typedef {import('./geometry.mjs').Grid} Grid */
 /** @typedef {import('./geometry.mjs').Triple} Triple */
@@ -31,6 +32,10 @@ import * as masks from './masks.mjs';
 export const COLOURS = [[230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66], [204, 121, 167], [213, 94, 0], [0, 114, 178]];
 /** @param {number} id of an object */
 export const colourOf = (id) => COLOURS[(id - 1) % COLOURS.length];
+
+const PROPOSED = [255, 255, 255];
+/** @param {Item} item */
+export const colourOfItem = (item) => (isOwn(item) ? colourOf(item.id) : PROPOSED);
 
 const LABELMAP = 'Labelmap';
 const NOT_IMAGES = new Set(['SEG', 'RTSTRUCT', 'SR', 'PR', 'KO', 'DOC', 'SM', 'OT']);
@@ -518,7 +523,7 @@ export class Viewer {
     this._current = current;
     if (!id || !segmentationService.getSegmentation(id)) return;
     const viewports = segmentationService.getViewportIdsWithSegmentation(id);
-    const state = JSON.stringify([viewports, current, items.map((item) => [item.id, item.name, item.visible, item.locked])]);
+    const state = JSON.stringify([viewports, current, items.map((item) => [item.id, item.name, item.visible, item.locked, item.proposal])]);
     if (this._said === state) return;
     this._said = state;
     this._ours(() => {
@@ -543,7 +548,7 @@ export class Viewer {
       for (const item of items) {
         this._tools.segmentation.segmentLocking.setSegmentIndexLocked(id, item.id, item.id !== current || item.locked);
         for (const viewport of viewports) {
-          segmentationService.setSegmentColor(viewport, id, item.id, [...colourOf(item.id), 255]);
+          segmentationService.setSegmentColor(viewport, id, item.id, [...colourOfItem(item), 255]);
           segmentationService.setSegmentVisibility(viewport, id, item.id, item.visible, LABELMAP);
         }
       }

@@ -4,6 +4,7 @@ import * as histories from './history.mjs';
 import * as objects from './objects.mjs';
 
 /** @typedef {import('./objects.mjs').State} State */
+/** @typedef {import('./proposing.mjs').Proposal} Proposal */
 /**
  * @typedef {object} Work on one series with one task
  * @property {histories.History<State>} history
@@ -13,12 +14,13 @@ import * as objects from './objects.mjs';
  * @property {Set<string>} seen labels of the server that this work made, or goes on from
  * @property {string} parent id of the submitted label that it goes on from; empty for none
  * @property {State | null} opened that label, as it was opened on this page
+ * @property {Proposal | null} proposal what the server proposes for the series
  */
 
 /** @param {string} label of the task @returns {Work} */
 export function begin(label) {
   const present = objects.begin(label);
-  return { history: histories.open(present), saved: present, stored: new Map(), segmentations: [], seen: new Set(), parent: '', opened: null };
+  return { history: histories.open(present), saved: present, stored: new Map(), segmentations: [], seen: new Set(), parent: '', opened: null, proposal: null };
 }
 
 /** @param {Work} work whether something would be lost */

@@ -1,7 +1,7 @@
 """Proposals: masks of one structure in images that nobody has labelled, made without a user's click.
 
-A click falls where the structure lies in the labelled images; its answer is the proposal. How far that agrees with the
-answer to a click at its deepest voxel is the confidence.
+A click falls where the structure lies in the labelled images; its answer is the proposal, with the Dice that is
+predicted of that answer, as of a user's.
 """
 
 import logging
@@ -15,25 +15,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.datastore.local import LocalDatastore
-from numpy.typing import NDArray
 
 from lib.activelearning.first_clicks import LEAST_VOXELS
 from lib.activelearning.scoring import file_stamp
 from lib.annotations.label_names import label_of
+from lib.annotations.made_with import modality_of_source
 from lib.annotations.usual_place import LEAST_LABELS, usual_place, voxel_at
-from lib.evaluation.metrics import dice
-from lib.evaluation.simulated_user import deepest_error
 from lib.geometry.axes import Array
+from lib.host.pacs.dicom_fetch import fetch_series
 from lib.host.saved_labels import labelled_cases
 from lib.host.studies_datastore import tag_text
 from lib.host.workflow import Workflow
+from lib.infers.answer import answer_request
 from lib.infers.write_mask import write_mask
-from lib.prompts.click import Click
-from lib.prompts.prompts import Prompts
+from lib.presets import Preset
+from lib.requests.request import Request
 from lib.serving.preset_segmenter import OpenSegmenter, PresetSegmenter
 from lib.volumes.read import read_volume
-from lib.volumes.volume import ImageError, Volume
+from lib.volumes.volume import ImageError
 from lib.workers.choice import IN_PROCESS, WorkerChoice
 from lib.workflow.proposals import KEY, TAG
 
@@ -46,42 +47,6 @@ class NoPlace(ValueError):
     """Too few labels to tell where a structure lies."""
 
 
-@dataclass(frozen=True, eq=False)
-class Proposed:
-    """A mask that nobody asked for.
-
-    Attributes:
-        mask: (i, j, k) bool.
-        confidence: Dice between it and the answer to a click at its deepest voxel, 0 to 1; no predicted Dice.
-    """
-
-    mask: NDArray[np.bool_]
-    confidence: float
-
-
-def propose(image: Volume, place: Array, segmenter: OpenSegmenter) -> Proposed | None:
-    """The mask of the structure that lies at a place of an image; None where nothing is found there.
-
-    Args:
-        image: the whole image.
-        place: from `usual_place`.
-        segmenter: with one version of the weights.
-
-    Raises:
-        ImageError: an image without contrast.
-    """
-
-    def answer(voxel: tuple[int, int, int]) -> NDArray[np.bool_]:
-        return segmenter.segment(image, Prompts((Click(voxel),))).mask > 0
-
-    mask = answer(voxel_at(place, image.voxels.shape, image.affine))
-    if np.count_nonzero(mask) < LEAST_VOXELS:
-        return None
-    deepest = deepest_error(mask, seed=0)
-    assert deepest is not None  # the mask is not empty
-    return Proposed(mask, dice(mask, answer(deepest)))
-
-
 @dataclass(frozen=True)
 class ProposeCase:
     """An image that is to have a proposal.
@@ -89,12 +54,15 @@ class ProposeCase:
     Attributes:
         image: id.
         path: its file or folder.
-        facts: what the proposal counts for: structure, version of the weights, file of the image.
+        modality: that the source of the image names; None where none does.
+        facts: what the proposal counts for: structure, version of the weights, patients from whom its Dice can be
+            predicted, file of the image.
     """
 
     image: str
     path: Path
-    facts: dict[str, str]
+    modality: str | None
+    facts: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -103,36 +71,45 @@ class MaskFile:
 
     Attributes:
         content: of a ``.nii.gz`` file.
-        confidence: as `Proposed`.
+        predicted_dice: as in an answer; None where nothing is predicted.
     """
 
     content: bytes
-    confidence: float
+    predicted_dice: dict[str, Any] | None
 
 
-def propose_case(place: Array, segmenter: OpenSegmenter, case: ProposeCase) -> MaskFile | None:
-    """The proposal for one image, on whatever worker; None where nothing is found.
+def propose_case(place: Array, preset: Preset, segmenter: OpenSegmenter, case: ProposeCase) -> MaskFile | None:
+    """The answer to one click where the structure usually lies, on whatever worker; None where nothing is found there.
+
+    Args:
+        place: from `usual_place`.
+        preset: of the segmenter.
+        segmenter: with one version of the weights.
+        case: the image.
 
     Raises:
         ImageError: an image that cannot be read, or without contrast.
         OSError: there is no such file.
     """
     volume = read_volume(case.path)
-    found = propose(volume, place, segmenter)
-    if found is None:
+    voxel = voxel_at(place, volume.voxels.shape, volume.affine)
+    request = Request.read({"foreground": [list(voxel)], "device": segmenter.device}, preset.label)
+    found = answer_request(preset, request, volume, segmenter, modality=case.modality)
+    if np.count_nonzero(found.mask) < LEAST_VOXELS:
         return None
-    file = write_mask(found.mask.astype(np.uint8), volume.affine, ".nii.gz", compress=True)
+    file = write_mask(found.mask, volume.affine, ".nii.gz", compress=True)
     try:
-        return MaskFile(file.read_bytes(), found.confidence)
+        return MaskFile(file.read_bytes(), found.description["predicted_dice"])
     finally:
         file.unlink(missing_ok=True)
 
 
 class Proposing:
-    """Proposes masks for all cases of a folder that nobody has labelled, marked or drafted.
+    """Proposes masks for all cases that nobody has labelled, marked or drafted.
 
-    A proposal of the version that is served, of the image as it is, is passed over. An image that cannot be read costs
-    itself alone. A mask that a batch saved is left as it is.
+    A proposal of the version that is served, of the image as it is, is passed over, unless Dice is predicted by now
+    from more patients. An image that cannot be read costs itself alone. A mask that a batch saved is left as it is.
+    Of a PACS, series are fetched into the server's cache, and proposals stay there.
 
     Args:
         segmenter: of the preset.
@@ -155,7 +132,7 @@ class Proposing:
 
         Args:
             structure: name in the labels that there are.
-            datastore: of a folder.
+            datastore: of a folder or a PACS.
             device: as `PresetSegmenter.open`.
             told: called with each image's id and what became of it.
             workers: where images are segmented.
@@ -185,8 +162,13 @@ class Proposing:
 
         open_tool = partial(self._segmenter.open, served.device, served.model_version)
         with workers.start(open_tool, device=served.device) as started:
-            cases = self._open_cases(label_of(structure), datastore, served.model_version, tell)
-            for case, done in started.each(partial(propose_case, place), cases):
+            facts = {
+                "structure": label_of(structure),
+                "version": served.model_version,
+                "patients": served.calibration.patients if served.calibration else 0,
+            }
+            do = partial(propose_case, place, self._segmenter.preset)
+            for case, done in started.each(do, self._open_cases(facts, datastore, tell)):
                 try:
                     outcome = self._keep(case, done.result(), structure, datastore)
                 except ImageError as error:
@@ -200,17 +182,21 @@ class Proposing:
         return counts
 
     def _open_cases(
-        self, structure: str, datastore: LocalDatastore, weights: str, tell: Callable[[str, str], None]
+        self, of_all: dict[str, Any], datastore: LocalDatastore, tell: Callable[[str, str], None]
     ) -> Iterator[ProposeCase]:
         """Images without label, mark or draft whose proposal does not count any more, or that have none."""
         known = self._workflow.read(datastore)
-        for image in sorted(datastore.list_images()):
-            if known.by_image.get(image) or image in known.marks:
-                continue
+        is_pacs = isinstance(datastore, DICOMWebDatastore)
+        # Labels that were stored in the PACS beside this server count as well.
+        labelled = {*known.by_image, *known.marks, *(datastore.get_labeled_images() if is_pacs else ())}
+        for image in sorted(set(datastore.list_images()) - labelled):
             # Broad: as above.
             try:
+                if is_pacs:
+                    fetch_series(image, datastore)
                 path = Path(datastore.get_image_uri(image))
-                facts = {"structure": structure, "version": weights, "file": file_stamp(path)}
+                facts = {**of_all, "file": file_stamp(path)}
+                modality = modality_of_source(path, datastore.get_image_info(image), {})
             except Exception:
                 logger.warning("No mask was proposed for an image.", exc_info=True)
                 tell(image, FAILED)
@@ -219,18 +205,19 @@ class Proposing:
             if there is not None and (KEY not in there or facts.items() <= there[KEY].items()):
                 tell(image, UP_TO_DATE)
             else:
-                yield ProposeCase(image, path, facts)
+                yield ProposeCase(image, path, modality, facts)
 
     def _keep(self, case: ProposeCase, found: MaskFile | None, structure: str, datastore: LocalDatastore) -> str:
         there = _saved(case.image, datastore)
         if found is None:
             if there is not None:  # of another version, or of the image that was here before
                 datastore.remove_label(case.image, TAG)
+                datastore.refresh()
             return NOTHING
         info = {
             "model": self._segmenter.preset.name,
             "label_info": [{"name": structure, "idx": 1}],
-            KEY: {**case.facts, "confidence": round(found.confidence, 3), "at": time.time()},
+            KEY: {**case.facts, "predicted_dice": found.predicted_dice, "at": time.time()},
         }
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "mask.nii.gz"

@@ -17,21 +17,24 @@ from lib.workers.each_case import WorkersError
 @with_workers
 @click.option("--structure", required=True, help="What to look for, as it is called in the labels that there are.")
 def propose(app_dir: Path, structure: str, device: str | None, workers: WorkerChoice, **options: Any) -> None:
-    """Save a mask of STRUCTURE, with a confidence, for each image that has no label, draft or mark.
+    """Save a mask of STRUCTURE for each image that has no label, draft or mark.
 
-    It clicks where the structure lies in the labels that were submitted; three at least are needed. A run that was
-    stopped goes on when the same command is given again. Exit status 0: done; 1: some images failed.
+    It clicks where the structure lies in the labels that were submitted; three at least are needed. Where 20 patients
+    are labelled (sam3d calibrate), each mask comes with the Dice that it is predicted to have. Proposals for a PACS
+    stay in this server's cache. A run that was stopped goes on when the same command is given again. Exit status 0:
+    done; 1: some images failed.
 
     \b
     Examples:
       sam3d propose --preset mr --structure hippocampus --studies path/to/niftis
+      sam3d propose --preset ct --structure lesion --studies http://pacs/dicom-web
     """
     config, datastore = open_served_folder(app_dir, **options)
     from lib.activelearning.proposing import FAILED, NOTHING, PROPOSED, UP_TO_DATE, NoPlace
     from lib.models.checkpoint_error import CheckpointError
     from lib.serving.devices import DeviceError
 
-    workers = workers.reading(app_dir, options["studies"])
+    workers = workers.reading(app_dir, Path(datastore._datastore_path))
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     proposing = config.proposing(options["preset"])
     try:

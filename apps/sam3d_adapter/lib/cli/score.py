@@ -40,7 +40,7 @@ def score(app_dir: Path, device: str | None, strategy: str, workers: WorkerChoic
     from lib.models.checkpoint_error import CheckpointError
     from lib.serving.devices import DeviceError
 
-    workers = workers.reading(app_dir, options["studies"])
+    workers = workers.reading(app_dir, Path(datastore._datastore_path))
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     request: dict[str, Any] = {"device": device} if device else {}
     try:

@@ -1,4 +1,4 @@
-"""What the commands on a server's folder of studies share: their options, and the app as that server has it."""
+"""What the commands on a server's studies share: their options, and the app as that server has it."""
 
 import os
 from collections.abc import Callable
@@ -10,12 +10,13 @@ import click
 from lib.cli.app_dir import pass_app_dir
 
 if TYPE_CHECKING:
+    from monailabel.datastore.local import LocalDatastore
+
     from lib.configs.task_config import Sam3dAdapterConfig
-    from lib.host.studies_datastore import StudiesDatastore
 
 _OPTIONS = (
     click.option("--preset", required=True, help="Which preset, such as ct."),
-    click.option("--studies", type=click.Path(path_type=Path), required=True, help="Folder that the server serves."),
+    click.option("--studies", required=True, help="Folder, or DICOMweb address, that the server serves."),
     click.option(
         "--learning-dir", help="Folder of the versions, as the server's --conf learning_dir.  [default: model]"
     ),
@@ -47,28 +48,39 @@ def on_served_folder(*, reads_labels: bool = False) -> Callable[[Any], Any]:
 
 
 def open_served_folder(
-    app_dir: Path, preset: str, studies: Path, **conf: str | None
-) -> tuple["Sam3dAdapterConfig", "StudiesDatastore"]:
+    app_dir: Path, preset: str, studies: str, **conf: str | None
+) -> tuple["Sam3dAdapterConfig", "LocalDatastore"]:
     """The app and the studies, as the server has them.
 
     Args:
         app_dir: the app folder.
         preset: the only one.
-        studies: folder of images.
+        studies: folder of images; or address of a PACS, of which series of the preset's modality are listed.
         conf: further settings of the server, without those that are empty.
 
     Raises:
         click.UsageError: the folder is missing, or a setting is wrong.
+        click.ClickException: the PACS does not answer.
     """
     # Before torch is loaded: waiting threads leave the cores to the server.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from lib.configs.task_config import Sam3dAdapterConfig
+    from lib.host.pacs.lists import modalities_for, with_fresh_lists
+    from lib.host.pacs.open_pacs import PacsAway, open_pacs
     from lib.host.studies_datastore import StudiesDatastore
 
+    is_pacs = studies.startswith(("http://", "https://"))
     try:
-        if not studies.is_dir():
+        if not (is_pacs or Path(studies).is_dir()):
             raise ValueError(f"The folder {studies} does not exist.")
         config = Sam3dAdapterConfig(app_dir, {"models": preset} | {key: value for key, value in conf.items() if value})
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    return config, StudiesDatastore(str(studies.resolve()))
+    if not is_pacs:
+        return config, StudiesDatastore(str(Path(studies).resolve()))
+    wanted = config.presets[preset]
+    modalities = [{"PET": "PT"}.get(wanted.modality, wanted.modality)] if wanted.modality else modalities_for([wanted])
+    try:
+        return config, with_fresh_lists(open_pacs(studies), modalities, wanted.labels)
+    except PacsAway as error:
+        raise click.ClickException(str(error)) from error

@@ -34,7 +34,7 @@ from lib.workflow.cases import (
     set_mark,
 )
 from lib.workflow.database import WorkflowError
-from lib.workflow.proposals import TAG, confidence_of
+from lib.workflow.proposals import KEY, TAG, is_proposal, predicted_dice_of
 from lib.workflow.reviews import ACCEPTED, CORRECTED, DRAFT, SUBMITTED, Label, Review, read_reviews, state_of
 
 _ID = r"^[0-9a-f]{32}$"
@@ -61,6 +61,22 @@ class InProgress(BaseModel):
     until: float = Field(description="Seconds since 1970.")
 
 
+class Predicted(BaseModel):
+    """What a mask is predicted to be worth."""
+
+    dice: float
+    at_least: float = Field(description="Dice that a share of such masks reach.")
+    share: float
+    patients: float = Field(description="Labelled ones, of whom it was learned.")
+
+
+class Proposed(BaseModel):
+    """A mask that the server proposes; its voxels are the label with tag 'original'."""
+
+    structure: str
+    predicted_dice: Predicted | None = Field(description="None where too few patients are labelled.")
+
+
 class Case(BaseModel):
     """An image and how far it is."""
 
@@ -72,7 +88,7 @@ class Case(BaseModel):
     by: str = Field(description="Author of its label; of a mark, who set it.")
     comment: str = Field(description="Why it was rejected, skipped or marked as a problem.")
     label: str | None = Field(description="Id of the label that its state comes from.")
-    proposal: float | None = Field(description="Confidence of the mask proposed for a new case, 0 to 1.")
+    proposal: Proposed | None = Field(description="Of a new case.")
     in_progress: InProgress | None
     open_by: list[str] = Field(description="Who else has it on screen.")
 
@@ -253,10 +269,16 @@ def _case(image: str, datastore: LocalDatastore, known: Known, is_labelled: bool
     )
 
 
-def _proposal(image: str, datastore: LocalDatastore) -> float | None:
+def _proposal(image: str, datastore: LocalDatastore) -> Proposed | None:
     case = datastore._datastore.objects.get(image)
     entries = case.labels.items() if case is not None else ()
-    return next((confidence_of(one.info) for tag, one in entries if tag_text(tag) == TAG), None)
+    info = next((one.info for tag, one in entries if tag_text(tag) == TAG), {})
+    if not is_proposal(info):
+        return None
+    predicted = predicted_dice_of(info)
+    return Proposed(
+        structure=str(info[KEY].get("structure", "")), predicted_dice=Predicted(**predicted) if predicted else None
+    )
 
 
 def _label(label: Label, known: Known) -> ALabel:

@@ -15,7 +15,7 @@ from lib.host.uploads.received_file import is_received
 from lib.host.workflow import Workflow
 from lib.infers.proposal import PROPOSAL, SAVED_INFO_KEY, SAVED_WORDS_KEY
 from lib.requests.request import SAVED_LABEL_KEY
-from lib.workflow.proposals import confidence_of
+from lib.workflow.proposals import is_proposal, predicted_dice_in_words
 from lib.workflow.reviews import DRAFT, REJECTED, author_of, is_reviewed, state_of
 
 logger = logging.getLogger(__name__)
@@ -62,12 +62,11 @@ def admit_saved_label(request: Mapping[str, Any], datastore: Datastore, workflow
     # Times may be whole seconds; of two that are equal what a person drew counts, and what was submitted most.
     at, tag, path, info = max(found, key=lambda one: (one[0], one[1] != _ORIGINAL, one[1] != DRAFT))
     by = f" by {author}" if (author := author_of(info)) and tag != _ORIGINAL else ""
-    made = "a mask that a task made before"
-    if tag == _ORIGINAL and (confidence := confidence_of(info)) is not None:
-        made = f"a mask that nobody has looked at, with confidence {confidence:.2f},"
+    made = "a mask that nobody has looked at" if is_proposal(info) else "a mask that a task made before"
     kind = {DRAFT: "the draft", _ORIGINAL: made}.get(tag, f"the label '{tag}'")
     when = f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
-    words = f"{kind}{by} of {when}{_refused(image, tag, datastore, workflow)}"
+    worth = f". {predicted}" if tag == _ORIGINAL and (predicted := predicted_dice_in_words(info)) else ""
+    words = f"{kind}{by} of {when}{_refused(image, tag, datastore, workflow)}{worth}"
     return {SAVED_LABEL_KEY: path, SAVED_INFO_KEY: info, SAVED_WORDS_KEY: words}
 
 

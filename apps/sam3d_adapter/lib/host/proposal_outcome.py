@@ -10,7 +10,7 @@ from monailabel.datastore.local import LocalDatastore
 
 from lib.annotations.label_names import NamesError, is_object_of, named_values
 from lib.evaluation.metrics import dice
-from lib.host.studies_datastore import StudiesDatastore, tag_text
+from lib.host.studies_datastore import tag_text
 from lib.volumes.label_file import read_label_file
 from lib.volumes.label_grid import image_grid, label_affine, on_grid
 from lib.workflow.proposals import CORRECTED, KEY, LEAST_KEPT, REPLACED, TAG, TAKEN
@@ -27,12 +27,10 @@ def with_outcome(label: Path, image: str, tag: str, info: Mapping[str, Any], dat
         image: id of its image.
         tag: under which it is to be stored.
         info: what comes with it.
-        datastore: of the app; only a folder has proposals.
+        datastore: of the app.
     """
     said = {key: value for key, value in info.items() if key != KEY}
-    if not (is_reviewed(tag_text(tag)) and isinstance(datastore, StudiesDatastore)):
-        return said
-    if not datastore._datastore.label(image, TAG):
+    if not is_reviewed(tag_text(tag)) or not datastore._datastore.label(image, TAG):
         return said
     proposal = LocalDatastore.get_label_info(datastore, image, TAG)
     if not isinstance(proposal.get(KEY), Mapping):
@@ -44,7 +42,7 @@ def with_outcome(label: Path, image: str, tag: str, info: Mapping[str, Any], dat
         logger.warning("A label was not compared with what was proposed (%s).", type(error).__name__)
         return said
     outcome = TAKEN if is_all else CORRECTED if overlap >= LEAST_KEPT else REPLACED
-    facts = {key: proposal[KEY].get(key) for key in ("structure", "version", "confidence")}
+    facts = {key: proposal[KEY].get(key) for key in ("structure", "version", "predicted_dice")}
     return {**said, KEY: {**facts, "outcome": outcome, "dice": round(overlap, 4)}}
 
 

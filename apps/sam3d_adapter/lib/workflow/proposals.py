@@ -11,13 +11,32 @@ TAKEN, CORRECTED, REPLACED = "taken", "corrected", "replaced"
 """What became of it: submitted voxel by voxel as it was; changed; or a mask was submitted that has little of it."""
 LEAST_KEPT = 0.5
 """Dice with the proposal from which on a label is its correction."""
+_NUMBERS = ("dice", "at_least", "share", "patients")
 
 
-def confidence_of(info: Mapping[str, Any]) -> float | None:
-    """Confidence of a proposal, 0 to 1; None of another label."""
+def is_proposal(info: Mapping[str, Any]) -> bool:
+    """Whether what is kept of a label says that the server proposed it."""
     found = info.get(KEY)
-    value = found.get("confidence") if isinstance(found, Mapping) else None
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return isinstance(found, Mapping) and "outcome" not in found
+
+
+def predicted_dice_of(info: Mapping[str, Any]) -> dict[str, float] | None:
+    """``dice``, ``at_least``, ``share`` and ``patients``, as an answer has them; None where nothing was predicted."""
+    found = info.get(KEY)
+    stated = found.get("predicted_dice") if isinstance(found, Mapping) else None
+    if not isinstance(stated, Mapping) or not all(_is_number(stated.get(key)) for key in _NUMBERS):
+        return None
+    return {key: stated[key] for key in _NUMBERS}
+
+
+def predicted_dice_in_words(info: Mapping[str, Any]) -> str:
+    """What a proposal is predicted to be worth; empty where nothing is predicted."""
+    if (found := predicted_dice_of(info)) is None:
+        return ""
+    return (
+        f"Dice is predicted {found['dice']:.2f}: at least {found['at_least']:.2f} in {10 * found['share']:.0f} of 10 "
+        f"cases like the {found['patients']:.0f} labelled here"
+    )
 
 
 def outcome_of(info: Mapping[str, Any]) -> str | None:
@@ -25,3 +44,7 @@ def outcome_of(info: Mapping[str, Any]) -> str | None:
     found = info.get(KEY)
     outcome = found.get("outcome") if isinstance(found, Mapping) else None
     return outcome if outcome in (TAKEN, CORRECTED, REPLACED) else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

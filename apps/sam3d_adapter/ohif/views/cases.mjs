@@ -1,5 +1,6 @@
 /** The list of cases, and the way to the next. */
 
+import { predictionOf, shortPredictionOf } from '../answering.mjs';
 import { isOpen } from '../store.mjs';
 import { button, fill, h } from './dom.mjs';
 
@@ -18,7 +19,7 @@ export function casesView(session, cases) {
       h('li', { data: 'case', 'data-state': one.state, 'data-id': one.id, 'data-study': one.study, 'aria-current': one.id === open ? 'true' : null },
         button(`${one.modality} ${one.description || one.id.slice(-12)}`, () => cases.go(one), { class: 's3-case', 'data-focus': `case-${one.id}`, disabled: one.id === open }),
         h('span', { class: `s3-state s3-state-${one.state}` }, one.state + (one.by ? `, ${one.by}` : '')),
-        typeof one.proposal === 'number' ? h('span', { class: 's3-state', data: 'proposal' }, `proposed, confidence ${one.proposal.toFixed(2)}`) : null,
+        one.proposal && h('span', { class: 's3-state', data: 'proposed', title: predictionOf(one.proposal) || null }, ['proposed', shortPredictionOf(one.proposal)].filter(Boolean).join(', ')),
         one.comment ? h('span', { class: 's3-state' }, one.comment) : null,
         one.open_by.length ? h('span', { class: 's3-state' }, `open: ${one.open_by.join(', ')}`) : null)));
   };

@@ -15,6 +15,8 @@ const KEYS = [
   ['Esc', 'call off what is under way; otherwise back to the viewer'],
   ['N', 'new object'],
   ['G', 'ask the server now'],
+  ['O', 'show what the server proposes, or discard it'],
+  ['A', 'accept the proposal'],
   ['Wheel, right, middle', 'scroll, zoom, move, as ever'],
 ];
 

@@ -1,7 +1,9 @@
 /** The objects of this task in this image, and the prompts of the one at hand. */
 
 import * as masks from '../masks.mjs';
-import { colourOf } from '../viewer.mjs';
+import { predictionOf, shortPredictionOf } from '../answering.mjs';
+import { isOwn } from '../objects.mjs';
+import { colourOfItem } from '../viewer.mjs';
 import { button, fill, h, icon } from './dom.mjs';
 
 /** @typedef {import('../session.mjs').Session} Session */
@@ -38,19 +40,43 @@ function row(session, item, isCurrent) {
     button('', act, { class: `s3-small${isOn ? ' s3-on' : ''}`, title: label, 'aria-label': `${label}: ${item.name}`, 'data-focus': `${SLOTS[what] || what}-${item.id}` }, icon(what));
   const clicks = item.prompts.length;
   return h('li', {
-    data: 'object', class: `s3-object${isCurrent ? ' s3-current' : ''}`, 'data-name': item.name, 'data-id': item.id,
+    data: 'object', class: `s3-object${isCurrent ? ' s3-current' : ''}${isOwn(item) ? '' : ' s3-proposed'}`, 'data-proposal': item.proposal || null, 'data-name': item.name, 'data-id': item.id,
     'data-voxels': masks.count(item.mask), 'data-clicks': clicks, 'aria-current': isCurrent ? 'true' : null,
     onclick: () => session.editing.chooseItem(item.id),
   },
   h('div', { class: 's3-object-head' },
-    h('span', { class: 's3-colour', style: `background: rgb(${colourOf(item.id).join(',')})`, 'aria-hidden': 'true' }),
+    h('span', { class: 's3-colour', style: `background: rgb(${colourOfItem(item).join(',')})`, 'aria-hidden': 'true' }),
     isCurrent ? name : button(item.name, () => session.editing.chooseItem(item.id), { class: 's3-choose', 'data-focus': `choose-${item.id}`, title: 'Go on with this object' }),
     small('target', 'Jump to', () => session.editing.jumpTo(item.id)),
     item.visible ? small('eye', 'Hide', () => session.editing.describeItem(item.id, { visible: false })) : small('hidden', 'Show', () => session.editing.describeItem(item.id, { visible: true }), true),
     item.locked ? small('lock', 'Unlock', () => session.editing.describeItem(item.id, { locked: false }), true) : small('unlock', 'Lock', () => session.editing.describeItem(item.id, { locked: true })),
     small('bin', 'Delete', () => session.editing.removeItem(item.id))),
   h('div', { class: 's3-size' }, [sizeOf(session, item), clicks ? `${clicks} ${clicks === 1 ? 'prompt' : 'prompts'}` : ''].filter(Boolean).join(' \u00b7 ') || 'empty'),
+  isOwn(item) ? null : proposalRow(session),
   isCurrent && clicks ? promptList(session, item) : null);
+}
+
+/** @param {Session} session */
+function proposalRow(session) {
+  const { proposing, work } = session;
+  const words = ['proposal', shortPredictionOf(work?.proposal?.facts || {})].filter(Boolean).join(', ');
+  return h('div', { class: 's3-row s3-buttons' }, h('span', { class: 's3-state' }, words),
+    button('Accept', () => proposing.accept(), { data: 'accept-proposal', class: 's3-primary', title: 'It is your object from now on (A)', 'aria-keyshortcuts': 'a' }),
+    button('Discard', () => proposing.discard(), { data: 'discard-proposal', title: 'Take it off the screen (O)', 'aria-keyshortcuts': 'o' }));
+}
+
+/** @param {Session} session @returns {HTMLElement} there while something is proposed that is not on screen */
+function offerView(session) {
+  const root = h('div', {});
+  session.subscribe(() => {
+    const { offer } = session.proposing;
+    fill(root, [offer], () => [
+      offer && h('div', { class: 's3-row s3-offer', data: 'proposal' },
+        h('span', {}, `The server proposes a mask of "${offer.facts.structure}". ${predictionOf(offer.facts)}`),
+        button('Show proposal', () => void session.proposing.show(), { data: 'show-proposal', title: 'Look at it; accept or correct it then (O)', 'aria-keyshortcuts': 'o' })),
+    ]);
+  });
+  return root;
 }
 
 /** @param {Session} session @param {Item} item */
@@ -85,5 +111,5 @@ export function objectsView(session) {
     fill(list, [state, session.editing.selected], () => (state?.items || []).map((item) => row(session, item, item.id === state?.current)));
   });
   return h('section', { class: 's3-section', 'aria-label': 'Objects' },
-    h('div', { class: 's3-head' }, h('h3', {}, 'Objects'), add), list, allow);
+    h('div', { class: 's3-head' }, h('h3', {}, 'Objects'), add), offerView(session), list, allow);
 }

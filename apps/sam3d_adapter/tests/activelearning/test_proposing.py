@@ -9,9 +9,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lib.host.studies_datastore import StudiesDatastore
+from lib.presets import load_presets
+from lib.registry.registry import Registry
+from lib.serving.predicted_dice import Calibration, Line, calibration_file, calibration_key, to_json
 from lib.workflow.cases import Mark, set_mark
 from lib.workflow.database import database_beside
-from lib.workflow.proposals import KEY, TAG, confidence_of
+from lib.workflow.proposals import KEY, TAG, predicted_dice_of
 from sam3d.__main__ import main
 from tests.support.server import APP_DIR
 
@@ -62,7 +65,18 @@ def test_what_nobody_has_labelled_gets_a_mask_once(studies: Path, tmp_path: Path
     assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.7
     info = datastore.get_label_info("u1", TAG)
     assert info["label_info"] == [{"name": "Lesion", "idx": 1}] and info["model"] == "ct"
-    assert 0.5 < (confidence_of(info) or 0) <= 1 and len(info[KEY]["version"]) == 64
+    # Too few patients are labelled to say what it is worth.
+    assert predicted_dice_of(info) is None and len(info[KEY]["version"]) == 64
+    # Once answers of these weights have a predicted Dice, proposals get theirs.
+    preset = load_presets(APP_DIR / "configs", ("ct",))["ct"]
+    folder = Registry(tmp_path / "learning").of("ct", preset.model.size, preset.model.family).folder
+    calibration = Calibration(calibration_key(preset, info[KEY]["version"]), 24, (Line(0.7, 0.0, 0.1),))
+    file = calibration_file(folder, info[KEY]["version"])
+    file.parent.mkdir(parents=True)
+    file.write_text(to_json(calibration))
+    assert propose(studies, tmp_path).stdout.splitlines()[1:3] == ["u1: proposed", "u2: proposed"]
+    info = StudiesDatastore(str(studies)).get_label_info("u1", TAG)
+    assert predicted_dice_of(info) == {"dice": 0.7, "at_least": 0.6, "share": 0.9, "patients": 24}
     assert propose(studies, tmp_path).stdout.splitlines()[1:3] == ["u1: up_to_date", "u2: up_to_date"]
     # Another image under the same id is looked at anew; a mask that a batch saved is left alone.
     nib.save(nib.Nifti1Image(np.full(SHAPE, 40, np.int16), AFFINE), studies / "u1.nii.gz")

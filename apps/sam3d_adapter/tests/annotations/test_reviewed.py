@@ -32,5 +32,5 @@ def test_a_second_reader_who_accepts_it_has_looked_at_it(tmp_path: Path) -> None
 
 
 def test_what_is_no_outcome() -> None:
-    for info in ({}, {KEY: None}, {KEY: "taken"}, {KEY: {"outcome": ["taken"]}}, {KEY: {"confidence": 0.7}}):
+    for info in ({}, {KEY: None}, {KEY: "taken"}, {KEY: {"outcome": ["taken"]}}, {KEY: {"predicted_dice": None}}):
         assert outcome_of(info) is None

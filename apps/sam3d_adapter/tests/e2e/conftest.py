@@ -116,14 +116,19 @@ def new_panel(
     assert [panel.foreign for panel in opened] == [[]] * len(opened)
 
 
-@pytest.fixture
-def fresh_study(orthanc: Orthanc) -> Study:
-    """Of this test alone, small, oblique and numbered against its order in space."""
+def store_fresh_study(orthanc: Orthanc) -> Study:
+    """A study that no other test has, small, oblique and numbered against its order in space."""
     geometry = centred_geometry((72, 64, 36), (2.4, 3.0, 5.0), centre=(13.0, -40.0, 200.0), tilt_deg=(15.0, -8.0, 20.0))
     image = paint_scene([ORGAN, LARGE, SMALL], geometry, noise_hu=15.0, seed=3)
     study = make_study(image, geometry, patient_name="FRESH", is_instance_number_reversed=True)
     orthanc.store(study.instances)
     return study
+
+
+@pytest.fixture
+def fresh_study(orthanc: Orthanc) -> Study:
+    """Of this test alone."""
+    return store_fresh_study(orthanc)
 
 
 @pytest.fixture

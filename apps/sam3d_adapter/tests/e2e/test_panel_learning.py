@@ -1,6 +1,10 @@
 """The panel in OHIF: the list of cases, the next one, training of the chosen task, and its versions."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,14 +13,16 @@ import pytest
 import requests
 import SimpleITK as sitk
 
+from lib.audit.log import AuditLog
 from lib.registry.registry import Registry
 from lib.registry.version import Facts
-from tests.e2e.conftest import NewPanel, filled_orthanc
-from tests.e2e.scenes import LARGE
+from tests.e2e.checks import check_equal
+from tests.e2e.conftest import NewPanel, filled_orthanc, store_fresh_study
+from tests.e2e.scenes import LARGE, voxel_centre
 from tests.support.dicom_study import Ellipsoid, Study
 from tests.support.orthanc import Orthanc
 from tests.support.panel import Panel
-from tests.support.server import AppServer, start_server
+from tests.support.server import APP_DIR, AppServer, quiet_environment, start_server
 from tests.support.small_app import copy_small_app
 from tests.support.trained import write_trained
 
@@ -35,7 +41,10 @@ def pacs(studies: dict[str, Study], tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="module")
 def learner(pacs: Orthanc, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppServer]:
     folder = tmp_path_factory.mktemp("panel_learning")
-    with start_server(copy_small_app(folder / "app"), pacs.dicomweb_url, folder) as running:
+    app = copy_small_app(folder / "app")
+    # With the weights that ship; those of the other preset are random, and find nothing.
+    shutil.copy(APP_DIR / "configs/ct.yaml", app / "configs/whole.yaml")
+    with start_server(app, pacs.dicomweb_url, folder) as running:
         yield running
 
 
@@ -68,9 +77,9 @@ def states(panel: Panel) -> dict[str, str]:
 
 
 def test_cases_have_states_and_are_opened_and_next_is_never_the_open_one(
-    new_panel: NewPanel, learner: AppServer, studies: dict[str, Study], tmp_path: Path
+    new_panel: NewPanel, learner: AppServer, pacs: Orthanc, tmp_path: Path
 ) -> None:
-    study, drafted, other = studies["oblique"], studies["sagittal"], studies["feet_up"]
+    study, drafted, other = (store_fresh_study(pacs) for _ in range(3))
     save(learner, drafted, LARGE, "draft", "Dr. Poe", tmp_path)
     # What 3D Slicer is shown after Next Sample, of a PACS too.
     asked = {"params": {"image": drafted.series_uid, "output": "json"}, "files": {"params": (None, "{}")}}
@@ -81,9 +90,10 @@ def test_cases_have_states_and_are_opened_and_next_is_never_the_open_one(
     panel.open(study)
     assert panel.part("task").input_value() == "test"
     panel.part("case").first.wait_for()
-    assert states(panel) == {study.series_uid: "new", drafted.series_uid: "draft", other.series_uid: "new"}
+    there = {study.series_uid: "new", drafted.series_uid: "draft", other.series_uid: "new"}
+    assert states(panel).items() >= there.items()
     assert "Dr. Poe" in panel.part("case").filter(has_text="draft").inner_text()
-    assert "OBLIQUE" not in panel.part("panel").inner_text()
+    assert "FRESH" not in panel.part("panel").inner_text()
     # Somebody else opens the same series: both are told.
     second = new_panel(learner.url, is_other_user=True)
     second.open(study)
@@ -143,3 +153,80 @@ def test_a_training_is_started_watched_stopped_and_its_outcome_read_and_a_versio
     panel.wait_for_message("Version shipped of task")
     served = requests.get(f"{learner.url}/versions/test", timeout=60).json()
     assert served["served"] == "shipped" and served["history"][-1]["by"] == "Dr. Roe"
+
+
+def propose(server: AppServer, pacs: Orthanc) -> list[str]:
+    """What ``sam3d propose`` says beside the running server, a line an image."""
+    command = ["propose", "--preset", "whole", "--structure", "lesion", "--studies", pacs.dicomweb_url]
+    done = subprocess.run(
+        [sys.executable, "-m", "sam3d", "--app", str(server.app_dir), *command, "--device", "cpu"],
+        env={**os.environ, "PYTHONPATH": str(APP_DIR), **quiet_environment(server.folder)},
+        cwd=APP_DIR.parents[1], capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def outcome(server: AppServer, study: Study) -> dict[str, object]:
+    """What became of the proposal, by the label that was submitted."""
+    asked = {"label": study.series_uid, "tag": "final"}
+    return dict(requests.get(f"{server.url}/datastore/label/info", params=asked, timeout=60).json()["proposal"])
+
+
+def test_a_proposal_is_looked_at_first_and_then_accepted_or_corrected(
+    new_panel: NewPanel, learner: AppServer, pacs: Orthanc, studies: dict[str, Study], tmp_path: Path
+) -> None:
+    study, second = store_fresh_study(pacs), store_fresh_study(pacs)
+    for one in studies.values():
+        save(learner, one, LARGE, "final", "Dr. Roe", tmp_path)
+    before = len(pacs.series("SEG"))
+    said = propose(learner, pacs)
+    assert {f"{one.series_uid}: proposed" for one in (study, second)} <= set(said), said
+    # Kept on the server alone, which knows of it at once and has lost nothing.
+    assert len(pacs.series("SEG")) == before
+    cases = {one["id"]: one for one in requests.get(f"{learner.url}/cases/", timeout=60).json()["cases"]}
+    assert cases[study.series_uid]["proposal"] == {"structure": "lesion", "predicted_dice": None}
+    assert {cases[one.series_uid]["by"] for one in studies.values()} == {"Dr. Roe"}
+    asked = {"params": {"image": study.series_uid, "output": "json"}, "files": {"params": (None, "{}")}}
+    slicer = requests.post(f"{learner.url}/infer/proposal", timeout=120, **asked).json()
+    assert "a mask that nobody has looked at" in slicer["warnings"][0]
+    # In the panel: offered, shown when it is asked for, and no part of a label until it is accepted.
+    panel = new_panel(learner.url)
+    panel.open(study)
+    panel.part("task").select_option("whole")
+    assert "proposed" in panel.part("case").filter(has=panel.page.locator("[data-sam3d=proposed]")).first.inner_text()
+    panel.part("proposal").wait_for()
+    assert not panel.label_map(study).values.any()
+    panel.press("show-proposal")
+    panel.wait_for_message("nobody has looked at it")
+    shown = panel.label_map(study).values.copy()
+    assert np.count_nonzero(shown) == slicer["mask_voxels"] == panel.objects()["lesion"]
+    assert panel.part("submit-final").is_disabled() and panel.part("save-state").inner_text() == ""
+    panel.press("discard-proposal")
+    assert not panel.label_map(study).values.any() and panel.part("proposal").is_visible()
+    panel.press("undo")
+    check_equal(panel.label_map(study).values, shown)
+    panel.page.keyboard.press("a")
+    assert panel.part("accept-proposal").count() == 0 and panel.part("save-state").inner_text() == "Not saved"
+    panel.press("undo")
+    assert panel.part("submit-final").is_disabled()
+    panel.press("accept-proposal")
+    panel.press("submit-final")
+    assert "the proposal unchanged" in panel.page.get_by_role("alertdialog").inner_text()
+    panel.press("confirm")
+    panel.wait_for_message("Stored as final")
+    assert outcome(learner, study)["outcome"] == "taken" and outcome(learner, study)["dice"] == 1
+    # A click that changes it makes it the user's own as well.
+    panel.open(second)
+    panel.part("proposal").wait_for()
+    panel.page.keyboard.press("o")
+    panel.wait_for_message("nobody has looked at it")
+    panel.click(voxel_centre(second.geometry, LARGE.centre, (0.0, 9.0, 0.0)), modifier="Control")
+    panel.wait()
+    assert panel.part("accept-proposal").count() == 0
+    panel.press("submit-final")
+    panel.press("confirm")
+    assert "will learn from it." in panel.wait_for_message("Stored as final")
+    assert outcome(learner, second)["outcome"] in ("corrected", "replaced")
+    records = AuditLog(learner.app_dir / "logs/audit", 2**20).records(containing='"proposal"')
+    assert "taken" in {record.get("proposal") for record in records}

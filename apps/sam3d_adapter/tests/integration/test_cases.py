@@ -83,12 +83,15 @@ def test_what_becomes_of_a_proposal_is_kept_and_recorded(
     app = app_instance()
     file = tmp_path / "mask.nii.gz"
     file.write_bytes(packed(nifti(LESION)))
-    proposal = {"structure": "lesion", "version": "v", "file": "f", "confidence": 0.81, "at": 5.0}
+    predicted = {"dice": 0.81, "at_least": 0.7, "share": 0.9, "patients": 24}
+    proposal = {"structure": "lesion", "version": "v", "file": "f", "predicted_dice": predicted, "at": 5.0}
     info = {"label_info": [{"name": "lesion", "idx": 1}], "proposal": proposal}
     app.datastore().save_label("case_2", str(file), "original", info)
-    assert cases(live)["case_2"]["proposal"] == 0.81 and cases(live)["case_1"]["proposal"] is None
+    assert cases(live)["case_2"]["proposal"] == {"structure": "lesion", "predicted_dice": predicted}
+    assert cases(live)["case_1"]["proposal"] is None
     shown = live.infer({"label": "lesion"}, image="case_2", model="proposal").json()["warnings"]
-    assert any("nobody has looked at, with confidence 0.81" in text for text in shown)
+    words = "Dice is predicted 0.81: at least 0.70 in 9 of 10 cases like the 24 labelled here"
+    assert any("nobody has looked at" in text and words in text for text in shown)
     mask = LESION.copy()
     mask[{"none": np.s_[:0], "edge": np.s_[20], "elsewhere": np.s_[:], "more": np.s_[:0]}[change]] = 0
     mask[{"elsewhere": np.s_[5:9, 5:9, 3:6]}.get(change, np.s_[:0])] = 1
@@ -106,7 +109,7 @@ def test_what_becomes_of_a_proposal_is_kept_and_recorded(
     )
     assert answer.status_code == 200, answer.text
     kept = app.datastore().get_label_info("case_2", "final")["proposal"]
-    assert (kept["outcome"], kept["confidence"]) == (outcome, 0.81) and 0 <= kept["dice"] <= 1
+    assert (kept["outcome"], kept["predicted_dice"]) == (outcome, predicted) and 0 <= kept["dice"] <= 1
     live.ask("PUT", "/datastore/label/info?label=case_2&tag=final", data={"info": json.dumps({"proposal": {}})})
     assert app.datastore().get_label_info("case_2", "final")["proposal"] == kept
     records = [record for record in app.auditor._log.records() if record.get("tag") == "final" and "label" in record]

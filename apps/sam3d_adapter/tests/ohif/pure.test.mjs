@@ -287,3 +287,23 @@ test('colours of objects are told apart by the colour-blind', () => {
     assert.ok(Math.min(...distances) > 10, `${sight}: ${Math.min(...distances)}`);
   }
 });
+
+test('a proposal is no work of the user before it was accepted or changed', () => {
+  const task = { name: 'ct', label: 'lesion', description: '', learnsFromAccepted: false };
+  const [empty, mask] = [objects.begin('lesion'), Uint32Array.from([3, 9])];
+  const shown = objects.withProposal(empty, mask, 'lesion');
+  const [item] = shown.items;
+  assert.deepEqual([shown.items.length, item.name, item.mask, objects.needsAnswer(item)], [1, 'lesion', mask, false]);
+  assert.ok(objects.isEmpty(shown) && submitting.filled(shown).length === 0);
+  assert.ok(submitting.isUnchanged(objects.withProposalAccepted(shown), mask) && !submitting.isUnchanged(shown, mask));
+  assert.match(submitting.learning(objects.withProposalAccepted(shown), task, true), /second reader has accepted it/);
+  const ways = [objects.withProposalAccepted(shown), objects.addPrompt(shown, { sign: '+', ijk: [1, 1, 1] }), objects.withDrawing(shown, new Map([[1, Uint32Array.from([3, 8])]]))];
+  for (const state of ways) assert.ok(!objects.isEmpty(state) && submitting.filled(state).length === 1);
+  // What was drawn before stays, is all that counts, and need not give way to it.
+  const drawn = objects.withDrawing(empty, new Map([[1, Uint32Array.from([20, 30])]]));
+  const beside = objects.withProposal(drawn, mask, 'lesion');
+  assert.deepEqual([beside.current, submitting.filled(beside).map((one) => one.name)], [2, ['lesion']]);
+  assert.ok(objects.isSameWork(drawn, beside) && !objects.isSameWork(drawn, objects.withProposalAccepted(beside)));
+  assert.equal(masks.count(objects.keptFrom(beside, 1, false)), 0);
+  assert.equal(masks.count(objects.keptFrom(objects.withProposalAccepted(beside), 1, false)), 6);
+});

@@ -47,4 +47,6 @@ def with_recorded_labels(datastore: Any, *told: Callable[[LabelChange], None]) -
 def _note(datastore: Any, image: str, tag: str) -> dict[str, Any] | None:
     # Its own methods take the id of a final label for the UID of a series of the PACS.
     path = Path(LocalDatastore.get_label_uri(datastore, image, tag) or "/")
-    return {"sha256": file_sha256(path)} if path.is_file() else None
+    if not path.is_file():
+        return None
+    return {"sha256": file_sha256(path), "info": dict(LocalDatastore.get_label_info(datastore, image, tag))}

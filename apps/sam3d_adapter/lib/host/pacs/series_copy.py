@@ -21,12 +21,12 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
-from filelock import FileLock
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.datastore.local import DataModel, ImageLabelModel
 from monailabel.datastore.utils.dicom import dicom_web_download_series
 
 from lib.files.atomic_write import replacing
+from lib.host.pacs.whole_index import changing
 from lib.host.patches.version_guard import check_host_version
 from lib.volumes.dicom_image import read_image
 from lib.volumes.dicom_series import DicomSeries
@@ -228,13 +228,13 @@ class SeriesCopy:
 
     def _register(self, info: dict[str, str]) -> None:
         store = self._datastore
-        with FileLock(store._lock_file):
+        with changing(store):
             objects = store._datastore.objects
             known = objects.get(self._id)
             told = {**(known.image.info if known else {}), **info, "ts": int(time.time()), "name": self._nifti.name}
             labels = known.labels if known else {}
             objects[self._id] = ImageLabelModel(image=DataModel(info=told, ext=_SUFFIX), labels=labels)
-            store._update_datastore_file(lock=False)
+            store._update_datastore_file()
 
     def _partial(self) -> Path:
         return self.folder.with_name(f".{self._id}.{os.getpid()}-{secrets.token_hex(4)}{_PARTIAL}")
