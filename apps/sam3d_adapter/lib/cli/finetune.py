@@ -35,7 +35,7 @@ def _settings(command: Any) -> Any:
 def finetune(
     app_dir: Path,
     preset: str,
-    studies: Path,
+    studies: str,
     learning_dir: str | None,
     patient_pattern: str | None,
     train_on: str | None,

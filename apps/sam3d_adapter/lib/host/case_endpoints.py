@@ -5,7 +5,7 @@ what the states mean. Patients' names are in none of the answers.
 """
 
 import time
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter, Depends, HTTPException
 from monailabel.config import RBAC_ANNOTATOR, RBAC_REVIEWER, RBAC_USER, settings
@@ -272,7 +272,7 @@ def _case(image: str, datastore: LocalDatastore, known: Known, is_labelled: bool
 def _proposal(image: str, datastore: LocalDatastore) -> Proposed | None:
     case = datastore._datastore.objects.get(image)
     entries = case.labels.items() if case is not None else ()
-    info = next((one.info for tag, one in entries if tag_text(tag) == TAG), {})
+    info: dict[str, Any] = next((one.info for tag, one in entries if tag_text(tag) == TAG), {})
     if not is_proposal(info):
         return None
     predicted = predicted_dice_of(info)
