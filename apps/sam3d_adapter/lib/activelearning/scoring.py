@@ -150,7 +150,8 @@ class CaseScoring(ScoringMethod):
             for image in by_image.keys() & unlabelled:
                 expected.setdefault(image, []).append(float(np.mean(by_image[image].expected)))
         means = [float(np.mean(expected[image])) for image in sorted(expected)]
-        quality = served.calibration and pool_quality(served.calibration, served.version, means, len(unlabelled))
+        known = served.calibration
+        quality = None if known is None else pool_quality(known, served.version, means, len(unlabelled))
         write_pool_quality(versions.folder, quality)
 
     def _measures(self, preset: str, datastore: Any) -> Callable[[str], dict[str, Measure]]:

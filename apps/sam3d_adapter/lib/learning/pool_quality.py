@@ -123,4 +123,5 @@ def about_unlabelled(versions: Versions) -> list[str]:
         versions: of the preset.
     """
     quality = read_pool_quality(versions.folder, versions.known_state().served)
-    return [one.sentence for one in (*([quality] if quality else []), *read_arms(versions.folder))]
+    said = [quality.sentence] if quality else []
+    return said + [arms.sentence for arms in read_arms(versions.folder)]
