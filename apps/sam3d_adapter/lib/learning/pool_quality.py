@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lib.files.atomic_write import replacing
 from lib.learning.arms import read_arms
@@ -54,8 +53,9 @@ def pool_quality(
 ) -> PoolQuality | None:
     """Predicts the mean Dice of a pool; None where there is nothing to predict it from.
 
-    The interval is a bootstrap. Each draw takes the patients of the calibration anew and lays a line through them. It
-    gives each image what that line predicts, and what it lacks for one of those patients.
+    The interval is a bootstrap: the patients of the calibration are drawn anew, the line is laid anew, and each image
+    differs from it as one of those patients differs from their mean. What a patient lacks to the line would be too
+    little: where a user clicks tells more of his Dice than where the model clicks by itself.
 
     Args:
         calibration: of the version.
@@ -68,19 +68,15 @@ def pool_quality(
         return None
     rng = np.random.default_rng(0)
     own = first[rng.integers(len(first), size=(DRAWS, len(first)))]  # (draws, patients, ways, 2)
-    lines = least_squares(own[..., 0], own[..., 1])
-    lacking = (own[..., 1] - _at(lines, own[..., 0])).mean(axis=2)
-    drawn = np.take_along_axis(lacking, rng.integers(len(first), size=(DRAWS, len(x))), axis=1)
-    means = (_at(lines, x[:, None])[..., 0] + drawn).mean(axis=1)
+    _, slopes = least_squares(own[..., 0], own[..., 1])
+    away = float(x.mean() - first[..., 0].mean())
+    dice = own[..., 1].mean(axis=2)  # (draws, patients)
+    drawn = np.take_along_axis(dice, rng.integers(len(first), size=(DRAWS, len(x))), axis=1)
+    means = slopes * away + drawn.mean(axis=1)
     low, high = (float(end) for end in np.clip(np.quantile(means, (0.025, 0.975)), 0, 1))
-    mean = float(_at(least_squares(first[..., 0], first[..., 1]), x[:, None]).mean())
+    intercept, slope = least_squares(first[..., 0], first[..., 1])
+    mean = float(np.clip(intercept + slope * x.mean(), 0, 1))
     return PoolQuality(version, mean, low, high, len(x), unlabelled, calibration.patients)
-
-
-def _at(lines: tuple[NDArray[np.float64], NDArray[np.float64]], expected: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Dice (..., patients, ways) that lines (...) predict."""
-    intercept, slope = (of_lines[..., None, None] for of_lines in lines)
-    return np.clip(intercept + slope * expected, 0, 1)
 
 
 def write_pool_quality(folder: Path, quality: PoolQuality | None) -> None:
