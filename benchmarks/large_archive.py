@@ -14,11 +14,12 @@ from pathlib import Path
 
 import torch
 
-from lib.activelearning.scoring import ScoreCase, score_case
+from lib.activelearning.scoring import ScoreCase, measure_features, score_case
 from lib.evaluation.cases import ENDINGS
 from lib.presets import load_presets
 from lib.serving.preset_segmenter import OpenSegmenter, PresetSegmenter, SharedState
 from lib.workers.choice import WorkerChoice
+from lib.workflow.scores import WHOLE
 from sam3d import APP_DIR
 
 ARCHIVE = 1000
@@ -35,7 +36,8 @@ def measure(preset: str, folder: Path, most: int, workers: int) -> str:
     """A row of the table."""
     segmenter = PresetSegmenter(load_presets(APP_DIR / "configs", (preset,))[preset], APP_DIR, SharedState.of())
     files = itertools.islice((path for path in sorted(folder.iterdir()) if path.name.endswith(ENDINGS)), most)
-    cases = [ScoreCase(path.name, path.resolve(), None) for path in files]
+    measures = {WHOLE: partial(measure_features, needed_of=preset)}
+    cases = [ScoreCase(path.name, path.resolve(), measures, {}) for path in files]
     cells = [preset, str(len(cases))]
     for count in (1, workers):
         began, spent = time.perf_counter(), []

@@ -158,7 +158,7 @@ class CaseScoring(ScoringMethod):
         """Id of an image -> by structure, what is wanted of it."""
         of_all: dict[str, Measure] = {}
         if self._features:
-            of_all[WHOLE] = partial(_features, needed_of="" if self._clicks else preset)
+            of_all[WHOLE] = partial(measure_features, needed_of="" if self._clicks else preset)
         places = usual_places(labelled_cases(datastore)) if self._clicks else {}
         if self._clicks and not places:
             logger.warning(
@@ -246,8 +246,18 @@ def score_case(preset: str, segmenter: OpenSegmenter, case: ScoreCase) -> list[S
     return scores
 
 
-def _features(image: str, volume: Volume, segmenter: OpenSegmenter, *, needed_of: str) -> NDArray[np.float32]:
-    """What the network sees; nothing of a volume without one finite value around its middle."""
+def measure_features(image: str, volume: Volume, segmenter: OpenSegmenter, *, needed_of: str) -> NDArray[np.float32]:
+    """What the network sees of an image: (F,); nothing of a volume without one finite value around its middle.
+
+    Args:
+        image: id.
+        volume: the image.
+        segmenter: with one version of the weights.
+        needed_of: name of the preset, where an image without features cannot be scored.
+
+    Raises:
+        NoFeatures: such a network has none.
+    """
     seen = segmenter.features(volume)
     if seen is None and needed_of:
         raise NoFeatures(
