@@ -49,5 +49,12 @@ def test_annotators_get_different_cases_until_one_is_labelled(live: LiveApp, tmp
 
 def test_viewers_are_told_the_strategies(live: LiveApp) -> None:
     strategies = live.ask("GET", "/info/").json()["strategies"]
-    assert set(strategies) == {"random", "least_recently_served", "shuffled", "coverage"}
+    assert set(strategies) == {
+        "random",
+        "least_recently_served",
+        "shuffled",
+        "coverage",
+        "foreground",
+        "predicted_error",
+    }
     assert "30 minutes" in strategies["random"]["description"]

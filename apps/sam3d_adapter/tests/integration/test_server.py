@@ -83,7 +83,7 @@ def test_info_lists_every_preset_for_every_viewer(site: Site) -> None:
     assert "Research use only; not a medical device." in info["description"]
     assert "config" not in info  # Slicer would ask to upgrade the server
     ours = {"ct", "ct_lesion", "mr", "pet", "kits", "lits", "pancreas", "colon"}
-    sam2 = {"sam2_tiny", "sam2_small", "sam2_base_plus", "sam2_large", "medsam2"}
+    sam2 = {"sam2_tiny", "sam2_small", "sam2_base_plus", "sam2_large", "sam2_micro", "medsam2"}
     assert set(info["models"]) == {*ours, *sam2, "test", "torn", "proposal"}
     # For viewers that ask without prompts.
     proposal = info["models"].pop("proposal")
