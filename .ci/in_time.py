@@ -1,4 +1,4 @@
-"""A pytest plugin: once $SUITE_UNTIL is over (seconds since 1970), what is left of a suite is skipped, and that is said."""
+"""A pytest plugin: after $SUITE_UNTIL (seconds since 1970) it skips what is left of a suite, and says so."""
 
 import os
 import time

@@ -152,7 +152,7 @@ def test_make_weights(data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_weights_of_another_family(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = (*MAKE, "weights", f"DATA={data}", f"OUT={out}", "DEVICE=cpu", "TRIAL=1", "STEPS=1", "SIZE=micro")

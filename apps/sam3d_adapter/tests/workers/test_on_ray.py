@@ -27,7 +27,7 @@ from lib.registry.version import SHIPPED
 from lib.workers.choice import WorkerChoice
 from lib.workers.each_case import WorkerLost, WorkersError
 from lib.workflow.database import database_beside
-from lib.workflow.scores import read_scores
+from lib.workflow.scores import WHOLE, read_scores
 from sam3d.__main__ import main
 from tests.support.one_thread import one_thread  # noqa: F401
 from tests.support.program import REPOSITORY, sam3d
@@ -88,7 +88,8 @@ def wait_for(find: Callable[[], Any]) -> Any:
 def scores(studies: Path) -> dict[str, tuple[str, bytes]]:
     with database_beside(studies).reading() as connection:
         (version,) = {row[0] for row in connection.execute("SELECT version FROM scores")}
-        return {name: (one.content, one.features) for name, one in read_scores(connection, "test", version).items()}
+        found = read_scores(connection, "test", version)[WHOLE]
+    return {name: (one.content, one.numbers) for name, one in found.items()}
 
 
 def test_a_worker_that_is_killed_costs_no_score(
