@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import yaml
@@ -19,6 +20,7 @@ import yaml
 from lib.files.checksums import file_sha256
 from lib.models.checkpoint import load_model
 from lib.presets import load_preset
+from lib.pretraining.recipe import STRUCTURES
 from lib.segmenters import families
 from lib.segmenters.frozen_store import FrozenStore
 from tests.support.block_volumes import KEPT, write_data
@@ -155,6 +157,7 @@ def test_make_weights(data: Path, tmp_path: Path) -> None:
 @pytest.mark.timeout(1800)
 def test_weights_of_another_family(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
+    write_made(out)  # volumes that are there are not made again
     command = (*MAKE, "weights", f"DATA={data}", f"OUT={out}", "DEVICE=cpu", "TRIAL=1", "STEPS=1", "SIZE=micro")
     done = call(*command)
     assert done.returncode == 0, done.stderr
@@ -168,6 +171,17 @@ def test_weights_of_another_family(data: Path, tmp_path: Path) -> None:
     assert again.returncode == 0 and "nothing is left to do" in again.stderr
     other = call(*command[:-1])
     assert other.returncode != 0 and "begun with other values of size" in other.stderr
+
+
+def write_made(out: Path) -> None:
+    """Two small volumes of each source that is made."""
+    labels = np.zeros((48, 48, 48), np.uint8)
+    labels[16:32, 16:32, 16:32] = 1
+    image = (40 * labels + np.random.default_rng(0).normal(20, 5, labels.shape)).astype(np.float32)
+    for source in STRUCTURES.generated:
+        (out / source.name).mkdir(parents=True)
+        for seed in source.seeds[:2]:
+            np.savez(out / source.name / f"{seed:06d}.npz", image=image, labels=labels, affine=np.eye(4))
 
 
 def measure(printed: str, out: Path, base: Path, weights: Path, data: Path) -> None:
