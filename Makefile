@@ -100,8 +100,8 @@ weights: $(DONE)  ## train small weights anew: DATA=dir [SIZE=tiny|micro] [OUT=t
 test: $(DONE)  ## the fast tests, on two processes
 	OMP_NUM_THREADS=1 "$(PY)" -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
-test-slow: $(DONE)  ## the slow tests
-	"$(PY)" -m pytest -m slow --timeout 600 $(PYTEST_ARGS)
+test-slow: $(DONE)  ## the slow tests, on two processes
+	OMP_NUM_THREADS=1 "$(PY)" -m pytest -m slow -n 2 --dist loadfile --timeout 600 $(PYTEST_ARGS)
 
 test-e2e: $(DONE)  ## real server, Orthanc, OHIF in Chromium
 	"$(PY)" -m pytest -m e2e --timeout 600 $(PYTEST_ARGS)
