@@ -38,8 +38,8 @@ export class Proposing {
   /** @param {Work} work @param {Series} series @param {Task} task whether there is one for it is asked */
   async find(work, series, task) {
     const info = await server.labelInfo(series.uid, TAG);
-    // A mask that a batch saved is none.
-    if (!info?.proposal || !isOfTask(info, task)) work.proposal = null;
+    // A mask that a batch saved is none, and of one that was rejected the outcome is known.
+    if (!info?.proposal || info.proposal.outcome || !isOfTask(info, task)) work.proposal = null;
     else if (work.proposal?.facts.at !== info.proposal.at) work.proposal = { facts: info.proposal, mask: null };
   }
 
@@ -71,14 +71,28 @@ export class Proposing {
   }
 
   /** Takes it off the screen; it is offered again. */
-  discard() {
+  hide() {
     const item = this._session.state?.items.find((one) => !objects.isOwn(one));
     if (item) this._session.editing.removeItem(item.id);
   }
 
-  /** Shows or discards it. */
+  /** Takes it off the screen for good: the server offers it to nobody any more. */
+  async reject() {
+    const { work, series, saving } = this._session;
+    if (!work || !series) return;
+    work.proposal = null;
+    this.hide();
+    try {
+      await server.rejectProposal(series.uid, saving.author);
+      saving.onStored?.();
+    } catch (error) {
+      this._session.fail(error);
+    }
+  }
+
+  /** Shows or hides it. */
   toggle() {
-    if (this.isShown) this.discard();
+    if (this.isShown) this.hide();
     else void this.show();
   }
 }

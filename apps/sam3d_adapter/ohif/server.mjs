@@ -196,6 +196,9 @@ export const info = () => json('info/');
  */
 export const listCases = async (client) => (await json('cases/', { query: { client } })).cases;
 
+/** @param {string} series @param {string} by @returns {Promise<any>} */
+export const rejectProposal = (series, by) => post(`cases/${encodeURIComponent(series)}/proposal`, { rejected: true, by }, 'PUT');
+
 /** @param {string} series @param {string} by @param {string} client @returns {Promise<any>} */
 export const openCase = (series, by, client) => post(`cases/${encodeURIComponent(series)}/open`, { by, client }, 'PUT');
 

@@ -8,7 +8,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,7 +36,7 @@ from lib.serving.preset_segmenter import OpenSegmenter, PresetSegmenter
 from lib.volumes.read import read_volume
 from lib.volumes.volume import ImageError
 from lib.workers.choice import IN_PROCESS, WorkerChoice
-from lib.workflow.proposals import KEY, TAG
+from lib.workflow.proposals import KEY, TAG, is_rejected
 
 logger = logging.getLogger(__name__)
 
@@ -107,9 +107,9 @@ def propose_case(place: Array, preset: Preset, segmenter: OpenSegmenter, case: P
 class Proposing:
     """Proposes masks for all cases that nobody has labelled, marked or drafted.
 
-    A proposal of the version that is served, of the image as it is, is passed over, unless Dice is predicted by now
-    from more patients. An image that cannot be read costs itself alone. A mask that a batch saved is left as it is.
-    Of a PACS, series are fetched into the server's cache, and proposals stay there.
+    A proposal of the version that is served, of the image as it is, is passed over, rejected or not, unless Dice is
+    predicted by now from more patients. An image that cannot be read costs itself alone. A mask that a batch saved is
+    left as it is. Of a PACS, series are fetched into the server's cache, and proposals stay there.
 
     Args:
         segmenter: of the preset.
@@ -202,7 +202,7 @@ class Proposing:
                 tell(image, FAILED)
                 continue
             there = _saved(image, datastore)
-            if there is not None and (KEY not in there or facts.items() <= there[KEY].items()):
+            if there is not None and (KEY not in there or _counts(there, facts)):
                 tell(image, UP_TO_DATE)
             else:
                 yield ProposeCase(image, path, modality, facts)
@@ -224,6 +224,13 @@ class Proposing:
             file.write_bytes(found.content)
             datastore.save_label(case.image, str(file), TAG, info)
         return PROPOSED
+
+
+def _counts(there: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
+    """Whether a proposal would be the same mask now, and nothing more can be said of it; of one that was rejected
+    nobody asks what it is worth."""
+    asked = facts.keys() - {"patients"} if is_rejected(there) else facts.keys()
+    return all(there[KEY].get(key) == facts[key] for key in asked)
 
 
 def _saved(image: str, datastore: LocalDatastore) -> dict[str, Any] | None:

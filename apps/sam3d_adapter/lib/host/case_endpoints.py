@@ -20,6 +20,7 @@ from lib.host.patches.datastore_endpoints import require_image
 from lib.host.requester import current_user
 from lib.host.studies_datastore import tag_text
 from lib.host.workflow import Known, Workflow
+from lib.prompts.reading import short
 from lib.workflow.cases import (
     MARKS,
     NEW,
@@ -34,7 +35,7 @@ from lib.workflow.cases import (
     set_mark,
 )
 from lib.workflow.database import WorkflowError
-from lib.workflow.proposals import KEY, TAG, is_proposal, predicted_dice_of
+from lib.workflow.proposals import KEY, TAG, is_proposal, predicted_dice_of, with_verdict
 from lib.workflow.reviews import ACCEPTED, CORRECTED, DRAFT, SUBMITTED, Label, Review, read_reviews, state_of
 
 _ID = r"^[0-9a-f]{32}$"
@@ -105,6 +106,13 @@ class NewMark(BaseModel, extra="forbid"):
     mark: Literal["skipped", "problem"] | None
     by: str = Field("", max_length=100)
     comment: str = Field("", max_length=4000)
+
+
+class NewVerdict(BaseModel, extra="forbid"):
+    """Whether a proposal is of no use; False takes that back."""
+
+    rejected: bool
+    by: str = Field("", max_length=100)
 
 
 class AReview(BaseModel):
@@ -200,6 +208,16 @@ def add_case_endpoints(workflow: Workflow) -> None:
             set_mark(connection, image, mark)
         return next(case for case in list_cases(datastore, workflow, "", image))
 
+    @router.put("/cases/{image}/proposal", summary=f"{RBAC_ANNOTATOR}Reject what is proposed", dependencies=annotator)
+    def api_proposal(image: str, new: NewVerdict) -> Case:
+        datastore = _datastore_with(image)
+        facts = _proposal_info(image, datastore).get(KEY)
+        if not isinstance(facts, dict):
+            raise HTTPException(404, f"Nothing is proposed for image '{short(image)}'; there is nothing to reject.")
+        verdict = with_verdict(facts, new.rejected, current_user() or new.by.strip())
+        datastore.update_label_info(image, TAG, {KEY: verdict})
+        return next(case for case in list_cases(datastore, workflow, "", image))
+
     @router.get("/labels/", summary=f"{RBAC_USER}Labels with state, author and parent", dependencies=user)
     def api_labels(image: str | None = None) -> Labels:
         datastore = app_instance().datastore() if image is None else _datastore_with(image)
@@ -269,10 +287,15 @@ def _case(image: str, datastore: LocalDatastore, known: Known, is_labelled: bool
     )
 
 
-def _proposal(image: str, datastore: LocalDatastore) -> Proposed | None:
+def _proposal_info(image: str, datastore: LocalDatastore) -> dict[str, Any]:
+    """What is kept of the mask that an image has under the tag of proposals; empty where it has none."""
     case = datastore._datastore.objects.get(image)
     entries = case.labels.items() if case is not None else ()
-    info: dict[str, Any] = next((one.info for tag, one in entries if tag_text(tag) == TAG), {})
+    return next((one.info for tag, one in entries if tag_text(tag) == TAG), {})
+
+
+def _proposal(image: str, datastore: LocalDatastore) -> Proposed | None:
+    info = _proposal_info(image, datastore)
     if not is_proposal(info):
         return None
     predicted = predicted_dice_of(info)

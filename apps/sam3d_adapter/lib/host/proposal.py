@@ -15,7 +15,7 @@ from lib.host.uploads.received_file import is_received
 from lib.host.workflow import Workflow
 from lib.infers.proposal import PROPOSAL, SAVED_INFO_KEY, SAVED_WORDS_KEY
 from lib.requests.request import SAVED_LABEL_KEY
-from lib.workflow.proposals import is_proposal, predicted_dice_in_words
+from lib.workflow.proposals import is_proposal, is_rejected, predicted_dice_in_words
 from lib.workflow.reviews import DRAFT, REJECTED, author_of, is_reviewed, state_of
 
 logger = logging.getLogger(__name__)
@@ -56,6 +56,8 @@ def admit_saved_label(request: Mapping[str, Any], datastore: Datastore, workflow
         path = LocalDatastore.get_label_uri(datastore, image, tag)
         if (tag in (DRAFT, _ORIGINAL) or is_reviewed(tag)) and path and os.path.isfile(path):
             info = LocalDatastore.get_label_info(datastore, image, tag)
+            if tag == _ORIGINAL and is_rejected(info):
+                continue
             found.append((_saved_at(info, path), tag, path, info))
     if not found:
         return entries

@@ -13,7 +13,7 @@ from lib.evaluation.metrics import dice
 from lib.host.studies_datastore import tag_text
 from lib.volumes.label_file import read_label_file
 from lib.volumes.label_grid import image_grid, label_affine, on_grid
-from lib.workflow.proposals import CORRECTED, KEY, LEAST_KEPT, REPLACED, TAG, TAKEN
+from lib.workflow.proposals import CORRECTED, KEY, LEAST_KEPT, REPLACED, TAG, TAKEN, is_rejected
 from lib.workflow.reviews import is_reviewed
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,8 @@ def with_outcome(label: Path, image: str, tag: str, info: Mapping[str, Any], dat
     except Exception as error:
         logger.warning("A label was not compared with what was proposed (%s).", type(error).__name__)
         return said
-    outcome = TAKEN if is_all else CORRECTED if overlap >= LEAST_KEPT else REPLACED
+    is_kept = overlap >= LEAST_KEPT and not is_rejected(proposal)
+    outcome = TAKEN if is_all else CORRECTED if is_kept else REPLACED
     facts = {key: proposal[KEY].get(key) for key in ("structure", "version", "predicted_dice")}
     return {**said, KEY: {**facts, "outcome": outcome, "dice": round(overlap, 4)}}
 

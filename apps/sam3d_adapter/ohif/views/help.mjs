@@ -15,7 +15,7 @@ const KEYS = [
   ['Esc', 'call off what is under way; otherwise back to the viewer'],
   ['N', 'new object'],
   ['G', 'ask the server now'],
-  ['O', 'show what the server proposes, or discard it'],
+  ['O', 'show what the server proposes, or hide it'],
   ['A', 'accept the proposal'],
   ['Wheel, right, middle', 'scroll, zoom, move, as ever'],
 ];

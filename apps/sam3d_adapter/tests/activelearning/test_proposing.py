@@ -14,7 +14,7 @@ from lib.registry.registry import Registry
 from lib.serving.predicted_dice import Calibration, Line, calibration_file, calibration_key, to_json
 from lib.workflow.cases import Mark, set_mark
 from lib.workflow.database import database_beside
-from lib.workflow.proposals import KEY, TAG, predicted_dice_of
+from lib.workflow.proposals import KEY, TAG, is_proposal, is_rejected, predicted_dice_of, with_verdict
 from sam3d.__main__ import main
 from tests.support.server import APP_DIR
 
@@ -78,6 +78,14 @@ def test_what_nobody_has_labelled_gets_a_mask_once(studies: Path, tmp_path: Path
     info = StudiesDatastore(str(studies)).get_label_info("u1", TAG)
     assert predicted_dice_of(info) == {"dice": 0.7, "at_least": 0.6, "share": 0.9, "patients": 24}
     assert propose(studies, tmp_path).stdout.splitlines()[1:3] == ["u1: up_to_date", "u2: up_to_date"]
+    # One that was rejected is not proposed again because more can be said of it by now, but by another version it is.
+    datastore = StudiesDatastore(str(studies))
+    for image, version in (("u1", info[KEY]["version"]), ("u2", "an earlier one")):
+        kept = datastore.get_label_info(image, TAG)[KEY] | {"patients": 20, "version": version}
+        datastore.update_label_info(image, TAG, {KEY: with_verdict(kept, True, "Dr. Roe")})
+    assert propose(studies, tmp_path).stdout.splitlines()[1:3] == ["u1: up_to_date", "u2: proposed"]
+    datastore = StudiesDatastore(str(studies))
+    assert is_rejected(datastore.get_label_info("u1", TAG)) and is_proposal(datastore.get_label_info("u2", TAG))
     # Another image under the same id is looked at anew; a mask that a batch saved is left alone.
     nib.save(nib.Nifti1Image(np.full(SHAPE, 40, np.int16), AFFINE), studies / "u1.nii.gz")
     datastore.save_label("u2", str(datastore.get_label_uri("l1", "final")), TAG, {"model": "ct"})

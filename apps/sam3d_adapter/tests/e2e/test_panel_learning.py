@@ -176,12 +176,12 @@ def outcome(server: AppServer, study: Study) -> dict[str, object]:
 def test_a_proposal_is_looked_at_first_and_then_accepted_or_corrected(
     new_panel: NewPanel, learner: AppServer, pacs: Orthanc, studies: dict[str, Study], tmp_path: Path
 ) -> None:
-    study, second = store_fresh_study(pacs), store_fresh_study(pacs)
+    study, second, third = (store_fresh_study(pacs) for _ in range(3))
     for one in studies.values():
         save(learner, one, LARGE, "final", "Dr. Roe", tmp_path)
     before = len(pacs.series("SEG"))
     said = propose(learner, pacs)
-    assert {f"{one.series_uid}: proposed" for one in (study, second)} <= set(said), said
+    assert {f"{one.series_uid}: proposed" for one in (study, second, third)} <= set(said), said
     # Kept on the server alone, which knows of it at once and has lost nothing.
     assert len(pacs.series("SEG")) == before
     cases = {one["id"]: one for one in requests.get(f"{learner.url}/cases/", timeout=60).json()["cases"]}
@@ -202,7 +202,7 @@ def test_a_proposal_is_looked_at_first_and_then_accepted_or_corrected(
     shown = panel.label_map(study).values.copy()
     assert np.count_nonzero(shown) == slicer["mask_voxels"] == panel.objects()["lesion"]
     assert panel.part("submit-final").is_disabled() and panel.part("save-state").inner_text() == ""
-    panel.press("discard-proposal")
+    panel.press("hide-proposal")
     assert not panel.label_map(study).values.any() and panel.part("proposal").is_visible()
     panel.press("undo")
     check_equal(panel.label_map(study).values, shown)
@@ -228,5 +228,18 @@ def test_a_proposal_is_looked_at_first_and_then_accepted_or_corrected(
     panel.press("confirm")
     assert "will learn from it." in panel.wait_for_message("Stored as final")
     assert outcome(learner, second)["outcome"] in ("corrected", "replaced")
+    # One that is of no use is offered to nobody any more.
+    panel.open(third)
+    panel.part("proposal").wait_for()
+    panel.press("show-proposal")
+    panel.wait_for_message("nobody has looked at it")
+    with panel.page.expect_response(lambda one: one.url.endswith("/proposal") and one.ok):
+        panel.press("reject-proposal")
+    assert not panel.label_map(third).values.any() and panel.part("proposal").count() == 0
+    known = requests.get(f"{learner.url}/cases/", timeout=60).json()["cases"]
+    assert next(one for one in known if one["id"] == third.series_uid)["proposal"] is None
+    panel.open(third)
+    panel.part("task").wait_for()
+    assert panel.part("proposal").count() == 0
     records = AuditLog(learner.app_dir / "logs/audit", 2**20).records(containing='"proposal"')
-    assert "taken" in {record.get("proposal") for record in records}
+    assert {"taken", "rejected"} <= {record.get("proposal") for record in records}

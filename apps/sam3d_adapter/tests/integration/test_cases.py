@@ -117,3 +117,47 @@ def test_what_becomes_of_a_proposal_is_kept_and_recorded(
     assert cases(live)["case_2"]["proposal"] is None, "it has a label"
     assert live.ask("DELETE", "/datastore/label?id=case_2&tag=final").status_code == 200
     assert live.ask("DELETE", "/datastore/label?id=case_2&tag=original").status_code == 200
+
+
+@pytest.mark.slow
+def test_a_proposal_that_was_rejected_is_offered_to_nobody(live: LiveApp, tmp_path: Path) -> None:
+    app = app_instance()
+    file = tmp_path / "mask.nii.gz"
+    file.write_bytes(packed(nifti(LESION)))
+    proposal = {"structure": "lesion", "version": "v", "file": "f", "predicted_dice": None, "at": 5.0}
+    info = {"label_info": [{"name": "lesion", "idx": 1}], "proposal": proposal}
+    app.datastore().save_label("case_2", str(file), "original", info)
+    stored = Path(app.datastore().get_label_uri("case_2", "original")).read_bytes()
+    answer = live.ask("PUT", "/cases/case_2/proposal", json={"rejected": True, "by": "Dr. Roe"})
+    assert answer.status_code == 200 and answer.json()["proposal"] is None and answer.json()["state"] == "new"
+    assert cases(live)["case_2"]["proposal"] is None
+    shown = live.infer({"label": "lesion"}, image="case_2", model="proposal").json()
+    assert any(text.startswith("no-proposal: ") for text in shown["warnings"])
+    # Nothing of it is lost, and the records say who did it.
+    assert Path(app.datastore().get_label_uri("case_2", "original")).read_bytes() == stored
+    kept = app.datastore().get_label_info("case_2", "original")["proposal"]
+    assert kept == {**proposal, "outcome": "rejected", "by": "Dr. Roe"}
+    records = [one for one in app.auditor._log.records() if one.get("tag") == "original" and one.get("label")]
+    assert (records[-1]["label"], records[-1]["proposal"]) == ("describe", "rejected")
+    # A mask that comes near it all the same is not its correction.
+    mask = LESION.copy()
+    mask[20] = 0
+    sent = requests.put(
+        f"{live.url}/datastore/label",
+        params={"image": "case_2", "tag": "final"},
+        files={"label": ("x.nii.gz", packed(nifti(mask)))},
+        data={"params": json.dumps({"label_info": [{"name": "lesion", "idx": 1}]})},
+        timeout=60,
+    )
+    assert sent.status_code == 200, sent.text
+    assert app.datastore().get_label_info("case_2", "final")["proposal"]["outcome"] == "replaced"
+    assert live.ask("DELETE", "/datastore/label?id=case_2&tag=final").status_code == 200
+    answer = live.ask("PUT", "/cases/case_2/proposal", json={"rejected": False})
+    assert answer.json()["proposal"] == {"structure": "lesion", "predicted_dice": None}
+    assert live.ask("DELETE", "/datastore/label?id=case_2&tag=original").status_code == 200
+
+
+def test_there_must_be_a_proposal_to_reject(live: LiveApp) -> None:
+    check_refusal(live, live.ask("PUT", "/cases/case_1/proposal", json={"rejected": True}), 404, ("case_1", "proposed"))
+    check_refusal(live, live.ask("PUT", "/cases/case_1/proposal", json={"rejected": "no idea"}), 422, ())
+    check_refusal(live, live.ask("PUT", "/cases/nope/proposal", json={"rejected": True}), 404, ("nope",))

@@ -14,13 +14,14 @@ from lib.studies.label_changes import LabelChange, new_change_id
 
 
 def with_recorded_labels(datastore: Any, *told: Callable[[LabelChange], None]) -> Any:
-    """The data store of a PACS; what is saved and removed is told.
+    """The data store of a PACS; what is saved, described and removed is told.
 
     Args:
         datastore: its methods that change labels are replaced.
         told: each is called after each change.
     """
     save_label, remove_label = datastore.save_label, datastore.remove_label
+    update_label_info = datastore.update_label_info
 
     def save(image: str, file: str, tag: str, info: dict[str, Any], *more: Any) -> str:
         before = _note(datastore, image, tag)
@@ -33,6 +34,11 @@ def with_recorded_labels(datastore: Any, *told: Callable[[LabelChange], None]) -
         remove_label(image, tag)
         _tell("delete", image, tag, before)
 
+    def describe(image: str, tag: str, info: dict[str, Any]) -> None:
+        before = _note(datastore, image, tag)
+        update_label_info(image, tag, info)
+        _tell("describe", image, tag, before)
+
     def _tell(action: str, image: str, tag: str, before: dict[str, Any] | None) -> None:
         now, after = datetime.now(UTC), None if action == "delete" else _note(datastore, image, tag)
         at, who = now.isoformat(timespec="milliseconds"), (current_user(), current_address())
@@ -41,6 +47,7 @@ def with_recorded_labels(datastore: Any, *told: Callable[[LabelChange], None]) -
             tell(change)
 
     datastore.save_label, datastore.remove_label = save, remove
+    datastore.update_label_info = describe
     return datastore
 
 
