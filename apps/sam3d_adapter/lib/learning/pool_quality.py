@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
 
 from lib.files.atomic_write import replacing
 from lib.learning.arms import read_arms
@@ -14,6 +15,8 @@ from lib.serving.predicted_dice import Calibration, least_squares
 
 POOL_QUALITY = "pool_quality.json"
 DRAWS = 1000
+OUTSIDE = 0.05
+"""Of the interval."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ def pool_quality(
 
     The interval is a bootstrap: the patients of the calibration are drawn anew, the line is laid anew, and each image
     differs from it as one of those patients differs from their mean. What a patient lacks to the line would be too
-    little: where a user clicks tells more of his Dice than where the model clicks by itself.
+    little: where a user clicks tells more of his Dice than where the model clicks by itself. Drawn anew, n patients
+    spread too little, by sqrt((n - 2) / n) behind a line, and too few lie far out; Student's t says by how much.
 
     Args:
         calibration: of the version.
@@ -73,9 +77,12 @@ def pool_quality(
     dice = own[..., 1].mean(axis=2)  # (draws, patients)
     drawn = np.take_along_axis(dice, rng.integers(len(first), size=(DRAWS, len(x))), axis=1)
     means = slopes * away + drawn.mean(axis=1)
-    low, high = (float(end) for end in np.clip(np.quantile(means, (0.025, 0.975)), 0, 1))
     intercept, slope = least_squares(first[..., 0], first[..., 1])
-    mean = float(np.clip(intercept + slope * x.mean(), 0, 1))
+    mean = float(intercept + slope * x.mean())
+    free = len(first) - 2
+    wider = np.sqrt(len(first) / free) * stats.t.ppf(1 - OUTSIDE / 2, free) / stats.norm.ppf(1 - OUTSIDE / 2)
+    ends = mean + wider * (np.quantile(means, (OUTSIDE / 2, 1 - OUTSIDE / 2)) - mean)
+    mean, low, high = (float(value) for value in np.clip([mean, *ends], 0, 1))
     return PoolQuality(version, mean, low, high, len(x), unlabelled, calibration.patients)
 
 

@@ -53,6 +53,19 @@ def test_the_interval_holds_the_true_mean() -> None:
     assert held >= 34 and np.mean(widths) < 0.15
 
 
+def test_it_holds_as_often_as_it_says_where_the_network_tells_nothing() -> None:
+    rng, held, draws, patients = np.random.default_rng(1), 0, 400, 20
+    for _ in range(draws):
+        expected, dice = rng.uniform(0.8, 0.9, (2 * patients, 1)), rng.normal(0.5, 0.1, (2 * patients, 1))
+        calibration = fit_calibration("key", expected[:patients, :, None], dice[:patients, :, None])
+        assert calibration is not None
+        found = pool_quality(calibration, "v0001", expected[patients:, 0].tolist(), patients)
+        assert found is not None
+        held += found.low <= dice[patients:].mean() <= found.high
+    # The plain percentiles of the bootstrap hold in 0.92.
+    assert 0.935 <= held / draws <= 0.975, held / draws
+
+
 def test_where_nothing_can_be_predicted_nothing_is_said() -> None:
     calibration = calibrated(np.random.default_rng(0))
     assert pool_quality(calibration, "v", [], 5) is None
