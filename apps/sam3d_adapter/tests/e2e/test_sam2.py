@@ -1,4 +1,4 @@
-"""SAM 2 as a choice in the panel in OHIF: clicks on two lesions, and undo. The weights are of a short training."""
+"""SAM 2 as a choice in OHIF, in its own panel and in that of MONAI Label. The weights are of a short training."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.e2e.checks import check_equal, check_place
-from tests.e2e.conftest import NewPanel
+from tests.e2e.checks import check_clicks, check_equal, check_grid, check_place, read_mask
+from tests.e2e.conftest import NewPanel, require
 from tests.e2e.scenes import LARGE, SMALL, voxel_centre
 from tests.e2e.test_panel import ask
 from tests.support.dicom_study import Study
 from tests.support.micro_weights import write_micro_weights
+from tests.support.ohif import missing_browser, open_ohif
 from tests.support.orthanc import Orthanc
 from tests.support.server import AppServer, copy_app, start_server
 
@@ -73,3 +74,27 @@ def test_it_is_chosen_clicked_corrected_and_undone(
     check_equal((both == 1).astype(np.uint8), corrected)
     check_place((both == 2).astype(np.uint8), SMALL.inside(study.geometry), study.geometry, [beside])
     assert set(panel.objects()) == {"lesion", "lesion 2"}
+
+
+def test_it_is_chosen_and_clicked_in_the_panel_of_monai_label(
+    studies: dict[str, Study], sam2_server: AppServer, pictures: Path
+) -> None:
+    require(missing_browser())
+    study = studies["sagittal"]
+    large = voxel_centre(study.geometry, LARGE.centre)
+    with open_ohif(sam2_server.url) as ohif:
+        ohif.open_study(study.study_uid)
+        ohif.connect()
+        ohif.choose_model(TASK)
+        ohif.choose_label("lesion")
+        ohif.click(large, "mpr-axial")
+        inference = ohif.run(TASK)
+        ohif.screenshot(pictures / f"{TASK}.png")
+        assert ohif.errors == []
+    on = study.geometry.voxel(large)
+    check_clicks(inference.params["foreground"], [on])
+    answered, shown = read_mask(inference.answer), inference.label_map
+    check_grid(answered, study.geometry)
+    check_equal(shown.values == shown.segments["lesion"], answered.values == 1)
+    check_equal(answered.values, ask(sam2_server, study, [("+", on)], TASK).values)
+    assert answered.values[on] == 1
