@@ -114,7 +114,8 @@ export default {
   id: ID,
 
   getPanelModule: () => [
-    { name: 'sam3d', iconName: 'tool-crosshair', iconLabel: 'Click', label: 'Click to segment', component },
+    // An icon that the OHIF of MONAI Label 0.8.5 and a current one have.
+    { name: 'sam3d', iconName: 'tab-roi-threshold', iconLabel: 'Click', label: 'Click to segment', component },
   ],
 
   /** @param {{servicesManager: any}} managers */

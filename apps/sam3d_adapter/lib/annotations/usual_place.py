@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from itertools import product
 
 import numpy as np
 
@@ -23,7 +22,7 @@ def usual_place(cases: Sequence[SubmittedCase], structure: str) -> Array | None:
         structure: its name; numbers of instances make no difference.
 
     Returns:
-        (3,) shares of the image's extent, 0 to 1, from the left, the back and below.
+        (3,) mm to the right, to the front and up from the middle of the image.
     """
     places = []
     for case in cases:
@@ -35,8 +34,7 @@ def usual_place(cases: Sequence[SubmittedCase], structure: str) -> Array | None:
         if len(voxels):
             # The voxel nearest the centre: that of a bent structure lies outside of it.
             middle = voxels[np.square((voxels - voxels.mean(axis=0)) * spacing_of(case.affine)).sum(axis=1).argmin()]
-            low, high = _extent(case.shape, case.affine)
-            places.append((transform_points(case.affine, middle)[0] - low) / (high - low))
+            places.append(transform_points(case.affine, middle)[0] - _middle(case.shape, case.affine))
     return np.median(places, axis=0) if len(places) >= LEAST_LABELS else None
 
 
@@ -56,19 +54,17 @@ def usual_places(cases: Sequence[SubmittedCase]) -> dict[str, Array]:
 
 
 def voxel_at(place: Array, shape: Sequence[int], affine: Array) -> tuple[int, int, int]:
-    """The voxel of an image at a place.
+    """The voxel of an image at a place, or the nearest one.
 
     Args:
         place: from `usual_place`.
         shape: voxels along i, j, k.
         affine: (4, 4), voxel index to RAS mm.
     """
-    low, high = _extent(shape, affine)
-    voxel = np.round(transform_points(np.linalg.inv(affine), low + place * (high - low))[0]).astype(int)
+    voxel = np.round(transform_points(np.linalg.inv(affine), _middle(shape, affine) + place)[0]).astype(int)
     i, j, k = np.clip(voxel, 0, np.array(shape) - 1).tolist()
     return i, j, k
 
 
-def _extent(shape: Sequence[int], affine: Array) -> tuple[Array, Array]:
-    corners = transform_points(affine, np.array(list(product(*((-0.5, length - 0.5) for length in shape)))))
-    return corners.min(axis=0), corners.max(axis=0)
+def _middle(shape: Sequence[int], affine: Array) -> Array:
+    return transform_points(affine, (np.array(shape) - 1) / 2)[0]

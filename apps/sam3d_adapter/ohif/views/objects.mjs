@@ -60,7 +60,7 @@ function row(session, item, isCurrent) {
 function proposalRow(session) {
   const { proposing, work } = session;
   const words = ['proposal', shortPredictionOf(work?.proposal?.facts || {})].filter(Boolean).join(', ');
-  return h('div', { class: 's3-row s3-buttons' }, h('span', { class: 's3-state' }, words),
+  return h('div', { class: 's3-row s3-buttons s3-proposal' }, h('span', { class: 's3-state' }, words),
     button('Accept', () => proposing.accept(), { data: 'accept-proposal', class: 's3-primary', title: 'It is your object from now on (A)', 'aria-keyshortcuts': 'a' }),
     button('Hide', () => proposing.hide(), { data: 'hide-proposal', title: 'Take it off the screen; it is offered again (O)', 'aria-keyshortcuts': 'o' }),
     button('Reject', () => void proposing.reject(), { data: 'reject-proposal', title: 'It is of no use: it is offered to nobody any more' }));

@@ -36,9 +36,24 @@ def test_it_is_found_in_other_orientations(cases: tuple[SubmittedCase, ...]) -> 
     assert place is not None
     for affine, shape, at in (RAS, LPI):
         assert voxel_at(place, shape, affine) == at
+        # A larger field of view around the same middle.
         larger = tuple(2 * length for length in shape)
-        assert np.abs(np.array(voxel_at(place, larger, affine)) - 2 * np.array(at)).max() <= 1
-    assert voxel_at(np.array([1.0, 0.0, 1.0]), RAS[1], RAS[0]) == (29, 0, 19)
+        assert np.abs(np.array(voxel_at(place, larger, affine)) - np.array(at) - np.array(shape) / 2).max() <= 0.5
+    assert voxel_at(np.array([900.0, -900.0, 900.0]), RAS[1], RAS[0]) == (29, 0, 19)
+
+
+def test_it_is_found_in_a_tilted_image(cases: tuple[SubmittedCase, ...]) -> None:
+    place = usual_place(cases, "liver")
+    assert place is not None
+    affine, shape, at = RAS
+    middle = affine[:3, :3] @ ((np.array(shape) - 1) / 2) + affine[:3, 3]
+    angle = np.radians(25)
+    tilt = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+    tilted = affine.copy()
+    tilted[:3, :3] = tilt @ affine[:3, :3]
+    tilted[:3, 3] = middle - tilted[:3, :3] @ ((np.array(shape) - 1) / 2)
+    seen = tilted[:3, :3] @ voxel_at(place, shape, tilted) + tilted[:3, 3]
+    assert np.abs(seen - (affine[:3, :3] @ at + affine[:3, 3])).max() <= 1.5
 
 
 def test_few_labels_tell_nothing(cases: tuple[SubmittedCase, ...]) -> None:

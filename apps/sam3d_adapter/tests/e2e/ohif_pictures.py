@@ -8,11 +8,12 @@ from pathlib import Path
 from PIL import Image
 
 from tests.e2e.scenes import LARGE, SMALL, make_scene, voxel_centre
+from tests.e2e.test_panel_learning import propose, save
 from tests.support.dicom_study import Study
 from tests.support.ohif import open_browser
-from tests.support.orthanc import start_orthanc
+from tests.support.orthanc import Orthanc, start_orthanc
 from tests.support.panel import Panel
-from tests.support.server import copy_app, start_server
+from tests.support.server import AppServer, copy_app, start_server
 
 _SIZE = (1600, 1000)
 _GIF_SIZE = (960, 600)
@@ -104,6 +105,23 @@ def walk(panel: Panel, study: Study, out: Path) -> None:
     panel.wait_for_message("was stopped")
 
 
+def propose_and_show(panel: Panel, server: AppServer, orthanc: Orthanc, labelled: list[Study], out: Path) -> None:
+    """A mask that the server proposes for a new case, after some are labelled."""
+    with tempfile.TemporaryDirectory() as name:
+        for one in labelled:
+            save(server, one, LARGE, "final", "Dr. Roe", Path(name))
+    new = make_scene("oblique")
+    orthanc.store(new.instances)
+    propose(server, orthanc, "ct")
+    panel.open(new)
+    panel.part("proposal").wait_for()
+    panel.press("show-proposal")
+    panel.wait_for_message("nobody has looked at it")
+    for view in ("mpr-axial", "mpr-sagittal", "mpr-coronal"):
+        panel.aim(voxel_centre(new.geometry, LARGE.centre), view)
+    Film(panel, out).take("proposal")
+
+
 def main(out: Path) -> None:
     """Start everything, make the pictures, end everything."""
     out.mkdir(parents=True, exist_ok=True)
@@ -111,12 +129,15 @@ def main(out: Path) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with start_orthanc(folder / "orthanc") as orthanc:
-            for scene in (study, make_scene("sagittal"), make_scene("feet_up")):
+            others = [make_scene("sagittal"), make_scene("feet_up")]
+            for scene in (study, *others):
                 orthanc.store(scene.instances)
             app = copy_app(folder / "app")
             with start_server(app, orthanc.dicomweb_url, folder / "server") as server, open_browser() as browser:
                 page = browser.new_page(viewport={"width": _SIZE[0], "height": _SIZE[1]})
-                walk(Panel(page, server.url), study, out)
+                panel = Panel(page, server.url)
+                walk(panel, study, out)
+                propose_and_show(panel, server, orthanc, others, out)
 
 
 if __name__ == "__main__":

@@ -95,6 +95,7 @@ def test_a_stack_of_slices_and_the_viewers_own_panel_beside(
 ) -> None:
     panel = new_panel()
     panel.open_in_segmentation_mode(study)
+    assert panel.page.locator("[data-cy='sam3d-btn'] svg").count() == 1, "the icon of the tab"
     (viewport,) = panel.page.evaluate("() => window.services.cornerstoneViewportService.getViewportIds()")
     clicks = []
     for sign, off_mm in (("+", (0.0, 0.0, 0.0)), ("-", (9.0, 0.0, 0.0))):
@@ -290,6 +291,7 @@ def test_tasks_say_why_they_do_not_suit_and_warnings_are_shown_as_sentences(
 def test_beside_the_image_the_viewers_own_tools_and_the_panel_of_monai_label(
     panel: Panel, study: Study, server: AppServer
 ) -> None:
+    assert panel.page.locator("[data-cy='sam3d-btn'] svg").count() == 1, "the icon of the tab"
     panel.click(np.add(LARGE.centre, (300.0, 0.0, 0.0)).tolist())
     assert "outside of the image" in panel.message()
     x, y = panel.aim(LARGE.centre)

@@ -155,9 +155,9 @@ def test_a_training_is_started_watched_stopped_and_its_outcome_read_and_a_versio
     assert served["served"] == "shipped" and served["history"][-1]["by"] == "Dr. Roe"
 
 
-def propose(server: AppServer, pacs: Orthanc) -> list[str]:
+def propose(server: AppServer, pacs: Orthanc, preset: str) -> list[str]:
     """What ``sam3d propose`` says beside the running server, a line an image."""
-    command = ["propose", "--preset", "whole", "--structure", "lesion", "--studies", pacs.dicomweb_url]
+    command = ["propose", "--preset", preset, "--structure", "lesion", "--studies", pacs.dicomweb_url]
     done = subprocess.run(
         [sys.executable, "-m", "sam3d", "--app", str(server.app_dir), *command, "--device", "cpu"],
         env={**os.environ, "PYTHONPATH": str(APP_DIR), **quiet_environment(server.folder)},
@@ -180,7 +180,7 @@ def test_a_proposal_is_looked_at_first_and_then_accepted_or_corrected(
     for one in studies.values():
         save(learner, one, LARGE, "final", "Dr. Roe", tmp_path)
     before = len(pacs.series("SEG"))
-    said = propose(learner, pacs)
+    said = propose(learner, pacs, "whole")
     assert {f"{one.series_uid}: proposed" for one in (study, second, third)} <= set(said), said
     # Kept on the server alone, which knows of it at once and has lost nothing.
     assert len(pacs.series("SEG")) == before
