@@ -8,6 +8,12 @@ import pytest
 _UNTIL = float(os.environ["SUITE_UNTIL"])
 
 
+def pytest_configure() -> None:
+    """Ends a suite of which no test would run: that is no success."""
+    if time.time() > _UNTIL:
+        raise pytest.UsageError(f"SUITE_UNTIL={_UNTIL:.0f} is over before the first test, at {time.time():.0f}.")
+
+
 @pytest.hookimpl(tryfirst=True)  # before any fixture is made
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skips a test whose time is over."""
