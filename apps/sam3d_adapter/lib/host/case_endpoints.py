@@ -5,7 +5,7 @@ what the states mean. Patients' names are in none of the answers.
 """
 
 import time
-from typing import Any, Literal
+from typing import Any
 
 from fastapi import APIRouter, Depends, HTTPException
 from monailabel.config import RBAC_ANNOTATOR, RBAC_REVIEWER, RBAC_USER, settings
@@ -13,8 +13,24 @@ from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.datastore.local import LocalDatastore
 from monailabel.endpoints.user.auth import RBAC
 from monailabel.interfaces.utils.app import app_instance
-from pydantic import BaseModel, Field
 
+from lib.host.case_models import (
+    ORDER,
+    ALabel,
+    AReview,
+    Case,
+    Cases,
+    InProgress,
+    Labels,
+    NewMark,
+    NewReview,
+    NewVerdict,
+    Opened,
+    Predicted,
+    Proposed,
+    Reviews,
+    Viewing,
+)
 from lib.host.own_endpoints import add_endpoints
 from lib.host.patches.datastore_endpoints import require_image
 from lib.host.requester import current_user
@@ -24,9 +40,7 @@ from lib.prompts.reading import short
 from lib.workflow.cases import (
     MARKS,
     NEW,
-    PROBLEM,
     REJECTED,
-    SKIPPED,
     Mark,
     case_state,
     in_progress,
@@ -36,135 +50,7 @@ from lib.workflow.cases import (
 )
 from lib.workflow.database import WorkflowError
 from lib.workflow.proposals import KEY, TAG, is_proposal, predicted_dice_of, with_verdict
-from lib.workflow.reviews import ACCEPTED, CORRECTED, DRAFT, SUBMITTED, Label, Review, read_reviews, state_of
-
-_ID = r"^[0-9a-f]{32}$"
-_ORDER = (REJECTED, DRAFT, NEW, SUBMITTED, PROBLEM, SKIPPED, ACCEPTED)
-
-
-class Viewing(BaseModel, extra="forbid"):
-    """Who has an image on screen."""
-
-    by: str = Field("", max_length=100)
-    client: str = Field(min_length=1, max_length=64)
-
-
-class Opened(BaseModel):
-    """Who else has it on screen."""
-
-    open_by: list[str]
-
-
-class InProgress(BaseModel):
-    """Who works on a case, and until when unless it is renewed."""
-
-    by: list[str] = Field(description="Names; 'somebody' where the server knows none.")
-    until: float = Field(description="Seconds since 1970.")
-
-
-class Predicted(BaseModel):
-    """What a mask is predicted to be worth."""
-
-    dice: float
-    at_least: float = Field(description="Dice that a share of such masks reach.")
-    share: float
-    patients: float = Field(description="Labelled ones, of whom it was learned.")
-
-
-class Proposed(BaseModel):
-    """A mask that the server proposes; its voxels are the label with tag 'original'."""
-
-    structure: str
-    predicted_dice: Predicted | None = Field(description="None where too few patients are labelled.")
-
-
-class Case(BaseModel):
-    """An image and how far it is."""
-
-    id: str = Field(description="Of the image.")
-    study: str = Field(description="StudyInstanceUID; empty in a folder.")
-    modality: str
-    description: str
-    state: str = Field(json_schema_extra={"enum": list(_ORDER)})
-    by: str = Field(description="Author of its label; of a mark, who set it.")
-    comment: str = Field(description="Why it was rejected, skipped or marked as a problem.")
-    label: str | None = Field(description="Id of the label that its state comes from.")
-    proposal: Proposed | None = Field(description="Of a new case.")
-    in_progress: InProgress | None
-    open_by: list[str] = Field(description="Who else has it on screen.")
-
-
-class Cases(BaseModel):
-    """All cases."""
-
-    cases: list[Case]
-
-
-class NewMark(BaseModel, extra="forbid"):
-    """What somebody says of a case; None takes back what was said."""
-
-    mark: Literal["skipped", "problem"] | None
-    by: str = Field("", max_length=100)
-    comment: str = Field("", max_length=4000)
-
-
-class NewVerdict(BaseModel, extra="forbid"):
-    """Whether a proposal is of no use; False takes that back."""
-
-    rejected: bool
-    by: str = Field("", max_length=100)
-
-
-class AReview(BaseModel):
-    """A review decision on a label."""
-
-    label: str = Field(description="Id.")
-    image: str
-    tag: str
-    decision: Literal["accept", "reject", "correct", "withdraw"]
-    by: str
-    comment: str
-    at: float = Field(description="Seconds since 1970.")
-    new_label: str = Field(description="Of decision correct: id of the label that took its place.")
-    sha256: str = Field(description="Of the label's file; empty where it is not known.")
-
-
-class Reviews(BaseModel):
-    """Review decisions, oldest first."""
-
-    reviews: list[AReview]
-
-
-class ALabel(BaseModel):
-    """A label."""
-
-    id: str
-    image: str
-    tag: str
-    state: str = Field(json_schema_extra={"enum": [DRAFT, SUBMITTED, ACCEPTED, REJECTED, CORRECTED]})
-    author: str = Field(description="Empty where nobody knows.")
-    saved_at: float = Field(description="Seconds since 1970.")
-    sha256: str = Field(description="Of its file.")
-    parent: str = Field(description="Id of the label that this one corrects; empty for none.")
-    series: str = Field(description="SeriesInstanceUID of its DICOM SEG in the PACS; empty in a folder.")
-    is_current: bool = Field(description="False for one that was replaced or deleted; it lies in the history.")
-    review: AReview | None = Field(description="The newest review decision.")
-
-
-class Labels(BaseModel):
-    """Labels; those that are there first."""
-
-    labels: list[ALabel]
-
-
-class NewReview(BaseModel, extra="forbid"):
-    """A review decision to be kept."""
-
-    label: str = Field(pattern=_ID, description="Id, from GET /labels/.")
-    decision: Literal["accept", "reject", "correct", "withdraw"]
-    by: str = Field(min_length=1, max_length=100, description="Who reads; with a login, that name counts.")
-    comment: str = Field("", max_length=4000, description="Why; needed to reject.")
-    new_label: str = Field("", max_length=32, description="Of decision correct: id of the label that takes its place.")
+from lib.workflow.reviews import Label, Review, read_reviews, state_of
 
 
 def add_case_endpoints(workflow: Workflow) -> None:
@@ -261,7 +147,7 @@ def list_cases(datastore: LocalDatastore, workflow: Workflow, client: str = "", 
     known = workflow.read(datastore, image, client=client)
     images = datastore.list_images() if image is None else [image]
     cases = [_case(one, datastore, known, one in labelled, workflow.lock_s) for one in images]
-    return sorted(cases, key=lambda case: (_ORDER.index(case.state), case.description, case.id))
+    return sorted(cases, key=lambda case: (ORDER.index(case.state), case.description, case.id))
 
 
 def _case(image: str, datastore: LocalDatastore, known: Known, is_labelled: bool, lock_s: float) -> Case:

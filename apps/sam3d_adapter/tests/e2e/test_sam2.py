@@ -2,17 +2,18 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.e2e.checks import check_clicks, check_equal, check_grid, check_place, read_mask
-from tests.e2e.conftest import NewPanel, require
+from tests.e2e.conftest import NewPanel
 from tests.e2e.scenes import LARGE, SMALL, voxel_centre
 from tests.e2e.test_panel import ask
 from tests.support.dicom_study import Study
 from tests.support.micro_weights import write_micro_weights
-from tests.support.ohif import missing_browser, open_ohif
+from tests.support.ohif import Ohif
 from tests.support.orthanc import Orthanc
 from tests.support.server import AppServer, copy_app, start_server
 
@@ -77,12 +78,13 @@ def test_it_is_chosen_clicked_corrected_and_undone(
 
 
 def test_it_is_chosen_and_clicked_in_the_panel_of_monai_label(
-    studies: dict[str, Study], sam2_server: AppServer, pictures: Path
+    browser: Any, studies: dict[str, Study], sam2_server: AppServer, pictures: Path
 ) -> None:
-    require(missing_browser())
     study = studies["sagittal"]
     large = voxel_centre(study.geometry, LARGE.centre)
-    with open_ohif(sam2_server.url) as ohif:
+    page = browser.new_page(viewport={"width": 1600, "height": 1000})
+    try:
+        ohif = Ohif(page, sam2_server.url)
         ohif.open_study(study.study_uid)
         ohif.connect()
         ohif.choose_model(TASK)
@@ -90,7 +92,9 @@ def test_it_is_chosen_and_clicked_in_the_panel_of_monai_label(
         ohif.click(large, "mpr-axial")
         inference = ohif.run(TASK)
         ohif.screenshot(pictures / f"{TASK}.png")
-        assert ohif.errors == []
+    finally:
+        page.close()
+    assert ohif.errors == []
     on = study.geometry.voxel(large)
     check_clicks(inference.params["foreground"], [on])
     answered, shown = read_mask(inference.answer), inference.label_map
