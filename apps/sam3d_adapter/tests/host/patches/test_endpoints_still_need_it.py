@@ -8,6 +8,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -82,13 +83,25 @@ def checksum(prefix: str = "SHA256:") -> Send:
     return send
 
 
+def wait_until_idle(live: LiveApp, address: str) -> None:
+    """One that was ended may take its time to be gone."""
+    for _ in range(600):
+        if live.ask("GET", f"{address}?check_if_running=true").status_code == 404:
+            return
+        time.sleep(0.1)
+    pytest.fail(f"A task of {address} runs on after it was ended.")
+
+
 def task(kind: str, name: str, body: Any) -> Send:
     def send(live: LiveApp) -> requests.Response:
         # As text, for requests does not write NaN.
         headers = {"Content-Type": "application/json"}
+        address = "/batch/infer" if kind == "batch/infer" else f"/{kind}/"
+        if kind != "activelearning":
+            wait_until_idle(live, address)
         answer = live.ask("POST", f"/{kind}/{name}", data=json.dumps(body), headers=headers)
         if kind != "activelearning":
-            live.ask("DELETE", f"/{kind}/".removesuffix("infer/") + "infer" * (kind == "batch/infer"))
+            live.ask("DELETE", address)
         return answer
 
     return send
