@@ -25,8 +25,7 @@ from lib.annotations.made_with import modality_of_source
 from lib.annotations.usual_place import LEAST_LABELS, usual_place, voxel_at
 from lib.geometry.axes import Array
 from lib.host.pacs.dicom_fetch import fetch_series
-from lib.host.saved_labels import labelled_cases
-from lib.host.studies_datastore import tag_text
+from lib.host.saved_labels import labelled_cases, mask_info
 from lib.host.workflow import Workflow
 from lib.infers.answer import answer_request
 from lib.infers.write_mask import write_mask
@@ -107,9 +106,9 @@ def propose_case(place: Array, preset: Preset, segmenter: OpenSegmenter, case: P
 class Proposing:
     """Proposes masks for all cases that nobody has labelled, marked or drafted.
 
-    A proposal of the version that is served, of the image as it is, is passed over, rejected or not, unless Dice is
-    predicted by now from more patients. An image that cannot be read costs itself alone. A mask that a batch saved is
-    left as it is. Of a PACS, series are fetched into the server's cache, and proposals stay there.
+    A proposal of the version that is served, of the image as it is, is passed over, unless Dice is predicted by now
+    from more patients and nobody has rejected it. An image that cannot be read costs itself alone. A mask that a batch
+    saved is left as it is. Of a PACS, series are fetched into the server's cache, and proposals stay there.
 
     Args:
         segmenter: of the preset.
@@ -201,14 +200,14 @@ class Proposing:
                 logger.warning("No mask was proposed for an image.", exc_info=True)
                 tell(image, FAILED)
                 continue
-            there = _saved(image, datastore)
-            if there is not None and (KEY not in there or _counts(there, facts)):
+            there = mask_info(image, TAG, datastore)
+            if there is not None and (KEY not in there or _is_up_to_date(there, facts)):
                 tell(image, UP_TO_DATE)
             else:
                 yield ProposeCase(image, path, modality, facts)
 
     def _keep(self, case: ProposeCase, found: MaskFile | None, structure: str, datastore: LocalDatastore) -> str:
-        there = _saved(case.image, datastore)
+        there = mask_info(case.image, TAG, datastore)
         if found is None:
             if there is not None:  # of another version, or of the image that was here before
                 datastore.remove_label(case.image, TAG)
@@ -226,14 +225,12 @@ class Proposing:
         return PROPOSED
 
 
-def _counts(there: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
-    """Whether a proposal would be the same mask now, and nothing more can be said of it; of one that was rejected
-    nobody asks what it is worth."""
+def _is_up_to_date(there: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
+    """Whether a proposal would be the same mask now, with the same predicted Dice; that of a rejected one is no matter.
+
+    Args:
+        there: what is kept of it.
+        facts: of a proposal that were made now.
+    """
     asked = facts.keys() - {"patients"} if is_rejected(there) else facts.keys()
     return all(there[KEY].get(key) == facts[key] for key in asked)
-
-
-def _saved(image: str, datastore: LocalDatastore) -> dict[str, Any] | None:
-    """What is kept of the mask that an image has under the tag of proposals; None where it has none."""
-    case = datastore._datastore.objects[image]
-    return next((entry.info for tag, entry in case.labels.items() if tag_text(tag) == TAG), None)

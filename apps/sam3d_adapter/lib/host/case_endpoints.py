@@ -5,7 +5,6 @@ what the states mean. Patients' names are in none of the answers.
 """
 
 import time
-from typing import Any
 
 from fastapi import APIRouter, Depends, HTTPException
 from monailabel.config import RBAC_ANNOTATOR, RBAC_REVIEWER, RBAC_USER, settings
@@ -22,9 +21,9 @@ from lib.host.case_models import (
     Cases,
     InProgress,
     Labels,
+    NewDecision,
     NewMark,
     NewReview,
-    NewVerdict,
     Opened,
     Predicted,
     Proposed,
@@ -34,7 +33,7 @@ from lib.host.case_models import (
 from lib.host.own_endpoints import add_endpoints
 from lib.host.patches.datastore_endpoints import require_image
 from lib.host.requester import current_user
-from lib.host.studies_datastore import tag_text
+from lib.host.saved_labels import mask_info
 from lib.host.workflow import Known, Workflow
 from lib.prompts.reading import short
 from lib.workflow.cases import (
@@ -49,7 +48,7 @@ from lib.workflow.cases import (
     set_mark,
 )
 from lib.workflow.database import WorkflowError
-from lib.workflow.proposals import KEY, TAG, is_proposal, predicted_dice_of, with_verdict
+from lib.workflow.proposals import KEY, TAG, is_proposal, predicted_dice_of, with_decision
 from lib.workflow.reviews import Label, Review, read_reviews, state_of
 
 
@@ -95,13 +94,13 @@ def add_case_endpoints(workflow: Workflow) -> None:
         return next(case for case in list_cases(datastore, workflow, "", image))
 
     @router.put("/cases/{image}/proposal", summary=f"{RBAC_ANNOTATOR}Reject what is proposed", dependencies=annotator)
-    def api_proposal(image: str, new: NewVerdict) -> Case:
+    def api_proposal(image: str, new: NewDecision) -> Case:
         datastore = _datastore_with(image)
-        facts = _proposal_info(image, datastore).get(KEY)
+        facts = (mask_info(image, TAG, datastore) or {}).get(KEY)
         if not isinstance(facts, dict):
             raise HTTPException(404, f"Nothing is proposed for image '{short(image)}'; there is nothing to reject.")
-        verdict = with_verdict(facts, new.rejected, current_user() or new.by.strip())
-        datastore.update_label_info(image, TAG, {KEY: verdict})
+        decided = with_decision(facts, new.rejected, current_user() or new.by.strip())
+        datastore.update_label_info(image, TAG, {KEY: decided})
         return next(case for case in list_cases(datastore, workflow, "", image))
 
     @router.get("/labels/", summary=f"{RBAC_USER}Labels with state, author and parent", dependencies=user)
@@ -173,15 +172,8 @@ def _case(image: str, datastore: LocalDatastore, known: Known, is_labelled: bool
     )
 
 
-def _proposal_info(image: str, datastore: LocalDatastore) -> dict[str, Any]:
-    """What is kept of the mask that an image has under the tag of proposals; empty where it has none."""
-    case = datastore._datastore.objects.get(image)
-    entries = case.labels.items() if case is not None else ()
-    return next((one.info for tag, one in entries if tag_text(tag) == TAG), {})
-
-
 def _proposal(image: str, datastore: LocalDatastore) -> Proposed | None:
-    info = _proposal_info(image, datastore)
+    info = mask_info(image, TAG, datastore) or {}
     if not is_proposal(info):
         return None
     predicted = predicted_dice_of(info)

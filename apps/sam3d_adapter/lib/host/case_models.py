@@ -78,7 +78,7 @@ class NewMark(BaseModel, extra="forbid"):
     comment: str = Field("", max_length=4000)
 
 
-class NewVerdict(BaseModel, extra="forbid"):
+class NewDecision(BaseModel, extra="forbid"):
     """Whether a proposal is of no use; False takes that back."""
 
     rejected: bool

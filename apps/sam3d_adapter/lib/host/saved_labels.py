@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.datastore.local import LocalDatastore
 
 from lib.annotations.patients import Patient
 from lib.annotations.submitted import SavedLabel, SubmittedCase, read_submitted
+from lib.host.studies_datastore import tag_text
 from lib.workflow.reviews import FINAL, is_reviewed
 
 
@@ -50,6 +52,13 @@ def labelled_cases(datastore: LocalDatastore) -> Sequence[SubmittedCase]:
         datastore: of the app.
     """
     return read_submitted(saved_labels(datastore), None, lambda image, _: Patient(image, "id")).cases
+
+
+def mask_info(image: str, tag: str, datastore: LocalDatastore) -> dict[str, Any] | None:
+    """What is kept of the mask that an image has under a tag; None where it has none."""
+    case = datastore._datastore.objects.get(image)
+    entries = case.labels.items() if case is not None else ()
+    return next((entry.info for key, entry in entries if tag_text(key) == tag), None)
 
 
 def studies_folder(datastore: LocalDatastore) -> Path | None:

@@ -26,7 +26,7 @@ def is_rejected(info: Mapping[str, Any]) -> bool:
     return outcome_of(info) == REJECTED
 
 
-def with_verdict(proposal: Mapping[str, Any], rejected: bool, by: str) -> dict[str, Any]:
+def with_decision(proposal: Mapping[str, Any], rejected: bool, by: str) -> dict[str, Any]:
     """The entry `KEY` of a proposal after somebody has rejected it, or taken that back."""
     facts = {key: value for key, value in proposal.items() if key not in ("outcome", "by")}
     return {**facts, "outcome": REJECTED, "by": by} if rejected else facts

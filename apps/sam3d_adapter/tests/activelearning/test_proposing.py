@@ -14,7 +14,7 @@ from lib.registry.registry import Registry
 from lib.serving.predicted_dice import Calibration, Line, calibration_file, calibration_key, to_json
 from lib.workflow.cases import Mark, set_mark
 from lib.workflow.database import database_beside
-from lib.workflow.proposals import KEY, TAG, is_proposal, is_rejected, predicted_dice_of, with_verdict
+from lib.workflow.proposals import KEY, TAG, is_proposal, is_rejected, predicted_dice_of, with_decision
 from sam3d.__main__ import main
 from tests.support.server import APP_DIR
 
@@ -82,7 +82,7 @@ def test_what_nobody_has_labelled_gets_a_mask_once(studies: Path, tmp_path: Path
     datastore = StudiesDatastore(str(studies))
     for image, version in (("u1", info[KEY]["version"]), ("u2", "an earlier one")):
         kept = datastore.get_label_info(image, TAG)[KEY] | {"patients": 20, "version": version}
-        datastore.update_label_info(image, TAG, {KEY: with_verdict(kept, True, "Dr. Roe")})
+        datastore.update_label_info(image, TAG, {KEY: with_decision(kept, True, "Dr. Roe")})
     assert propose(studies, tmp_path).stdout.splitlines()[1:3] == ["u1: up_to_date", "u2: proposed"]
     datastore = StudiesDatastore(str(studies))
     assert is_rejected(datastore.get_label_info("u1", TAG)) and is_proposal(datastore.get_label_info("u2", TAG))
