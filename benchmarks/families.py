@@ -28,12 +28,13 @@ import numpy as np
 import torch
 
 from benchmarks.dialogues import MODES, Data
+from benchmarks.evaluated import evaluated_records
 from benchmarks.results import Row, Value, add_option, interval, report
 from demo import APP_DIR
 from lib.evaluation.cases import Source, from_folders
-from lib.evaluation.evaluate import Evaluation, evaluate
+from lib.evaluation.evaluate import Evaluation
 from lib.evaluation.evaluated_segmenter import SegmenterChoice
-from lib.evaluation.ledger import read_records, write_json
+from lib.evaluation.ledger import write_json
 from lib.evaluation.record import Record
 from lib.evaluation.statistics import by_patient
 from lib.evaluation.statistics import interval as interval_of
@@ -74,10 +75,8 @@ def preset_of(data: Data, model: str, weights: Path | None) -> Preset:
 
 def evaluated(preset: Preset, sources: Sequence[Source], out: Path) -> list[Record]:
     """Records of all cases, of an earlier run where it is finished."""
-    if not (out / "summary.json").exists():
-        choice = SegmenterChoice(APP_DIR, dataclasses.replace(preset, image_free=None), "cpu", "fp32")
-        evaluate(Evaluation(choice, sources, out, MODES, (SEED,), 1, TIMEOUT_S))
-    return read_records(out)
+    choice = SegmenterChoice(APP_DIR, dataclasses.replace(preset, image_free=None), "cpu", "fp32")
+    return evaluated_records(Evaluation(choice, sources, out, MODES, (SEED,), timeout_s=TIMEOUT_S))
 
 
 def quality(data: Data, model: str, mode: str, records: Sequence[Record]) -> Row:

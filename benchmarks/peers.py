@@ -25,16 +25,17 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.evaluated import evaluated_records
 from benchmarks.peer_networks import PEERS, Peer, save
 from benchmarks.peers_table import TABLES, peers_tables
 from benchmarks.results import add_option, markdown, report
 from demo import APP_DIR
 from lib.evaluation.cases import DataError, from_folders
 from lib.evaluation.compare import compare_records
-from lib.evaluation.evaluate import Evaluation, evaluate
+from lib.evaluation.evaluate import Evaluation
 from lib.evaluation.evaluated_segmenter import SegmenterChoice
 from lib.evaluation.interaction import TIMEOUT_S
-from lib.evaluation.ledger import read_records, write_json
+from lib.evaluation.ledger import write_json
 from lib.evaluation.record import Record
 from lib.evaluation.summary import summarise
 from lib.presets import Preset, load_preset
@@ -120,15 +121,15 @@ def evaluate_peer(peer: Peer, arguments: argparse.Namespace) -> dict[str, list[R
         preset, folder = _place(text)
         name = f"{preset.name}_{folder.name}"
         out = arguments.out / peer.name / (name + _suffix(arguments))
-        if not (out / "summary.json").exists():
-            sources = from_folders(folder / "images", folder / "labels", dataset=name)
-            sources = [source for source in sources if source.name in _held_out(arguments)]
-            if not sources:
-                raise DataError(f"{folder} holds no case of {arguments.held_out}.")
-            choice = SegmenterChoice(APP_DIR, _served(preset, peer, arguments), "cpu")
-            workers = WorkerChoice(arguments.jobs, with_ray=False)
-            evaluate(Evaluation(choice, sources, out, MODES, SEEDS, TIMEOUT_S, workers=workers))
-        found[name] = read_records(out)
+        sources = from_folders(folder / "images", folder / "labels", dataset=name)
+        sources = [source for source in sources if source.name in _held_out(arguments)]
+        if not sources:
+            raise DataError(f"{folder} holds no case of {arguments.held_out}.")
+        choice = SegmenterChoice(APP_DIR, _served(preset, peer, arguments), "cpu")
+        workers = WorkerChoice(arguments.jobs, with_ray=False)
+        found[name] = evaluated_records(
+            Evaluation(choice, sources, out, MODES, SEEDS, timeout_s=TIMEOUT_S, workers=workers)
+        )
         logger.info("%s is evaluated on %s.", peer.name, name)
     # An image of the same name in two folders is two cases of one patient.
     found[ALL] = [

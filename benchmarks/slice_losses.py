@@ -22,13 +22,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.evaluated import evaluated_records
 from benchmarks.results import Row, Value, add_option, interval, report
 from demo import APP_DIR
 from lib.evaluation.cases import Source, from_folders
 from lib.evaluation.compare import compare_records
-from lib.evaluation.evaluate import Evaluation, evaluate
+from lib.evaluation.evaluate import Evaluation
 from lib.evaluation.evaluated_segmenter import SegmenterChoice
-from lib.evaluation.ledger import read_records, write_json
+from lib.evaluation.ledger import write_json
 from lib.evaluation.record import Record
 from lib.families.sam2.clip_interactions import ClipInteractions
 from lib.families.sam2.clips import ClipStream
@@ -125,10 +126,8 @@ def trained(data: Data, losses: tuple[str, ...], seed: int, out: Path, arguments
 
 def evaluated(data: Data, weights: Path, out: Path, arguments: argparse.Namespace) -> list[Record]:
     """Records of the evaluated cases."""
-    if not (out / "summary.json").exists():
-        choice = SegmenterChoice(APP_DIR, data.preset.with_weights(weights), arguments.device)
-        evaluate(Evaluation(choice, data.sources, out, MODES, SEEDS, 1, TIMEOUT_S))
-    return read_records(out)
+    choice = SegmenterChoice(APP_DIR, data.preset.with_weights(weights), arguments.device)
+    return evaluated_records(Evaluation(choice, data.sources, out, MODES, SEEDS, timeout_s=TIMEOUT_S))
 
 
 def rows(found: dict[tuple[str, int, str], list[Record]]) -> Iterator[Row]:

@@ -62,6 +62,7 @@ class Evaluation:
     out: Path
     modes: tuple[str, ...]
     seeds: tuple[int, ...]
+    _: dataclasses.KW_ONLY
     timeout_s: float
     labels_are_objects: bool = False
     split: str | None = None

@@ -147,7 +147,7 @@ def test_the_folder_says_which_version_and_two_can_be_compared(
         used, version = with_version(preset, versions, wanted)
         choice, out = SegmenterChoice(app, used, "cpu", "fp32"), tmp_path / wanted
         sources = from_folders(data / "images")[:1]
-        summary = evaluate(Evaluation(choice, sources, out, ("paper-3",), (42,), 1, 90.0, version=version))
+        summary = evaluate(Evaluation(choice, sources, out, ("paper-3",), (42,), timeout_s=90.0, version=version))
         assert summary["protocol"]["model"]["version"] == version == expected
         assert (out / "summary.md").read_text().startswith(f"# Evaluation of test, version {version}\n")
     own = file_sha256(app / preset.model.file("weights"))

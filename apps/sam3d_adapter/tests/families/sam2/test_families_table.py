@@ -40,6 +40,7 @@ def test_a_whole_run(size: str, model: SAM2Base, tmp_path: Path, monkeypatch: py
         *((name, mode) for name in (families.TINY, families.MICRO) for mode in ("centre", "random")),
         (families.SAM2_TINY, families.NOT_MEASURED),
     ]
+    assert all(row["Dice at 1"] > 0.5 for row in written["families"][:2])
     tracked = written["families"][2]
     assert tracked["patients"] == 1 and len(tracked["Dice by click"].split()) == 10
     assert tracked["first click s"] > 0 and {"least mean change a click", "drop rate"} <= tracked.keys()
