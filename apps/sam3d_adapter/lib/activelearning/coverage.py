@@ -1,27 +1,33 @@
-"""Next Sample by coverage: the case that looks least like those that are labelled or that somebody has."""
+"""Next Sample by coverage: the case that stands for most of what is unlike the labelled ones."""
 
+import random
 from collections.abc import Collection, Hashable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 
 from lib.activelearning.by_score import ByScore, Scores
 from lib.activelearning.next_case import Pool, seen_longest_ago
 from lib.workflow.scores import WHOLE, Score
 from lib.workflow.served import FALLBACK, STRATEGY
 
+SAMPLE = 1000
+"""In larger pools so many images count, drawn at random, so that a choice stays quick."""
+
 _IN_TURN = "no case has a score with the weights that are served, so cases come in turn"
 
 
 class Coverage(ByScore):
-    """Farthest first over the features that the network sees in the images.
+    """Chooses by the features that the network sees in the images, so that each has a covered case that looks like it.
 
-    The first case is the one that looks most like all others. A case without a score of the weights that are served
-    comes after those that have one, and where none has, the queue chooses; the log says so.
+    Covered are cases that are labelled or that somebody has. The first case is the most typical of all. A case without
+    a score of the weights that are served comes after those that have one, and where none has, the queue chooses; the
+    log says so.
     """
 
     name = "coverage"
-    what = "Case without a label that looks least like the labelled ones"
+    what = "Case without a label that stands for most of what is unlike the labelled ones"
 
     def choose(self, pool: Pool) -> tuple[str, str]:
         """As `NextCase.choose`."""
@@ -35,9 +41,10 @@ class Coverage(ByScore):
 
 
 def by_coverage(pool: Pool, features: Mapping[str, NDArray[np.float32]]) -> str | None:
-    """The case of a pool that looks least like those that are covered; None where no case has features."""
+    """The case of a pool that covers most of what is not covered yet; None where no case has features."""
     rest = [image for image in pool.images if image in features]
-    return farthest(features, rest, [image for image in sorted(pool.covered) if image in features]) if rest else None
+    covered = [image for image in sorted(pool.covered) if image in features]
+    return representative(features, rest, covered) if rest else None
 
 
 def vectors(scores: Mapping[str, Score]) -> dict[str, NDArray[np.float32]]:
@@ -53,8 +60,11 @@ def scaled(features: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.
     return dict(zip(features, (every - every.mean(axis=0)) / deviation, strict=True))
 
 
-def farthest(features: Mapping[str, NDArray[np.float32]], images: list[str], covered: list[str]) -> str:
-    """The image that is farthest from the nearest covered one; where none is covered, the one in the middle of all.
+def representative(features: Mapping[str, NDArray[np.float32]], images: list[str], covered: list[str]) -> str:
+    """The image that leaves all images closest, on average, to a covered one: greedy k-medoids.
+
+    Not the one that is farthest from all covered ones: that takes outliers first, however few they are
+    (docs/experiments/active-learning.md).
 
     Args:
         features: (F,) by image id; each is brought to deviation 1 over all images.
@@ -62,10 +72,11 @@ def farthest(features: Mapping[str, NDArray[np.float32]], images: list[str], cov
         covered: images.
     """
     at = scaled(features)
-    places = np.stack([at[name] for name in images])
-    if not covered:
-        return images[int(np.square(places).sum(axis=1).argmin())]
-    nearest = np.full(len(images), np.inf)
-    for name in covered:
-        nearest = np.minimum(nearest, np.square(places - at[name]).sum(axis=1))
-    return images[int(nearest.argmax())]
+    names = sorted(at)
+    counted = names if len(names) <= SAMPLE else random.Random(0).sample(names, SAMPLE)
+    every = np.stack([at[name] for name in counted])
+    left = cdist(every, np.stack([at[name] for name in images]))
+    if covered:
+        nearest = cdist(every, np.stack([at[name] for name in covered])).min(axis=1)
+        left = np.minimum(left, nearest[:, None])
+    return images[int(left.mean(axis=0).argmin())]

@@ -1,4 +1,4 @@
-"""Coverage: the case farthest from all that is labelled or taken, and the queue where there are no scores."""
+"""Coverage: the case that covers most of what nobody has yet, and the queue where there are no scores."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from monailabel.datastore.local import LocalDatastore
 
-from lib.activelearning.coverage import Coverage, farthest
+from lib.activelearning.coverage import Coverage, representative
 from lib.host.workflow import Workflow
 from lib.presets import load_preset
 from lib.serving.preset_segmenter import PresetSegmenter, SharedState
@@ -65,20 +65,52 @@ def site(tmp_path: Path) -> Site:
     return Site(tmp_path)
 
 
-def test_the_farthest_from_what_is_labelled_comes_next_and_what_others_have_counts_as_covered(site: Site) -> None:
+def left(chosen: str, covered: set[str]) -> float:
+    """How far all images lie from a covered one, if this one is taken."""
+    places = np.array(list(PLACES.values()))
+    at = dict(zip(PLACES, (places - places.mean(0)) / places.std(0), strict=True))
+    return sum(min(float(np.linalg.norm(at[one] - at[other])) for other in {*covered, chosen}) for one in PLACES)
+
+
+def test_what_covers_most_comes_next_and_what_others_have_counts_as_covered(site: Site) -> None:
     site.score()
     site.submit("a")
-    # From a, e is the farthest; with e taken, both d and c are far from the two, and c is farther.
-    assert [site.ask("anna"), site.ask("ben"), site.ask("anna"), site.ask("ben")] == ["e", "c", "d", "b"]
+    covered = {"a"}
+    for who in ("anna", "ben", "anna", "ben"):
+        best = min(sorted(set(PLACES) - covered), key=lambda one: left(one, covered))
+        assert site.ask(who) == best
+        covered.add(best)
     assert site.ask("carl") is None and site.arms() == [STRATEGY] * 4 and site.begun == 0
 
 
 def test_the_first_case_is_the_most_typical(site: Site) -> None:
     site.score()
-    features = {name: np.array(place, np.float32) for name, place in PLACES.items()}
-    scaled = np.stack(list(features.values()))
-    distances = np.linalg.norm((scaled - scaled.mean(0)) / scaled.std(0), axis=1)
-    assert site.ask() == list(PLACES)[int(distances.argmin())]
+    assert site.ask() == min(PLACES, key=lambda one: left(one, set()))
+
+
+def test_a_single_outlier_comes_after_the_groups() -> None:
+    """The farthest case first would take it second."""
+    rng = np.random.default_rng(0)
+    groups = {"left": (0, 0), "right": (10, 0), "top": (5, 8)}
+    features = {
+        f"{name} {number}": np.array(middle) + rng.normal(0, 0.3, 2)
+        for name, middle in groups.items()
+        for number in range(10)
+    }
+    features["outlier"] = np.array([5.0, -20.0])
+    chosen: list[str] = []
+    while len(chosen) < 4:
+        chosen.append(representative(features, [name for name in features if name not in chosen], chosen))
+    assert {name.split()[0] for name in chosen[:3]} == set(groups) and chosen[3] == "outlier"
+
+
+def test_a_large_pool_is_judged_by_a_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lib.activelearning.coverage.SAMPLE", 20)
+    rng = np.random.default_rng(0)
+    features = {f"{number:03d}": rng.normal(10 * (number % 2), 1, 3) for number in range(101)}
+    first = representative(features, sorted(features), [])
+    second = representative(features, [name for name in features if name != first], [first])
+    assert int(first) % 2 != int(second) % 2
 
 
 def test_a_feature_s_unit_does_not_matter() -> None:
@@ -86,9 +118,9 @@ def test_a_feature_s_unit_does_not_matter() -> None:
     stretched = {name: place * np.array([1.0, 1000.0], np.float32) for name, place in features.items()}
     for covered in (["a"], ["a", "e"], ["b", "c"]):
         rest = [name for name in PLACES if name not in covered]
-        assert farthest(features, rest, covered) == farthest(stretched, rest, covered)
+        assert representative(features, rest, covered) == representative(stretched, rest, covered)
     constant = {name: np.append(place, np.float32(5)) for name, place in features.items()}
-    assert farthest(constant, ["b", "e"], ["a"]) == "e"
+    assert representative(constant, ["b", "e"], ["a"]) == "e"
 
 
 def test_without_scores_cases_come_in_turn_and_it_is_said(site: Site, caplog: pytest.LogCaptureFixture) -> None:
