@@ -30,6 +30,9 @@ def test_it_says_what_is_under_way_and_how_large_an_object_is_and_never_sends_th
     for n, words in enumerate(("Preparing the series: the first answer takes longer.", "Segmenting...")):
         panel.click(voxel_centre(study.geometry, LARGE.centre, (0.0, 9.0 * n, 0.0)))
         panel.part("busy").filter(has_text=words).wait_for()
+        # It says so before the request leaves the browser.
+        while not held:
+            panel.page.wait_for_timeout(20)
         held.pop().continue_()
         panel.wait()
     values = panel.label_map(study).values
