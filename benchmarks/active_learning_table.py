@@ -211,7 +211,7 @@ def draw(runs: Sequence[Run], path: Path) -> None:
             panel.set_ylabel(title)
             panel.grid(alpha=0.3)
         line[0].set_title(f"{pool}: {dataset} held back", loc="left", fontsize=9)
-    panels[0][0].legend(fontsize=8)
+        line[0].legend(fontsize=8)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
