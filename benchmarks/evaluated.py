@@ -16,5 +16,8 @@ def evaluated_records(evaluation: Evaluation) -> list[Record]:
     records = read_records(evaluation.out)
     for record in records:
         if any(record["failed"]):
-            raise SystemExit(f"{evaluation.out}: a request failed on {record['case']}: {record['error']}")
+            raise SystemExit(
+                f"{evaluation.out}: a request failed on {record['case']}: {record['error']} "
+                "Mend the cause, delete the folder and give the command again."
+            )
     return records
